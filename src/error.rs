@@ -1,0 +1,123 @@
+//! The one error type of the library.
+//!
+//! Every message names what was asked (an operation, a file, a setting) and the numbers that did not fit.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Result with the library's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in the library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A precondition of an operation does not hold.
+    ///
+    /// Reads `layernorm_forward: C % 8 == 0 failed (C = 770)`.
+    #[error("{operation}: {rule} failed ({found})")]
+    Precondition {
+        /// Operation, as in the list of operations.
+        operation: &'static str,
+        /// The rule, in the notation of the operation's docs.
+        rule: String,
+        /// The values that broke it.
+        found: String,
+    },
+
+    /// The operating system refused something on a file or folder.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb phrase: `read`, `write 4096 bytes to`.
+        action: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+
+    /// A file's content is not what it must be.
+    #[error("{}{}: {message}", path.display(), Offset(*offset))]
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// Byte offset of the fault, where one can be named.
+        offset: Option<u64>,
+        /// What is wrong, with the numbers.
+        message: String,
+    },
+
+    /// Tensors of a file do not fit the model: every problem is listed, not the first alone.
+    #[error("{}: {} tensor(s) do not fit the model:\n  {}", path.display(), problems.len(), problems.join("\n  "))]
+    Tensors {
+        /// The file or folder.
+        path: PathBuf,
+        /// One line a problem: missing, unexpected, or both shapes.
+        problems: Vec<String>,
+    },
+
+    /// A setting or an argument does not make sense.
+    #[error("{0}")]
+    Invalid(String),
+
+    /// Another process holds the run folder.
+    #[error("{}: another process is writing to this run folder (its lock is held)", path.display())]
+    Locked {
+        /// The run folder.
+        path: PathBuf,
+    },
+
+    /// What was asked for is not to be had on this machine or in this build.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// ` at byte N`, or nothing.
+struct Offset(Option<u64>);
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(offset) => write!(f, " at byte {offset}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// An [`Error::Io`]; meant for `map_err(|e| Error::io("read", path, e))`.
+    pub fn io(action: impl Into<String>, path: impl AsRef<Path>, source: io::Error) -> Self {
+        Error::Io { action: action.into(), path: path.as_ref().to_path_buf(), source }
+    }
+
+    /// An [`Error::Format`] without an offset.
+    pub fn format(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::Format { path: path.as_ref().to_path_buf(), offset: None, message: message.into() }
+    }
+
+    /// An [`Error::Format`] at a byte offset.
+    pub fn format_at(path: impl AsRef<Path>, offset: u64, message: impl Into<String>) -> Self {
+        Error::Format { path: path.as_ref().to_path_buf(), offset: Some(offset), message: message.into() }
+    }
+
+    /// An [`Error::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::Invalid(message.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_what_and_where() {
+        let precondition =
+            Error::Precondition { operation: "layernorm_forward", rule: "C % 8 == 0".into(), found: "C = 770".into() };
+        assert_eq!(precondition.to_string(), "layernorm_forward: C % 8 == 0 failed (C = 770)");
+        let format = Error::format_at("a.bin", 12, "token 70000 >= V = 50257");
+        assert_eq!(format.to_string(), "a.bin at byte 12: token 70000 >= V = 50257");
+        assert_eq!(Error::format("a.bin", "empty").to_string(), "a.bin: empty");
+    }
+}

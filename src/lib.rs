@@ -1,0 +1,6 @@
+//! Ironwarp: hand-written CUDA kernels for GPT-2 with Rust bindings, and the GPT-2 trainer built on them.
+
+pub mod error;
+pub mod model;
+
+pub use error::{Error, Result};

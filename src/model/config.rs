@@ -1,0 +1,167 @@
+//! The shape of a GPT-2: configuration, presets and parameter count.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Rows of the embedding are padded to a multiple of this, so that every tile of the LM head is whole.
+pub const VOCAB_MULTIPLE: usize = 128;
+
+/// The sizes that make a GPT-2 (Radford et al. 2019), in the notation of the docs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `T`: the longest sequence, i.e. the number of learned positions.
+    pub context: usize,
+    /// `V`: tokens in the vocabulary, without padding.
+    pub vocab: usize,
+    /// `L`: transformer blocks.
+    pub layers: usize,
+    /// `NH`: attention heads.
+    pub heads: usize,
+    /// `C`: channels of the residual stream.
+    pub channels: usize,
+}
+
+/// GPT-2's vocabulary: 50,000 merges, 256 bytes, `<|endoftext|>`.
+pub const GPT2_VOCAB: usize = 50257;
+
+/// Vocabulary of the `bytes` tokenizer: 256 bytes and an end-of-text token.
+pub const BYTES_VOCAB: usize = 257;
+
+/// Presets by name: `(name, L, NH, C, T, V)`.
+///
+/// `gpt2-*` are Radford et al. 2019; `gpt3-*` are Brown et al. 2020, table 2.1, whose published widths and head
+/// counts are kept except where NH · HS = C fails there: 13B is printed with C = 5140, which 40 heads of 128 make
+/// 5120; XL and its 24 heads of 128 become 16 heads of 128, as 24 · 128 is not 2048.
+const PRESETS: &[(&str, usize, usize, usize, usize, usize)] = &[
+    ("tiny", 4, 4, 128, 128, BYTES_VOCAB),
+    ("gpt2-124M", 12, 12, 768, 1024, GPT2_VOCAB),
+    ("gpt2-355M", 24, 16, 1024, 1024, GPT2_VOCAB),
+    ("gpt2-774M", 36, 20, 1280, 1024, GPT2_VOCAB),
+    ("gpt2-1558M", 48, 25, 1600, 1024, GPT2_VOCAB),
+    ("gpt3-125M", 12, 12, 768, 2048, GPT2_VOCAB),
+    ("gpt3-350M", 24, 16, 1024, 2048, GPT2_VOCAB),
+    ("gpt3-760M", 24, 16, 1536, 2048, GPT2_VOCAB),
+    ("gpt3-1.3B", 24, 16, 2048, 2048, GPT2_VOCAB),
+    ("gpt3-2.7B", 32, 32, 2560, 2048, GPT2_VOCAB),
+    ("gpt3-6.7B", 32, 32, 4096, 2048, GPT2_VOCAB),
+    ("gpt3-13B", 40, 40, 5120, 2048, GPT2_VOCAB),
+    ("gpt3-175B", 96, 96, 12288, 2048, GPT2_VOCAB),
+];
+
+/// Depths of the `dN` family; `C = 64·N` and `HS = 64` for all.
+const DEPTHS: std::ops::RangeInclusive<usize> = 6..=48;
+
+impl Config {
+    /// A configuration by preset name: `tiny`, `gpt2-124M`, `gpt3-1.3B`, …, or `d6`, `d8`, … `d48` (even depths).
+    ///
+    /// `dN` has N layers, C = 64·N and heads of 64, so `d12` is gpt2-124M's shape.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming every preset when there is none of that name.
+    pub fn preset(name: &str) -> Result<Self> {
+        if let Some(&(_, layers, heads, channels, context, vocab)) = PRESETS.iter().find(|p| p.0 == name) {
+            return Ok(Config { context, vocab, layers, heads, channels });
+        }
+        let depth = name.strip_prefix('d').and_then(|d| d.parse::<usize>().ok());
+        match depth {
+            Some(n) if DEPTHS.contains(&n) && n % 2 == 0 => {
+                Ok(Config { context: 1024, vocab: GPT2_VOCAB, layers: n, heads: n, channels: 64 * n })
+            }
+            _ => Err(Error::Invalid(format!(
+                "no model preset is named '{name}'; there are {}",
+                Self::preset_names().join(", ")
+            ))),
+        }
+    }
+
+    /// Names that [`Config::preset`] takes.
+    pub fn preset_names() -> Vec<String> {
+        let fixed = PRESETS.iter().map(|p| p.0.to_string());
+        fixed.chain(DEPTHS.step_by(2).map(|n| format!("d{n}"))).collect()
+    }
+
+    /// Checks that the sizes make a model.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the rule and the numbers.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [
+            ("context (T)", self.context),
+            ("vocab (V)", self.vocab),
+            ("layers (L)", self.layers),
+            ("heads (NH)", self.heads),
+            ("channels (C)", self.channels),
+        ];
+        for (name, size) in sizes {
+            // 2^24 is far above any GPT and keeps every product of the sizes inside 64 bits.
+            if size == 0 || size > 1 << 24 {
+                return Err(Error::Invalid(format!("model: 1 <= {name} <= 16777216 failed ({size})")));
+            }
+        }
+        if !self.channels.is_multiple_of(self.heads) {
+            return Err(Error::Invalid(format!(
+                "model: C % NH == 0 failed (C = {}, NH = {})",
+                self.channels, self.heads
+            )));
+        }
+        Ok(())
+    }
+
+    /// `Vp`: the vocabulary padded to a multiple of [`VOCAB_MULTIPLE`].
+    pub fn padded_vocab(&self) -> usize {
+        self.vocab.next_multiple_of(VOCAB_MULTIPLE)
+    }
+
+    /// `HS = C / NH`: size of a head.
+    pub fn head_size(&self) -> usize {
+        self.channels / self.heads
+    }
+
+    /// `P`: parameters, the tied head counted once and the padding rows not at all.
+    pub fn parameters(&self) -> usize {
+        let c = self.channels;
+        // A block: two layernorms 4C, QKV 3C²+3C, projection C²+C, MLP 4C²+4C and 4C²+C.
+        let block = 12 * c * c + 13 * c;
+        self.vocab * c + self.context * c + self.layers * block + 2 * c
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameter_counts_are_the_published_ones() {
+        for (name, parameters) in [
+            ("gpt2-124M", 124_439_808),
+            ("gpt2-355M", 354_823_168),
+            ("gpt2-774M", 774_030_080),
+            ("gpt2-1558M", 1_557_611_200),
+        ] {
+            assert_eq!(Config::preset(name).unwrap().parameters(), parameters, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_preset_is_a_model() {
+        for name in Config::preset_names() {
+            Config::preset(&name).unwrap().check().unwrap();
+        }
+        assert_eq!(Config::preset("d12").unwrap(), Config::preset("gpt2-124M").unwrap());
+        assert_eq!(Config::preset("gpt2-124M").unwrap().padded_vocab(), 50304);
+    }
+
+    #[test]
+    fn unknown_presets_and_broken_shapes_are_refused_with_numbers() {
+        for name in ["d7", "d50", "gpt2", ""] {
+            let message = Config::preset(name).unwrap_err().to_string();
+            assert!(message.contains("gpt2-124M") && message.contains("d48"), "{message}");
+        }
+        let broken = Config { heads: 5, ..Config::preset("tiny").unwrap() };
+        assert_eq!(broken.check().unwrap_err().to_string(), "model: C % NH == 0 failed (C = 128, NH = 5)");
+        let empty = Config { layers: 0, ..broken };
+        assert!(empty.check().unwrap_err().to_string().contains("layers (L)"));
+    }
+}

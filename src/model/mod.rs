@@ -1,0 +1,4 @@
+//! GPT-2, written once over the list of operations.
+
+pub mod config;
+pub mod params;
