@@ -1,6 +1,9 @@
 //! Ironwarp: hand-written CUDA kernels for GPT-2 with Rust bindings, and the GPT-2 trainer built on them.
 
+pub mod cpu;
 pub mod error;
 pub mod model;
+pub mod ops;
+pub mod tensor;
 
 pub use error::{Error, Result};

@@ -1,0 +1,45 @@
+//! AdamW: see [`crate::ops::AdamW`].
+
+use rayon::prelude::*;
+
+use super::{Cpu, Real};
+use crate::error::Result;
+use crate::ops::{AdamW, AdamWSettings, Operation, UpdateGuard};
+
+/// Elements that a thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
+/// Whether the step's numbers let the update happen.
+fn allows<R: Real>(guard: &UpdateGuard<'_, Cpu<R>>) -> bool {
+    let (norm, loss) = (guard.norm.as_slice()[0], guard.loss.as_slice()[0]);
+    let within = |value: R, limit: f32| value.is_finite() && value <= R::of(limit.into());
+    within(norm, guard.norm_limit) && within(loss, guard.loss_limit)
+}
+
+pub(super) fn update<R: Real>(op: AdamW<'_, Cpu<R>>) -> Result<()> {
+    op.check()?;
+    if !allows(&op.guard) {
+        return Ok(());
+    }
+    let AdamWSettings { learning_rate, beta1, beta2, eps, weight_decay, step, max_norm, .. } = op.settings;
+    let [lr, beta1, beta2, eps, decay] = [learning_rate, beta1, beta2, eps, weight_decay].map(|x| R::of(x.into()));
+    let clip = (R::of(max_norm.into()) / (op.guard.norm.as_slice()[0] + R::of(1e-6))).min(R::one());
+    // In double precision: 1 - βᵗ cancels when β is close to 1.
+    let correction = |beta: R| R::of(1.0 - beta.wide().powf(step as f64));
+    let (correction1, correction2) = (correction(beta1), correction(beta2));
+    let one = R::one();
+
+    let state = op.m.into_slice().par_chunks_mut(CHUNK).zip(op.v.into_slice().par_chunks_mut(CHUNK));
+    let weights = op.weight.into_slice().par_chunks_mut(CHUNK).zip(op.grad.as_slice().par_chunks(CHUNK));
+    weights.zip(state).for_each(|((weight, grad), (m, v))| {
+        for i in 0..weight.len() {
+            let g = grad[i] * clip;
+            m[i] = beta1 * m[i] + (one - beta1) * g;
+            v[i] = beta2 * v[i] + (one - beta2) * g * g;
+            let m_hat = m[i] / correction1;
+            let v_hat = v[i] / correction2;
+            weight[i] -= lr * (m_hat / (v_hat.sqrt() + eps) + decay * weight[i]);
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Causal attention: see [`crate::ops::AttentionForward`].
+//!
+//! One head at a time, in blocks of queries: the scores of a block against all keys up to its last query are one matrix
+//! product, so scratch memory grows with T and not with T².
+
+use rayon::prelude::*;
+
+use super::gemm::{Mat, gemm};
+use super::real::sum;
+use super::{Cpu, Real};
+use crate::error::Result;
+use crate::ops::{AttentionBackward, AttentionDims, AttentionForward, Operation};
+
+/// Queries a block.
+const BLOCK: usize = 64;
+
+/// One head's part of a packed (B, T, 3C) tensor.
+struct Head<'a, R> {
+    q: &'a [R],
+    k: &'a [R],
+    v: &'a [R],
+    /// Elements from one token to the next, 3C.
+    stride: usize,
+    t: usize,
+    hs: usize,
+}
+
+impl<'a, R: Real> Head<'a, R> {
+    fn new(qkv: &'a [R], dims: AttentionDims, head: usize) -> Self {
+        let AttentionDims { t, nh, hs, .. } = dims;
+        let c = nh * hs;
+        let (sequence, column) = (head / nh * t * 3 * c, head % nh * hs);
+        let part = |index: usize| &qkv[sequence + index * c + column..];
+        Head { q: part(0), k: part(1), v: part(2), stride: 3 * c, t, hs }
+    }
+
+    /// Rows `from..to` of a part.
+    fn rows(&self, part: &'a [R], from: usize, to: usize) -> Mat<'a, R> {
+        Mat::strided(&part[from * self.stride..], to - from, self.hs, self.stride)
+    }
+
+    /// `q·kᵀ / √HS` of queries `from..to` with keys `0..to`.
+    fn scores(&self, from: usize, to: usize, scores: &mut [R]) {
+        let (q, k) = (self.rows(self.q, from, to), self.rows(self.k, 0, to));
+        gemm(self.scale(), q, k.t(), R::zero(), scores);
+    }
+
+    fn scale(&self) -> R {
+        R::one() / R::of(self.hs as f64).sqrt()
+    }
+
+    /// Blocks of queries as (first, past the last).
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<R> {
+        let t = self.t;
+        (0..t).step_by(BLOCK).map(move |from| (from, (from + BLOCK).min(t)))
+    }
+}
+
+/// Softmax of a row's first `keys` scores in place; the rest, in the future, become 0. Returns the log-sum-exp.
+pub(super) fn softmax<R: Real>(row: &mut [R], keys: usize) -> R {
+    let (past, future) = row.split_at_mut(keys);
+    future.fill(R::zero());
+    // Not `fold(max)`, which drops NaN.
+    let max = past.iter().fold(R::neg_infinity(), |max, &s| if s > max || s.is_nan() { s } else { max });
+    for s in past.iter_mut() {
+        *s = (*s - max).exp();
+    }
+    let total = sum(past.len(), |j| past[j]);
+    for p in past.iter_mut() {
+        *p /= total;
+    }
+    max + total.ln()
+}
+
+fn head_forward<R: Real>(head: &Head<'_, R>) -> (Vec<R>, Vec<R>) {
+    let mut out = vec![R::zero(); head.t * head.hs];
+    let mut lse = vec![R::zero(); head.t];
+    let mut scratch = vec![R::zero(); BLOCK.min(head.t) * head.t];
+    for (from, to) in head.blocks() {
+        let scores = &mut scratch[..(to - from) * to];
+        head.scores(from, to, scores);
+        for (row, query) in scores.chunks_mut(to).zip(from..) {
+            lse[query] = softmax(row, query + 1);
+        }
+        let p = Mat::new(scores, to - from, to);
+        gemm(R::one(), p, head.rows(head.v, 0, to), R::zero(), &mut out[from * head.hs..to * head.hs]);
+    }
+    (out, lse)
+}
+
+pub(super) fn forward<R: Real>(op: AttentionForward<'_, Cpu<R>>) -> Result<()> {
+    let dims @ AttentionDims { b, t, nh, hs } = op.check()?;
+    let qkv = op.qkv.as_slice();
+    let heads: Vec<_> = (0..b * nh).into_par_iter().map(|head| head_forward(&Head::new(qkv, dims, head))).collect();
+    for (lse, (_, head_lse)) in op.lse.into_slice().chunks_mut(t).zip(&heads) {
+        lse.copy_from_slice(head_lse);
+    }
+    op.out.into_slice().par_chunks_mut(nh * hs).enumerate().for_each(|(token, out)| {
+        for (head, out) in out.chunks_mut(hs).enumerate() {
+            let (values, _) = &heads[token / t * nh + head];
+            out.copy_from_slice(&values[token % t * hs..][..hs]);
+        }
+    });
+    Ok(())
+}
+
+/// One head's output side: rows of (B, T, C) tensors.
+struct HeadOut<'a, R> {
+    out: &'a [R],
+    dout: &'a [R],
+    lse: &'a [R],
+    /// C.
+    stride: usize,
+}
+
+/// dq, dk, dv of one head, each (T, HS).
+fn head_backward<R: Real>(head: &Head<'_, R>, side: &HeadOut<'_, R>) -> [Vec<R>; 3] {
+    let Head { t, hs, .. } = *head;
+    let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![R::zero(); t * hs]);
+    let [mut p_scratch, mut dp_scratch] = [(); 2].map(|()| vec![R::zero(); BLOCK.min(t) * t]);
+    for (from, to) in head.blocks() {
+        let (rows, start) = (to - from, from * side.stride);
+        let dout = Mat::strided(&side.dout[start..], rows, hs, side.stride);
+
+        let p = &mut p_scratch[..rows * to];
+        head.scores(from, to, p);
+        for (row, query) in p.chunks_mut(to).zip(from..) {
+            let (past, future) = row.split_at_mut(query + 1);
+            past.iter_mut().for_each(|s| *s = (*s - side.lse[query]).exp());
+            future.fill(R::zero());
+        }
+        gemm(R::one(), Mat::new(p, rows, to).t(), dout, R::one(), &mut dv[..to * hs]);
+
+        // dp becomes ds in place; p is 0 for future keys, and so is ds.
+        let dp = &mut dp_scratch[..rows * to];
+        gemm(R::one(), dout, head.rows(head.v, 0, to).t(), R::zero(), dp);
+        for ((dp, p), query) in dp.chunks_mut(to).zip(p.chunks(to)).zip(from..) {
+            let (dout, out) = (&side.dout[query * side.stride..][..hs], &side.out[query * side.stride..][..hs]);
+            let delta = sum(hs, |i| dout[i] * out[i]);
+            for (dp, &p) in dp.iter_mut().zip(p) {
+                *dp = p * (*dp - delta);
+            }
+        }
+        let ds = Mat::new(dp, rows, to);
+        gemm(head.scale(), ds, head.rows(head.k, 0, to), R::zero(), &mut dq[from * hs..to * hs]);
+        gemm(head.scale(), ds.t(), head.rows(head.q, from, to), R::one(), &mut dk[..to * hs]);
+    }
+    [dq, dk, dv]
+}
+
+pub(super) fn backward<R: Real>(op: AttentionBackward<'_, Cpu<R>>) -> Result<()> {
+    let dims @ AttentionDims { b, t, nh, hs } = op.check()?;
+    let (qkv, out, dout, lse) = (op.qkv.as_slice(), op.out.as_slice(), op.dout.as_slice(), op.lse.as_slice());
+    let c = nh * hs;
+    let heads: Vec<_> = (0..b * nh)
+        .into_par_iter()
+        .map(|head| {
+            let start = head / nh * t * c + head % nh * hs;
+            let side = HeadOut { out: &out[start..], dout: &dout[start..], lse: &lse[head * t..][..t], stride: c };
+            head_backward(&Head::new(qkv, dims, head), &side)
+        })
+        .collect();
+    op.dqkv.into_slice().par_chunks_mut(3 * c).enumerate().for_each(|(token, dqkv)| {
+        for (index, dpart) in dqkv.chunks_mut(hs).enumerate() {
+            let (part, head) = (index / nh, index % nh);
+            dpart.copy_from_slice(&heads[token / t * nh + head][part][token % t * hs..][..hs]);
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Matrix products over slices, on one thread or on all.
+
+use rayon::prelude::*;
+
+use super::real::Real;
+
+/// A matrix to read: rows and columns at fixed strides in a slice.
+#[derive(Clone, Copy)]
+pub(super) struct Mat<'a, R> {
+    data: &'a [R],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, R> Mat<'a, R> {
+    /// (rows, cols), row-major, without gaps.
+    pub fn new(data: &'a [R], rows: usize, cols: usize) -> Self {
+        Mat::strided(data, rows, cols, cols)
+    }
+
+    /// (rows, cols), row-major, `row_stride` elements from row to row.
+    pub fn strided(data: &'a [R], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(cols <= row_stride && (rows == 0 || (rows - 1) * row_stride + cols <= data.len()));
+        Mat { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose, without moving anything.
+    pub fn t(self) -> Self {
+        Mat {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            data: self.data,
+        }
+    }
+}
+
+/// Where to write a part of a product, for threads that write disjoint parts of one matrix.
+#[derive(Clone, Copy)]
+struct Out<R> {
+    data: *mut R,
+    row_stride: usize,
+}
+
+// SAFETY: `parallel` gives each thread its own columns or rows.
+#[allow(unsafe_code)]
+unsafe impl<R: Send> Send for Out<R> {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl<R: Send> Sync for Out<R> {}
+
+/// `c = alpha·a·b + beta·c` on the calling thread; `c` is row-major without gaps.
+pub(super) fn gemm<R: Real>(alpha: R, a: Mat<'_, R>, b: Mat<'_, R>, beta: R, c: &mut [R]) {
+    let (rows, cols) = (0..a.rows, 0..b.cols);
+    block(alpha, a, b, beta, check(a, b, c), rows, cols);
+}
+
+/// Parts of a product are multiples of this, the largest tile of `matrixmultiply`'s kernels, so that every element is
+/// computed by the same instructions however the product is cut.
+const TILE: usize = 16;
+
+/// [`gemm`] on all threads of the pool: cut along the longer axis of `c`, never along the sum.
+pub(super) fn parallel<R: Real>(alpha: R, a: Mat<'_, R>, b: Mat<'_, R>, beta: R, c: &mut [R]) {
+    let out = check(a, b, c);
+    // Two parts a thread, so that one that was interrupted does not hold up the rest.
+    let num_parts = 2 * rayon::current_num_threads();
+    let long = a.rows.max(b.cols);
+    let step = long.div_ceil(num_parts).next_multiple_of(TILE);
+    (0..long.div_ceil(step)).into_par_iter().for_each(|part| {
+        let range = part * step..((part + 1) * step).min(long);
+        if a.rows >= b.cols {
+            block(alpha, a, b, beta, out, range, 0..b.cols);
+        } else {
+            block(alpha, a, b, beta, out, 0..a.rows, range);
+        }
+    });
+}
+
+fn check<R: Real>(a: Mat<'_, R>, b: Mat<'_, R>, c: &mut [R]) -> Out<R> {
+    assert_eq!(a.cols, b.rows, "inner axes of a product");
+    assert_eq!(a.rows * b.cols, c.len(), "size of a product");
+    Out { data: c.as_mut_ptr(), row_stride: b.cols }
+}
+
+/// Rows `rows` and columns `cols` of the product.
+#[allow(unsafe_code)]
+fn block<R: Real>(
+    alpha: R,
+    a: Mat<'_, R>,
+    b: Mat<'_, R>,
+    beta: R,
+    c: Out<R>,
+    rows: std::ops::Range<usize>,
+    cols: std::ops::Range<usize>,
+) {
+    if rows.is_empty() || cols.is_empty() {
+        return;
+    }
+    // Slicing checks that the first element of each part is inside.
+    let a_data = &a.data[rows.start * a.row_stride..];
+    let b_data = &b.data[cols.start * b.col_stride..];
+    let stride = |s: usize| s as isize;
+    // SAFETY: `Mat::strided` checked that all rows and columns are inside the slices, `check` that the product fills `c`
+    // exactly; `rows` and `cols` are inside the product, and no other thread has them.
+    unsafe {
+        R::gemm(
+            rows.len(),
+            a.cols,
+            cols.len(),
+            alpha,
+            a_data.as_ptr(),
+            stride(a.row_stride),
+            stride(a.col_stride),
+            b_data.as_ptr(),
+            stride(b.row_stride),
+            stride(b.col_stride),
+            beta,
+            c.data.add(rows.start * c.row_stride + cols.start),
+            stride(c.row_stride),
+            1,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        (0..n as u64).map(|i| crate::ops::philox::uniform(crate::ops::philox::draw(seed.into(), 0, i)) - 0.5).collect()
+    }
+
+    /// Odd sizes, each transposition, against three loops.
+    #[test]
+    fn products_are_the_three_loops() {
+        for (m, k, n) in [(1, 1, 1), (3, 5, 7), (17, 33, 65), (70, 300, 19)] {
+            let (a, b, c0) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+            let at: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
+            let bt: Vec<f32> = (0..k * n).map(|i| b[i % k * n + i / k]).collect();
+            let (b_mat, bt_mat) = (Mat::new(&b, k, n), Mat::new(&bt, n, k).t());
+            for (left, right) in [(Mat::new(&a, m, k), b_mat), (Mat::new(&at, k, m).t(), bt_mat)] {
+                let (mut one, mut many) = (c0.clone(), c0.clone());
+                gemm(2.0, left, right, 0.5, &mut one);
+                parallel(2.0, left, right, 0.5, &mut many);
+                assert_eq!(one, many);
+                for (index, &got) in one.iter().enumerate() {
+                    let (row, col) = (index / n, index % n);
+                    let dot: f64 = (0..k).map(|i| a[row * k + i] as f64 * b[i * n + col] as f64).sum();
+                    let want = 2.0 * dot + 0.5 * c0[index] as f64;
+                    assert!((got as f64 - want).abs() < 1e-4, "({m}, {k}, {n}) at ({row}, {col}): {got} != {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_number_of_threads() {
+        let (m, k, n) = (83, 517, 301);
+        let (a, b) = (numbers(m * k, 4), numbers(k * n, 5));
+        let mut want = vec![0.0; m * n];
+        gemm(1.0, Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut want);
+        for threads in [1, 2, 3, 5, 8] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut got = vec![f32::NAN; m * n];
+            pool.install(|| parallel(1.0, Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut got));
+            assert_eq!(got, want, "{threads} threads");
+        }
+    }
+}

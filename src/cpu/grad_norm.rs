@@ -1,0 +1,20 @@
+//! The global gradient norm: see [`crate::ops::GradNorm`].
+
+use rayon::prelude::*;
+
+use super::real::sum;
+use super::{Cpu, Real};
+use crate::error::Result;
+use crate::ops::{GradNorm, Operation};
+
+/// Elements a partial sum.
+const CHUNK: usize = 1 << 14;
+
+pub(super) fn norm<R: Real>(op: GradNorm<'_, Cpu<R>>) -> Result<()> {
+    op.check()?;
+    let chunks = op.grad.as_slice().par_chunks(CHUNK);
+    // Partial sums in their places, then together in their order; in double precision, as there may be many.
+    let partial: Vec<f64> = chunks.map(|grad| sum(grad.len(), |i| grad[i] * grad[i]).wide()).collect();
+    op.norm.into_slice()[0] = R::of(partial.iter().sum::<f64>().sqrt());
+    Ok(())
+}

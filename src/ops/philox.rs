@@ -1,0 +1,62 @@
+//! Philox4x32-10, the counter-based generator behind every draw that an operation makes.
+//!
+//! A draw is a function of its key and counter alone, so any backend can recompute any element's. Source: Salmon et al.
+//! 2011, "Parallel random numbers: as easy as 1, 2, 3".
+
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const ROUNDS: usize = 10;
+
+/// Four independent 32-bit draws for a key and a counter.
+pub fn philox4x32(key: u64, counter: [u32; 4]) -> [u32; 4] {
+    let mut key = [key as u32, (key >> 32) as u32];
+    let mut x = counter;
+    for _ in 0..ROUNDS {
+        let p0 = u64::from(MULTIPLIERS[0]) * u64::from(x[0]);
+        let p1 = u64::from(MULTIPLIERS[1]) * u64::from(x[2]);
+        x = [(p1 >> 32) as u32 ^ x[1] ^ key[0], p1 as u32, (p0 >> 32) as u32 ^ x[3] ^ key[1], p0 as u32];
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    x
+}
+
+/// Draw `index` of a key at a counter: one 32-bit word.
+pub fn draw(key: u64, counter: u64, index: u64) -> u32 {
+    let block = index / 4;
+    let words = philox4x32(key, [block as u32, (block >> 32) as u32, counter as u32, (counter >> 32) as u32]);
+    words[(index % 4) as usize]
+}
+
+/// A draw as a uniform in [0, 1), a multiple of 2⁻²⁴ so that f32 holds it exactly.
+pub fn uniform(word: u32) -> f32 {
+    (word >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Known answers from the authors' Random123 distribution.
+    #[test]
+    fn known_answers() {
+        let cases = [
+            (0, [0; 4], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+            (u64::MAX, [u32::MAX; 4], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
+            (
+                0x299f_31d0_a409_3822,
+                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+                [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+            ),
+        ];
+        for (key, counter, want) in cases {
+            assert_eq!(philox4x32(key, counter), want, "key {key:#x}");
+        }
+    }
+
+    #[test]
+    fn uniforms_are_below_one() {
+        assert_eq!(uniform(0), 0.0);
+        assert!(uniform(u32::MAX) < 1.0);
+        assert_ne!(draw(1, 2, 3), draw(1, 2, 7));
+    }
+}

@@ -1,0 +1,301 @@
+//! Tensors: a shape over memory that a backend owns.
+//!
+//! A [`Tensor`] owns a buffer, a [`View`] reads a part of one, a [`ViewMut`] writes a part of one. All are row-major and
+//! contiguous. Memory itself is behind [`Storage`], so that the same code runs on host slices and on device memory.
+
+use std::fmt;
+
+use bytemuck::Pod;
+use half::bf16;
+
+use crate::error::Result;
+
+/// A type that tensors hold.
+pub trait Element: Pod + Send + Sync + PartialEq + fmt::Debug + fmt::Display + Default {
+    /// Name in messages and files.
+    const NAME: &'static str;
+    /// Bytes an element.
+    const BYTES: usize = size_of::<Self>();
+}
+
+impl Element for f32 {
+    const NAME: &'static str = "f32";
+}
+impl Element for f64 {
+    const NAME: &'static str = "f64";
+}
+impl Element for bf16 {
+    const NAME: &'static str = "bf16";
+}
+impl Element for i32 {
+    const NAME: &'static str = "i32";
+}
+
+/// Where a backend's tensors live, and in which precision.
+pub trait Storage: Sized {
+    /// Activations, their gradients, and the weights that matmuls read: bf16 on CUDA.
+    type Compute: Element;
+    /// Statistics, losses, weight gradients, master weights and moments: f32 on CUDA.
+    type Accum: Element;
+    /// The last axis of a [`Storage::Compute`] tensor must be a multiple of this many elements: 16 bytes of bf16 on
+    /// CUDA, 1 where rows need no alignment.
+    const VECTOR: usize;
+
+    /// Owned memory for `E`s.
+    type Buffer<E: Element>: Send + Sync;
+    /// Exclusive access to a part of a buffer.
+    type SliceMut<'a, E: Element>: Send;
+
+    /// A buffer of `len` zeros.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    fn zeros<E: Element>(&self, len: usize) -> Result<Self::Buffer<E>>;
+    /// A buffer with the content of `data`, which a host backend keeps without copying.
+    ///
+    /// # Errors
+    /// When the memory cannot be had or the copy fails.
+    fn adopt<E: Element>(&self, data: Vec<E>) -> Result<Self::Buffer<E>>;
+    /// Exclusive access to a whole buffer.
+    fn slice_mut<E: Element>(buffer: &mut Self::Buffer<E>) -> Self::SliceMut<'_, E>;
+    /// Splits into elements `0..mid` and `mid..`. Panics when `mid` is past the end.
+    fn split_at_mut<'a, E: Element>(
+        slice: Self::SliceMut<'a, E>,
+        mid: usize,
+    ) -> (Self::SliceMut<'a, E>, Self::SliceMut<'a, E>);
+    /// The same access for a shorter time.
+    fn reborrow<'b, E: Element>(slice: &'b mut Self::SliceMut<'_, E>) -> Self::SliceMut<'b, E>;
+
+    /// Copies host memory into `dst`; lengths must be equal.
+    ///
+    /// # Errors
+    /// When the copy fails.
+    fn upload<E: Element>(&self, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()>;
+    /// Copies `src` into host memory and waits for it; lengths must be equal.
+    ///
+    /// # Errors
+    /// When the copy, or an operation before it, fails.
+    fn download<E: Element>(&self, src: View<'_, Self, E>, dst: &mut [E]) -> Result<()>;
+    /// Fills with zeros.
+    ///
+    /// # Errors
+    /// When the backend refuses.
+    fn fill_zero<E: Element>(&self, dst: ViewMut<'_, Self, E>) -> Result<()>;
+}
+
+/// Up to four axes, row-major.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; 4],
+    rank: usize,
+}
+
+impl Shape {
+    /// The axes, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.dims().iter().product()
+    }
+
+    /// Whether an axis is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `[N, C]`: all axes but the last taken together, and the last.
+    pub fn matrix(&self) -> [usize; 2] {
+        match self.dims() {
+            [] => [1, 1],
+            [rows @ .., last] => [rows.iter().product(), *last],
+        }
+    }
+
+    /// Without the first axis.
+    fn inner(&self) -> Shape {
+        Shape::from(&self.dims()[1..])
+    }
+}
+
+/// Panics on more than four axes.
+impl From<&[usize]> for Shape {
+    fn from(axes: &[usize]) -> Self {
+        let mut dims = [1; 4];
+        dims[..axes.len()].copy_from_slice(axes);
+        Shape { dims, rank: axes.len() }
+    }
+}
+
+impl<const R: usize> From<[usize; R]> for Shape {
+    fn from(axes: [usize; R]) -> Self {
+        Shape::from(&axes[..])
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let axes: Vec<String> = self.dims().iter().map(usize::to_string).collect();
+        write!(f, "({})", axes.join(", "))
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A buffer with a shape.
+pub struct Tensor<S: Storage, E: Element> {
+    buffer: S::Buffer<E>,
+    shape: Shape,
+}
+
+impl<S: Storage, E: Element> Tensor<S, E> {
+    /// All zeros.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn zeros(storage: &S, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        Ok(Tensor { buffer: storage.zeros(shape.len())?, shape })
+    }
+
+    /// With the content of `data`. Panics when its length is not the shape's.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn from_vec(storage: &S, shape: impl Into<Shape>, data: Vec<E>) -> Result<Self> {
+        let shape = shape.into();
+        assert_eq!(data.len(), shape.len(), "data for a tensor of shape {shape}");
+        Ok(Tensor { buffer: storage.adopt(data)?, shape })
+    }
+
+    /// The axes.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The whole, to read.
+    pub fn view(&self) -> View<'_, S, E> {
+        View { buffer: &self.buffer, offset: 0, shape: self.shape }
+    }
+
+    /// The whole, to write.
+    pub fn view_mut(&mut self) -> ViewMut<'_, S, E> {
+        ViewMut { slice: S::slice_mut(&mut self.buffer), shape: self.shape }
+    }
+
+    /// Entry `index` of the first axis, to read. Panics when there is none.
+    pub fn at(&self, index: usize) -> View<'_, S, E> {
+        self.view().at(index)
+    }
+
+    /// Entry `index` of the first axis, to write. Panics when there is none.
+    pub fn at_mut(&mut self, index: usize) -> ViewMut<'_, S, E> {
+        self.view_mut().into_at(index)
+    }
+
+    /// The content, in host memory.
+    ///
+    /// # Errors
+    /// As [`Storage::download`].
+    pub fn to_vec(&self, storage: &S) -> Result<Vec<E>> {
+        let mut data = vec![E::zeroed(); self.shape.len()];
+        storage.download(self.view(), &mut data)?;
+        Ok(data)
+    }
+}
+
+/// A part of a buffer, to read.
+pub struct View<'a, S: Storage, E: Element> {
+    buffer: &'a S::Buffer<E>,
+    offset: usize,
+    shape: Shape,
+}
+
+impl<S: Storage, E: Element> Clone for View<'_, S, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: Storage, E: Element> Copy for View<'_, S, E> {}
+
+impl<'a, S: Storage, E: Element> View<'a, S, E> {
+    /// The buffer this is a part of.
+    pub fn buffer(&self) -> &'a S::Buffer<E> {
+        self.buffer
+    }
+
+    /// First element's place in the buffer.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The axes.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Elements `start..start + shape.len()` of this view as a tensor of that shape. Panics when they are not inside.
+    pub fn part(self, start: usize, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        assert!(start + shape.len() <= self.shape.len(), "{shape} from {start} is not inside {}", self.shape);
+        View { offset: self.offset + start, shape, ..self }
+    }
+
+    /// Entry `index` of the first axis. Panics when there is none.
+    pub fn at(self, index: usize) -> Self {
+        let inner = self.shape.inner();
+        self.part(index * inner.len(), inner)
+    }
+}
+
+/// A part of a buffer, to write.
+pub struct ViewMut<'a, S: Storage, E: Element> {
+    slice: S::SliceMut<'a, E>,
+    shape: Shape,
+}
+
+impl<'a, S: Storage, E: Element> ViewMut<'a, S, E> {
+    /// The memory, without its shape.
+    pub fn into_slice(self) -> S::SliceMut<'a, E> {
+        self.slice
+    }
+
+    /// The axes.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The same view for a shorter time.
+    pub fn reborrow(&mut self) -> ViewMut<'_, S, E> {
+        ViewMut { slice: S::reborrow(&mut self.slice), shape: self.shape }
+    }
+
+    /// Elements `start..start + shape.len()` of this view as a tensor of that shape. Panics when they are not inside.
+    pub fn into_part(self, start: usize, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        assert!(start + shape.len() <= self.shape.len(), "{shape} from {start} is not inside {}", self.shape);
+        let (_, rest) = S::split_at_mut(self.slice, start);
+        let (slice, _) = S::split_at_mut(rest, shape.len());
+        ViewMut { slice, shape }
+    }
+
+    /// Entry `index` of the first axis. Panics when there is none.
+    pub fn into_at(self, index: usize) -> Self {
+        let inner = self.shape.inner();
+        self.into_part(index * inner.len(), inner)
+    }
+
+    /// A tensor of `shape` from the first elements, and the rest as a vector. Panics when there are too few.
+    pub fn split_first(self, shape: impl Into<Shape>) -> (Self, Self) {
+        let shape = shape.into();
+        let rest = self.shape.len() - shape.len();
+        let (first, last) = S::split_at_mut(self.slice, shape.len());
+        (ViewMut { slice: first, shape }, ViewMut { slice: last, shape: [rest].into() })
+    }
+}
