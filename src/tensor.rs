@@ -18,25 +18,48 @@ pub trait Element: Pod + Send + Sync + PartialEq + fmt::Debug + fmt::Display + D
     const BYTES: usize = size_of::<Self>();
 }
 
-impl Element for f32 {
-    const NAME: &'static str = "f32";
-}
-impl Element for f64 {
-    const NAME: &'static str = "f64";
-}
-impl Element for bf16 {
-    const NAME: &'static str = "bf16";
-}
 impl Element for i32 {
     const NAME: &'static str = "i32";
+}
+
+/// A floating-point [`Element`].
+pub trait FloatElement: Element {
+    /// The nearest value.
+    fn from_f32(value: f32) -> Self;
+    /// The nearest value in f32.
+    fn to_f32(self) -> f32;
+}
+
+macro_rules! float_elements {
+    ($($type:ty, $name:literal, $from:expr, $to:expr;)*) => {$(
+        impl Element for $type {
+            const NAME: &'static str = $name;
+        }
+
+        impl FloatElement for $type {
+            fn from_f32(value: f32) -> Self {
+                $from(value)
+            }
+
+            fn to_f32(self) -> f32 {
+                $to(self)
+            }
+        }
+    )*};
+}
+
+float_elements! {
+    f32, "f32", |x| x, |x| x;
+    f64, "f64", f64::from, |x| x as f32;
+    bf16, "bf16", bf16::from_f32, bf16::to_f32;
 }
 
 /// Where a backend's tensors live, and in which precision.
 pub trait Storage: Sized {
     /// Activations, their gradients, and the weights that matmuls read: bf16 on CUDA.
-    type Compute: Element;
+    type Compute: FloatElement;
     /// Statistics, losses, weight gradients, master weights and moments: f32 on CUDA.
-    type Accum: Element;
+    type Accum: FloatElement;
     /// The last axis of a [`Storage::Compute`] tensor must be a multiple of this many elements: 16 bytes of bf16 on
     /// CUDA, 1 where rows need no alignment.
     const VECTOR: usize;

@@ -2,10 +2,10 @@
 
 use num_traits::{Float, NumAssign};
 
-use crate::tensor::Element;
+use crate::tensor::FloatElement;
 
 /// `f32` or `f64`.
-pub trait Real: Element + Float + NumAssign {
+pub trait Real: FloatElement + Float + NumAssign {
     /// The nearest value.
     fn of(value: f64) -> Self;
 

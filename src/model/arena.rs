@@ -1,0 +1,76 @@
+//! One flat buffer that holds a tensor for each parameter: weights, gradients, or moments.
+
+use std::any::TypeId;
+
+use super::params::{Gpt, Layout};
+use crate::error::Result;
+use crate::tensor::{FloatElement, Storage, Tensor, View, ViewMut};
+
+/// A flat buffer with the [`Layout`] of a model's parameters.
+pub struct Arena<S: Storage, E: FloatElement> {
+    layout: Layout,
+    flat: Tensor<S, E>,
+}
+
+impl<S: Storage, E: FloatElement> Arena<S, E> {
+    /// All zeros.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn zeros(storage: &S, layout: &Layout) -> Result<Self> {
+        Ok(Arena { flat: Tensor::zeros(storage, [layout.len])?, layout: layout.clone() })
+    }
+
+    /// With the content of `data`, which is laid out as `layout` says. Panics when the length is another.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn from_f32(storage: &S, layout: &Layout, data: Vec<f32>) -> Result<Self> {
+        let data: Vec<E> = if TypeId::of::<E>() == TypeId::of::<f32>() {
+            bytemuck::allocation::cast_vec(data)
+        } else {
+            data.into_iter().map(E::from_f32).collect()
+        };
+        Ok(Arena { flat: Tensor::from_vec(storage, [layout.len], data)?, layout: layout.clone() })
+    }
+
+    /// Where each tensor lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Every element, to read.
+    pub fn flat(&self) -> View<'_, S, E> {
+        self.flat.view()
+    }
+
+    /// Every element, to write.
+    pub fn flat_mut(&mut self) -> ViewMut<'_, S, E> {
+        self.flat.view_mut()
+    }
+
+    /// Each tensor, to read.
+    pub fn views(&self) -> Gpt<View<'_, S, E>> {
+        let flat = self.flat.view();
+        self.layout.slots.as_ref().map(|slot| flat.part(slot.range.start, &slot.shape[..]))
+    }
+
+    /// Each tensor, to write.
+    pub fn views_mut(&mut self) -> Gpt<ViewMut<'_, S, E>> {
+        let mut rest = Some(self.flat.view_mut());
+        self.layout.slots.as_ref().map(|slot| {
+            // The layout has no gaps, so the tensors are split off one after the other.
+            let (first, last) = rest.take().expect("put back below").split_first(&slot.shape[..]);
+            rest = Some(last);
+            first
+        })
+    }
+
+    /// The content in host memory, in f32.
+    ///
+    /// # Errors
+    /// As [`Storage::download`].
+    pub fn to_f32(&self, storage: &S) -> Result<Vec<f32>> {
+        Ok(self.flat.to_vec(storage)?.into_iter().map(E::to_f32).collect())
+    }
+}
