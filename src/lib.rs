@@ -5,5 +5,6 @@ pub mod error;
 pub mod model;
 pub mod ops;
 pub mod tensor;
+pub mod train;
 
 pub use error::{Error, Result};

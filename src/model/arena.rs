@@ -1,6 +1,7 @@
 //! One flat buffer that holds a tensor for each parameter: weights, gradients, or moments.
 
 use std::any::TypeId;
+use std::ops::Range;
 
 use super::params::{Gpt, Layout};
 use crate::error::Result;
@@ -66,11 +67,13 @@ impl<S: Storage, E: FloatElement> Arena<S, E> {
         })
     }
 
-    /// The content in host memory, in f32.
+    /// Elements `range` in host memory, in f32. Panics when they are not inside.
     ///
     /// # Errors
     /// As [`Storage::download`].
-    pub fn to_f32(&self, storage: &S) -> Result<Vec<f32>> {
-        Ok(self.flat.to_vec(storage)?.into_iter().map(E::to_f32).collect())
+    pub fn part_f32(&self, storage: &S, range: Range<usize>) -> Result<Vec<f32>> {
+        let mut part = vec![E::zeroed(); range.len()];
+        storage.download(self.flat.view().part(range.start, [range.len()]), &mut part)?;
+        Ok(part.into_iter().map(E::to_f32).collect())
     }
 }

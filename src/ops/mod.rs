@@ -21,6 +21,7 @@ mod matmul;
 pub mod philox;
 mod sampling;
 
+pub(crate) use adamw::needs_master;
 pub use adamw::{AdamW, AdamWSettings, UpdateGuard};
 pub use attention::{AttentionBackward, AttentionDims, AttentionForward};
 pub use attention_decode::{AttentionDecode, CacheDims, KvCacheStore};

@@ -1,0 +1,5 @@
+//! Training: data, optimizer steps, schedules, checkpoints and the run around them.
+
+pub mod outlier;
+pub mod schedule;
+pub mod trainer;

@@ -1,0 +1,328 @@
+//! One optimizer step: micro-batches, clipping, the update, and what to say when a number is not finite.
+
+use std::ops::Range;
+
+use super::outlier::OutlierWindow;
+use crate::error::Result;
+use crate::model::Gpt2;
+use crate::model::activations::{ActivationGrads, Activations, Head, Keep, Recompute};
+use crate::model::arena::Arena;
+use crate::model::config::Config;
+use crate::model::forward::Attend;
+use crate::model::params::HostWeights;
+use crate::ops::{AdamW, AdamWSettings, Backend, GradNorm, UpdateGuard, Write, needs_master};
+use crate::tensor::{FloatElement, Tensor};
+
+/// The optimizer's settings that stay the same over a run.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Optimizer {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled decay of the 2-D tensors.
+    pub weight_decay: f32,
+    /// Largest global gradient norm; 0 for no clipping.
+    pub grad_clip: f32,
+    /// Steps whose loss is this many standard deviations above the recent ones are skipped; 0 for none.
+    pub skip_loss_z: f32,
+    /// Steps whose gradient norm is this many standard deviations above the recent ones are skipped; 0 for none.
+    pub skip_norm_z: f32,
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Optimizer {
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            grad_clip: 1.0,
+            skip_loss_z: 0.0,
+            skip_norm_z: 0.0,
+        }
+    }
+}
+
+/// One micro-batch on the host, (B, T) each.
+#[derive(Debug, Clone, Default)]
+pub struct MicroBatch {
+    /// Inputs.
+    pub tokens: Vec<i32>,
+    /// Targets; negative ones are ignored.
+    pub targets: Vec<i32>,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The weights moved.
+    Updated,
+    /// Nothing moved: loss or norm was above the limit of the recent ones.
+    Outlier {
+        /// What was above which limit.
+        reason: String,
+    },
+    /// Nothing moved: a number was not finite.
+    NonFinite {
+        /// The first place with such a number.
+        place: String,
+    },
+}
+
+/// Numbers of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// Mean over all rows that count, nats a token.
+    pub loss: f32,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f32,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What of a trainer's state is not a tensor.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TrainerState {
+    /// Updates made, for the bias correction.
+    pub updates: u64,
+    /// Recent losses.
+    pub losses: OutlierWindow,
+    /// Recent gradient norms.
+    pub norms: OutlierWindow,
+}
+
+/// A model in training on a backend.
+pub struct Trainer<B: Backend> {
+    backend: B,
+    config: Config,
+    params: Arena<B, B::Compute>,
+    /// Full-precision weights, where `params` are narrower.
+    master: Option<Arena<B, B::Accum>>,
+    grads: Arena<B, B::Accum>,
+    m: Arena<B, B::Accum>,
+    v: Arena<B, B::Accum>,
+    norm: Tensor<B, B::Accum>,
+    acts: Activations<B>,
+    head: Head<B>,
+    act_grads: ActivationGrads<B>,
+    tokens: Tensor<B, i32>,
+    targets: Tensor<B, i32>,
+    optimizer: Optimizer,
+    /// Key of the stochastic rounding.
+    seed: u64,
+    /// Updates and recent values.
+    pub state: TrainerState,
+}
+
+impl<B: Backend> Trainer<B> {
+    /// Takes the weights over; gradients and moments start at zero.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn new(
+        backend: B,
+        weights: HostWeights,
+        shape: (usize, usize),
+        recompute: Recompute,
+        optimizer: Optimizer,
+        seed: u64,
+    ) -> Result<Self> {
+        let (batch, time) = shape;
+        let HostWeights { config, layout, data } = weights;
+        let master = needs_master::<B>().then(|| Arena::from_f32(&backend, &layout, data.clone())).transpose()?;
+        Ok(Trainer {
+            master,
+            params: Arena::from_f32(&backend, &layout, data)?,
+            grads: Arena::zeros(&backend, &layout)?,
+            m: Arena::zeros(&backend, &layout)?,
+            v: Arena::zeros(&backend, &layout)?,
+            norm: Tensor::zeros(&backend, [1])?,
+            acts: Activations::new(&backend, &config, batch, time, Keep::Backward(recompute))?,
+            head: Head::new(&backend, &config, batch, time)?,
+            act_grads: ActivationGrads::new(&backend, &config, batch, time)?,
+            tokens: Tensor::zeros(&backend, [batch, time])?,
+            targets: Tensor::zeros(&backend, [batch, time])?,
+            backend,
+            config,
+            optimizer,
+            seed,
+            state: TrainerState::default(),
+        })
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The model as it stands.
+    pub fn model(&self) -> Gpt2<'_, B> {
+        Gpt2 { backend: &self.backend, config: &self.config, params: &self.params }
+    }
+
+    /// Gradients of the last step.
+    pub fn grads(&self) -> &Arena<B, B::Accum> {
+        &self.grads
+    }
+
+    /// Continues from a checkpoint: the moments, laid out as the weights, and the rest of the state.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn restore(&mut self, m: Vec<f32>, v: Vec<f32>, state: TrainerState) -> Result<()> {
+        let layout = self.params.layout();
+        self.m = Arena::from_f32(&self.backend, layout, m)?;
+        self.v = Arena::from_f32(&self.backend, layout, v)?;
+        self.state = state;
+        Ok(())
+    }
+
+    /// The weights, to be changed; for tests that damage them.
+    pub fn params_mut(&mut self) -> &mut Arena<B, B::Compute> {
+        &mut self.params
+    }
+
+    /// Elements `range` of the weights in full precision, in f32.
+    ///
+    /// # Errors
+    /// When they cannot be read off the device.
+    pub fn weights_f32(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        match &self.master {
+            Some(master) => master.part_f32(&self.backend, range),
+            None => self.params.part_f32(&self.backend, range),
+        }
+    }
+
+    /// Elements `range` of the first and of the second moments, in f32.
+    ///
+    /// # Errors
+    /// When they cannot be read off the device.
+    pub fn moments_f32(&self, range: Range<usize>) -> Result<[Vec<f32>; 2]> {
+        Ok([self.m.part_f32(&self.backend, range.clone())?, self.v.part_f32(&self.backend, range)?])
+    }
+
+    /// One step over the micro-batches: gradients, norm, update.
+    ///
+    /// # Errors
+    /// Those of the operations, e.g. a token outside of the vocabulary. Then the weights have not moved.
+    pub fn step(&mut self, batches: &[MicroBatch], learning_rate: f32) -> Result<StepReport> {
+        self.gradients(batches)?;
+        self.backend.grad_norm(GradNorm { grad: self.grads.flat(), norm: self.norm.view_mut() })?;
+        let limit = |window: &OutlierWindow, z: f32| if z > 0.0 { window.limit(z) } else { f32::INFINITY };
+        let loss_limit = limit(&self.state.losses, self.optimizer.skip_loss_z);
+        let norm_limit = limit(&self.state.norms, self.optimizer.skip_norm_z);
+        self.update(learning_rate, loss_limit, norm_limit)?;
+
+        // The only wait of a step: everything is queued by now.
+        let loss = self.head.total.to_vec(&self.backend)?[0].to_f32();
+        let grad_norm = self.norm.to_vec(&self.backend)?[0].to_f32();
+        self.state.losses.push(loss);
+        self.state.norms.push(grad_norm);
+        let outcome = if !loss.is_finite() || !grad_norm.is_finite() {
+            Outcome::NonFinite { place: self.first_non_finite(batches)? }
+        } else if loss > loss_limit {
+            Outcome::Outlier { reason: format!("loss {loss} is above {loss_limit}") }
+        } else if grad_norm > norm_limit {
+            Outcome::Outlier { reason: format!("gradient norm {grad_norm} is above {norm_limit}") }
+        } else {
+            self.state.updates += 1;
+            Outcome::Updated
+        };
+        Ok(StepReport { loss, grad_norm, outcome })
+    }
+
+    /// Gradients and mean loss over the micro-batches.
+    fn gradients(&mut self, batches: &[MicroBatch]) -> Result<()> {
+        let counted: usize = batches.iter().map(|b| b.targets.iter().filter(|&&t| t >= 0).count()).sum();
+        let scale = 1.0 / counted.max(1) as f32;
+        let mut write = Write::Overwrite;
+        for batch in batches {
+            self.backend.upload(&batch.tokens, self.tokens.view_mut())?;
+            self.backend.upload(&batch.targets, self.targets.view_mut())?;
+            let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
+            model.forward(&mut self.acts, self.tokens.view(), Attend::Own)?;
+            model.loss(&self.acts, &mut self.head, self.targets.view(), scale, write)?;
+            let tokens = self.tokens.view();
+            model.backward(&mut self.acts, &self.head, tokens, &mut self.act_grads, &mut self.grads, write)?;
+            write = Write::Accumulate;
+        }
+        Ok(())
+    }
+
+    /// AdamW on the tensors that decay, then on those that do not.
+    fn update(&mut self, learning_rate: f32, loss_limit: f32, norm_limit: f32) -> Result<()> {
+        let Optimizer { beta1, beta2, eps, weight_decay, grad_clip, .. } = self.optimizer;
+        let (decayed, len) = (self.params.layout().decayed, self.params.layout().len);
+        for (range, weight_decay) in [(0..decayed, weight_decay), (decayed..len, 0.0)] {
+            let shape = [range.len()];
+            self.backend.adamw(AdamW {
+                weight: self.params.flat_mut().into_part(range.start, shape),
+                master: self.master.as_mut().map(|master| master.flat_mut().into_part(range.start, shape)),
+                grad: self.grads.flat().part(range.start, shape),
+                m: self.m.flat_mut().into_part(range.start, shape),
+                v: self.v.flat_mut().into_part(range.start, shape),
+                guard: UpdateGuard { norm: self.norm.view(), loss: self.head.total.view(), norm_limit, loss_limit },
+                settings: AdamWSettings {
+                    learning_rate,
+                    beta1,
+                    beta2,
+                    eps,
+                    weight_decay,
+                    step: self.state.updates + 1,
+                    max_norm: if grad_clip > 0.0 { grad_clip } else { f32::INFINITY },
+                    seed: self.seed,
+                    first_index: range.start as u64,
+                },
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Where the first number of the step that is not finite comes from. The step did not move the weights, so each
+    /// forward pass can be made again and looked at.
+    fn first_non_finite(&mut self, batches: &[MicroBatch]) -> Result<String> {
+        let grads = self.grads.part_f32(&self.backend, 0..self.grads.layout().len)?;
+        for (index, batch) in batches.iter().enumerate() {
+            self.backend.upload(&batch.tokens, self.tokens.view_mut())?;
+            self.backend.upload(&batch.targets, self.targets.view_mut())?;
+            let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
+            let (tokens, targets) = (self.tokens.view(), self.targets.view());
+            model.evaluate(&mut self.acts, &mut self.head, tokens, targets)?;
+            let stage = |entry: usize| match entry {
+                0 => "the embedding".to_string(),
+                entry if entry % 2 == 1 => format!("block {}'s attention", (entry - 1) / 2),
+                entry => format!("block {}'s MLP", (entry - 1) / 2),
+            };
+            for entry in 0..=2 * self.config.layers {
+                if has_non_finite(&self.acts.residual.at(entry).to_vec(&self.backend)?) {
+                    return Ok(format!("output of {} in micro-batch {index}", stage(entry)));
+                }
+            }
+            if has_non_finite(&self.acts.lnf_out.to_vec(&self.backend)?) {
+                return Ok(format!("output of the final layernorm in micro-batch {index}"));
+            }
+            if has_non_finite(&self.head.losses.to_vec(&self.backend)?) {
+                return Ok(format!("loss of micro-batch {index}"));
+            }
+        }
+        // The backward goes from the last block to the first, so the last bad layer is where it began.
+        let slots = self.grads.layout().slots.as_ref().into_array();
+        let bad = slots.iter().filter_map(|(name, slot)| {
+            let per_layer = if slot.shape.len() > 1 && name.as_bytes()[0] != b'w' { self.config.layers } else { 1 };
+            let at = grads[slot.range.clone()].iter().rposition(|x| !x.is_finite())?;
+            Some((at / (slot.range.len() / per_layer), per_layer > 1, *name))
+        });
+        Ok(match bad.max_by_key(|&(layer, _, _)| layer) {
+            Some((layer, true, name)) => format!("gradient of {name} in block {layer}"),
+            Some((_, false, name)) => format!("gradient of {name}"),
+            None => "the gradient norm, which passes f32's range".to_string(),
+        })
+    }
+}
+
+fn has_non_finite<E: FloatElement>(values: &[E]) -> bool {
+    values.iter().any(|x| !x.to_f32().is_finite())
+}
