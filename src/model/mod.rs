@@ -1,4 +1,6 @@
 //! GPT-2, written once over the list of operations.
 
 pub mod config;
+pub(crate) mod json;
 pub mod params;
+pub mod safetensors;
