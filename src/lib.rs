@@ -2,5 +2,6 @@
 
 pub mod error;
 pub mod model;
+mod storage;
 
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! GPT-2, written once over the list of operations.
 
 pub mod config;
+pub mod hugging_face;
 pub(crate) mod json;
 pub mod params;
 pub mod safetensors;
