@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod error;
 pub mod model;
 pub mod ops;
+mod storage;
 pub mod tensor;
 pub mod train;
 

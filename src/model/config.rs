@@ -95,7 +95,7 @@ impl Config {
             ("channels (C)", self.channels),
         ];
         for (name, size) in sizes {
-            // 2^24 is far above any GPT and keeps every product of the sizes inside 64 bits.
+            // 2^24 is far above any GPT.
             if size == 0 || size > 1 << 24 {
                 return Err(Error::Invalid(format!("model: 1 <= {name} <= 16777216 failed ({size})")));
             }
@@ -104,6 +104,15 @@ impl Config {
             return Err(Error::Invalid(format!(
                 "model: C % NH == 0 failed (C = {}, NH = {})",
                 self.channels, self.heads
+            )));
+        }
+        // Sizes may come from a file: no product of them may overflow later. GPT-3 has 2^37.4 parameters.
+        let (l, c) = (self.layers as u128, self.channels as u128);
+        let parameters = 12 * l * c * c + 13 * l * c + (self.padded_vocab() + self.context + 2) as u128 * c;
+        if parameters > 1 << 48 {
+            return Err(Error::Invalid(format!(
+                "model: at most 2^48 parameters failed ({parameters}: L = {}, C = {}, V = {}, T = {})",
+                self.layers, self.channels, self.vocab, self.context
             )));
         }
         Ok(())
@@ -163,5 +172,7 @@ mod tests {
         assert_eq!(broken.check().unwrap_err().to_string(), "model: C % NH == 0 failed (C = 128, NH = 5)");
         let empty = Config { layers: 0, ..broken };
         assert!(empty.check().unwrap_err().to_string().contains("layers (L)"));
+        let huge = Config { context: 1 << 24, vocab: 1 << 24, layers: 1 << 24, heads: 1 << 24, channels: 1 << 24 };
+        assert!(huge.check().unwrap_err().to_string().contains("at most 2^48 parameters"));
     }
 }

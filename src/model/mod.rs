@@ -6,8 +6,11 @@ pub mod backward;
 pub mod config;
 pub mod forward;
 pub mod generate;
+pub mod hugging_face;
 pub mod init;
+pub(crate) mod json;
 pub mod params;
+pub mod safetensors;
 
 use arena::Arena;
 use config::Config;

@@ -1,0 +1,219 @@
+//! `config.json` of a Hugging Face GPT-2 folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::model::config::{Config, GPT2_VOCAB};
+use crate::model::json::{self, UniqueMap};
+
+/// The key that our exports add: the tokenizer the model was trained with.
+const TOKENIZER_KEY: &str = "ironwarp_tokenizer";
+
+/// Tokenizers that a model folder may name.
+const TOKENIZERS: [&str; 2] = ["gpt2", "bytes"];
+
+/// Fields that change what a GPT-2 computes, with the values we implement; where a field is absent or null, GPT-2's
+/// default holds, which is among them.
+const IMPLEMENTED: &[(&str, &[&str])] = &[
+    ("activation_function", &[r#""gelu_new""#, r#""gelu_pytorch_tanh""#]),
+    ("layer_norm_epsilon", &["1e-5"]),
+    ("scale_attn_weights", &["true"]),
+    ("scale_attn_by_inverse_layer_idx", &["false"]),
+    ("reorder_and_upcast_attn", &["false"]),
+    ("tie_word_embeddings", &["true"]),
+    ("add_cross_attention", &["false"]),
+    ("is_encoder_decoder", &["false"]),
+    ("quantization_config", &[]),
+];
+
+/// Checks a tokenizer's name.
+///
+/// # Errors
+/// [`Error::Invalid`] with the names there are.
+pub(crate) fn check_tokenizer(name: Option<&str>) -> Result<()> {
+    match name {
+        Some(name) if !TOKENIZERS.contains(&name) => Err(Error::invalid(format!(
+            "no tokenizer is named '{}'; there are {}",
+            json::shown(name),
+            TOKENIZERS.join(", ")
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Sizes and tokenizer from the text of a `config.json`.
+pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(Config, Option<String>)> {
+    let fields = json::parse::<UniqueMap<Value>>(path, text)?.0;
+    let field = |name: &str| fields.get(name).filter(|v| !v.is_null());
+    let mut problems = Vec::new();
+    if field("model_type") != Some(&json!("gpt2")) {
+        let found = field("model_type").map_or("missing".into(), text_of);
+        return Err(Error::format(path, format!("model_type is {found}, only \"gpt2\" is implemented")));
+    }
+    for &(name, allowed) in IMPLEMENTED {
+        if let Some(value) = field(name)
+            && !allowed.iter().any(|text| serde_json::from_str(text).is_ok_and(|v: Value| v == *value))
+        {
+            let allowed = if allowed.is_empty() { "its absence".into() } else { allowed.join(" or ") };
+            problems.push(format!("{name} = {} is not implemented, {allowed} is", text_of(value)));
+        }
+    }
+    let mut size = |names: &[&str]| {
+        let found = names.iter().find_map(|n| Some((n, field(n)?)));
+        let value = found.and_then(|(_, v)| usize::try_from(v.as_u64()?).ok());
+        match (found, value) {
+            (None, _) => problems.push(format!("{} is missing", names[0])),
+            (Some((name, v)), None) => problems.push(format!("{name} = {} is not a size", text_of(v))),
+            _ => {}
+        }
+        value.unwrap_or(0)
+    };
+    let config = Config {
+        // Configurations of old have n_ctx beside n_positions; the latter is what the library goes by.
+        context: size(&["n_positions", "n_ctx"]),
+        vocab: size(&["vocab_size"]),
+        layers: size(&["n_layer"]),
+        heads: size(&["n_head"]),
+        channels: size(&["n_embd"]),
+    };
+    if let Some(inner) = field("n_inner")
+        && inner.as_u64() != config.channels.checked_mul(4).map(|c| c as u64)
+    {
+        problems.push(format!("n_inner = {} is not implemented, null or 4 * n_embd is", text_of(inner)));
+    }
+    let tokenizer = tokenizer(&fields, config.vocab).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    if !problems.is_empty() {
+        return Err(Error::format(path, problems.join("; ")));
+    }
+    config.check().map_err(|e| Error::format(path, e.to_string()))?;
+    Ok((config, tokenizer))
+}
+
+/// The tokenizer named, or GPT-2's where the vocabulary has its size.
+fn tokenizer(fields: &BTreeMap<String, Value>, vocab: usize) -> Result<Option<String>, String> {
+    match fields.get(TOKENIZER_KEY) {
+        None => Ok((vocab == GPT2_VOCAB).then(|| "gpt2".into())),
+        Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) => match check_tokenizer(Some(name)) {
+            Ok(()) => Ok(Some(name.clone())),
+            Err(e) => Err(format!("{TOKENIZER_KEY}: {e}")),
+        },
+        Some(other) => Err(format!("{TOKENIZER_KEY} = {} is not a name", text_of(other))),
+    }
+}
+
+/// A value as messages show it.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "[…]".into(),
+        Value::Object(_) => "{…}".into(),
+        plain => json::shown(&plain.to_string()).replace("\\\"", "\""),
+    }
+}
+
+/// The text of a `config.json` that `transformers` reads.
+pub(super) fn text(config: &Config, tokenizer: Option<&str>) -> Vec<u8> {
+    // Both of our tokenizers have their end-of-text token last.
+    let end_of_text = tokenizer.map(|_| config.vocab - 1);
+    let value = json!({
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "scale_attn_weights": true,
+        "scale_attn_by_inverse_layer_idx": false,
+        "reorder_and_upcast_attn": false,
+        "tie_word_embeddings": true,
+        "n_positions": config.context,
+        "n_ctx": config.context,
+        "vocab_size": config.vocab,
+        "n_layer": config.layers,
+        "n_head": config.heads,
+        "n_embd": config.channels,
+        "n_inner": null,
+        "initializer_range": 0.02,
+        // The model was trained without dropout; the library's default of 0.1 would come on in fine-tuning.
+        "attn_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "resid_pdrop": 0.0,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "torch_dtype": "float32",
+        TOKENIZER_KEY: tokenizer,
+    });
+    format!("{value:#}\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_implemented_is_refused_with_field_and_value() {
+        let config = Config { context: 8, vocab: 257, layers: 2, heads: 2, channels: 4 };
+        let base: Value = serde_json::from_slice(&text(&config, Some("bytes"))).unwrap();
+        let path = Path::new("config.json");
+        let with = |field: &str, value: Value| {
+            let mut changed = base.clone();
+            changed[field] = value;
+            parse(path, changed.to_string().as_bytes())
+        };
+        for (field, value, wanted) in [
+            ("model_type", json!("gpt_neo"), "model_type is \"gpt_neo\", only"),
+            ("model_type", json!(null), "model_type is missing"),
+            (
+                "activation_function",
+                json!("relu"),
+                "activation_function = \"relu\" is not implemented, \"gelu_new\" or",
+            ),
+            ("activation_function", json!("gelu"), "activation_function = \"gelu\""),
+            ("layer_norm_epsilon", json!(1e-6), "layer_norm_epsilon = 1e-6 is not implemented, 1e-5 is"),
+            ("scale_attn_weights", json!(false), "scale_attn_weights = false is"),
+            ("scale_attn_by_inverse_layer_idx", json!(true), "scale_attn_by_inverse_layer_idx = true is"),
+            ("reorder_and_upcast_attn", json!(true), "reorder_and_upcast_attn = true is"),
+            ("tie_word_embeddings", json!(false), "tie_word_embeddings = false is"),
+            ("add_cross_attention", json!(true), "add_cross_attention = true is"),
+            ("quantization_config", json!({"bits": 4}), "quantization_config = {…} is not implemented, its absence is"),
+            ("n_inner", json!(8), "n_inner = 8 is not implemented, null or 4 * n_embd is"),
+            ("n_layer", json!(null), "n_layer is missing"),
+            ("n_layer", json!(-1), "n_layer = -1 is not a size"),
+            ("n_embd", json!("4"), "n_embd = \"4\" is not a size"),
+            ("n_embd", json!(u64::MAX), "failed (18446744073709551615)"),
+            ("n_head", json!(3), "C % NH == 0 failed (C = 4, NH = 3)"),
+            ("vocab_size", json!(0), "vocab (V)"),
+            ("ironwarp_tokenizer", json!("x"), "ironwarp_tokenizer: no tokenizer is named 'x'"),
+            ("ironwarp_tokenizer", json!(1), "ironwarp_tokenizer = 1 is not a name"),
+        ] {
+            let error = with(field, value.clone()).unwrap_err().to_string();
+            assert!(error.starts_with("config.json: ") && error.contains(wanted), "{field} = {value}: {error}");
+        }
+        for (field, value) in
+            [("n_inner", json!(16)), ("activation_function", json!("gelu_pytorch_tanh")), ("n_ctx", json!(99))]
+        {
+            assert_eq!(with(field, value).unwrap(), (config, Some("bytes".into())), "{field}");
+        }
+        let two = parse(path, br#"{"model_type": "gpt2", "n_layer": 1, "n_layer": 2}"#).unwrap_err();
+        assert!(two.to_string().contains("'n_layer' appears twice"), "{two}");
+    }
+
+    #[test]
+    fn the_tokenizer_is_the_named_one_or_goes_by_the_vocabulary() {
+        let published = |vocab: usize, more: &str| {
+            let text = format!(
+                r#"{{"model_type":"gpt2","n_ctx":8,"vocab_size":{vocab},"n_layer":1,"n_head":1,"n_embd":4{more}}}"#
+            );
+            parse(Path::new("config.json"), text.as_bytes()).unwrap()
+        };
+        assert_eq!(published(50257, "").1.as_deref(), Some("gpt2"));
+        assert_eq!(published(257, "").1, None);
+        assert_eq!(published(257, r#","ironwarp_tokenizer":"bytes""#).1.as_deref(), Some("bytes"));
+        assert_eq!(published(50257, r#","ironwarp_tokenizer":null"#).1, None);
+        assert_eq!(published(9, "").0, Config { context: 8, vocab: 9, layers: 1, heads: 1, channels: 4 });
+    }
+}

@@ -1,0 +1,121 @@
+//! Writing safetensors files: header and tensors are streamed, so that no second copy of a model is needed.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::header::size_in_bytes;
+use crate::error::{Error, Result};
+
+/// Elements converted, summed and written at a time; 1 MiB stays in the second-level cache.
+const CHUNK: usize = 1 << 18;
+
+/// Checksums of a written file; together they cover each of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSums {
+    /// Length of the file.
+    pub bytes: u64,
+    /// Length of its head, which is all that is not a tensor's data.
+    pub head_bytes: u64,
+    /// CRC-32 of the head.
+    pub head_crc32: u32,
+    /// CRC-32 of each tensor's data.
+    pub tensors: BTreeMap<String, u32>,
+}
+
+/// A safetensors file of f32 tensors that is about to be written.
+#[derive(Debug)]
+pub struct Plan {
+    head: Vec<u8>,
+    tensors: Vec<(String, usize)>,
+    bytes: u64,
+}
+
+impl Plan {
+    /// Plans a file holding `tensors` in this order.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where a name is repeated or a size does not fit 64 bits.
+    pub fn new<'a>(
+        metadata: &[(&str, &str)],
+        tensors: impl IntoIterator<Item = (String, &'a [usize])>,
+    ) -> Result<Self> {
+        let mut names = BTreeSet::from(["__metadata__".to_string()]);
+        let mut planned = Vec::new();
+        let mut header = serde_json::Map::new();
+        if !metadata.is_empty() {
+            header.insert("__metadata__".into(), metadata.iter().map(|&(k, v)| (k.to_string(), json!(v))).collect());
+        }
+        let mut end = 0_usize;
+        for (name, shape) in tensors {
+            if !names.insert(name.clone()) {
+                return Err(Error::invalid(format!("tensor '{name}' is to be written twice")));
+            }
+            let begin = end;
+            let size = size_in_bytes(Dtype::F32, shape);
+            end = size.and_then(|s| begin.checked_add(s)).ok_or_else(|| {
+                Error::invalid(format!("tensor '{name}' of shape {shape:?} does not fit 64 bits of size"))
+            })?;
+            header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}));
+            planned.push((name, (end - begin) / size_of::<f32>()));
+        }
+        let mut json = serde_json::Value::Object(header).to_string().into_bytes();
+        // Spaces up to a multiple of 8, so that readers may map the data in place.
+        json.resize(json.len().next_multiple_of(8), b' ');
+        let head = [&(json.len() as u64).to_le_bytes(), &json[..]].concat();
+        let bytes = (head.len() + end) as u64;
+        Ok(Plan { head, tensors: planned, bytes })
+    }
+
+    /// Length of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes the file to `out`, asking `tensor` for each tensor by name, one at a time.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `path` and the bytes needed; [`Error::Invalid`] where a tensor is not as long as planned;
+    /// what `tensor` fails with.
+    pub fn write<'a>(
+        &self,
+        path: &Path,
+        out: &mut dyn Write,
+        mut tensor: impl FnMut(&str) -> Result<Cow<'a, [f32]>>,
+    ) -> Result<FileSums> {
+        let failed = |e| Error::io(format!("write {} bytes to", self.bytes), path, e);
+        out.write_all(&self.head).map_err(failed)?;
+        let mut sums = FileSums {
+            bytes: self.bytes,
+            head_bytes: self.head.len() as u64,
+            head_crc32: crc32fast::hash(&self.head),
+            tensors: BTreeMap::new(),
+        };
+        let mut buffer = Vec::new();
+        for (name, len) in &self.tensors {
+            let values = tensor(name)?;
+            if values.len() != *len {
+                return Err(Error::invalid(format!(
+                    "tensor '{name}' has {} elements, its shape has {len}",
+                    values.len()
+                )));
+            }
+            let mut crc = crc32fast::Hasher::new();
+            for chunk in values.chunks(CHUNK) {
+                buffer.clear();
+                buffer.extend(chunk.iter().flat_map(|v| v.to_le_bytes()));
+                crc.update(&buffer);
+                out.write_all(&buffer).map_err(failed)?;
+            }
+            sums.tensors.insert(name.clone(), crc.finalize());
+        }
+        out.flush().map_err(failed)?;
+        Ok(sums)
+    }
+}
