@@ -43,7 +43,7 @@ pub(super) fn backward<R: Real>(op: CrossEntropyBackward<'_, Cpu<R>>) -> Result<
     let LossDims { v, vp, .. } = op.check()?;
     let targets = op.targets.as_slice();
     check_targets(CrossEntropyBackward::<Cpu<R>>::NAME, targets, v)?;
-    let scale = R::of(op.scale.into());
+    let scale = R::of(op.scale);
     let rows = op.losses.into_slice().par_iter_mut().zip(targets).zip(op.logits.into_slice().par_chunks_mut(vp));
     rows.for_each(|((loss, &target), row)| {
         *loss = R::zero();
@@ -68,7 +68,7 @@ pub(super) fn backward<R: Real>(op: CrossEntropyBackward<'_, Cpu<R>>) -> Result<
 pub(super) fn sum_losses<R: Real>(op: LossSum<'_, Cpu<R>>) -> Result<()> {
     let n = op.check()?;
     let losses = op.losses.as_slice();
-    let value = R::of(op.scale.into()) * sum(n, |i| losses[i]);
+    let value = R::of(op.scale) * sum(n, |i| losses[i]);
     let total = &mut op.total.into_slice()[0];
     *total = match op.write {
         Write::Overwrite => value,

@@ -19,7 +19,7 @@ impl<B: Backend> Gpt2<'_, B> {
         acts: &Activations<B>,
         head: &mut Head<B>,
         targets: Ids<'_, B>,
-        scale: f32,
+        scale: f64,
         write: Write,
     ) -> Result<()> {
         let Gpt2 { backend, config, .. } = *self;

@@ -67,7 +67,7 @@ pub struct CrossEntropyBackward<'a, S: Storage> {
     /// V.
     pub vocab: usize,
     /// Gradient of the total loss with respect to one row's: 1 / (rows that count · accumulated micro-batches).
-    pub scale: f32,
+    pub scale: f64,
     /// (N) `=`.
     pub losses: AccumMut<'a, S>,
 }
@@ -95,7 +95,7 @@ pub struct LossSum<'a, S: Storage> {
     /// (N), in nats.
     pub losses: Accum<'a, S>,
     /// As [`CrossEntropyBackward::scale`], which makes `total` the mean.
-    pub scale: f32,
+    pub scale: f64,
     /// (1), as `write` says.
     pub total: AccumMut<'a, S>,
     /// How `total` is written.

@@ -237,7 +237,7 @@ impl<B: Backend> Trainer<B> {
     /// Gradients and mean loss over the micro-batches.
     fn gradients(&mut self, batches: &[MicroBatch]) -> Result<()> {
         let counted: usize = batches.iter().map(|b| b.targets.iter().filter(|&&t| t >= 0).count()).sum();
-        let scale = 1.0 / counted.max(1) as f32;
+        let scale = 1.0 / counted.max(1) as f64;
         let mut write = Write::Overwrite;
         for batch in batches {
             self.backend.upload(&batch.tokens, self.tokens.view_mut())?;
