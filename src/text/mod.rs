@@ -1,0 +1,5 @@
+//! Text in and out: tokenizers, token shards, corpora and evaluation sets.
+
+mod bpe;
+mod pretokenize;
+pub mod tokenizer;
