@@ -2,4 +2,5 @@
 
 mod bpe;
 mod pretokenize;
+pub mod shard;
 pub mod tokenizer;

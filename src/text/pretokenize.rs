@@ -6,9 +6,10 @@
 //! '(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s
 //! ```
 //!
-//! A scanner written by hand does what a backtracking engine does many times slower. The character classes come from
-//! the tables of regex-syntax, which is what tiktoken-rs's own engine uses: `char::is_alphabetic` and
-//! `char::is_numeric` are other sets (they count combining marks and circled letters as letters, for one).
+//! Why a scanner written by hand and not tiktoken-rs's regular expression: its engine backtracks, so a run of some
+//! million spaces before a word exhausts its stack and `encode_ordinary` panics, and it is several times slower. The
+//! character classes come from the tables of regex-syntax, which are that engine's too: `char::is_alphabetic` and
+//! `char::is_numeric` are other sets (the first counts some combining marks and circled letters).
 
 use regex_syntax::hir::{Class, HirKind};
 
@@ -111,9 +112,8 @@ pub(super) fn chunks(text: &str, size: usize) -> Vec<&str> {
     let mut chunks = Vec::with_capacity(text.len() / size.max(1) + 1);
     let mut rest = text;
     while rest.len() > size {
-        let from = rest.ceil_char_boundary(size.max(1));
-        // The first white space behind `from` that follows another character, white space itself or not, would not do:
-        // it must follow one that is not.
+        // The end of the text is a boundary, so the search stops there.
+        let Some(from) = (size.max(1)..).find(|&at| rest.is_char_boundary(at)) else { break };
         let mut after_word = false;
         let cut = rest[from..].char_indices().find(|(_, c)| {
             let found = after_word && c.is_whitespace();

@@ -275,6 +275,14 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_spaces_that_tiktoken_panics_on_encodes() {
+        let text = " ".repeat(2_000_000) + "x";
+        let tokens = gpt2().encode(&text);
+        assert!(gpt2().decode(&tokens) == text);
+        assert_eq!(tokens.last(), Some(&2124), "the word keeps its space");
+    }
+
+    #[test]
     fn several_threads_encode_as_one() {
         let words = ["the", " cat", "\n\n", "  sat's", " 1234", "\u{3000}", "é", "🙂", ".", "     "];
         let mut seed = 1_u64;
