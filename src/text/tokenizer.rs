@@ -248,7 +248,7 @@ mod tests {
         // From OpenAI's and llm.c's examples.
         assert_eq!(gpt2().encode("hello world"), [31373, 995]);
         assert_eq!(gpt2().encode("Hello, I'm a language model,"), [15496, 11, 314, 1101, 257, 3303, 2746, 11]);
-        assert_eq!(gpt2().encode(""), []);
+        assert!(gpt2().encode("").is_empty());
         assert_ne!(gpt2().encode("<|endoftext|>"), [50256], "special text is ordinary text");
         assert_eq!(Tokenizer::bytes().encode("é"), [0xc3, 0xa9]);
     }
