@@ -3,5 +3,6 @@
 pub mod error;
 pub mod model;
 pub mod text;
+pub mod train;
 
 pub use error::{Error, Result};
