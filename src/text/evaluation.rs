@@ -80,7 +80,8 @@ fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<
 /// only completion is tokens(" " + word). The label is 0.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Format`] naming file, offset and line: no UTF-8, no JSON, no `text`, fewer than two words.
+/// [`Error::Io`], or [`Error::Format`] naming file, offset and line: no UTF-8, no JSON, no `text`, fewer than two
+/// words.
 pub fn lambada(path: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
     lambada_text(path.as_ref(), &read_text(path.as_ref())?, tokenizer)
 }
@@ -105,7 +106,8 @@ fn lambada_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<It
     parse_jsonl(path, text)?.iter().map(item).collect()
 }
 
-/// One forward pass of a perplexity: position i predicts token `targets.start + i` from tokens `inputs.start..=inputs.start + i`.
+/// One forward pass of a perplexity: the token `targets.start + i` is predicted from the tokens
+/// `inputs.start..=inputs.start + i`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     /// The tokens that go in, at most T.
@@ -142,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    const HELLASWAG: &str = r#"{"ind": 24, "ctx": "A man sits", "endings": ["down.", "up.", "in a car.", ""], "label": 2}
+    const HELLASWAG: &str = r#"{"ind": 4, "ctx": "A man sits", "endings": ["down.", "up.", "in cars.", ""], "label": 2}
 {"ctx": "Then", "label": "0", "endings": ["a", "b", "c", "d"]}
 "#;
 
@@ -155,7 +157,7 @@ mod tests {
         let texts = |item: &Item| item.completions.iter().map(|c| tokenizer.decode(c)).collect::<Vec<_>>();
         assert_eq!(items.len(), 2);
         assert_eq!((tokenizer.decode(&items[0].context), items[0].label), ("A man sits".into(), 2));
-        assert_eq!(texts(&items[0]), [" down.", " up.", " in a car.", " "]);
+        assert_eq!(texts(&items[0]), [" down.", " up.", " in cars.", " "]);
         assert_eq!((items[1].label, &texts(&items[1])[..]), (0, &[" a", " b", " c", " d"].map(String::from)[..]));
     }
 

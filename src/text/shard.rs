@@ -1,8 +1,8 @@
 //! Token shards in llm.c's format.
 //!
 //! Layout, all little-endian: a header of 256 `i32`, of which the first three are the magic 20240520, the version 1 and
-//! the number of tokens, and the others zero; then the tokens as `u16`. Source: karpathy/llm.c, `dev/data/data_common.py`
-//! and `llmc/dataloader.h`.
+//! the number of tokens, and the others zero; then the tokens as `u16`. Source: karpathy/llm.c,
+//! `dev/data/data_common.py` and `llmc/dataloader.h`.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};

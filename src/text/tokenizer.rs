@@ -43,7 +43,7 @@ impl Tokenizer {
 
     /// A tokenizer by name.
     ///
-    /// - `gpt2`: GPT-2's byte-pair encoding (Radford et al. 2019), token for token as tiktoken's `r50k_base`; V = 50257.
+    /// - `gpt2`: GPT-2's byte-pair encoding (Radford et al. 2019), token for token tiktoken's `r50k_base`; V = 50257.
     /// - `bytes`: ids 0..=255 are the bytes of the text and 256 is end-of-text; V = 257.
     ///
     /// # Errors
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_code_point_encodes_as_tiktoken_does() {
-        // Neighbours show which kind each code point is taken for: it joins the letter, the digit, the mark or the space.
+        // Neighbours show which kind a code point is taken for: it joins the letter, the digit, the mark or the space.
         let (ours, oracle) = (gpt2(), tiktoken());
         let all: Vec<char> = (0..=char::MAX as u32).filter_map(char::from_u32).collect();
         for block in all.chunks(1 << 12) {

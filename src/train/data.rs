@@ -201,7 +201,8 @@ impl Loader {
     }
 }
 
-/// Fills `order` with a permutation of `0..len` that seed and epoch alone determine (Fisher and Yates; Durstenfeld 1964).
+/// Fills `order` with a permutation of `0..len` that seed and epoch alone determine (Fisher and Yates; Durstenfeld
+/// 1964).
 ///
 /// Written out, and its generator keyed by hand, because resuming needs the same order from every later version of
 /// this program, which the shuffles of the rand crates do not promise.
