@@ -6,6 +6,7 @@ pub mod model;
 pub mod ops;
 mod storage;
 pub mod tensor;
+pub mod text;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -1,5 +1,6 @@
 //! Training: data, optimizer steps, schedules, checkpoints and the run around them.
 
+pub mod data;
 pub mod outlier;
 pub mod schedule;
 pub mod trainer;

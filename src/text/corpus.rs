@@ -1,0 +1,436 @@
+//! Corpora: what `--data` names, as streams of tokens to train on and to validate with.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use super::input::{parse_jsonl, read_text};
+use super::shard::Shard;
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+
+/// A stream of tokens that lies in memory, in memory-mapped shards, or over several of them; clones share the tokens.
+#[derive(Clone)]
+pub struct Tokens {
+    source: String,
+    parts: Vec<Part>,
+}
+
+/// Tokens `range` of one store.
+#[derive(Clone)]
+struct Part {
+    store: Store,
+    range: Range<usize>,
+    /// One past the part's last token, counted over the whole stream.
+    end: usize,
+}
+
+#[derive(Clone)]
+enum Store {
+    Memory(Arc<Vec<u16>>),
+    Shard(Arc<Shard>),
+}
+
+impl Store {
+    fn len(&self) -> usize {
+        match self {
+            Store::Memory(tokens) => tokens.len(),
+            Store::Shard(shard) => shard.len(),
+        }
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("source", &self.source).field("len", &self.len()).finish()
+    }
+}
+
+impl Tokens {
+    /// Tokens in memory; `source` is what errors call them.
+    pub fn from_vec(source: impl Into<String>, tokens: Vec<u16>) -> Self {
+        Self::concat(source.into(), [Store::Memory(Arc::new(tokens))])
+    }
+
+    fn concat(source: String, stores: impl IntoIterator<Item = Store>) -> Self {
+        let mut tokens = Tokens { source, parts: Vec::new() };
+        for store in stores {
+            let range = 0..store.len();
+            tokens.push(store, range);
+        }
+        tokens
+    }
+
+    fn push(&mut self, store: Store, range: Range<usize>) {
+        if !range.is_empty() {
+            let end = self.len() + range.len();
+            self.parts.push(Part { store, range, end });
+        }
+    }
+
+    /// Where they come from, for messages.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The number of tokens.
+    pub fn len(&self) -> usize {
+        self.parts.last().map_or(0, |part| part.end)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Fills `out` with the tokens from `start` on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the stream has no tokens `start..start + out.len()`.
+    pub fn read(&self, start: usize, out: &mut [i32]) -> Result<()> {
+        let len = self.len();
+        if start.checked_add(out.len()).is_none_or(|end| end > len) {
+            let message = format!("{}: no tokens {start}.. ({} of them), there are {len}", self.source, out.len());
+            return Err(Error::invalid(message));
+        }
+        let (mut at, mut rest) = (start, out);
+        let first = self.parts.partition_point(|part| part.end <= start);
+        for part in &self.parts[first..] {
+            let (now, later) = rest.split_at_mut(rest.len().min(part.end - at));
+            let from = part.range.end - (part.end - at);
+            match &part.store {
+                Store::Memory(tokens) => fill(now, tokens[from..].iter().copied()),
+                Store::Shard(shard) => fill(now, shard.tokens_from(from)),
+            }
+            at += now.len();
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens `range` of these; what of it lies beyond the end is left out.
+    pub fn slice(&self, range: Range<usize>) -> Tokens {
+        let mut slice = Tokens { source: self.source.clone(), parts: Vec::new() };
+        for part in &self.parts {
+            let offset = part.end - part.range.len();
+            let start = range.start.clamp(offset, part.end) - offset;
+            let end = range.end.clamp(offset, part.end) - offset;
+            slice.push(part.store.clone(), part.range.start + start..part.range.start + end.max(start));
+        }
+        slice
+    }
+
+    /// Parts the last `fraction` of the tokens, rounded down to whole tokens, from those before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless 0 <= fraction < 1.
+    pub fn split(&self, fraction: f64) -> Result<(Tokens, Tokens)> {
+        let len = self.len();
+        let middle = len - validation_len(len, fraction)?;
+        Ok((self.slice(0..middle), self.slice(middle..len)))
+    }
+}
+
+fn fill(out: &mut [i32], tokens: impl Iterator<Item = u16>) {
+    for (place, token) in out.iter_mut().zip(tokens) {
+        *place = i32::from(token);
+    }
+}
+
+/// How many of `len` tokens the last `fraction` is.
+pub(super) fn validation_len(len: usize, fraction: f64) -> Result<usize> {
+    if !(0.0..1.0).contains(&fraction) {
+        return Err(Error::invalid(format!("validation fraction: 0 <= fraction < 1 failed ({fraction})")));
+    }
+    Ok((len as f64 * fraction) as usize)
+}
+
+/// Whether a file is for validation by its name: one of the name's words is `val`, `valid` or `validation`.
+///
+/// Words are what other characters than letters part: `fineweb_val_000000.bin` and `val.bin` are, `values.rs` is not.
+pub fn is_validation_name(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    name.split(|c: char| !c.is_alphabetic()).any(|word| matches!(word, "val" | "valid" | "validation"))
+}
+
+/// A corpus: tokens to train on and tokens to validate with.
+#[derive(Debug, Clone)]
+pub struct Corpus {
+    /// To train on; never empty.
+    pub train: Tokens,
+    /// To validate with; may be empty.
+    pub validation: Tokens,
+}
+
+impl Corpus {
+    /// Opens a file, or all files of a folder in the order of their names (hidden ones and subfolders left out).
+    ///
+    /// - `*.bin` is a token shard (see [`super::shard`]); it stays memory-mapped.
+    /// - `*.jsonl` has an object a line whose field `text` is a document; other fields do not matter.
+    /// - Any other file is one document of UTF-8 text.
+    ///
+    /// Documents of text are tokenized into memory, each preceded by an end-of-text token, as llm.c does. The files of
+    /// a folder that [`is_validation_name`] says so of are for validation; if there are none, or it is one file, the
+    /// last `validation_fraction` of all tokens is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Format`] naming the file, and the offset where there is one, that cannot be read, is
+    /// empty, is no UTF-8, no JSON or no shard of this vocabulary; or the folder if nothing in it is to be trained on.
+    /// [`Error::Invalid`] unless 0 <= validation_fraction < 1.
+    pub fn open(path: impl AsRef<Path>, tokenizer: &Tokenizer, validation_fraction: f64) -> Result<Self> {
+        let path = path.as_ref();
+        validation_len(0, validation_fraction)?;
+        let is_folder = fs::metadata(path).map_err(|e| Error::io("read", path, e))?.is_dir();
+        let source = path.display().to_string();
+        if !is_folder {
+            return Self::split(Tokens::concat(source, [open_file(path, tokenizer)?]), validation_fraction);
+        }
+        let (validation, train): (Vec<_>, Vec<_>) =
+            list(path)?.into_iter().partition(|file| file.file_name().is_some_and(is_validation_name));
+        if train.is_empty() {
+            let message = match validation.len() {
+                0 => "no file in the folder: text, .jsonl or .bin shards are needed".to_string(),
+                n => format!("all {n} file(s) in the folder are for validation by their names, none to train on"),
+            };
+            return Err(Error::format(path, message));
+        }
+        let open_all = |files: Vec<PathBuf>| -> Result<Tokens> {
+            let stores = files.iter().map(|file| open_file(file, tokenizer)).collect::<Result<Vec<_>>>()?;
+            Ok(Tokens::concat(source.clone(), stores))
+        };
+        if validation.is_empty() {
+            return Self::split(open_all(train)?, validation_fraction);
+        }
+        Ok(Corpus { train: open_all(train)?, validation: open_all(validation)? })
+    }
+
+    /// A corpus of one document in memory, e.g. one embedded in the program; `source` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless 0 <= validation_fraction < 1, and for an empty text.
+    pub fn from_text(source: &str, text: &str, tokenizer: &Tokenizer, validation_fraction: f64) -> Result<Self> {
+        if text.is_empty() {
+            return Err(Error::invalid(format!("{source}: the text is empty")));
+        }
+        Self::split(Tokens::from_vec(source, encode_documents(&[text.into()], tokenizer)), validation_fraction)
+    }
+
+    fn split(tokens: Tokens, validation_fraction: f64) -> Result<Self> {
+        let (train, validation) = tokens.split(validation_fraction)?;
+        Ok(Corpus { train, validation })
+    }
+}
+
+/// The files of a folder by name.
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {
+        let path = entry.map_err(|e| Error::io("list", folder, e))?.path();
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+/// Whether a file is a token shard by its name.
+pub(super) fn is_shard(path: &Path) -> bool {
+    has_extension(path, "bin")
+}
+
+fn open_file(path: &Path, tokenizer: &Tokenizer) -> Result<Store> {
+    if is_shard(path) {
+        return Ok(Store::Shard(Arc::new(Shard::open(path, tokenizer.vocab())?)));
+    }
+    Ok(Store::Memory(Arc::new(tokenize_file(path, tokenizer)?)))
+}
+
+/// The tokens of a text or JSONL file.
+pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<u16>> {
+    /// A line of JSONL.
+    #[derive(Deserialize)]
+    struct Document<'a> {
+        #[serde(borrow)]
+        text: Cow<'a, str>,
+    }
+    let text = read_text(path)?;
+    if !has_extension(path, "jsonl") {
+        return Ok(encode_documents(&[text.into()], tokenizer));
+    }
+    let lines = parse_jsonl::<Document>(path, &text)?;
+    let documents: Vec<_> = lines.into_iter().map(|line| line.value.text).collect();
+    Ok(encode_documents(&documents, tokenizer))
+}
+
+/// The tokens of documents, an end-of-text token before each.
+fn encode_documents(documents: &[Cow<'_, str>], tokenizer: &Tokenizer) -> Vec<u16> {
+    let end_of_text = tokenizer.end_of_text() as u16;
+    let encoded: Vec<Vec<u16>> = documents.par_iter().map(|text| tokenizer.encode_u16(text)).collect();
+    let mut tokens = Vec::with_capacity(encoded.iter().map(|document| document.len() + 1).sum());
+    for document in encoded {
+        tokens.push(end_of_text);
+        tokens.extend(document);
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::text::shard;
+
+    fn all(tokens: &Tokens) -> Vec<i32> {
+        let mut out = vec![-1; tokens.len()];
+        tokens.read(0, &mut out).unwrap();
+        out
+    }
+
+    fn text(tokens: &Tokens) -> String {
+        let ids: Vec<u32> = all(tokens).into_iter().map(|t| t as u32).collect();
+        Tokenizer::bytes().decode(&ids).replace("<|endoftext|>", "|")
+    }
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        folder
+    }
+
+    fn open(path: &Path, fraction: f64) -> Result<Corpus> {
+        Corpus::open(path, &Tokenizer::bytes(), fraction)
+    }
+
+    #[test]
+    fn one_file_is_split_at_its_end() {
+        let folder =
+            folder(&[("a.md", b"0123456789"), ("b.JSONL", b"{\"text\":\"ab\"}\n{\"text\":\"\"}\n{\"text\":\"c\"}")]);
+        let corpus = open(&folder.path().join("a.md"), 0.2).unwrap();
+        assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("|01234567", "89"));
+        let corpus = open(&folder.path().join("b.JSONL"), 0.0).unwrap();
+        assert_eq!((&*text(&corpus.train), corpus.validation.is_empty()), ("|ab||c", true));
+        let embedded = Corpus::from_text("embedded", "0123456789", &Tokenizer::bytes(), 0.2).unwrap();
+        assert_eq!((&*text(&embedded.train), &*text(&embedded.validation)), ("|01234567", "89"));
+        assert!(Corpus::from_text("embedded", "", &Tokenizer::bytes(), 0.2).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_its_files_by_name() {
+        let files: &[(&str, &[u8])] =
+            &[("b.txt", b"B"), ("a.jsonl", b"{\"text\":\"A\"}"), (".hidden", b"\xff"), ("values.rs", b"V")];
+        let folder = folder(files);
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        shard::write(folder.path().join("c.bin"), &[67, 67, 67], 257).unwrap();
+        let corpus = open(folder.path(), 0.5).unwrap();
+        assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("|A|BC", "CC|V"));
+        assert_eq!(corpus.train.source(), folder.path().display().to_string());
+        // With a file for validation nothing is split.
+        fs::write(folder.path().join("x_val_1.txt"), b"X").unwrap();
+        let corpus = open(folder.path(), 0.5).unwrap();
+        assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("|A|BCCC|V", "|X"));
+    }
+
+    #[test]
+    fn names_for_validation() {
+        for name in ["val.bin", "fineweb_val_000000.bin", "wikitext2-valid.txt", "a.Validation.jsonl", "val2.txt"] {
+            assert!(is_validation_name(OsStr::new(name)), "{name}");
+        }
+        for name in ["train.bin", "values.rs", "interval.txt", "evaluation.md", "medieval_train_000000.bin"] {
+            assert!(!is_validation_name(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn faults_name_the_file_and_the_place() {
+        let files: &[(&str, &[u8])] = &[
+            ("empty.txt", b""),
+            ("latin.txt", b"caf\xe9 au lait"),
+            ("bad.jsonl", b"{\"text\":\"a\"}\n{\"txt\":1}"),
+            ("short.bin", b"abc"),
+        ];
+        let folder = folder(files);
+        for (name, expected) in [
+            ("empty.txt", "empty.txt: the file is empty"),
+            ("latin.txt", "latin.txt at byte 3: line 1: not UTF-8 text (byte 0xe9)"),
+            ("bad.jsonl", "bad.jsonl at byte 21: line 2: missing field `text`"),
+            ("short.bin", "short.bin at byte 3: truncated: a shard's header has 1024 bytes, the file 3"),
+            ("none.txt", "none.txt: No such file or directory (os error 2)"),
+        ] {
+            let error = open(&folder.path().join(name), 0.1).unwrap_err().to_string();
+            assert!(error.ends_with(expected), "{error}");
+        }
+        let error = open(folder.path(), 0.1).unwrap_err().to_string();
+        assert!(error.contains("bad.jsonl at byte"), "in a folder too: {error}");
+        for fraction in [-0.1, 1.0, f64::NAN] {
+            let error = open(folder.path(), fraction).unwrap_err().to_string();
+            assert!(error.starts_with("validation fraction: 0 <= fraction < 1 failed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn folders_with_nothing_to_train_on_are_refused() {
+        let nothing = folder(&[(".gitignore", b"*")]);
+        let error = open(nothing.path(), 0.1).unwrap_err().to_string();
+        assert!(error.contains("no file in the folder"), "{error}");
+        let validation = folder(&[("val.txt", b"a")]);
+        let error = open(validation.path(), 0.1).unwrap_err().to_string();
+        assert!(error.contains("all 1 file(s) in the folder are for validation"), "{error}");
+    }
+
+    #[test]
+    fn a_shard_of_another_vocabulary_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gpt2.bin");
+        shard::write(&path, &[1, 50256], 50257).unwrap();
+        let error = open(&path, 0.1).unwrap_err().to_string();
+        assert!(error.ends_with("gpt2.bin at byte 1026: token 50256 >= V = 257 (token number 1)"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn reading_and_slicing_are_those_of_one_vector(
+            lengths in prop::collection::vec(0_usize..9, 0..6), cuts in prop::array::uniform4(0_usize..40),
+        ) {
+            let mut next = 0..;
+            let parts: Vec<Vec<u16>> = lengths.iter().map(|&n| next.by_ref().take(n).collect()).collect();
+            let flat: Vec<i32> = parts.concat().into_iter().map(i32::from).collect();
+            let tokens = Tokens::concat("x".into(), parts.into_iter().map(|part| Store::Memory(Arc::new(part))));
+            prop_assert_eq!(tokens.len(), flat.len());
+            let end = cuts[1].min(flat.len());
+            let start = cuts[0].min(end);
+            let slice = tokens.slice(cuts[0]..cuts[1]);
+            prop_assert_eq!(all(&slice), &flat[start..end]);
+            // Once more, of a slice.
+            let expected: Vec<i32> = all(&slice).into_iter().skip(cuts[2]).take(cuts[3]).collect();
+            prop_assert_eq!(all(&slice.slice(cuts[2]..cuts[2] + cuts[3])), &*expected);
+            let mut out = vec![-1; cuts[3]];
+            match flat.get(cuts[2]..cuts[2] + cuts[3]) {
+                Some(expected) => {
+                    tokens.read(cuts[2], &mut out).unwrap();
+                    prop_assert_eq!(&*out, expected);
+                }
+                None => prop_assert!(tokens.read(cuts[2], &mut out).is_err()),
+            }
+            prop_assert!(tokens.read(usize::MAX, &mut [0]).is_err());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Reading text and JSONL files, with errors that name the place.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// A whole file as text.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Format`] if it is empty or not UTF-8, then with the offset of the first bad byte.
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    into_text(path, fs::read(path).map_err(|e| Error::io("read", path, e))?)
+}
+
+/// The content of a file as text; see [`read_text`].
+fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    if bytes.is_empty() {
+        return Err(Error::format(path, "the file is empty"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        let (valid, rest) = e.as_bytes().split_at(at);
+        let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
+        let byte = rest.first().copied().unwrap_or_default();
+        Error::format_at(path, at as u64, format!("line {line}: not UTF-8 text (byte 0x{byte:02x})"))
+    })
+}
+
+/// A value parsed from a line of JSONL, and where that line is.
+pub(super) struct Line<T> {
+    /// The line's value.
+    pub value: T,
+    /// Line number, from 1.
+    number: usize,
+    /// Offset of the line's first byte.
+    offset: usize,
+}
+
+impl<T> Line<T> {
+    /// An error about this line's content.
+    pub fn error(&self, path: &Path, message: impl std::fmt::Display) -> Error {
+        Error::format_at(path, self.offset as u64, format!("line {}: {message}", self.number))
+    }
+}
+
+/// The values of a JSONL text, one a line; blank lines are passed over.
+///
+/// # Errors
+/// [`Error::Format`] with line and offset of the first line that is no such value, or if there is none at all.
+pub(super) fn parse_jsonl<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Result<Vec<Line<T>>> {
+    let mut lines = Vec::new();
+    let mut offset = 0;
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        if !line.trim().is_empty() {
+            let value = serde_json::from_str(line).map_err(|e| {
+                // The parser saw one line and calls it line 1.
+                let message = e.to_string();
+                let message = message.split(" at line ").next().unwrap_or_default();
+                let at = offset + e.column().saturating_sub(1).min(line.len());
+                Error::format_at(path, at as u64, format!("line {number}: {message}"))
+            })?;
+            lines.push(Line { value, number, offset });
+        }
+        offset += line.len();
+    }
+    if lines.is_empty() {
+        return Err(Error::format(path, "no line of JSON in the file"));
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use rand::{Rng, RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    struct Value<'a> {
+        #[serde(borrow)]
+        text: Cow<'a, str>,
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Vec<String>> {
+        let path = Path::new("a.jsonl");
+        let text = into_text(path, bytes.to_vec())?;
+        let lines = parse_jsonl::<Value>(path, &text)?;
+        Ok(lines.into_iter().map(|line| line.value.text.into_owned()).collect())
+    }
+
+    #[test]
+    fn values_and_faults_are_found() {
+        let good = "{\"text\": \"a\\n\\u00e9\", \"id\": [1, {}]}\n\n  \r\n{\"text\":\"\"}\r\n{\"text\":\"last\"}";
+        assert_eq!(parse(good.as_bytes()).unwrap(), ["a\né", "", "last"]);
+        for (bytes, expected) in [
+            (&b""[..], "a.jsonl: the file is empty"),
+            (b"\n \n", "a.jsonl: no line of JSON in the file"),
+            (b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}", "a.jsonl at byte 22: line 2: not UTF-8 text (byte 0xff)"),
+            (b"{\"text\":\"a\"}\n{\"body\":1}\n", "a.jsonl at byte 22: line 2: missing field `text`"),
+            (b"\n{\"text\":7}", "a.jsonl at byte 9: line 2: invalid type: integer `7`, expected a string"),
+            (b"{\"text\":\"a\"", "a.jsonl at byte 10: line 1: EOF while parsing an object"),
+            (b"{\"text\":\"a\"} x", "a.jsonl at byte 13: line 1: trailing characters"),
+        ] {
+            assert_eq!(parse(bytes).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_never_panic() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let good = "{\"text\":\"a b\", \"x\":[1,-2.5e3,null]}\n{\"text\":\"\\ud83d\\ude42 \u{e9}\"}\n";
+        let alphabet = b"{}[]\":,\\u0d8text \n\r\x00\xff\xc3\xa9";
+        let (mut accepted, mut refused) = (0, 0);
+        for _ in 0..100_000 {
+            let mut bytes = good.as_bytes().to_vec();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..bytes.len());
+                let symbol = alphabet[rng.next_u32() as usize % alphabet.len()];
+                match rng.random_range(0..4) {
+                    0 => bytes[at] = symbol,
+                    1 => bytes.insert(at, symbol),
+                    2 if bytes.len() > 1 => drop(bytes.remove(at)),
+                    _ => bytes.truncate(at + 1),
+                }
+            }
+            match parse(&bytes) {
+                Ok(_) => accepted += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(accepted > 1000 && refused > 1000, "{accepted} accepted, {refused} refused");
+    }
+}

@@ -1,0 +1,10 @@
+//! Text in and out: tokenizers, token shards, corpora and evaluation sets.
+
+mod bpe;
+pub mod corpus;
+pub mod evaluation;
+mod input;
+mod pretokenize;
+pub mod shard;
+pub mod tokenize;
+pub mod tokenizer;

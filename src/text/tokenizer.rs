@@ -1,0 +1,369 @@
+//! Tokenizers: text to token ids and back.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use rayon::prelude::*;
+
+use super::bpe::Bpe;
+use super::pretokenize;
+use crate::error::{Error, Result};
+use crate::model::config::{BYTES_VOCAB, GPT2_VOCAB};
+
+/// Text of the end-of-text token when decoded, as GPT-2 spells it.
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Longer texts are encoded by several threads, in chunks of this many bytes.
+const CHUNK: usize = 1 << 20;
+
+/// GPT-2's encoder, built once: it takes some milliseconds and megabytes.
+static GPT2: LazyLock<Result<Bpe, String>> = LazyLock::new(Bpe::gpt2);
+
+/// A tokenizer; a copy costs nothing and all copies share their tables.
+#[derive(Clone, Copy)]
+pub struct Tokenizer {
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Bytes,
+    Gpt2(&'static Bpe),
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tokenizer").field(&self.name()).finish()
+    }
+}
+
+impl Tokenizer {
+    /// Names that [`Tokenizer::by_name`] takes.
+    pub const NAMES: [&'static str; 2] = ["gpt2", "bytes"];
+
+    /// A tokenizer by name.
+    ///
+    /// - `gpt2`: GPT-2's byte-pair encoding (Radford et al. 2019), token for token tiktoken's `r50k_base`; V = 50257.
+    /// - `bytes`: ids 0..=255 are the bytes of the text and 256 is end-of-text; V = 257.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming every tokenizer when there is none of that name.
+    pub fn by_name(name: &str) -> Result<Self> {
+        match name {
+            "gpt2" => match &*GPT2 {
+                Ok(bpe) => Ok(Tokenizer { kind: Kind::Gpt2(bpe) }),
+                Err(message) => Err(Error::Unavailable(format!("tokenizer gpt2: {message}"))),
+            },
+            "bytes" => Ok(Self::bytes()),
+            _ => {
+                Err(Error::invalid(format!("no tokenizer is named '{name}'; there are {}", Self::NAMES.join(" and "))))
+            }
+        }
+    }
+
+    /// The `bytes` tokenizer.
+    pub fn bytes() -> Self {
+        Tokenizer { kind: Kind::Bytes }
+    }
+
+    /// The name that [`Tokenizer::by_name`] knows it by.
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Bytes => "bytes",
+            Kind::Gpt2(_) => "gpt2",
+        }
+    }
+
+    /// `V`: the number of tokens, at most 65536; ids are below it.
+    pub fn vocab(&self) -> usize {
+        match self.kind {
+            Kind::Bytes => BYTES_VOCAB,
+            Kind::Gpt2(_) => GPT2_VOCAB,
+        }
+    }
+
+    /// The token that parts documents: the last of the vocabulary.
+    pub fn end_of_text(&self) -> u32 {
+        self.vocab() as u32 - 1
+    }
+
+    /// The tokens of a text.
+    ///
+    /// `<|endoftext|>` in the text is text like any other. Texts over 1 MiB are encoded by several threads, with the
+    /// same tokens as by one.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        self.encode_as(text, |id| id)
+    }
+
+    /// The tokens of a text in the two bytes that shards and corpora keep them in.
+    pub fn encode_u16(&self, text: &str) -> Vec<u16> {
+        // Both vocabularies fit.
+        self.encode_as(text, |id| id as u16)
+    }
+
+    fn encode_as<T: Send>(&self, text: &str, convert: impl Fn(u32) -> T + Sync) -> Vec<T> {
+        let bpe = match self.kind {
+            Kind::Bytes => return text.bytes().map(|byte| convert(byte.into())).collect(),
+            Kind::Gpt2(bpe) => bpe,
+        };
+        let encode_chunk = |chunk: &str| -> Vec<T> {
+            // English takes about four bytes a token.
+            let mut ids = Vec::with_capacity(chunk.len() / 3);
+            bpe.encode_into(chunk, &mut ids);
+            ids.into_iter().map(&convert).collect()
+        };
+        match pretokenize::chunks(text, CHUNK)[..] {
+            [chunk] => encode_chunk(chunk),
+            ref chunks => {
+                chunks.par_iter().map(|chunk| encode_chunk(chunk)).collect::<Vec<_>>().into_iter().flatten().collect()
+            }
+        }
+    }
+
+    /// The bytes that tokens stand for.
+    ///
+    /// End-of-text reads `<|endoftext|>`; an id outside the vocabulary, which no encoder gives but a model with a
+    /// padded head might, reads U+FFFD.
+    pub fn decode_bytes(&self, tokens: &[u32]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(4 * tokens.len());
+        for &token in tokens {
+            self.decode_token(token, &mut bytes);
+        }
+        bytes
+    }
+
+    /// The text that tokens stand for, with U+FFFD wherever their bytes are not UTF-8.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        String::from_utf8_lossy(&self.decode_bytes(tokens)).into_owned()
+    }
+
+    /// A decoder for tokens that come one by one.
+    pub fn decoder(&self) -> Decoder {
+        Decoder { tokenizer: *self, pending: Vec::new() }
+    }
+
+    fn decode_token(&self, token: u32, out: &mut Vec<u8>) {
+        if token == self.end_of_text() {
+            return out.extend_from_slice(END_OF_TEXT.as_bytes());
+        }
+        let known = match self.kind {
+            Kind::Bytes => u8::try_from(token).map(|byte| out.push(byte)).ok(),
+            Kind::Gpt2(bpe) => bpe.token(token).map(|bytes| out.extend_from_slice(bytes)),
+        };
+        if known.is_none() {
+            out.extend_from_slice(char::REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+}
+
+/// Decodes tokens as they come, giving out only whole characters.
+///
+/// A character of several bytes may be spread over tokens; its bytes wait here until it is complete. All pieces in a
+/// row are what [`Tokenizer::decode`] makes of all tokens.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    tokenizer: Tokenizer,
+    /// The start of a character, at most three bytes between calls.
+    pending: Vec<u8>,
+}
+
+impl Decoder {
+    /// The text that has become complete with this token, often empty for the pieces of an emoji.
+    pub fn push(&mut self, token: u32) -> String {
+        self.tokenizer.decode_token(token, &mut self.pending);
+        let kept = match self.pending.utf8_chunks().last() {
+            // An invalid end that more bytes could still make valid has no error length.
+            Some(chunk) if std::str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none()) => {
+                chunk.invalid().len()
+            }
+            _ => 0,
+        };
+        let kept = self.pending.split_off(self.pending.len() - kept);
+        let complete = std::mem::replace(&mut self.pending, kept);
+        String::from_utf8_lossy(&complete).into_owned()
+    }
+
+    /// What is left at the end: U+FFFD for a character that never became whole.
+    pub fn finish(self) -> String {
+        String::from_utf8_lossy(&self.pending).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+    use tiktoken_rs::{CoreBPE, r50k_base_singleton};
+
+    use super::*;
+
+    fn gpt2() -> Tokenizer {
+        Tokenizer::by_name("gpt2").unwrap()
+    }
+
+    /// The oracle.
+    fn tiktoken() -> &'static CoreBPE {
+        r50k_base_singleton()
+    }
+
+    /// Text that visits every alternative of the rule: all of Unicode's kinds, contractions, runs of white space.
+    fn any_text() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            4 => "[a-zA-Z]{1,12}",
+            2 => "[ \t\n\r]{1,6}",
+            2 => Just(" ".to_string()),
+            1 => "'(s|d|m|t|ll|ve|re|l|v|r|S|LL|x)",
+            1 => "[0-9]{1,8}",
+            1 => r"\p{L}{1,6}",
+            1 => r"\p{N}{1,4}",
+            1 => r"\p{M}{1,3}",
+            1 => r"\p{P}{1,4}",
+            1 => r"\p{S}{1,4}",
+            1 => r"\p{Z}{1,3}",
+            1 => r"\p{Cn}{1,3}",
+            1 => "[\u{1f600}-\u{1f64f}]\u{fe0f}?\u{200d}?",
+            1 => any::<char>().prop_map(String::from),
+            1 => ".{0,8}",
+            1 => Just("<|endoftext|>".to_string()),
+        ];
+        prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
+    }
+
+    #[test]
+    fn names_sizes_and_end_of_text() {
+        let (gpt2, bytes) = (gpt2(), Tokenizer::by_name("bytes").unwrap());
+        assert_eq!((gpt2.name(), gpt2.vocab(), gpt2.end_of_text()), ("gpt2", 50257, 50256));
+        assert_eq!((bytes.name(), bytes.vocab(), bytes.end_of_text()), ("bytes", 257, 256));
+        let message = Tokenizer::by_name("bert").unwrap_err().to_string();
+        assert_eq!(message, "no tokenizer is named 'bert'; there are gpt2 and bytes");
+        assert_eq!(gpt2.decode(&[50256]), "<|endoftext|>");
+        assert_eq!(bytes.decode(&[104, 105, 256]), "hi<|endoftext|>");
+        assert_eq!((gpt2.decode(&[50257]), bytes.decode(&[u32::MAX])), ("\u{fffd}".into(), "\u{fffd}".into()));
+    }
+
+    #[test]
+    fn known_encodings() {
+        // From OpenAI's and llm.c's examples.
+        assert_eq!(gpt2().encode("hello world"), [31373, 995]);
+        assert_eq!(gpt2().encode("Hello, I'm a language model,"), [15496, 11, 314, 1101, 257, 3303, 2746, 11]);
+        assert!(gpt2().encode("").is_empty());
+        assert_ne!(gpt2().encode("<|endoftext|>"), [50256], "special text is ordinary text");
+        assert_eq!(Tokenizer::bytes().encode("é"), [0xc3, 0xa9]);
+    }
+
+    #[test]
+    fn every_code_point_encodes_as_tiktoken_does() {
+        // Neighbours show which kind a code point is taken for: it joins the letter, the digit, the mark or the space.
+        let (ours, oracle) = (gpt2(), tiktoken());
+        let all: Vec<char> = (0..=char::MAX as u32).filter_map(char::from_u32).collect();
+        for block in all.chunks(1 << 12) {
+            let text: String =
+                block.iter().flat_map(|&c| [c, 'a', c, '1', c, '!', c, c, ' ', c, 'b', ' ', ' ']).collect();
+            assert!(ours.encode(&text) == oracle.encode_ordinary(&text), "block from {:?}", block[0]);
+        }
+    }
+
+    #[test]
+    fn long_pieces_encode_as_tiktoken_does() {
+        for text in
+            ["a".repeat(5000), " ".repeat(4099) + "x", "=-".repeat(3000), "0123456789".repeat(700), "\n".repeat(3000)]
+        {
+            assert!(gpt2().encode(&text) == tiktoken().encode_ordinary(&text), "{:?}…", &text[..8]);
+        }
+    }
+
+    #[test]
+    fn a_run_of_spaces_that_tiktoken_panics_on_encodes() {
+        let text = " ".repeat(2_000_000) + "x";
+        let tokens = gpt2().encode(&text);
+        assert!(gpt2().decode(&tokens) == text);
+        assert_eq!(tokens.last(), Some(&2124), "the word keeps its space");
+    }
+
+    #[test]
+    fn several_threads_encode_as_one() {
+        let words = ["the", " cat", "\n\n", "  sat's", " 1234", "\u{3000}", "é", "🙂", ".", "     "];
+        let mut seed = 1_u64;
+        let mut text = String::new();
+        while text.len() < 3 * CHUNK {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            text.push_str(words[(seed >> 33) as usize % words.len()]);
+        }
+        let Kind::Gpt2(bpe) = gpt2().kind else { unreachable!() };
+        let mut serial = Vec::new();
+        bpe.encode_into(&text, &mut serial);
+        assert!(pretokenize::chunks(&text, CHUNK).len() > 2);
+        assert!(gpt2().encode(&text) == serial);
+        assert!(gpt2().encode_u16(&text).into_iter().map(u32::from).eq(serial));
+    }
+
+    /// Throughput on one core, in MB/s of text; run in release with the text's path in `IRONWARP_TEXT`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn throughput() {
+        let path = std::env::var("IRONWARP_TEXT").expect("IRONWARP_TEXT names a text file");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let Kind::Gpt2(bpe) = gpt2().kind else { unreachable!() };
+        let measure = |encode: &dyn Fn() -> Vec<u32>| {
+            let once = || {
+                let start = Instant::now();
+                black_box(encode());
+                start.elapsed().as_secs_f64()
+            };
+            let mut seconds: Vec<f64> = (0..15).map(|_| once()).collect();
+            seconds.sort_by(f64::total_cmp);
+            text.len() as f64 / 1e6 / seconds[seconds.len() / 2]
+        };
+        let ours = || {
+            let mut ids = Vec::new();
+            bpe.encode_into(&text, &mut ids);
+            ids
+        };
+        let theirs = || tiktoken().encode_ordinary(&text);
+        assert!(ours() == theirs(), "tokens differ");
+        println!("{path}: gpt2 {:.1} MB/s, tiktoken-rs {:.1} MB/s", measure(&ours), measure(&theirs));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn gpt2_is_tiktoken_and_round_trips(text in any_text()) {
+            let tokens = gpt2().encode(&text);
+            prop_assert_eq!(&tokens, &tiktoken().encode_ordinary(&text));
+            prop_assert_eq!(gpt2().decode(&tokens), text);
+        }
+
+        #[test]
+        fn bytes_round_trip(text in any_text()) {
+            let tokens = Tokenizer::bytes().encode(&text);
+            prop_assert_eq!(tokens.len(), text.len());
+            prop_assert_eq!(Tokenizer::bytes().decode(&tokens), text);
+        }
+
+        #[test]
+        fn streaming_gives_the_same_text_in_whole_characters(
+            tokens in prop::collection::vec(prop_oneof![0_u32..50300, 0_u32..300], 0..40), as_bytes: bool,
+        ) {
+            let tokenizer = if as_bytes { Tokenizer::bytes() } else { gpt2() };
+            let mut decoder = tokenizer.decoder();
+            let mut text = String::new();
+            for &token in &tokens {
+                text += &decoder.push(token);
+                prop_assert!(decoder.pending.len() <= 3);
+            }
+            text += &decoder.finish();
+            prop_assert_eq!(text, tokenizer.decode(&tokens));
+        }
+
+        #[test]
+        fn streamed_text_is_never_torn(text in any_text()) {
+            let mut decoder = Tokenizer::bytes().decoder();
+            let pieces: Vec<String> = text.bytes().map(|b| decoder.push(b.into())).filter(|p| !p.is_empty()).collect();
+            prop_assert!(pieces.iter().all(|piece| piece.chars().count() == 1));
+            prop_assert_eq!(pieces.concat(), text);
+        }
+    }
+}
