@@ -179,8 +179,8 @@ impl Corpus {
     /// - `*.jsonl` has an object a line whose field `text` is a document; other fields do not matter.
     /// - Any other file is one document of UTF-8 text.
     ///
-    /// Documents of text are tokenized into memory, each preceded by an end-of-text token, as llm.c does. The files of
-    /// a folder that [`is_validation_name`] says so of are for validation; if there are none, or it is one file, the
+    /// Text is tokenized into memory. Documents are each preceded by an end-of-text token, as llm.c does, but for a
+    /// plain text file that is opened alone: its tokens are those of its text and no more. The files of a folder that [`is_validation_name`] says so of are for validation; if there are none, or it is one file, the
     /// last `validation_fraction` of all tokens is.
     ///
     /// # Errors
@@ -193,7 +193,10 @@ impl Corpus {
         let is_folder = fs::metadata(path).map_err(|e| Error::io("read", path, e))?.is_dir();
         let source = path.display().to_string();
         if !is_folder {
-            return Self::split(Tokens::concat(source, [open_file(path, tokenizer)?]), validation_fraction);
+            return Self::split(
+                Tokens::concat(source, [open_file(path, tokenizer, Place::Alone)?]),
+                validation_fraction,
+            );
         }
         let (validation, train): (Vec<_>, Vec<_>) =
             list(path)?.into_iter().partition(|file| file.file_name().is_some_and(is_validation_name));
@@ -205,7 +208,8 @@ impl Corpus {
             return Err(Error::format(path, message));
         }
         let open_all = |files: Vec<PathBuf>| -> Result<Tokens> {
-            let stores = files.iter().map(|file| open_file(file, tokenizer)).collect::<Result<Vec<_>>>()?;
+            let stores =
+                files.iter().map(|file| open_file(file, tokenizer, Place::AmongOthers)).collect::<Result<Vec<_>>>()?;
             Ok(Tokens::concat(source.clone(), stores))
         };
         if validation.is_empty() {
@@ -222,7 +226,7 @@ impl Corpus {
         if text.is_empty() {
             return Err(Error::invalid(format!("{source}: the text is empty")));
         }
-        Self::split(Tokens::from_vec(source, encode_documents(&[text.into()], tokenizer)), validation_fraction)
+        Self::split(Tokens::from_vec(source, tokenizer.encode_u16(text)), validation_fraction)
     }
 
     fn split(tokens: Tokens, validation_fraction: f64) -> Result<Self> {
@@ -254,15 +258,22 @@ pub(super) fn is_shard(path: &Path) -> bool {
     has_extension(path, "bin")
 }
 
-fn open_file(path: &Path, tokenizer: &Tokenizer) -> Result<Store> {
+/// Whether a file is the whole of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Alone,
+    AmongOthers,
+}
+
+fn open_file(path: &Path, tokenizer: &Tokenizer, place: Place) -> Result<Store> {
     if is_shard(path) {
         return Ok(Store::Shard(Arc::new(Shard::open(path, tokenizer.vocab())?)));
     }
-    Ok(Store::Memory(Arc::new(tokenize_file(path, tokenizer)?)))
+    Ok(Store::Memory(Arc::new(tokenize_file(path, tokenizer, place)?)))
 }
 
 /// The tokens of a text or JSONL file.
-pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<u16>> {
+pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, place: Place) -> Result<Vec<u16>> {
     /// A line of JSONL.
     #[derive(Deserialize)]
     struct Document<'a> {
@@ -271,7 +282,10 @@ pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<u1
     }
     let text = read_text(path)?;
     if !has_extension(path, "jsonl") {
-        return Ok(encode_documents(&[text.into()], tokenizer));
+        return Ok(match place {
+            Place::Alone => tokenizer.encode_u16(&text),
+            Place::AmongOthers => encode_documents(&[text.into()], tokenizer),
+        });
     }
     let lines = parse_jsonl::<Document>(path, &text)?;
     let documents: Vec<_> = lines.into_iter().map(|line| line.value.text).collect();
@@ -325,11 +339,11 @@ mod tests {
         let folder =
             folder(&[("a.md", b"0123456789"), ("b.JSONL", b"{\"text\":\"ab\"}\n{\"text\":\"\"}\n{\"text\":\"c\"}")]);
         let corpus = open(&folder.path().join("a.md"), 0.2).unwrap();
-        assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("|01234567", "89"));
+        assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("01234567", "89"));
         let corpus = open(&folder.path().join("b.JSONL"), 0.0).unwrap();
         assert_eq!((&*text(&corpus.train), corpus.validation.is_empty()), ("|ab||c", true));
         let embedded = Corpus::from_text("embedded", "0123456789", &Tokenizer::bytes(), 0.2).unwrap();
-        assert_eq!((&*text(&embedded.train), &*text(&embedded.validation)), ("|01234567", "89"));
+        assert_eq!((&*text(&embedded.train), &*text(&embedded.validation)), ("01234567", "89"));
         assert!(Corpus::from_text("embedded", "", &Tokenizer::bytes(), 0.2).is_err());
     }
 

@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod evaluation;
 mod input;
 mod pretokenize;
+pub mod scoring;
 pub mod shard;
 pub mod tokenize;
 pub mod tokenizer;

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::corpus::{is_shard, is_validation_name, tokenize_file, validation_len};
+use super::corpus::{Place, is_shard, is_validation_name, tokenize_file, validation_len};
 use super::shard;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -53,9 +53,10 @@ pub struct Written {
 pub fn tokenize(inputs: &[PathBuf], out: &Path, tokenizer: &Tokenizer, options: &Options) -> Result<Written> {
     let stems = check(inputs, out, options)?;
     fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
+    let place = if inputs.len() == 1 { Place::Alone } else { Place::AmongOthers };
     let mut written = Written::default();
     for (input, stem) in inputs.iter().zip(stems) {
-        let tokens = tokenize_file(input, tokenizer)?;
+        let tokens = tokenize_file(input, tokenizer, place)?;
         let validation = match is_validation_name(stem) {
             true => tokens.len(),
             false => validation_len(tokens.len(), options.validation_fraction)?,

@@ -1,6 +1,7 @@
 //! Training: data, optimizer steps, schedules, checkpoints and the run around them.
 
 pub mod data;
+pub mod metrics;
 pub mod outlier;
 pub mod schedule;
 pub mod trainer;

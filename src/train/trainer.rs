@@ -196,12 +196,20 @@ impl<B: Backend> Trainer<B> {
         }
     }
 
-    /// Elements `range` of the first and of the second moments, in f32.
+    /// Elements `range` of the first moments, in f32.
     ///
     /// # Errors
     /// When they cannot be read off the device.
-    pub fn moments_f32(&self, range: Range<usize>) -> Result<[Vec<f32>; 2]> {
-        Ok([self.m.part_f32(&self.backend, range.clone())?, self.v.part_f32(&self.backend, range)?])
+    pub fn first_moment_f32(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        self.m.part_f32(&self.backend, range)
+    }
+
+    /// Elements `range` of the second moments, in f32.
+    ///
+    /// # Errors
+    /// When they cannot be read off the device.
+    pub fn second_moment_f32(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        self.v.part_f32(&self.backend, range)
     }
 
     /// One step over the micro-batches: gradients, norm, update.
@@ -234,14 +242,30 @@ impl<B: Backend> Trainer<B> {
         Ok(StepReport { loss, grad_norm, outcome })
     }
 
+    /// Sum of the losses of a micro-batch's rows that count, in nats; nothing moves.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    pub fn evaluate(&mut self, batch: &MicroBatch) -> Result<f64> {
+        self.upload(batch)?;
+        let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
+        model.evaluate(&mut self.acts, &mut self.head, self.tokens.view(), self.targets.view())?;
+        let losses = self.head.losses.to_vec(&self.backend)?;
+        Ok(losses.into_iter().map(|loss| f64::from(loss.to_f32())).sum())
+    }
+
+    fn upload(&mut self, batch: &MicroBatch) -> Result<()> {
+        self.backend.upload(&batch.tokens, self.tokens.view_mut())?;
+        self.backend.upload(&batch.targets, self.targets.view_mut())
+    }
+
     /// Gradients and mean loss over the micro-batches.
     fn gradients(&mut self, batches: &[MicroBatch]) -> Result<()> {
         let counted: usize = batches.iter().map(|b| b.targets.iter().filter(|&&t| t >= 0).count()).sum();
         let scale = 1.0 / counted.max(1) as f64;
         let mut write = Write::Overwrite;
         for batch in batches {
-            self.backend.upload(&batch.tokens, self.tokens.view_mut())?;
-            self.backend.upload(&batch.targets, self.targets.view_mut())?;
+            self.upload(batch)?;
             let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
             model.forward(&mut self.acts, self.tokens.view(), Attend::Own)?;
             model.loss(&self.acts, &mut self.head, self.targets.view(), scale, write)?;
@@ -286,11 +310,7 @@ impl<B: Backend> Trainer<B> {
     fn first_non_finite(&mut self, batches: &[MicroBatch]) -> Result<String> {
         let grads = self.grads.part_f32(&self.backend, 0..self.grads.layout().len)?;
         for (index, batch) in batches.iter().enumerate() {
-            self.backend.upload(&batch.tokens, self.tokens.view_mut())?;
-            self.backend.upload(&batch.targets, self.targets.view_mut())?;
-            let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
-            let (tokens, targets) = (self.tokens.view(), self.targets.view());
-            model.evaluate(&mut self.acts, &mut self.head, tokens, targets)?;
+            self.evaluate(batch)?;
             let stage = |entry: usize| match entry {
                 0 => "the embedding".to_string(),
                 entry if entry % 2 == 1 => format!("block {}'s attention", (entry - 1) / 2),
