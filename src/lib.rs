@@ -3,5 +3,6 @@
 pub mod error;
 pub mod model;
 mod storage;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,0 +1,3 @@
+//! Training a GPT-2.
+
+pub mod checkpoint;
