@@ -3,5 +3,7 @@
 pub mod config;
 pub mod hugging_face;
 pub(crate) mod json;
+#[cfg(test)]
+mod mutate;
 pub mod params;
 pub mod safetensors;

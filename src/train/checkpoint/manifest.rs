@@ -60,7 +60,7 @@ impl About {
             let message = format!("the checkpoint has format version {format}, this build reads version {FORMAT}");
             return Err(Refusal::Foreign(Error::format(path, message)));
         }
-        Ok(json::parse(path, text)?)
+        json::parse(path, text).map_err(Refusal::Foreign)
     }
 }
 
@@ -85,13 +85,14 @@ impl Manifest {
         Ok(bytes)
     }
 
-    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Refusal> {
         let body = bytes.len().checked_sub(seal(&[]).len()).map(|at| bytes.split_at(at));
         match body {
             // Compared as text: a flip from lower to upper case is a flip too.
-            Some((body, last)) if last == seal(body).as_bytes() => json::parse(path, body),
-            Some(_) => Err(Error::format(path, "its checksum does not hold")),
-            None => Err(Error::format(path, format!("{} bytes are too few", bytes.len()))),
+            // What cannot be parsed though its checksum holds was written by another version.
+            Some((body, last)) if last == seal(body).as_bytes() => json::parse(path, body).map_err(Refusal::Foreign),
+            Some(_) => Err(Error::format(path, "its checksum does not hold").into()),
+            None => Err(Error::format(path, format!("{} bytes are too few", bytes.len())).into()),
         }
     }
 
