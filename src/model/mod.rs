@@ -9,6 +9,8 @@ pub mod generate;
 pub mod hugging_face;
 pub mod init;
 pub(crate) mod json;
+#[cfg(test)]
+mod mutate;
 pub mod params;
 pub mod safetensors;
 

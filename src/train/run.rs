@@ -32,6 +32,8 @@ pub struct Settings {
     pub model: Config,
     /// Name of the tokenizer.
     pub tokenizer: String,
+    /// File or folder of the data; `None` for the embedded corpus.
+    pub data: Option<PathBuf>,
     /// B: sequences in a micro-batch.
     pub batch: usize,
     /// T: tokens in a sequence.
@@ -71,6 +73,8 @@ pub struct RunState {
     pub settings: Settings,
     /// Place in the data.
     pub cursor: Cursor,
+    /// Tokens in the data, to notice when it has become another.
+    pub data_tokens: u64,
     /// Updates and the recent losses and norms.
     pub trainer: TrainerState,
 }
@@ -100,6 +104,7 @@ pub struct Run<B: Backend> {
     step: u64,
     trainer: Trainer<B>,
     loader: Loader,
+    data_tokens: u64,
     validation: Tokens,
     tokenizer: Tokenizer,
     folder: RunFolder,
@@ -122,11 +127,23 @@ impl<B: Backend> Run<B> {
     ) -> Result<Self> {
         check(&settings, &weights.config, &tokenizer)?;
         let Settings { batch, context, order, seed, recompute, optimizer, .. } = settings;
+        let data_tokens = corpus.train.len() as u64;
         let loader = Loader::new(corpus.train, LoaderConfig { batch, context, order, seed })?;
         let trainer = Trainer::new(backend, weights, (batch, context), recompute, optimizer, seed)?;
         let metrics = Metrics::open(folder.dir().join("metrics.jsonl"), 0)?;
         let validation = corpus.validation;
-        Ok(Run { settings, step: 0, trainer, loader, validation, tokenizer, folder, metrics, bad_steps: 0 })
+        Ok(Run {
+            settings,
+            step: 0,
+            trainer,
+            loader,
+            data_tokens,
+            validation,
+            tokenizer,
+            folder,
+            metrics,
+            bad_steps: 0,
+        })
     }
 
     /// Goes on from a checkpoint, with `settings` in place of those it was saved with.
@@ -143,6 +160,12 @@ impl<B: Backend> Run<B> {
     ) -> Result<Self> {
         let Loaded { step, weights, m, v, state, .. } = loaded;
         let mut run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
+        if run.data_tokens != state.data_tokens {
+            let (now, then) = (run.data_tokens, state.data_tokens);
+            tracing::warn!(
+                "the data has {now} tokens, and had {then} when the checkpoint was saved: it is not the same"
+            );
+        }
         run.trainer.restore(m, v, state.trainer)?;
         run.loader.seek(state.cursor)?;
         run.step = step;
@@ -200,7 +223,8 @@ impl<B: Backend> Run<B> {
         let start = Instant::now();
         let place = self.loader.cursor();
         let rows = self.settings.batch * self.settings.context;
-        let batches: Vec<MicroBatch> = (0..self.settings.accumulate).map(|_| self.next_batch(rows)).collect::<Result<_>>()?;
+        let batches: Vec<MicroBatch> =
+            (0..self.settings.accumulate).map(|_| self.next_batch(rows)).collect::<Result<_>>()?;
         let lr = self.settings.schedule.learning_rate(self.step);
         let report = self.trainer.step(&batches, lr)?;
         self.step += 1;
@@ -287,6 +311,7 @@ impl<B: Backend> Run<B> {
         let state = RunState {
             settings: self.settings.clone(),
             cursor: self.loader.cursor(),
+            data_tokens: self.data_tokens,
             trainer: self.trainer.state.clone(),
         };
         let snapshot = Snapshot {

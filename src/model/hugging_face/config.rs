@@ -216,4 +216,24 @@ mod tests {
         assert_eq!(published(50257, r#","ironwarp_tokenizer":null"#).1, None);
         assert_eq!(published(9, "").0, Config { context: 8, vocab: 9, layers: 1, heads: 1, channels: 4 });
     }
+
+    #[test]
+    fn mutated_configurations_never_panic_and_what_is_taken_is_a_model() {
+        use crate::model::mutate::{SplitMix, mutate};
+        let config = Config { context: 8, vocab: 257, layers: 2, heads: 2, channels: 4 };
+        let corpus = [text(&config, Some("bytes")), text(&Config::preset("gpt2-124M").unwrap(), None)];
+        let pieces =
+            ["0", "-1", "1e-5", "16777217", "18446744073709551615", "1e400", "null", "true", "\"gpt2\"", "{", "[", ","];
+        let mut random = SplitMix(9);
+        let mut taken = 0;
+        for round in 0..50_000 {
+            let Ok((config, _)) = parse(Path::new("config.json"), &mutate(&mut random, &corpus, &pieces)) else {
+                continue;
+            };
+            taken += 1;
+            config.check().unwrap_or_else(|e| panic!("round {round}: {e}"));
+            crate::model::params::Layout::new(&config);
+        }
+        assert!(taken > 1000, "only {taken} mutants were taken");
+    }
 }
