@@ -2,6 +2,7 @@
 
 mod bpe;
 pub mod corpus;
+pub mod embedded;
 pub mod evaluation;
 mod input;
 mod pretokenize;

@@ -1,3 +1,96 @@
 //! The `ironwarp` command.
 
-fn main() {}
+mod device;
+mod eval;
+mod export;
+mod generate;
+mod info;
+mod output;
+mod tokenize;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Train, evaluate and run GPT-2.
+///
+/// Exit status: 0 fine, 1 failure, 2 usage, 3 stopped by a signal after saving, 4 device lost.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Print JSON on standard output, one object a line; messages go to standard error
+    #[arg(long, global = true)]
+    json: bool,
+    /// Threads of the CPU backend; 0 for one a core
+    #[arg(long, global = true, default_value_t = 0, value_name = "N")]
+    threads: usize,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model, from random weights, a model folder or an earlier run
+    Train(Box<train::TrainArgs>),
+    /// Continue a prompt
+    Generate(generate::GenerateArgs),
+    /// Score a model: perplexity of a text, HellaSwag, LAMBADA
+    Eval(eval::EvalArgs),
+    /// Turn text or JSONL into token shards, or count its tokens
+    Tokenize(tokenize::TokenizeArgs),
+    /// Write a model as a Hugging Face folder
+    Export(export::ExportArgs),
+    /// Show devices, and the size and memory plan of a model
+    Info(info::InfoArgs),
+}
+
+/// How a command that did not fail ended.
+enum Status {
+    Done,
+    StoppedAndSaved,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .with_max_level(tracing::Level::WARN)
+        .init();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    match run(cli, &matches) {
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::StoppedAndSaved) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<Status> {
+    let Global { json, threads } = cli.global;
+    if threads > 0 {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    }
+    match cli.command {
+        Command::Train(args) => {
+            let (_, matches) = matches.subcommand().expect("the subcommand that was parsed");
+            return train::run(*args, matches, json);
+        }
+        Command::Generate(args) => generate::run(args, json)?,
+        Command::Eval(args) => eval::run(args, json)?,
+        Command::Tokenize(args) => tokenize::run(args, json)?,
+        Command::Export(args) => export::run(args, json)?,
+        Command::Info(args) => info::run(args, json)?,
+    }
+    Ok(Status::Done)
+}

@@ -1,0 +1,99 @@
+//! Choosing a device and a model on it.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail};
+use ironwarp::cpu::Cpu;
+use ironwarp::model::arena::Arena;
+use ironwarp::model::config::Config;
+use ironwarp::model::{Gpt2, params::HostWeights};
+use ironwarp::text::tokenizer::Tokenizer;
+use ironwarp::train::checkpoint::load_model_folder;
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// A GPU if there is one, else the CPU.
+    Auto,
+    /// The CPU backend in f32.
+    Cpu,
+    /// A GPU by index.
+    Cuda(usize),
+    /// The emulated GPU.
+    Emulated,
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            "emulated" => Ok(Device::Emulated),
+            _ => match text.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(index)) => Ok(Device::Cuda(index)),
+                _ => Err("one of auto, cpu, cuda, cuda:0, cuda:1, …, emulated".into()),
+            },
+        }
+    }
+}
+
+impl Device {
+    /// The backend. Today there is one.
+    pub fn backend(self) -> Result<Cpu<f32>> {
+        match self {
+            Device::Auto | Device::Cpu => Ok(Cpu::new()),
+            Device::Cuda(_) | Device::Emulated => {
+                bail!("this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works")
+            }
+        }
+    }
+}
+
+/// A model of a folder, ready to run.
+pub struct Model {
+    backend: Cpu<f32>,
+    pub config: Config,
+    pub tokenizer: Tokenizer,
+    params: Arena<Cpu<f32>, f32>,
+}
+
+impl Model {
+    /// Loads a run, a checkpoint or a Hugging Face folder onto a device.
+    pub fn load(dir: &Path, tokenizer: Option<&str>, device: Device) -> Result<Self> {
+        let backend = device.backend()?;
+        let (HostWeights { config, layout, data }, named) = load_model_folder(dir)?;
+        let tokenizer = choose_tokenizer(tokenizer.or(named.as_deref()), &config)
+            .with_context(|| format!("model {}", dir.display()))?;
+        let params = Arena::from_f32(&backend, &layout, data)?;
+        Ok(Model { backend, config, tokenizer, params })
+    }
+
+    pub fn gpt2(&self) -> Gpt2<'_, Cpu<f32>> {
+        Gpt2 { backend: &self.backend, config: &self.config, params: &self.params }
+    }
+}
+
+/// The tokenizer of that name, or the one whose vocabulary the model has.
+pub fn choose_tokenizer(name: Option<&str>, config: &Config) -> Result<Tokenizer> {
+    if let Some(name) = name {
+        let tokenizer = Tokenizer::by_name(name)?;
+        if tokenizer.vocab() > config.vocab {
+            let (has, room) = (tokenizer.vocab(), config.vocab);
+            bail!("the tokenizer '{name}' has {has} tokens, more than the model's vocabulary of {room}");
+        }
+        return Ok(tokenizer);
+    }
+    let fits = |name: &&str| Tokenizer::by_name(name).is_ok_and(|tokenizer| tokenizer.vocab() == config.vocab);
+    match Tokenizer::NAMES.iter().find(fits) {
+        Some(name) => Ok(Tokenizer::by_name(name)?),
+        None => Err(anyhow!(
+            "no tokenizer has its vocabulary of {}; choose one with --tokenizer ({})",
+            config.vocab,
+            Tokenizer::NAMES.join(", ")
+        )),
+    }
+}

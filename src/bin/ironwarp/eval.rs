@@ -1,0 +1,109 @@
+//! `ironwarp eval`: score a model.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use ironwarp::text::corpus::Corpus;
+use ironwarp::text::evaluation;
+use ironwarp::text::scoring::Scorer;
+use serde_json::json;
+
+use crate::device::{Device, Model};
+use crate::output;
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A run, a checkpoint or a Hugging Face GPT-2 folder
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    #[command(flatten)]
+    on: On,
+    /// Tokens in a window of --text; without it, the model's context
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..))]
+    context: Option<u64>,
+    /// Items of --hellaswag or --lambada to score, from the first; without it, all
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Tokenizer, where the folder does not tell: gpt2 or bytes
+    #[arg(long, value_name = "NAME")]
+    tokenizer: Option<String>,
+    /// auto, cpu, cuda, cuda:N or emulated
+    #[arg(long, default_value = "auto")]
+    device: Device,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct On {
+    /// Loss and perplexity of a text, JSONL or shard file (or a folder of them)
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// HellaSwag's JSONL: completion-style accuracy, by summed and by mean loss
+    #[arg(long, value_name = "FILE")]
+    hellaswag: Option<PathBuf>,
+    /// LAMBADA's JSONL: last-word accuracy and perplexity
+    #[arg(long, value_name = "FILE")]
+    lambada: Option<PathBuf>,
+}
+
+pub fn run(args: EvalArgs, json: bool) -> Result<()> {
+    let model = Model::load(&args.model, args.tokenizer.as_deref(), args.device)?;
+    let mut scorer = Scorer::new(model.gpt2());
+    let limit = args.limit.unwrap_or(usize::MAX);
+    match args.on {
+        On { text: Some(path), .. } => {
+            let tokens = Corpus::open(&path, &model.tokenizer, 0.0)?.train;
+            let context = args.context.map_or(model.config.context, |t| usize::try_from(t).unwrap_or(usize::MAX));
+            let bar = output::progress(tokens.len().saturating_sub(1) as u64, "tokens");
+            let score = scorer.perplexity(&tokens, context, |done| bar.set_position(done))?;
+            bar.finish_and_clear();
+            if json {
+                let (loss, perplexity) = (score.loss, score.perplexity());
+                return output::json(&json!({"loss": loss, "perplexity": perplexity, "tokens": score.tokens}));
+            }
+            output::line(format!("loss        {:.4} nats a token", score.loss));
+            output::line(format!("perplexity  {:.3}", score.perplexity()));
+            output::line(format!(
+                "tokens      {} predicted once each, in windows of {context}",
+                output::thousands(score.tokens)
+            ));
+        }
+        On { hellaswag: Some(path), .. } => {
+            let mut items = evaluation::hellaswag(&path, &model.tokenizer)?;
+            items.truncate(limit);
+            let bar = output::progress(items.len() as u64, "questions");
+            let score = scorer.multiple_choice(&items, |done| bar.set_position(done))?;
+            bar.finish_and_clear();
+            if json {
+                return output::json(&json!({
+                    "accuracy": score.accuracy,
+                    "accuracy_normalised": score.accuracy_normalised,
+                    "items": score.items,
+                }));
+            }
+            output::line(format!("accuracy             {:.4}  smallest summed loss of a completion", score.accuracy));
+            output::line(format!("accuracy normalised  {:.4}  smallest mean loss a token", score.accuracy_normalised));
+            output::line(format!("questions            {}", output::thousands(score.items as u64)));
+        }
+        On { lambada: Some(path), .. } => {
+            let mut items = evaluation::lambada(&path, &model.tokenizer)?;
+            items.truncate(limit);
+            let bar = output::progress(items.len() as u64, "passages");
+            let score = scorer.last_word(&items, |done| bar.set_position(done))?;
+            bar.finish_and_clear();
+            if json {
+                let (accuracy, perplexity) = (score.accuracy, score.perplexity);
+                return output::json(&json!({"accuracy": accuracy, "perplexity": perplexity, "items": score.items}));
+            }
+            output::line(format!(
+                "accuracy    {:.4}  every token of the last word is the likeliest one, given those before it",
+                score.accuracy
+            ));
+            output::line(format!("perplexity  {:.3}  exp of the mean loss of a last word, summed over its tokens", score.perplexity));
+            output::line(format!("passages    {}", output::thousands(score.items as u64)));
+        }
+        On { text: None, hellaswag: None, lambada: None } => unreachable!("clap requires one of them"),
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Standard output, and progress on standard error.
+
+use std::io::{self, ErrorKind, Write};
+use std::process;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Prints text and hands it on at once. A reader that went away (`| head`) ends the process quietly.
+pub fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => process::exit(0),
+        Err(e) => {
+            eprintln!("error: cannot write to standard output: {e}");
+            process::exit(1);
+        }
+    }
+}
+
+/// Prints a line.
+pub fn line(text: impl AsRef<str>) {
+    print(&format!("{}\n", text.as_ref()));
+}
+
+/// Prints an object as a line of JSON.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// A bar of `total` `unit`s with speed and time left, drawn where standard error is a terminal.
+pub fn progress(total: u64, unit: &str) -> ProgressBar {
+    let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{eta}} left{{msg}}");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style)
+}
+
+/// A byte count for people.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.2} {}", UNITS[unit]) }
+}
+
+/// A count with its thousands apart.
+pub fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned());
+    groups.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(thousands(124_439_808), "124,439,808");
+        assert_eq!(thousands(12), "12");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536 * 1024), "1.50 MiB");
+    }
+}

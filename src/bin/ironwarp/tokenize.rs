@@ -1,0 +1,61 @@
+//! `ironwarp tokenize`: text to token shards.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use ironwarp::text::corpus::Corpus;
+use ironwarp::text::tokenize::{Options, Written, tokenize};
+use ironwarp::text::tokenizer::Tokenizer;
+use serde_json::json;
+
+use crate::output;
+
+#[derive(Debug, Args)]
+pub struct TokenizeArgs {
+    /// Text or JSONL files
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+    /// Folder for the shards; without it, the tokens are only counted
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// gpt2 or bytes
+    #[arg(long, default_value = "gpt2", value_name = "NAME")]
+    tokenizer: String,
+    /// Tokens in a shard, at most
+    #[arg(long, default_value_t = Options::default().shard_tokens, value_name = "N")]
+    shard_tokens: usize,
+    /// Last part of each input that becomes a validation shard
+    #[arg(long, default_value_t = Options::default().validation_fraction, value_name = "F")]
+    val_fraction: f64,
+}
+
+pub fn run(args: TokenizeArgs, json: bool) -> Result<()> {
+    let tokenizer = Tokenizer::by_name(&args.tokenizer)?;
+    let written = match &args.out {
+        Some(out) => {
+            let options = Options { shard_tokens: args.shard_tokens, validation_fraction: args.val_fraction };
+            tokenize(&args.inputs, out, &tokenizer, &options)?
+        }
+        None => {
+            let [input] = &args.inputs[..] else { bail!("several inputs need --out DIR for their shards") };
+            let tokens = Corpus::open(input, &tokenizer, 0.0)?.train.len() as u64;
+            Written { train_tokens: tokens, ..Written::default() }
+        }
+    };
+    let Written { train_tokens, validation_tokens, shards } = written;
+    let tokens = train_tokens + validation_tokens;
+    if json {
+        return output::json(&json!({
+            "tokens": tokens,
+            "train_tokens": train_tokens,
+            "val_tokens": validation_tokens,
+            "shards": shards,
+        }));
+    }
+    output::line(format!("{} tokens", output::thousands(tokens)));
+    for shard in shards {
+        output::line(shard.display().to_string());
+    }
+    Ok(())
+}
