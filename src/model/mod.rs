@@ -12,6 +12,7 @@ pub(crate) mod json;
 #[cfg(test)]
 mod mutate;
 pub mod params;
+pub mod plan;
 pub mod safetensors;
 
 use arena::Arena;

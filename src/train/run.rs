@@ -178,6 +178,16 @@ impl<B: Backend> Run<B> {
         self.step
     }
 
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tokens to train on.
+    pub fn train_tokens(&self) -> u64 {
+        self.data_tokens
+    }
+
     /// The trainer.
     pub fn trainer(&self) -> &Trainer<B> {
         &self.trainer

@@ -47,7 +47,9 @@ impl Device {
         match self {
             Device::Auto | Device::Cpu => Ok(Cpu::new()),
             Device::Cuda(_) | Device::Emulated => {
-                bail!("this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works")
+                bail!(
+                    "this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works"
+                )
             }
         }
     }

@@ -100,7 +100,10 @@ pub fn run(args: EvalArgs, json: bool) -> Result<()> {
                 "accuracy    {:.4}  every token of the last word is the likeliest one, given those before it",
                 score.accuracy
             ));
-            output::line(format!("perplexity  {:.3}  exp of the mean loss of a last word, summed over its tokens", score.perplexity));
+            output::line(format!(
+                "perplexity  {:.3}  exp of the mean loss of a last word, summed over its tokens",
+                score.perplexity
+            ));
             output::line(format!("passages    {}", output::thousands(score.items as u64)));
         }
         On { text: None, hellaswag: None, lambada: None } => unreachable!("clap requires one of them"),

@@ -193,6 +193,14 @@ impl RunFolder {
         })
     }
 
+    /// Whether there is a checkpoint, damaged ones included.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn has_checkpoints(&self) -> Result<bool> {
+        Ok(!list(&self.dir.join(CHECKPOINTS))?.is_empty())
+    }
+
     /// Removes every checkpoint, for a run that starts over in this folder.
     ///
     /// # Errors

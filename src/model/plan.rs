@@ -1,0 +1,124 @@
+//! How much memory a model needs, counted without having it.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+use super::activations::{ActivationGrads, Activations, Head, Keep, Recompute};
+use super::config::Config;
+use super::params::Layout;
+use crate::error::Result;
+use crate::ops::needs_master;
+use crate::tensor::{Element, FloatElement, Storage, View, ViewMut};
+
+/// A storage that has no memory: it counts what would be allocated.
+///
+/// So a plan is made by the very code that allocates, and cannot differ from it.
+struct Counter<C, A> {
+    bytes: Cell<u64>,
+    types: PhantomData<(C, A)>,
+}
+
+impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
+    type Compute = C;
+    type Accum = A;
+    const VECTOR: usize = 1;
+    type Buffer<E: Element> = ();
+    type SliceMut<'a, E: Element> = ();
+
+    fn zeros<E: Element>(&self, len: usize) -> Result<()> {
+        self.bytes.set(self.bytes.get() + len as u64 * E::BYTES as u64);
+        Ok(())
+    }
+    fn adopt<E: Element>(&self, data: Vec<E>) -> Result<()> {
+        self.zeros::<E>(data.len())
+    }
+    fn slice_mut<E: Element>(_: &mut ()) {}
+    fn split_at_mut<'a, E: Element>((): (), _: usize) -> (Self::SliceMut<'a, E>, Self::SliceMut<'a, E>) {
+        ((), ())
+    }
+    fn reborrow<E: Element>((): &mut ()) {}
+    fn upload<E: Element>(&self, _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
+        Ok(())
+    }
+    fn download<E: Element>(&self, _: View<'_, Self, E>, _: &mut [E]) -> Result<()> {
+        Ok(())
+    }
+    fn fill_zero<E: Element>(&self, _: ViewMut<'_, Self, E>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes of a training step by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryPlan {
+    /// Weights as the matmuls read them.
+    pub weights: u64,
+    /// Full-precision weights, where those are narrower.
+    pub master: u64,
+    /// Gradients of the weights.
+    pub gradients: u64,
+    /// AdamW's two moments.
+    pub moments: u64,
+    /// What the forward keeps, logits included.
+    pub activations: u64,
+    /// Gradients of activations.
+    pub activation_gradients: u64,
+}
+
+impl MemoryPlan {
+    /// The plan for micro-batches of (batch, time) tokens on a backend with the types of `S`.
+    ///
+    /// # Errors
+    /// None for sizes that [`Config::check`] passes.
+    pub fn new<S: Storage>(config: &Config, batch: usize, time: usize, recompute: Recompute) -> Result<Self> {
+        let count = |allocate: &dyn Fn(&Counter<S::Compute, S::Accum>) -> Result<()>| -> Result<u64> {
+            let counter = Counter { bytes: Cell::new(0), types: PhantomData };
+            allocate(&counter)?;
+            Ok(counter.bytes.get())
+        };
+        let parameters = Layout::new(config).len as u64;
+        let full = parameters * S::Accum::BYTES as u64;
+        Ok(MemoryPlan {
+            weights: parameters * S::Compute::BYTES as u64,
+            master: if needs_master::<S>() { full } else { 0 },
+            gradients: full,
+            moments: 2 * full,
+            activations: count(&|counter| {
+                Activations::new(counter, config, batch, time, Keep::Backward(recompute))?;
+                Head::new(counter, config, batch, time).map(drop)
+            })?,
+            activation_gradients: count(&|counter| ActivationGrads::new(counter, config, batch, time).map(drop))?,
+        })
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        let MemoryPlan { weights, master, gradients, moments, activations, activation_gradients } = *self;
+        weights + master + gradients + moments + activations + activation_gradients
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+
+    #[test]
+    fn a_small_plan_by_hand() {
+        let config = Config { context: 8, vocab: 100, layers: 2, heads: 2, channels: 4 };
+        let plan = |recompute| MemoryPlan::new::<Cpu<f32>>(&config, 3, 5, recompute).unwrap();
+        let parameters = (128 * 4 + 8 * 4 + 2 * (12 * 16 + 13 * 4) + 2 * 4) * 4;
+        let none = plan(Recompute::None);
+        assert_eq!((none.weights, none.gradients, none.moments), (parameters, parameters, 2 * parameters));
+        assert_eq!(none.master, 0);
+        let n = 15;
+        // A layer: two residuals, two layernorms with two statistics each, QKV, attention's output with an lse a head,
+        // the MLP before and after GELU.
+        let layer = n * (2 * 4 + 2 * (4 + 2) + 12 + (4 + 2) + 2 * 16);
+        let ends = n * 4 + n * (4 + 2) + n * 128 + n + 1;
+        assert_eq!(none.activations, 4 * (2 * layer + ends));
+        assert_eq!(none.activation_gradients, 4 * n * (4 + 4 + 12 + 16));
+        assert_eq!(plan(Recompute::Gelu).activations, none.activations - 4 * n * 16);
+        assert_eq!(plan(Recompute::Layernorm).activations, none.activations - 4 * n * (16 + 2 * 4));
+    }
+}
