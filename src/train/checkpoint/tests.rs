@@ -292,6 +292,21 @@ fn one_flipped_bit_in_any_byte_of_any_file_is_found_and_its_tensor_named() {
 }
 
 #[test]
+fn a_header_that_still_parses_is_held_against_its_checksum() {
+    let (dir, _run) = run_with(&[1]);
+    let path = dir.path().join(CHECKPOINTS).join("step-00000001");
+    let good = fs::read(path.join(MODEL)).unwrap();
+    let at = |name: &[u8]| good.windows(name.len()).position(|w| w == name).unwrap();
+    let (first, second) = (at(b"ln1_bias"), at(b"ln2_bias"));
+    let mut swapped = good.clone();
+    swapped[first..first + 8].copy_from_slice(b"ln2_bias");
+    swapped[second..second + 8].copy_from_slice(b"ln1_bias");
+    fs::write(path.join(MODEL), swapped).unwrap();
+    let error = damage(&path);
+    assert!(error.contains("model.safetensors: its header is damaged"), "{error}");
+}
+
+#[test]
 fn every_length_a_file_may_be_cut_to_is_found_and_the_tensor_named() {
     let (dir, _run) = run_with(&[1]);
     let path = dir.path().join(CHECKPOINTS).join("step-00000001");
