@@ -200,15 +200,33 @@ impl RunFolder {
         let checkpoints = self.dir.join(CHECKPOINTS);
         let older = list(&checkpoints)?.into_iter().rev().filter(|id| *id < saved);
         let (replaced, older): (Vec<Id>, Vec<Id>) = older.partition(|id| id.step == saved.step);
-        for id in replaced.iter().chain(older.iter().skip(keep.saturating_sub(1))) {
-            // Renamed first: a kill while files are being removed must not leave half a checkpoint under its name.
-            let doomed = checkpoints.join(format!("{TEMPORARY}old-{}", id.name()));
-            storage::remove_all(&*self.storage, &doomed)?;
-            let path = checkpoints.join(id.name());
-            self.storage.rename(&path, &doomed).map_err(|e| Error::io("remove", &path, e))?;
-            storage::remove_all(&*self.storage, &doomed)?;
+        for id in replaced.into_iter().chain(older.into_iter().skip(keep.saturating_sub(1))) {
+            self.remove(id)?;
         }
         Ok(())
+    }
+
+    /// Removes all checkpoints of the run, oldest first, for one that is to start over.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_checkpoints(&self) -> Result<()> {
+        let checkpoints = self.dir.join(CHECKPOINTS);
+        for id in list(&checkpoints)? {
+            self.remove(id)?;
+        }
+        // Else a power cut could bring one back, to be taken for the newest of the new run.
+        self.storage.sync_dir(&checkpoints).map_err(|e| Error::io("sync folder", &checkpoints, e))
+    }
+
+    /// Removes a checkpoint.
+    fn remove(&self, id: Id) -> Result<()> {
+        // Renamed first: a kill while files are being removed must not leave half a checkpoint under its name.
+        let path = self.dir.join(CHECKPOINTS).join(id.name());
+        let doomed = path.with_file_name(format!("{TEMPORARY}old-{}", id.name()));
+        storage::remove_all(&*self.storage, &doomed)?;
+        self.storage.rename(&path, &doomed).map_err(|e| Error::io("remove", &path, e))?;
+        storage::remove_all(&*self.storage, &doomed)
     }
 }
 

@@ -104,6 +104,9 @@ fn what_is_saved_is_loaded_and_the_last_few_are_kept() {
     // Steps after the one saved were refused at the last start; they are not for us to remove.
     save(&run, 5, 1).unwrap();
     assert_eq!(names(&checkpoints), ["step-00000005", "step-123456789013"]);
+    run.remove_checkpoints().unwrap();
+    assert_eq!(names(&checkpoints).len(), 0);
+    assert!(load(&dir).unwrap().is_none());
 }
 
 #[test]
