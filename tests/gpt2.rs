@@ -372,14 +372,14 @@ fn a_spike_is_skipped_and_training_goes_on() {
     let (shape, batch) = (fixture.shape(), fixture.batch());
     let mut trainer = Trainer::new(Cpu::<f32>::new(), weights, shape, Recompute::None, optimizer, 0).unwrap();
     for _ in 0..140 {
-        assert_eq!(trainer.step(&[batch.clone()], 1e-6).unwrap().outcome, Outcome::Updated);
+        assert_eq!(trainer.step(std::slice::from_ref(&batch), 1e-6).unwrap().outcome, Outcome::Updated);
     }
     let updates = trainer.state.updates;
     let moved = |trainer: &Trainer<Cpu<f32>>| trainer.model().params.flat().as_slice().to_vec();
     let before = moved(&trainer);
     let slot = trainer.grads().layout().slots.lnf_weight.range.clone();
     trainer.params_mut().flat_mut().into_slice()[slot.clone()].iter_mut().for_each(|x| *x *= 50.0);
-    let report = trainer.step(&[batch.clone()], 1e-6).unwrap();
+    let report = trainer.step(std::slice::from_ref(&batch), 1e-6).unwrap();
     let Outcome::Outlier { reason } = &report.outcome else { panic!("{report:?}") };
     assert!(reason.contains("is above"), "{reason}");
     trainer.params_mut().flat_mut().into_slice()[slot].iter_mut().for_each(|x| *x /= 50.0);

@@ -13,6 +13,7 @@ use crate::tensor::{Element, FloatElement, Storage, View, ViewMut};
 /// A storage that has no memory: it counts what would be allocated.
 ///
 /// So a plan is made by the very code that allocates, and cannot differ from it.
+#[derive(Default)]
 struct Counter<C, A> {
     bytes: Cell<u64>,
     types: PhantomData<(C, A)>,
@@ -71,11 +72,10 @@ impl MemoryPlan {
     /// # Errors
     /// None for sizes that [`Config::check`] passes.
     pub fn new<S: Storage>(config: &Config, batch: usize, time: usize, recompute: Recompute) -> Result<Self> {
-        let count = |allocate: &dyn Fn(&Counter<S::Compute, S::Accum>) -> Result<()>| -> Result<u64> {
-            let counter = Counter { bytes: Cell::new(0), types: PhantomData };
-            allocate(&counter)?;
-            Ok(counter.bytes.get())
-        };
+        let [kept, backward] = [(); 2].map(|()| Counter::<S::Compute, S::Accum>::default());
+        Activations::new(&kept, config, batch, time, Keep::Backward(recompute))?;
+        Head::new(&kept, config, batch, time)?;
+        ActivationGrads::new(&backward, config, batch, time)?;
         let parameters = Layout::new(config).len as u64;
         let full = parameters * S::Accum::BYTES as u64;
         Ok(MemoryPlan {
@@ -83,11 +83,8 @@ impl MemoryPlan {
             master: if needs_master::<S>() { full } else { 0 },
             gradients: full,
             moments: 2 * full,
-            activations: count(&|counter| {
-                Activations::new(counter, config, batch, time, Keep::Backward(recompute))?;
-                Head::new(counter, config, batch, time).map(drop)
-            })?,
-            activation_gradients: count(&|counter| ActivationGrads::new(counter, config, batch, time).map(drop))?,
+            activations: kept.bytes.get(),
+            activation_gradients: backward.bytes.get(),
         })
     }
 

@@ -89,9 +89,9 @@ pub fn choose_tokenizer(name: Option<&str>, config: &Config) -> Result<Tokenizer
         }
         return Ok(tokenizer);
     }
-    let fits = |name: &&str| Tokenizer::by_name(name).is_ok_and(|tokenizer| tokenizer.vocab() == config.vocab);
-    match Tokenizer::NAMES.iter().find(fits) {
-        Some(name) => Ok(Tokenizer::by_name(name)?),
+    let tokenizers = Tokenizer::NAMES.iter().filter_map(|name| Tokenizer::by_name(name).ok());
+    match tokenizers.into_iter().find(|tokenizer| tokenizer.vocab() == config.vocab) {
+        Some(tokenizer) => Ok(tokenizer),
         None => Err(anyhow!(
             "no tokenizer has its vocabulary of {}; choose one with --tokenizer ({})",
             config.vocab,

@@ -69,17 +69,15 @@ pub fn run(args: InfoArgs, json: bool) -> Result<()> {
     output::line(format!("\nmemory of a training step on the CPU in f32, B = {}, T = {context}", args.batch));
     output::line(format!("{:<22}{:>14}{:>14}{:>14}", "--recompute", "none", "gelu", "layernorm"));
     let plans = plans.into_iter().map(|(_, plan)| plan).collect::<Result<Vec<_>, _>>()?;
-    let rows: [(&str, fn(&MemoryPlan) -> u64); 6] = [
-        ("weights", |p| p.weights + p.master),
-        ("gradients", |p| p.gradients),
-        ("moments", |p| p.moments),
-        ("activations", |p| p.activations),
-        ("activation gradients", |p| p.activation_gradients),
-        ("total", MemoryPlan::total),
-    ];
-    for (name, value) in rows {
+    let row = |name: &str, value: fn(&MemoryPlan) -> u64| {
         let cells: String = plans.iter().map(|plan| format!("{:>14}", output::bytes(value(plan)))).collect();
         output::line(format!("{name:<22}{cells}"));
-    }
+    };
+    row("weights", |p| p.weights + p.master);
+    row("gradients", |p| p.gradients);
+    row("moments", |p| p.moments);
+    row("activations", |p| p.activations);
+    row("activation gradients", |p| p.activation_gradients);
+    row("total", MemoryPlan::total);
     Ok(())
 }

@@ -201,14 +201,6 @@ impl RunFolder {
         Ok(!list(&self.dir.join(CHECKPOINTS))?.is_empty())
     }
 
-    /// Removes every checkpoint, for a run that starts over in this folder.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn remove_checkpoints(&self) -> Result<()> {
-        list(&self.dir.join(CHECKPOINTS))?.into_iter().try_for_each(|id| self.remove(id))
-    }
-
     /// Removes checkpoints older than the newest `keep` up to `saved`, and those of the same step that it replaces.
     ///
     /// Later steps are left alone: they are there only if they could not be loaded, and someone may want to see why.
@@ -216,16 +208,31 @@ impl RunFolder {
         let checkpoints = self.dir.join(CHECKPOINTS);
         let older = list(&checkpoints)?.into_iter().rev().filter(|id| *id < saved);
         let (replaced, older): (Vec<Id>, Vec<Id>) = older.partition(|id| id.step == saved.step);
-        let too_old = older.into_iter().skip(keep.saturating_sub(1));
-        replaced.into_iter().chain(too_old).try_for_each(|id| self.remove(id))
+        for id in replaced.into_iter().chain(older.into_iter().skip(keep.saturating_sub(1))) {
+            self.remove(id)?;
+        }
+        Ok(())
     }
 
+    /// Removes all checkpoints of the run, oldest first, for one that is to start over.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_checkpoints(&self) -> Result<()> {
+        let checkpoints = self.dir.join(CHECKPOINTS);
+        for id in list(&checkpoints)? {
+            self.remove(id)?;
+        }
+        // Else a power cut could bring one back, to be taken for the newest of the new run.
+        self.storage.sync_dir(&checkpoints).map_err(|e| Error::io("sync folder", &checkpoints, e))
+    }
+
+    /// Removes a checkpoint.
     fn remove(&self, id: Id) -> Result<()> {
         // Renamed first: a kill while files are being removed must not leave half a checkpoint under its name.
-        let checkpoints = self.dir.join(CHECKPOINTS);
-        let doomed = checkpoints.join(format!("{TEMPORARY}old-{}", id.name()));
+        let path = self.dir.join(CHECKPOINTS).join(id.name());
+        let doomed = path.with_file_name(format!("{TEMPORARY}old-{}", id.name()));
         storage::remove_all(&*self.storage, &doomed)?;
-        let path = checkpoints.join(id.name());
         self.storage.rename(&path, &doomed).map_err(|e| Error::io("remove", &path, e))?;
         storage::remove_all(&*self.storage, &doomed)
     }

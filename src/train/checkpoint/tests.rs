@@ -104,6 +104,9 @@ fn what_is_saved_is_loaded_and_the_last_few_are_kept() {
     // Steps after the one saved were refused at the last start; they are not for us to remove.
     save(&run, 5, 1).unwrap();
     assert_eq!(names(&checkpoints), ["step-00000005", "step-123456789013"]);
+    run.remove_checkpoints().unwrap();
+    assert_eq!(names(&checkpoints).len(), 0);
+    assert!(load(&dir).unwrap().is_none());
 }
 
 #[test]
@@ -289,6 +292,21 @@ fn one_flipped_bit_in_any_byte_of_any_file_is_found_and_its_tensor_named() {
     }
     assert_eq!(in_tensors.len(), 3 * 16);
     assert_is(&load(dir.path()).unwrap().unwrap(), 1);
+}
+
+#[test]
+fn a_header_that_still_parses_is_held_against_its_checksum() {
+    let (dir, _run) = run_with(&[1]);
+    let path = dir.path().join(CHECKPOINTS).join("step-00000001");
+    let good = fs::read(path.join(MODEL)).unwrap();
+    let at = |name: &[u8]| good.windows(name.len()).position(|w| w == name).unwrap();
+    let (first, second) = (at(b"ln1_bias"), at(b"ln2_bias"));
+    let mut swapped = good.clone();
+    swapped[first..first + 8].copy_from_slice(b"ln2_bias");
+    swapped[second..second + 8].copy_from_slice(b"ln1_bias");
+    fs::write(path.join(MODEL), swapped).unwrap();
+    let error = damage(&path);
+    assert!(error.contains("model.safetensors: its header is damaged"), "{error}");
 }
 
 #[test]
