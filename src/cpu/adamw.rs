@@ -32,7 +32,10 @@ pub(super) fn update<R: Real>(op: AdamW<'_, Cpu<R>>) -> Result<()> {
     let state = op.m.into_slice().par_chunks_mut(CHUNK).zip(op.v.into_slice().par_chunks_mut(CHUNK));
     let weights = op.weight.into_slice().par_chunks_mut(CHUNK).zip(op.grad.as_slice().par_chunks(CHUNK));
     weights.zip(state).for_each(|((weight, grad), (m, v))| {
-        for i in 0..weight.len() {
+        // Equal lengths, said so that the loop needs no bounds checks and can be vectorised.
+        let n = weight.len();
+        let (grad, m, v) = (&grad[..n], &mut m[..n], &mut v[..n]);
+        for i in 0..n {
             let g = grad[i] * clip;
             m[i] = beta1 * m[i] + (one - beta1) * g;
             v[i] = beta2 * v[i] + (one - beta2) * g * g;

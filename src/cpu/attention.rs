@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Mat, gemm};
-use super::real::sum;
+use super::real::{max, sum};
 use super::{Cpu, Real};
 use crate::error::Result;
 use crate::ops::{AttentionBackward, AttentionDims, AttentionForward, Operation};
@@ -60,10 +60,9 @@ impl<'a, R: Real> Head<'a, R> {
 pub(super) fn softmax<R: Real>(row: &mut [R], keys: usize) -> R {
     let (past, future) = row.split_at_mut(keys);
     future.fill(R::zero());
-    // Not `fold(max)`, which drops NaN.
-    let max = past.iter().fold(R::neg_infinity(), |max, &s| if s > max || s.is_nan() { s } else { max });
+    let max = max(past);
     for s in past.iter_mut() {
-        *s = (*s - max).exp();
+        *s = (*s - max).fast_exp();
     }
     let total = sum(past.len(), |j| past[j]);
     for p in past.iter_mut() {
@@ -126,7 +125,7 @@ fn head_backward<R: Real>(head: &Head<'_, R>, side: &HeadOut<'_, R>) -> [Vec<R>;
         head.scores(from, to, p);
         for (row, query) in p.chunks_mut(to).zip(from..) {
             let (past, future) = row.split_at_mut(query + 1);
-            past.iter_mut().for_each(|s| *s = (*s - side.lse[query]).exp());
+            past.iter_mut().for_each(|s| *s = (*s - side.lse[query]).fast_exp());
             future.fill(R::zero());
         }
         gemm(R::one(), Mat::new(p, rows, to).t(), dout, R::one(), &mut dv[..to * hs]);

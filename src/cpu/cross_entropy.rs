@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::real::sum;
+use super::real::{max, sum};
 use super::{Cpu, Real};
 use crate::error::{Error, Result};
 use crate::ops::{CrossEntropyBackward, CrossEntropyForward, LossDims, LossSum, Operation, Write};
@@ -19,12 +19,6 @@ fn check_targets(operation: &'static str, targets: &[i32], v: usize) -> Result<(
     }
 }
 
-/// The largest logit and `Σ exp(logit - largest)`.
-fn max_and_sum<R: Real>(logits: &[R]) -> (R, R) {
-    let max = logits.iter().fold(R::neg_infinity(), |max, &x| if x > max || x.is_nan() { x } else { max });
-    (max, sum(logits.len(), |i| (logits[i] - max).exp()))
-}
-
 pub(super) fn forward<R: Real>(op: CrossEntropyForward<'_, Cpu<R>>) -> Result<()> {
     let LossDims { v, vp, .. } = op.check()?;
     let (logits, targets) = (op.logits.as_slice(), op.targets.as_slice());
@@ -32,8 +26,10 @@ pub(super) fn forward<R: Real>(op: CrossEntropyForward<'_, Cpu<R>>) -> Result<()
     op.losses.into_slice().par_iter_mut().zip(targets).zip(logits.par_chunks(vp)).for_each(|((loss, &target), row)| {
         *loss = R::zero();
         if target >= 0 {
-            let (max, total) = max_and_sum(&row[..v]);
-            *loss = max + total.ln() - row[target as usize];
+            let logits = &row[..v];
+            let max = max(logits);
+            let total = sum(v, |i| (logits[i] - max).fast_exp());
+            *loss = max + total.ln() - logits[target as usize];
         }
     });
     Ok(())
@@ -53,11 +49,15 @@ pub(super) fn backward<R: Real>(op: CrossEntropyBackward<'_, Cpu<R>>) -> Result<
         }
         let target = target as usize;
         let (logits, padding) = row.split_at_mut(v);
-        let (max, total) = max_and_sum(logits);
-        *loss = max + total.ln() - logits[target];
+        let (max, target_logit) = (max(logits), logits[target]);
+        for x in logits.iter_mut() {
+            *x = (*x - max).fast_exp();
+        }
+        let total = sum(v, |i| logits[i]);
+        *loss = max + total.ln() - target_logit;
         let factor = scale / total;
         for x in logits.iter_mut() {
-            *x = (*x - max).exp() * factor;
+            *x *= factor;
         }
         logits[target] -= scale;
         padding.fill(R::zero());

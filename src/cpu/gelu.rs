@@ -13,18 +13,25 @@ fn root<R: Real>() -> R {
     R::of(std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2)
 }
 
-/// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715·x³)))`
-pub(super) fn gelu<R: Real>(x: R) -> R {
-    let half = R::of(0.5);
-    half * x * (R::one() + (root::<R>() * (x + R::of(CUBIC) * x * x * x)).tanh())
+/// `σ(2u)` with `u = √(2/π) · (x + 0.044715·x³)`: equal to `(1 + tanh(u)) / 2`, without its cancellation for u < 0.
+#[inline(always)]
+fn gate<R: Real>(x: R) -> R {
+    let u = root::<R>() * (x + R::of(CUBIC) * x * x * x);
+    R::one() / (R::one() + (R::of(-2.0) * u).fast_exp())
 }
 
-/// The derivative of [`gelu`].
+/// `x/2 · (1 + tanh(u)) = x · σ(2u)`
+#[inline(always)]
+pub(super) fn gelu<R: Real>(x: R) -> R {
+    x * gate(x)
+}
+
+/// The derivative of [`gelu`]: `σ(2u) + x · σ(2u) · (1 - σ(2u)) · 2u'`
+#[inline(always)]
 pub(super) fn dgelu<R: Real>(x: R) -> R {
-    let half = R::of(0.5);
-    let tanh = (root::<R>() * (x + R::of(CUBIC) * x * x * x)).tanh();
-    let dinner = root::<R>() * (R::one() + R::of(3.0 * CUBIC) * x * x);
-    half * (R::one() + tanh) + half * x * (R::one() - tanh * tanh) * dinner
+    let gate = gate(x);
+    let du = root::<R>() * (R::one() + R::of(3.0 * CUBIC) * x * x);
+    gate + x * gate * (R::one() - gate) * R::of(2.0) * du
 }
 
 pub(super) fn forward<R: Real>(op: GeluForward<'_, Cpu<R>>) -> Result<()> {

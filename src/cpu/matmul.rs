@@ -20,8 +20,8 @@ pub(super) fn forward<R: Real>(op: MatmulForward<'_, Cpu<R>>) -> Result<()> {
         Epilogue::Bias { bias } => {
             let bias = bias.as_slice();
             out.par_chunks_mut(oc).for_each(|out| {
-                for i in 0..oc {
-                    out[i] += bias[i];
+                for (out, &bias) in out.iter_mut().zip(bias) {
+                    *out += bias;
                 }
             });
         }
@@ -29,9 +29,9 @@ pub(super) fn forward<R: Real>(op: MatmulForward<'_, Cpu<R>>) -> Result<()> {
             let bias = bias.as_slice();
             let rows = out.par_chunks_mut(oc).zip(pre.into_slice().par_chunks_mut(oc));
             rows.for_each(|(out, pre)| {
-                for i in 0..oc {
-                    pre[i] = out[i] + bias[i];
-                    out[i] = gelu(pre[i]);
+                for ((out, pre), &bias) in out.iter_mut().zip(pre).zip(bias) {
+                    *pre = *out + bias;
+                    *out = gelu(*pre);
                 }
             });
         }
@@ -39,8 +39,8 @@ pub(super) fn forward<R: Real>(op: MatmulForward<'_, Cpu<R>>) -> Result<()> {
             let bias = bias.as_slice();
             let rows = out.par_chunks_mut(oc).zip(residual.as_slice().par_chunks(oc));
             rows.for_each(|(out, residual)| {
-                for i in 0..oc {
-                    out[i] = residual[i] + (out[i] + bias[i]);
+                for ((out, &residual), &bias) in out.iter_mut().zip(residual).zip(bias) {
+                    *out = residual + (*out + bias);
                 }
             });
         }
@@ -58,8 +58,8 @@ pub(super) fn dgrad<R: Real>(op: MatmulDgrad<'_, Cpu<R>>) -> Result<()> {
     if let DgradEpilogue::DGelu { pre } = op.epilogue {
         let rows = dx.par_chunks_mut(c).zip(pre.as_slice().par_chunks(c));
         rows.for_each(|(dx, pre)| {
-            for i in 0..c {
-                dx[i] *= dgelu(pre[i]);
+            for (dx, &pre) in dx.iter_mut().zip(pre) {
+                *dx *= dgelu(pre);
             }
         });
     }

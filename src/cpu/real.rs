@@ -12,6 +12,9 @@ pub trait Real: FloatElement + Float + NumAssign {
     /// The value in double precision.
     fn wide(self) -> f64;
 
+    /// `eˣ`, without a call: loops over it stay loops that a compiler turns into vector instructions.
+    fn fast_exp(self) -> Self;
+
     /// `c = alpha·a·b + beta·c` for strided matrices: `matrixmultiply`'s own signature.
     ///
     /// # Safety
@@ -37,7 +40,7 @@ pub trait Real: FloatElement + Float + NumAssign {
 }
 
 macro_rules! real {
-    ($type:ty, $gemm:path) => {
+    ($type:ty, $gemm:path, $exp:path) => {
         impl Real for $type {
             fn of(value: f64) -> Self {
                 value as $type
@@ -45,6 +48,10 @@ macro_rules! real {
 
             fn wide(self) -> f64 {
                 f64::from(self)
+            }
+
+            fn fast_exp(self) -> Self {
+                $exp(self)
             }
 
             #[allow(unsafe_code)]
@@ -71,13 +78,63 @@ macro_rules! real {
     };
 }
 
-real!(f32, matrixmultiply::sgemm);
-real!(f64, matrixmultiply::dgemm);
+real!(f32, matrixmultiply::sgemm, exp_f32);
+real!(f64, matrixmultiply::dgemm, f64::exp);
 
-/// `Σ f(i)` for `i` in `0..n`, in a fixed order: eight sums side by side, which a compiler may keep in vector registers,
-/// then those together.
+/// `eˣ` within 1.5 ulp, denormal results within 1 of their steps; NaN and infinities as [`f32::exp`].
+///
+/// `x = n·ln 2 + r` with an integer n and `|r| <= ln(2)/2`; then a polynomial in r, scaled by 2ⁿ. Coefficients: Cephes
+/// (Moshier 1992).
+#[inline(always)]
+fn exp_f32(x: f32) -> f32 {
+    // Adding it rounds to an integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0; // 1.5·2²³
+    // ln 2 in two parts, the first with few enough bits that n times it is exact.
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    const LARGEST: f32 = 88.722_84;
+    const SMALLEST: f32 = -103.972_08;
+
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let integer = rounded - ROUND;
+    let r = x - integer * LN_2_HIGH - integer * LN_2_LOW;
+    let polynomial = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1]
+        .into_iter()
+        .fold(1.987_569_1e-4, |sum, coefficient| sum * r + coefficient);
+    let value = polynomial * r * r + r + 1.0;
+    // In two factors, as 2ⁿ alone may be too large or too small for an f32 where the product is not.
+    let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
+    let scaled = value * power(n >> 1) * power(n - (n >> 1));
+    if x > LARGEST {
+        f32::INFINITY
+    } else if x < SMALLEST {
+        0.0
+    } else {
+        scaled
+    }
+}
+
+/// The largest of `n` values; NaN is none, and without any value it is -∞.
+pub(super) fn max<R: Real>(values: &[R]) -> R {
+    let mut lanes = [R::neg_infinity(); LANES];
+    let larger = |max: R, x: R| if x > max { x } else { max };
+    let chunks = values.chunks_exact(LANES);
+    let tail = chunks.remainder().iter().fold(R::neg_infinity(), |max, &x| larger(max, x));
+    for chunk in chunks {
+        for (max, &x) in lanes.iter_mut().zip(chunk) {
+            *max = larger(*max, x);
+        }
+    }
+    lanes.into_iter().fold(tail, larger)
+}
+
+/// Running values side by side, which a compiler may keep in vector registers.
+const LANES: usize = 8;
+
+/// `Σ f(i)` for `i` in `0..n`, in a fixed order: sums side by side, then those together.
+#[inline(always)]
 pub(super) fn sum<R: Real>(n: usize, f: impl Fn(usize) -> R) -> R {
-    const LANES: usize = 8;
     let mut lanes = [R::zero(); LANES];
     let whole = n - n % LANES;
     for i in (0..whole).step_by(LANES) {
@@ -87,4 +144,39 @@ pub(super) fn sum<R: Real>(n: usize, f: impl Fn(usize) -> R) -> R {
     }
     let tail = (whole..n).map(f).fold(R::zero(), |sum, x| sum + x);
     lanes.iter().fold(tail, |sum, &x| sum + x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_its_bound() {
+        // Every 2^10th float of each sign up to where the result is 0 or infinite.
+        let floats = (0..105.0f32.to_bits()).step_by(1 << 10).map(f32::from_bits);
+        for x in floats.flat_map(|x| [x, -x]) {
+            let (got, want) = (f64::from(exp_f32(x)), f64::from(x).exp());
+            if want > f64::from(f32::MAX) {
+                assert_eq!(got, f64::INFINITY, "exp({x})");
+                continue;
+            }
+            // An ulp is 2^-23 of the power of two below, and never less than the denormals' step.
+            let ulp = (want.log2().floor() - 23.0).max(-149.0).exp2();
+            assert!((got - want).abs() <= 1.5 * ulp, "exp({x}) = {got:e}, not {want:e}");
+        }
+        for (x, want) in [(f32::INFINITY, f32::INFINITY), (f32::NEG_INFINITY, 0.0), (0.0, 1.0), (-0.0, 1.0)] {
+            assert_eq!(exp_f32(x), want);
+        }
+        assert!(exp_f32(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn sums_and_maxima_take_every_value_once() {
+        for n in 0..40 {
+            let values: Vec<f64> = (0..n).map(|i| f64::from(i * 7 % 11) - 5.0).collect();
+            assert_eq!(sum(values.len(), |i| values[i]), values.iter().sum::<f64>());
+            assert_eq!(max(&values), values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        }
+        assert_eq!(max(&[f32::NAN, 2.0, f32::NAN]), 2.0);
+    }
 }
