@@ -65,8 +65,8 @@ const TILE: usize = 16;
 /// [`gemm`] on all threads of the pool: cut along the longer axis of `c`, never along the sum.
 pub(super) fn parallel<R: Real>(alpha: R, a: Mat<'_, R>, b: Mat<'_, R>, beta: R, c: &mut [R]) {
     let out = check(a, b, c);
-    // Two parts a thread, so that one that was interrupted does not hold up the rest.
-    let num_parts = 2 * rayon::current_num_threads();
+    // A part a thread: each part packs its operands anew, so more of them cost more than they even out.
+    let num_parts = rayon::current_num_threads();
     let long = a.rows.max(b.cols);
     let step = long.div_ceil(num_parts).next_multiple_of(TILE);
     (0..long.div_ceil(step)).into_par_iter().for_each(|part| {

@@ -13,6 +13,10 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+// The system's allocator gives the matmuls' packing buffers back after every product and clears their pages anew.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Train, evaluate and run GPT-2.
 ///
 /// Exit status: 0 fine, 1 failure, 2 usage, 3 stopped by a signal after saving, 4 device lost.
