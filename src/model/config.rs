@@ -35,7 +35,7 @@ pub const BYTES_VOCAB: usize = 257;
 /// counts are kept except where NH · HS = C fails there: 13B is printed with C = 5140, which 40 heads of 128 make
 /// 5120; XL and its 24 heads of 128 become 16 heads of 128, as 24 · 128 is not 2048.
 const PRESETS: &[(&str, usize, usize, usize, usize, usize)] = &[
-    ("tiny", 4, 4, 128, 128, BYTES_VOCAB),
+    ("tiny", 4, 4, 128, 64, BYTES_VOCAB),
     ("gpt2-124M", 12, 12, 768, 1024, GPT2_VOCAB),
     ("gpt2-355M", 24, 16, 1024, 1024, GPT2_VOCAB),
     ("gpt2-774M", 36, 20, 1280, 1024, GPT2_VOCAB),

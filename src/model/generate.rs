@@ -48,8 +48,12 @@ pub struct Sampling {
 }
 
 /// One sequence being generated.
+///
+/// When the context is full, the sequence goes on from its last half: the model then sees between T/2 and T tokens.
 pub struct Generator<'a, B: Backend> {
     model: Gpt2<'a, B>,
+    /// All tokens, the prompt's first.
+    tokens: Vec<i32>,
     cache: KvCache<B>,
     /// Activations of one token.
     acts: Activations<B>,
@@ -77,21 +81,32 @@ impl<'a, B: Backend> Generator<'a, B> {
                 "the prompt has {t} tokens, more than the model's context of {context}"
             )));
         }
-        let mut cache = KvCache::new(backend, config, 1, config.context)?;
-        let mut prefill = Activations::new(backend, config, 1, t, Keep::Forward)?;
-        let tokens = Tensor::from_vec(backend, [1, t], prompt.to_vec())?;
-        model.forward(&mut prefill, tokens.view(), Attend::Prefill(&mut cache))?;
+        let mut generator = Generator {
+            model,
+            tokens: prompt.to_vec(),
+            cache: KvCache::new(backend, config, 1, config.context)?,
+            acts: Activations::new(backend, config, 1, 1, Keep::Forward)?,
+            logits: Tensor::zeros(backend, [1, config.padded_vocab()])?,
+            token: Tensor::zeros(backend, [1, 1])?,
+        };
+        generator.prefill(t)?;
+        Ok(generator)
+    }
 
-        let mut logits = Tensor::zeros(backend, [1, config.padded_vocab()])?;
+    /// Fills the cache anew with the last `t` tokens.
+    fn prefill(&mut self, t: usize) -> Result<()> {
+        let Gpt2 { backend, config, .. } = self.model;
+        let last = self.tokens[self.tokens.len() - t..].to_vec();
+        let tokens = Tensor::from_vec(backend, [1, t], last)?;
+        let mut acts = Activations::new(backend, config, 1, t, Keep::Forward)?;
+        self.model.forward(&mut acts, tokens.view(), Attend::Prefill(&mut self.cache))?;
         let c = config.channels;
-        model.lm_head(prefill.lnf_out.view().part((t - 1) * c, [1, c]), logits.view_mut())?;
-        let acts = Activations::new(backend, config, 1, 1, Keep::Forward)?;
-        Ok(Generator { model, cache, acts, logits, token: Tensor::zeros(backend, [1, 1])? })
+        self.model.lm_head(acts.lnf_out.view().part((t - 1) * c, [1, c]), self.logits.view_mut())
     }
 
     /// Tokens so far, the prompt's included.
     pub fn num_tokens(&self) -> usize {
-        self.cache.len
+        self.tokens.len()
     }
 
     /// Logits of the next token, (V).
@@ -116,24 +131,24 @@ impl<'a, B: Backend> Generator<'a, B> {
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             seed: sampling.seed,
-            draw: self.cache.len as u64,
+            draw: self.tokens.len() as u64,
             tokens: self.token.view_mut(),
         })?;
         Ok(self.token.to_vec(self.model.backend)?[0])
     }
 
-    /// Appends a token and computes the logits of the one after it. False, and nothing done, when the context is full.
+    /// Appends a token and computes the logits of the one after it.
     ///
     /// # Errors
     /// Those of the operations.
-    pub fn push(&mut self, token: i32) -> Result<bool> {
-        if self.cache.len == self.model.config.context {
-            return Ok(false);
+    pub fn push(&mut self, token: i32) -> Result<()> {
+        let context = self.model.config.context;
+        self.tokens.push(token);
+        if self.cache.len == context {
+            return self.prefill(context.div_ceil(2));
         }
         self.model.backend.upload(&[token], self.token.view_mut())?;
-        let attend = Attend::Decode(&mut self.cache);
-        self.model.forward(&mut self.acts, self.token.view(), attend)?;
-        self.model.lm_head(self.acts.lnf_out.view(), self.logits.view_mut())?;
-        Ok(true)
+        self.model.forward(&mut self.acts, self.token.view(), Attend::Decode(&mut self.cache))?;
+        self.model.lm_head(self.acts.lnf_out.view(), self.logits.view_mut())
     }
 }

@@ -191,8 +191,6 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use std::hint::black_box;
-    use std::time::Instant;
 
     use proptest::prelude::*;
     use tiktoken_rs::{CoreBPE, r50k_base_singleton};
@@ -297,33 +295,6 @@ mod tests {
         assert!(pretokenize::chunks(&text, CHUNK).len() > 2);
         assert!(gpt2().encode(&text) == serial);
         assert!(gpt2().encode_u16(&text).into_iter().map(u32::from).eq(serial));
-    }
-
-    /// Throughput on one core, in MB/s of text; run in release with the text's path in `IRONWARP_TEXT`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn throughput() {
-        let path = std::env::var("IRONWARP_TEXT").expect("IRONWARP_TEXT names a text file");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let Kind::Gpt2(bpe) = gpt2().kind else { unreachable!() };
-        let measure = |encode: &dyn Fn() -> Vec<u32>| {
-            let once = || {
-                let start = Instant::now();
-                black_box(encode());
-                start.elapsed().as_secs_f64()
-            };
-            let mut seconds: Vec<f64> = (0..15).map(|_| once()).collect();
-            seconds.sort_by(f64::total_cmp);
-            text.len() as f64 / 1e6 / seconds[seconds.len() / 2]
-        };
-        let ours = || {
-            let mut ids = Vec::new();
-            bpe.encode_into(&text, &mut ids);
-            ids
-        };
-        let theirs = || tiktoken().encode_ordinary(&text);
-        assert!(ours() == theirs(), "tokens differ");
-        println!("{path}: gpt2 {:.1} MB/s, tiktoken-rs {:.1} MB/s", measure(&ours), measure(&theirs));
     }
 
     proptest! {

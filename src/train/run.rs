@@ -309,9 +309,7 @@ impl<B: Backend> Run<B> {
         while tokens.len() < self.settings.sample_tokens {
             let token = generator.sample(sampling)?;
             tokens.push(token as u32);
-            if !generator.push(token)? {
-                break;
-            }
+            generator.push(token)?;
         }
         Ok(self.tokenizer.decode(&tokens))
     }

@@ -19,7 +19,7 @@ pub struct GenerateArgs {
     /// Text to continue; '-' reads standard input; without it, the model starts after an end-of-text token
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// Tokens to generate, at most; the context ends it earlier
+    /// Tokens to generate, at most; past the context, the model sees the last half of it and what follows
     #[arg(long, default_value_t = 100, value_name = "N")]
     max_tokens: usize,
     /// Spread of the draws; 0 takes the most likely token every time
@@ -52,7 +52,7 @@ struct Generated {
     tokens: Vec<u32>,
     /// The new tokens as text, without an end-of-text token that ended it.
     text: String,
-    /// Why it ended: `length`, `context` or `end_of_text`.
+    /// Why it ended: `length` or `end_of_text`.
     finish: &'static str,
 }
 
@@ -98,18 +98,13 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
             break "end_of_text";
         }
         show(decoder.push(token as u32));
-        if !generator.push(token)? {
-            break "context";
-        }
+        generator.push(token)?;
     };
     show(decoder.finish());
     if json {
         output::json(&Generated { prompt_tokens: ids.len(), tokens, text, finish })?;
     } else {
         output::line("");
-        if finish == "context" {
-            eprintln!("(the model's context of {} tokens is full)", model.config.context);
-        }
     }
     Ok(())
 }
