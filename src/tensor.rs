@@ -119,9 +119,9 @@ impl Shape {
         &self.dims[..self.rank]
     }
 
-    /// Elements.
+    /// Elements; `usize::MAX` when they are more.
     pub fn len(&self) -> usize {
-        self.dims().iter().product()
+        self.dims().iter().fold(1, |len, &axis| len.saturating_mul(axis))
     }
 
     /// Whether an axis is zero.

@@ -27,7 +27,8 @@ impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
     type SliceMut<'a, E: Element> = ();
 
     fn zeros<E: Element>(&self, len: usize) -> Result<()> {
-        self.bytes.set(self.bytes.get() + len as u64 * E::BYTES as u64);
+        let bytes = (len as u64).saturating_mul(E::BYTES as u64);
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
         Ok(())
     }
     fn adopt<E: Element>(&self, data: Vec<E>) -> Result<()> {
@@ -91,7 +92,8 @@ impl MemoryPlan {
     /// All of it.
     pub fn total(&self) -> u64 {
         let MemoryPlan { weights, master, gradients, moments, activations, activation_gradients } = *self;
-        weights + master + gradients + moments + activations + activation_gradients
+        let parts = [weights, master, gradients, moments, activations, activation_gradients];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
 }
 

@@ -7,9 +7,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use ironwarp::cpu::Cpu;
 use ironwarp::model::arena::Arena;
 use ironwarp::model::config::Config;
+use ironwarp::model::plan::MemoryPlan;
 use ironwarp::model::{Gpt2, params::HostWeights};
 use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::load_model_folder;
+
+use crate::output;
 
 /// `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,37 @@ impl Device {
             }
         }
     }
+}
+
+/// Refuses a training that this machine has not the memory for, before anything is allocated: an operating system may
+/// promise the memory, and then stand still when it is used.
+///
+/// `held` bytes of the plan are in memory already.
+pub fn check_memory(plan: &MemoryPlan, held: u64) -> Result<()> {
+    let Some(available) = available_memory() else { return Ok(()) };
+    let total = plan.total();
+    if total.saturating_sub(held) <= available {
+        return Ok(());
+    }
+    let size = output::bytes;
+    bail!(
+        "out of memory: the run needs {}, and {} are available (weights {}, gradients {}, moments {}, activations {}); \
+         lower --batch or --context, or use --recompute",
+        size(total),
+        size(available),
+        size(plan.weights + plan.master),
+        size(plan.gradients),
+        size(plan.moments),
+        size(plan.activations + plan.activation_gradients),
+    );
+}
+
+/// Bytes that can be had without swapping, where the system tells.
+fn available_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// A model of a folder, ready to run.

@@ -35,8 +35,8 @@ struct Global {
     #[arg(long, global = true)]
     json: bool,
     /// Threads of the CPU backend; 0 for one a core
-    #[arg(long, global = true, default_value_t = 0, value_name = "N")]
-    threads: usize,
+    #[arg(long, global = true, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<Status> {
     let Global { json, threads } = cli.global;
     if threads > 0 {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
     }
     match cli.command {
         Command::Train(args) => {

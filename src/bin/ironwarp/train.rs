@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use indicatif::ProgressBar;
+use ironwarp::cpu::Cpu;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::init;
-use ironwarp::model::params::HostWeights;
+use ironwarp::model::plan::MemoryPlan;
 use ironwarp::text::corpus::Corpus;
 use ironwarp::text::embedded;
 use ironwarp::text::tokenizer::Tokenizer;
@@ -24,7 +25,7 @@ use ironwarp::train::trainer::Optimizer;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::device::{Device, choose_tokenizer};
+use crate::device::{self, Device, choose_tokenizer};
 use crate::{Status, output};
 
 /// Exit status of a second signal, as a shell reports SIGINT.
@@ -275,15 +276,24 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
             bail!("{}: no checkpoint to resume from", out.display());
         };
         let (settings, tokenizer) = resumed_settings(&args, matches, &loaded)?;
+        check_memory(&settings, 3 * size_of_val(&loaded.weights.data[..]))?;
         let corpus = open_corpus(&settings, &tokenizer)?;
         Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?
     } else {
         if folder.has_checkpoints()? {
             bail!("{}: holds a run already; --resume goes on with it, --overwrite starts over", out.display());
         }
-        let (weights, named) = initial_weights(&args)?;
+        let (weights, named) = match &args.init_from {
+            Some(dir) => load_model_folder(dir)?,
+            None => {
+                let config = read_config(&args.model)?;
+                check_memory(&args.settings(config, &Tokenizer::bytes()), 0)?;
+                (init::random(config, args.seed), None)
+            }
+        };
         let tokenizer = choose_tokenizer(args.tokenizer.as_deref().or(named.as_deref()), &weights.config)?;
         let settings = args.settings(weights.config, &tokenizer);
+        check_memory(&settings, size_of_val(&weights.data[..]))?;
         let corpus = open_corpus(&settings, &tokenizer)?;
         Run::new(backend, settings, weights, corpus, tokenizer, folder)?
     };
@@ -320,11 +330,11 @@ fn default_out(args: &TrainArgs) -> PathBuf {
     Path::new("runs").join(model.file_stem().unwrap_or("model".as_ref()))
 }
 
-fn initial_weights(args: &TrainArgs) -> Result<(HostWeights, Option<String>)> {
-    match &args.init_from {
-        Some(dir) => Ok(load_model_folder(dir)?),
-        None => Ok((init::random(read_config(&args.model)?, args.seed), None)),
-    }
+/// Holds a run's memory plan, less what is `held` already, against what this machine has.
+fn check_memory(settings: &Settings, held: usize) -> Result<()> {
+    let Settings { model, batch, context, recompute, .. } = settings;
+    let plan = MemoryPlan::new::<Cpu<f32>>(model, *batch, *context, *recompute)?;
+    device::check_memory(&plan, held as u64)
 }
 
 /// A preset, or a TOML file of sizes.
@@ -377,7 +387,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn new(run: &Run<ironwarp::cpu::Cpu<f32>>, json: bool) -> Self {
+    fn new(run: &Run<Cpu<f32>>, json: bool) -> Self {
         let settings = run.settings();
         let bar = output::progress(settings.schedule.steps, "steps");
         bar.set_position(run.steps_done());
@@ -399,7 +409,7 @@ impl Terminal {
         self.bar.suspend(|| output::line(text));
     }
 
-    fn summary(&self, run: &Run<ironwarp::cpu::Cpu<f32>>) {
+    fn summary(&self, run: &Run<Cpu<f32>>) {
         let show = |loss: Option<f32>| loss.map_or("none".to_string(), |loss| format!("{loss:.4}"));
         output::line(format!("loss        {} -> {}", show(self.first_loss), show(self.last_loss)));
         output::line(format!("validation  {}", show(self.val_loss)));
