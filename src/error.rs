@@ -27,14 +27,14 @@ pub enum Error {
     },
 
     /// The operating system refused something on a file or folder.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {cause}", path.display())]
     Io {
         /// What was tried, as a verb phrase: `read`, `write 4096 bytes to`.
         action: String,
         /// The file or folder.
         path: PathBuf,
         /// The system's answer.
-        source: io::Error,
+        cause: io::Error,
     },
 
     /// A file's content is not what it must be.
@@ -87,8 +87,8 @@ impl fmt::Display for Offset {
 
 impl Error {
     /// An [`Error::Io`]; meant for `map_err(|e| Error::io("read", path, e))`.
-    pub fn io(action: impl Into<String>, path: impl AsRef<Path>, source: io::Error) -> Self {
-        Error::Io { action: action.into(), path: path.as_ref().to_path_buf(), source }
+    pub fn io(action: impl Into<String>, path: impl AsRef<Path>, cause: io::Error) -> Self {
+        Error::Io { action: action.into(), path: path.as_ref().to_path_buf(), cause }
     }
 
     /// An [`Error::Format`] without an offset.

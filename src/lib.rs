@@ -2,9 +2,9 @@
 
 pub mod cpu;
 pub mod error;
+mod files;
 pub mod model;
 pub mod ops;
-mod storage;
 pub mod tensor;
 pub mod text;
 pub mod train;

@@ -37,11 +37,12 @@ pub(super) fn decode<R: Real>(op: AttentionDecode<'_, Cpu<R>>) -> Result<()> {
     op.out.into_slice().par_chunks_mut(hs).enumerate().for_each(|(index, out)| {
         let (sequence, column) = (index / nh, index % nh * hs);
         let q = Mat::new(&qkv[sequence * 3 * c + column..], 1, hs);
-        let cache = |cache| Mat::strided(&<&[R]>::clone(&cache)[sequence * max_t * c + column..], keys, hs, c);
+        let start = sequence * max_t * c + column;
+        let (k, v) = (Mat::strided(&k_cache[start..], keys, hs, c), Mat::strided(&v_cache[start..], keys, hs, c));
         let mut p = vec![R::zero(); keys];
-        gemm(scale, q, cache(k_cache).t(), R::zero(), &mut p);
+        gemm(scale, q, k.t(), R::zero(), &mut p);
         softmax(&mut p, keys);
-        gemm(R::one(), Mat::new(&p, 1, keys), cache(v_cache), R::zero(), out);
+        gemm(R::one(), Mat::new(&p, 1, keys), v, R::zero(), out);
     });
     Ok(())
 }

@@ -31,7 +31,9 @@ pub(super) fn gelu<R: Real>(x: R) -> R {
 pub(super) fn dgelu<R: Real>(x: R) -> R {
     let gate = gate(x);
     let du = root::<R>() * (R::one() + R::of(3.0 * CUBIC) * x * x);
-    gate + x * gate * (R::one() - gate) * R::of(2.0) * du
+    let slope = gate * (R::one() - gate);
+    // Where the gate is shut or open, du may be infinite and must not make 0 · ∞.
+    if slope == R::zero() { gate } else { gate + x * slope * R::of(2.0) * du }
 }
 
 pub(super) fn forward<R: Real>(op: GeluForward<'_, Cpu<R>>) -> Result<()> {

@@ -128,9 +128,10 @@ fn block<R: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::philox::{Purpose, draw, uniform};
 
-    fn numbers(n: usize, seed: u32) -> Vec<f32> {
-        (0..n as u64).map(|i| crate::ops::philox::uniform(crate::ops::philox::draw(seed.into(), 0, i)) - 0.5).collect()
+    fn numbers(n: usize, seed: u64) -> Vec<f32> {
+        (0..n as u64).map(|i| uniform(draw(seed, Purpose::Sampling, 0, i)) - 0.5).collect()
     }
 
     /// Odd sizes, each transposition, against three loops.

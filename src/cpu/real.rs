@@ -81,7 +81,7 @@ macro_rules! real {
 real!(f32, matrixmultiply::sgemm, exp_f32);
 real!(f64, matrixmultiply::dgemm, f64::exp);
 
-/// `eˣ` within 1.5 ulp, denormal results within 1 of their steps; NaN and infinities as [`f32::exp`].
+/// `eˣ` within 1.5 ulp, an ulp of a denormal being the denormals' step; NaN and infinities as [`f32::exp`].
 ///
 /// `x = n·ln 2 + r` with an integer n and `|r| <= ln(2)/2`; then a polynomial in r, scaled by 2ⁿ. Coefficients: Cephes
 /// (Moshier 1992).

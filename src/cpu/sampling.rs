@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::{Cpu, Real};
 use crate::error::Result;
-use crate::ops::philox;
+use crate::ops::philox::{self, Purpose};
 use crate::ops::{Operation, Sample, SampleDims};
 
 pub(super) fn sample<R: Real>(op: Sample<'_, Cpu<R>>) -> Result<()> {
@@ -15,7 +15,7 @@ pub(super) fn sample<R: Real>(op: Sample<'_, Cpu<R>>) -> Result<()> {
         *token = if op.temperature == 0.0 {
             argmax(logits)
         } else {
-            let uniform = philox::uniform(philox::draw(op.seed, op.draw, row as u64));
+            let uniform = philox::uniform(philox::draw(op.seed, Purpose::Sampling, op.draw, row as u64));
             draw(logits, op.temperature, op.top_k, op.top_p, uniform)
         } as i32;
     }

@@ -9,7 +9,7 @@ use crate::ops::*;
 impl<B: Backend> Gpt2<'_, B> {
     /// Loss of a forward pass and its gradient with respect to the logits, which replaces them in `head.logits`.
     ///
-    /// `scale` is 1 / (rows that count · micro-batches of the step); `head.total` gathers the step's mean loss as `write`
+    /// `scale` is 1 / rows that count in all micro-batches of the step; `head.total` gathers the step's mean loss as `write`
     /// says.
     ///
     /// # Errors

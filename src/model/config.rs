@@ -29,6 +29,9 @@ pub const GPT2_VOCAB: usize = 50257;
 /// Vocabulary of the `bytes` tokenizer: 256 bytes and an end-of-text token.
 pub const BYTES_VOCAB: usize = 257;
 
+/// Names of the tokenizers.
+pub const TOKENIZERS: [&str; 2] = ["gpt2", "bytes"];
+
 /// Presets by name: `(name, L, NH, C, T, V)`.
 ///
 /// `gpt2-*` are Radford et al. 2019; `gpt3-*` are Brown et al. 2020, table 2.1, whose published widths and head

@@ -67,7 +67,7 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// Takes the prompt in.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a prompt that is empty or does not leave room for a token in the context; else those of
+    /// [`Error::Invalid`] for a prompt that is empty or longer than the context; else those of
     /// the operations.
     pub fn new(model: Gpt2<'a, B>, prompt: &[i32]) -> Result<Self> {
         let Gpt2 { backend, config, .. } = model;

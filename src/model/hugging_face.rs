@@ -14,7 +14,7 @@ use super::json::{self, shown};
 use super::params::{Gpt, HostWeights, Layout};
 use super::safetensors::{Plan, check_finite, shape_text};
 use crate::error::{Error, Result};
-use crate::storage::{self, Disk, TEMPORARY};
+use crate::files::{self, Disk, TEMPORARY};
 
 mod config;
 mod shards;
@@ -243,16 +243,16 @@ pub fn export(weights: &HostWeights, tokenizer: Option<&str>, dir: impl AsRef<Pa
     let name = dir.file_name().ok_or_else(|| Error::invalid(format!("{}: not a folder's name", dir.display())))?;
     let temporary = dir.with_file_name(format!("{TEMPORARY}{}-{}", name.to_string_lossy(), std::process::id()));
     if let Some(above) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-        storage::create_dirs(&Disk, above)?;
+        files::create_dirs(&Disk, above)?;
     }
     let pieces = pieces(config);
     let their_name = |piece: &Piece| format!("transformer.{}", piece.name);
     let plan = Plan::new(&[("format", "pt")], pieces.iter().map(|p| (their_name(p), &p.shape[..])))?;
-    storage::write_dir(&Disk, &temporary, dir, |folder| {
-        storage::write_bytes(&Disk, &folder.join(CONFIG), &config::text(config, tokenizer))?;
+    files::write_dir(&Disk, &temporary, dir, |folder| {
+        files::write_bytes(&Disk, &folder.join(CONFIG), &config::text(config, tokenizer))?;
         let path = folder.join(SINGLE);
         let mut next = pieces.iter();
-        storage::write_file(&Disk, &path, plan.bytes(), |file| {
+        files::write_file(&Disk, &path, plan.bytes(), |file| {
             plan.write(&path, file, |name| match next.next() {
                 Some(piece) => tensor_for_export(piece, &weights.data),
                 None => Err(Error::invalid(format!("tensor '{name}' is not part of the model"))),

@@ -84,8 +84,10 @@ pub const NUM_DECAYED: usize = 6;
 pub struct Slot {
     /// Row-major shape.
     pub shape: Vec<usize>,
-    /// Elements `offset..offset + len` of the buffer.
+    /// Its elements in the buffer.
     pub range: Range<usize>,
+    /// Whether the first axis is L.
+    pub is_stacked: bool,
 }
 
 /// Where each parameter tensor lies in one flat buffer.
@@ -121,11 +123,13 @@ impl Layout {
             lnf_weight: vec![c],
             lnf_bias: vec![c],
         };
-        let mut len = 0;
+        let (mut len, mut index) = (0, 0);
         let slots = shapes.map(|shape| {
             let start = len;
             len += shape.iter().product::<usize>();
-            Slot { shape, range: start..len }
+            // Only tensors outside of the blocks are not stacked; theirs are the first two and the last two.
+            index += 1;
+            Slot { shape, range: start..len, is_stacked: (3..=14).contains(&index) }
         });
         let decayed = slots.as_ref().into_array()[NUM_DECAYED - 1].1.range.end;
         Layout { slots, len, decayed }
@@ -180,6 +184,7 @@ mod tests {
         for (index, (name, slot)) in layout.slots.as_ref().into_array().into_iter().enumerate() {
             assert_eq!(slot.range.start, end, "{name}");
             assert_eq!(slot.range.len(), slot.shape.iter().product::<usize>(), "{name}");
+            assert_eq!(slot.is_stacked, !name.starts_with('w') && !name.starts_with("lnf"), "{name}");
             let is_matrix = slot.shape.len() == 3 || name.starts_with('w');
             assert_eq!(index < NUM_DECAYED, is_matrix, "{name}");
             end = slot.range.end;

@@ -49,7 +49,7 @@ pub struct UpdateGuard<'a, S: Storage> {
 /// `m = β1·m + (1-β1)·g`, `v = β2·v + (1-β2)·g²`,
 /// `w = w - lr·(m / (1-β1ᵗ) / (√(v / (1-β2ᵗ)) + ε) + weight_decay·w)`
 ///
-/// `w` is `master`, and `weight` its stochastic rounding (Philox draw number `first_index + i` of key `seed`, counter
+/// `w` is `master`, and `weight` its stochastic rounding (Philox draw number `first_index + i` of key `seed`, purpose rounding, counter
 /// `step`) where [`Storage::Compute`] is narrower than [`Storage::Accum`]; else `weight` itself, and there is no
 /// master. Source: Loshchilov and Hutter 2019.
 pub struct AdamW<'a, S: Storage> {
@@ -96,9 +96,10 @@ impl<S: Storage> Operation for AdamW<'_, S> {
         }
         rules.shape("norm", "(1)", self.guard.norm.shape(), [1])?;
         rules.shape("loss", "(1)", self.guard.loss.shape(), [1])?;
-        let AdamWSettings { beta1, beta2, step, .. } = self.settings;
+        let AdamWSettings { beta1, beta2, eps, step, .. } = self.settings;
         rules.require((0.0..1.0).contains(&beta1), "0 <= β1 < 1", || format!("β1 = {beta1}"))?;
         rules.require((0.0..1.0).contains(&beta2), "0 <= β2 < 1", || format!("β2 = {beta2}"))?;
+        rules.require(eps > 0.0, "ε > 0", || format!("ε = {eps}"))?;
         rules.require(step > 0, "step >= 1", || format!("step = {step}"))?;
         Ok(p)
     }

@@ -66,7 +66,7 @@ pub struct CrossEntropyBackward<'a, S: Storage> {
     pub targets: Ids<'a, S>,
     /// V.
     pub vocab: usize,
-    /// Gradient of the total loss with respect to one row's: 1 / (rows that count · accumulated micro-batches).
+    /// Gradient of the total loss with respect to one row's: 1 / rows that count in all micro-batches of the step.
     pub scale: f64,
     /// (N) `=`.
     pub losses: AccumMut<'a, S>,

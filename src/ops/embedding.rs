@@ -98,7 +98,10 @@ impl<S: Storage> Operation for EmbeddingBackward<'_, S> {
     fn floor(&self) -> Floor {
         let [n, c] = self.dout.shape().matrix();
         let [_, t] = self.tokens.shape().matrix();
-        let touched = bytes::<S::Accum>(2 * c + t * c * self.write.accesses());
+        // Overwriting reaches the rows of positions past T too.
+        let [max_t, _] = self.dwpe.shape().matrix();
+        let positions = if self.write == Write::Overwrite { max_t } else { 2 * t };
+        let touched = bytes::<S::Accum>(2 * c + positions * c);
         Floor { bytes: bytes::<i32>(n) + bytes::<S::Compute>(n * c) + touched, flops: 0 }
     }
 }

@@ -20,10 +20,23 @@ pub fn philox4x32(key: u64, counter: [u32; 4]) -> [u32; 4] {
     x
 }
 
-/// Draw `index` of a key at a counter: one 32-bit word.
-pub fn draw(key: u64, counter: u64, index: u64) -> u32 {
+/// What a draw is for: draws of one purpose never meet those of another under the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Purpose {
+    /// Tokens of [`super::Sample`].
+    Sampling = 1,
+    /// Stochastic rounding of [`super::AdamW`].
+    Rounding = 2,
+}
+
+/// Draw `index` of a key at a counter below 2⁵⁶: one 32-bit word.
+///
+/// Words 0 and 1 of Philox's counter are `index / 4`; words 2 and 3 are `counter`, with the purpose in the top 8 bits.
+pub fn draw(key: u64, purpose: Purpose, counter: u64, index: u64) -> u32 {
     let block = index / 4;
-    let words = philox4x32(key, [block as u32, (block >> 32) as u32, counter as u32, (counter >> 32) as u32]);
+    let high = (counter >> 32) as u32 & 0x00ff_ffff | (purpose as u32) << 24;
+    let words = philox4x32(key, [block as u32, (block >> 32) as u32, counter as u32, high]);
     words[(index % 4) as usize]
 }
 
@@ -57,6 +70,8 @@ mod tests {
     fn uniforms_are_below_one() {
         assert_eq!(uniform(0), 0.0);
         assert!(uniform(u32::MAX) < 1.0);
-        assert_ne!(draw(1, 2, 3), draw(1, 2, 7));
+        let sampling = draw(1, Purpose::Sampling, 2, 3);
+        assert_ne!(sampling, draw(1, Purpose::Sampling, 2, 7));
+        assert_ne!(sampling, draw(1, Purpose::Rounding, 2, 3));
     }
 }

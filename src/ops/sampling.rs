@@ -19,7 +19,7 @@ pub struct SampleDims {
 /// One token a row from `softmax(logits[b, 0..V] / temperature)`, cut to the `top_k` largest, then to the fewest most
 /// likely tokens whose probabilities reach `top_p`
 ///
-/// Temperature 0 takes the largest logit. Equal logits rank by id, lowest first. Row b's uniform is draw `b` of Philox
+/// Temperature 0 takes the largest logit. Equal logits rank by id, lowest first. Row b's uniform is draw `b` of Philox for sampling,
 /// with key `seed` and counter `draw`. Source: Holtzman et al. 2020 for `top_p`.
 pub struct Sample<'a, S: Storage> {
     /// (B, Vp).

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::bpe::Bpe;
 use super::pretokenize;
 use crate::error::{Error, Result};
-use crate::model::config::{BYTES_VOCAB, GPT2_VOCAB};
+use crate::model::config::{BYTES_VOCAB, GPT2_VOCAB, TOKENIZERS};
 
 /// Text of the end-of-text token when decoded, as GPT-2 spells it.
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -39,7 +39,7 @@ impl fmt::Debug for Tokenizer {
 
 impl Tokenizer {
     /// Names that [`Tokenizer::by_name`] takes.
-    pub const NAMES: [&'static str; 2] = ["gpt2", "bytes"];
+    pub const NAMES: [&'static str; 2] = TOKENIZERS;
 
     /// A tokenizer by name.
     ///

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -24,6 +25,9 @@ use crate::text::tokenizer::Tokenizer;
 
 /// Steps in a row whose numbers are not finite after which a run gives up.
 const MAX_BAD_STEPS: u32 = 8;
+
+/// Tokens in a step or a validation, at most: far above any, and far below what an index can count.
+const MAX_ROWS: usize = 1 << 40;
 
 /// Everything that decides what a run computes; kept in its checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +81,8 @@ pub struct RunState {
     pub data_tokens: u64,
     /// Updates and the recent losses and norms.
     pub trainer: TrainerState,
+    /// Steps in a row, up to now, whose numbers were not finite.
+    pub bad_steps: u32,
 }
 
 /// How a run ended.
@@ -108,7 +114,6 @@ pub struct Run<B: Backend> {
     validation: Tokens,
     tokenizer: Tokenizer,
     folder: RunFolder,
-    metrics: Metrics,
     bad_steps: u32,
 }
 
@@ -130,20 +135,8 @@ impl<B: Backend> Run<B> {
         let data_tokens = corpus.train.len() as u64;
         let loader = Loader::new(corpus.train, LoaderConfig { batch, context, order, seed })?;
         let trainer = Trainer::new(backend, weights, (batch, context), recompute, optimizer, seed)?;
-        let metrics = Metrics::open(folder.dir().join("metrics.jsonl"), 0)?;
         let validation = corpus.validation;
-        Ok(Run {
-            settings,
-            step: 0,
-            trainer,
-            loader,
-            data_tokens,
-            validation,
-            tokenizer,
-            folder,
-            metrics,
-            bad_steps: 0,
-        })
+        Ok(Run { settings, step: 0, trainer, loader, data_tokens, validation, tokenizer, folder, bad_steps: 0 })
     }
 
     /// Goes on from a checkpoint, with `settings` in place of those it was saved with.
@@ -169,7 +162,7 @@ impl<B: Backend> Run<B> {
         run.trainer.restore(m, v, state.trainer)?;
         run.loader.seek(state.cursor)?;
         run.step = step;
-        run.metrics = Metrics::open(run.folder.dir().join("metrics.jsonl"), step)?;
+        run.bad_steps = state.bad_steps;
         Ok(run)
     }
 
@@ -183,14 +176,32 @@ impl<B: Backend> Run<B> {
         &self.settings
     }
 
-    /// Tokens to train on.
-    pub fn train_tokens(&self) -> u64 {
-        self.data_tokens
+    /// Tokens that an epoch trains on.
+    pub fn epoch_tokens(&self) -> usize {
+        self.loader.epoch_tokens()
     }
 
     /// The trainer.
     pub fn trainer(&self) -> &Trainer<B> {
         &self.trainer
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.folder.dir().join("metrics.jsonl")
+    }
+
+    /// Removes what an earlier run left in the folder: its checkpoints, record and curve, nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn clear_folder(&self) -> Result<()> {
+        for path in [self.metrics_path(), self.curve()] {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
+                _ => {}
+            }
+        }
+        self.folder.remove_checkpoints()
     }
 
     /// Where the loss curve is drawn.
@@ -206,6 +217,7 @@ impl<B: Backend> Run<B> {
     pub fn train(&mut self, stop: &dyn Fn() -> bool, observer: &mut dyn Observer) -> Result<End> {
         let steps = self.settings.schedule.steps;
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
+        let mut metrics = Metrics::open(self.metrics_path(), self.step)?;
         let mut saved = self.step;
         while self.step < steps && !stop() {
             let mut record = self.step()?;
@@ -213,7 +225,7 @@ impl<B: Backend> Run<B> {
             if self.settings.val_every > 0 && (last || due(self.settings.val_every, self.step)) {
                 record.val_loss = self.validate()?;
             }
-            self.metrics.push(&record)?;
+            metrics.push(&record)?;
             observer.step(&record);
             if due(self.settings.sample_every, self.step) {
                 observer.sample(self.step, &self.sample()?);
@@ -297,13 +309,13 @@ impl<B: Backend> Run<B> {
         Ok(Some((total / count as f64) as f32))
     }
 
-    /// Text that the model draws after an end-of-text token.
+    /// Text that the model draws after a line break, which any text has.
     ///
     /// # Errors
     /// Those of the operations.
     pub fn sample(&self) -> Result<String> {
-        let start = self.tokenizer.end_of_text() as i32;
-        let mut generator = Generator::new(self.trainer.model(), &[start])?;
+        let start: Vec<i32> = self.tokenizer.encode("\n").into_iter().map(|id| id as i32).collect();
+        let mut generator = Generator::new(self.trainer.model(), &start)?;
         let sampling = Sampling { temperature: 0.8, top_k: usize::MAX, top_p: 0.95, seed: self.settings.seed };
         let mut tokens = Vec::new();
         while tokens.len() < self.settings.sample_tokens {
@@ -321,6 +333,7 @@ impl<B: Backend> Run<B> {
             cursor: self.loader.cursor(),
             data_tokens: self.data_tokens,
             trainer: self.trainer.state.clone(),
+            bad_steps: self.bad_steps,
         };
         let snapshot = Snapshot {
             step: self.step,
@@ -338,7 +351,11 @@ impl<B: Backend> Run<B> {
                 Part::SecondMoment => self.trainer.second_moment_f32(range.clone())?,
             }))
         })?;
-        metrics::draw_loss(&metrics::read(self.folder.dir().join("metrics.jsonl"))?, self.curve())?;
+        // The checkpoint is safe; a picture is no reason to stop a run.
+        let drawn = metrics::read(self.metrics_path()).and_then(|records| metrics::draw_loss(&records, self.curve()));
+        if let Err(error) = drawn {
+            tracing::warn!("no loss curve: {error}");
+        }
         Ok(path)
     }
 }
@@ -377,7 +394,6 @@ fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<(
         ("--wsd-fraction", wsd_fraction, f32::INFINITY),
         ("--beta1", beta1, 1.0),
         ("--beta2", beta2, 1.0),
-        ("--eps", eps, f32::INFINITY),
         ("--weight-decay", weight_decay, f32::INFINITY),
         ("--grad-clip", grad_clip, f32::INFINITY),
         ("--skip-loss-z", skip_loss_z, f32::INFINITY),
@@ -387,21 +403,17 @@ fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<(
             return refuse(format!("0 <= {name} < {below} failed ({value})"));
         }
     }
-    Ok(())
-}
-
-/// Removes what an earlier run left in a folder: its checkpoints, record and curve, nothing else.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn clear(folder: &RunFolder) -> Result<()> {
-    let gone = |path: &Path, removed: std::io::Result<()>| match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-        _ => Ok(()),
-    };
-    for name in ["metrics.jsonl", "loss.svg"] {
-        let path = folder.dir().join(name);
-        gone(&path, fs::remove_file(&path))?;
+    // At 0, an element that never had a gradient would become 0/0.
+    if !(eps > 0.0 && eps < f32::INFINITY) {
+        return refuse(format!("0 < --eps < inf failed ({eps})"));
     }
-    folder.remove_checkpoints()
+    if settings.batch.saturating_mul(settings.context).saturating_mul(settings.accumulate.max(settings.val_batches))
+        > MAX_ROWS
+    {
+        return refuse(format!(
+            "--batch {} × --context {} tokens are too many, with --accumulate {} and --val-batches {}: {MAX_ROWS} at most",
+            settings.batch, settings.context, settings.accumulate, settings.val_batches
+        ));
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::outlier::OutlierWindow;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Gpt2;
 use crate::model::activations::{ActivationGrads, Activations, Head, Keep, Recompute};
 use crate::model::arena::Arena;
@@ -215,8 +215,10 @@ impl<B: Backend> Trainer<B> {
     /// One step over the micro-batches: gradients, norm, update.
     ///
     /// # Errors
-    /// Those of the operations, e.g. a token outside of the vocabulary. Then the weights have not moved.
+    /// [`Error::Invalid`] for no micro-batch or one of another size; those of the operations, e.g. a token outside of
+    /// the vocabulary. Then the weights have not moved.
     pub fn step(&mut self, batches: &[MicroBatch], learning_rate: f32) -> Result<StepReport> {
+        self.check(batches)?;
         self.gradients(batches)?;
         self.backend.grad_norm(GradNorm { grad: self.grads.flat(), norm: self.norm.view_mut() })?;
         let limit = |window: &OutlierWindow, z: f32| if z > 0.0 { window.limit(z) } else { f32::INFINITY };
@@ -224,7 +226,7 @@ impl<B: Backend> Trainer<B> {
         let norm_limit = limit(&self.state.norms, self.optimizer.skip_norm_z);
         self.update(learning_rate, loss_limit, norm_limit)?;
 
-        // The only wait of a step: everything is queued by now.
+        // The host waits here, and nowhere before: everything is queued by now.
         let loss = self.head.total.to_vec(&self.backend)?[0].to_f32();
         let grad_norm = self.norm.to_vec(&self.backend)?[0].to_f32();
         self.state.losses.push(loss);
@@ -247,6 +249,7 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// Those of the operations.
     pub fn evaluate(&mut self, batch: &MicroBatch) -> Result<f64> {
+        self.check(std::slice::from_ref(batch))?;
         self.upload(batch)?;
         let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
         model.evaluate(&mut self.acts, &mut self.head, self.tokens.view(), self.targets.view())?;
@@ -257,6 +260,22 @@ impl<B: Backend> Trainer<B> {
     fn upload(&mut self, batch: &MicroBatch) -> Result<()> {
         self.backend.upload(&batch.tokens, self.tokens.view_mut())?;
         self.backend.upload(&batch.targets, self.targets.view_mut())
+    }
+
+    fn check(&self, batches: &[MicroBatch]) -> Result<()> {
+        let rows = self.acts.batch * self.acts.time;
+        if batches.is_empty() {
+            return Err(Error::invalid("a step needs at least one micro-batch"));
+        }
+        for MicroBatch { tokens, targets } in batches {
+            if tokens.len() != rows || targets.len() != rows {
+                let (tokens, targets) = (tokens.len(), targets.len());
+                return Err(Error::invalid(format!(
+                    "a micro-batch has {tokens} tokens and {targets} targets, not B·T = {rows} of each"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Gradients and mean loss over the micro-batches.
@@ -328,14 +347,15 @@ impl<B: Backend> Trainer<B> {
                 return Ok(format!("loss of micro-batch {index}"));
             }
         }
-        // The backward goes from the last block to the first, so the last bad layer is where it began.
+        // The backward begins at the final layernorm and goes from the last block to the first, then to the embedding.
         let slots = self.grads.layout().slots.as_ref().into_array();
         let bad = slots.iter().filter_map(|(name, slot)| {
-            let per_layer = if slot.shape.len() > 1 && name.as_bytes()[0] != b'w' { self.config.layers } else { 1 };
             let at = grads[slot.range.clone()].iter().rposition(|x| !x.is_finite())?;
-            Some((at / (slot.range.len() / per_layer), per_layer > 1, *name))
+            let layer = slot.is_stacked.then(|| at / (slot.range.len() / self.config.layers));
+            let order = layer.unwrap_or(if name.starts_with("lnf") { usize::MAX } else { 0 });
+            Some((order, layer.is_some(), *name))
         });
-        Ok(match bad.max_by_key(|&(layer, _, _)| layer) {
+        Ok(match bad.max() {
             Some((layer, true, name)) => format!("gradient of {name} in block {layer}"),
             Some((_, false, name)) => format!("gradient of {name}"),
             None => "the gradient norm, which passes f32's range".to_string(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use ironwarp::text::corpus::Corpus;
 use ironwarp::text::evaluation;
@@ -20,10 +20,10 @@ pub struct EvalArgs {
     #[command(flatten)]
     on: On,
     /// Tokens in a window of --text; without it, the model's context
-    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["hellaswag", "lambada"])]
     context: Option<u64>,
     /// Items of --hellaswag or --lambada to score, from the first; without it, all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "text")]
     limit: Option<usize>,
     /// Tokenizer, where the folder does not tell: gpt2 or bytes
     #[arg(long, value_name = "NAME")]
@@ -36,7 +36,7 @@ pub struct EvalArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct On {
-    /// Loss and perplexity of a text, JSONL or shard file (or a folder of them)
+    /// Loss and perplexity of a text, JSONL or shard file
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// HellaSwag's JSONL: completion-style accuracy, by summed and by mean loss
@@ -53,6 +53,9 @@ pub fn run(args: EvalArgs, json: bool) -> Result<()> {
     let limit = args.limit.unwrap_or(usize::MAX);
     match args.on {
         On { text: Some(path), .. } => {
+            if path.is_dir() {
+                bail!("{}: is a folder; name one file to evaluate on", path.display());
+            }
             let tokens = Corpus::open(&path, &model.tokenizer, 0.0)?.train;
             let context = args.context.map_or(model.config.context, |t| usize::try_from(t).unwrap_or(usize::MAX));
             let bar = output::progress(tokens.len().saturating_sub(1) as u64, "tokens");

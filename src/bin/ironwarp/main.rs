@@ -19,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Train, evaluate and run GPT-2.
 ///
-/// Exit status: 0 fine, 1 failure, 2 usage, 3 stopped by a signal after saving, 4 device lost.
+/// Exit status: 0 fine, 1 failure, 2 usage, 3 stopped by a signal after saving, 130 ended by a second signal.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {

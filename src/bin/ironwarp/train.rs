@@ -19,7 +19,7 @@ use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::{self, Loaded, RunFolder, load_model_folder};
 use ironwarp::train::data::Order;
 use ironwarp::train::metrics::Record;
-use ironwarp::train::run::{self, End, Observer, Run, RunState, Settings};
+use ironwarp::train::run::{End, Observer, Run, RunState, Settings};
 use ironwarp::train::schedule::{Decay, Schedule};
 use ironwarp::train::trainer::Optimizer;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -28,7 +28,7 @@ use signal_hook::flag;
 use crate::device::{self, Device, choose_tokenizer};
 use crate::{Status, output};
 
-/// Exit status of a second signal, as a shell reports SIGINT.
+/// Exit status of a second signal, SIGINT or SIGTERM: what a shell reports for the first of them.
 const KILLED: i32 = 130;
 
 #[derive(Debug, Args)]
@@ -170,7 +170,8 @@ impl TrainArgs {
         Settings {
             model,
             tokenizer: tokenizer.name().to_string(),
-            data: self.data.clone(),
+            // Absolute, so that a run can be resumed from another folder.
+            data: self.data.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())),
             batch: self.batch,
             context: self.context.unwrap_or(model.context),
             accumulate: self.accumulate,
@@ -268,9 +269,6 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
         bail!("{}: no run to resume; there is no checkpoints folder", out.display());
     }
     let folder = RunFolder::open(&out)?;
-    if args.overwrite {
-        run::clear(&folder)?;
-    }
     let mut run = if args.resume {
         let Some(loaded) = checkpoint::load_newest::<RunState>(&out, None)? else {
             bail!("{}: no checkpoint to resume from", out.display());
@@ -280,7 +278,7 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
         let corpus = open_corpus(&settings, &tokenizer)?;
         Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?
     } else {
-        if folder.has_checkpoints()? {
+        if folder.has_checkpoints()? && !args.overwrite {
             bail!("{}: holds a run already; --resume goes on with it, --overwrite starts over", out.display());
         }
         let (weights, named) = match &args.init_from {
@@ -295,7 +293,12 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
         let settings = args.settings(weights.config, &tokenizer);
         check_memory(&settings, size_of_val(&weights.data[..]))?;
         let corpus = open_corpus(&settings, &tokenizer)?;
-        Run::new(backend, settings, weights, corpus, tokenizer, folder)?
+        let run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
+        if args.overwrite {
+            // Last, when nothing that was asked for can turn out wrong any more.
+            run.clear_folder()?;
+        }
+        run
     };
 
     let mut observer = Terminal::new(&run, json);
@@ -327,7 +330,8 @@ fn watch_signals() -> Result<Arc<AtomicBool>> {
 
 fn default_out(args: &TrainArgs) -> PathBuf {
     let model = args.init_from.as_deref().unwrap_or(Path::new(&args.model));
-    Path::new("runs").join(model.file_stem().unwrap_or("model".as_ref()))
+    let name = model.file_name().and_then(|name| name.to_str()).unwrap_or("model");
+    Path::new("runs").join(name.strip_suffix(".toml").unwrap_or(name))
 }
 
 /// Holds a run's memory plan, less what is `held` already, against what this machine has.
@@ -365,7 +369,17 @@ fn resumed_settings(
         bail!("the run to resume was trained with the tokenizer '{}'", saved.tokenizer);
     }
     let flags = args.settings(saved.model, &tokenizer);
-    Ok((merge(saved, flags, matches), tokenizer))
+    let merged = merge(saved.clone(), flags, matches);
+    // The place in the data means nothing in another order.
+    if (merged.order, merged.context, merged.seed) != (saved.order, saved.context, saved.seed) {
+        bail!(
+            "--order, --context and --seed cannot change on --resume: the run has {:?}, {} and {}",
+            saved.order,
+            saved.context,
+            saved.seed
+        );
+    }
+    Ok((merged, tokenizer))
 }
 
 fn open_corpus(settings: &Settings, tokenizer: &Tokenizer) -> Result<Corpus> {
@@ -395,10 +409,10 @@ impl Terminal {
         if !json {
             let tokens = settings.batch * settings.context * settings.accumulate;
             output::line(format!(
-                "{} parameters, {} tokens a step, {} tokens to train on",
+                "{} parameters, {} tokens a step, {} tokens an epoch",
                 output::thousands(settings.model.parameters() as u64),
                 output::thousands(tokens as u64),
-                output::thousands(run.train_tokens()),
+                output::thousands(run.epoch_tokens() as u64),
             ));
         }
         Terminal { json, bar, first_loss: None, last_loss: None, val_loss: None, checkpoint: None }

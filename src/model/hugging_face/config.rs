@@ -6,14 +6,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::model::config::{Config, GPT2_VOCAB};
+use crate::model::config::{BYTES_VOCAB, Config, GPT2_VOCAB, TOKENIZERS};
 use crate::model::json::{self, UniqueMap};
 
 /// The key that our exports add: the tokenizer the model was trained with.
 const TOKENIZER_KEY: &str = "ironwarp_tokenizer";
-
-/// Tokenizers that a model folder may name.
-const TOKENIZERS: [&str; 2] = ["gpt2", "bytes"];
 
 /// Fields that change what a GPT-2 computes, with the values we implement; where a field is absent or null, GPT-2's
 /// default holds, which is among them.
@@ -119,8 +116,8 @@ fn text_of(value: &Value) -> String {
 
 /// The text of a `config.json` that `transformers` reads.
 pub(super) fn text(config: &Config, tokenizer: Option<&str>) -> Vec<u8> {
-    // Both of our tokenizers have their end-of-text token last.
-    let end_of_text = tokenizer.map(|_| config.vocab - 1);
+    // Both of our tokenizers have their end-of-text token last; the model's vocabulary may be larger.
+    let end_of_text = tokenizer.map(|name| if name == "gpt2" { GPT2_VOCAB } else { BYTES_VOCAB } - 1);
     let value = json!({
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::storage::{Storage, StorageFile};
+use crate::files::{FileSystem, OpenFile};
 
 /// One change, as it reached the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) struct Faulty(Arc<Mutex<State>>);
 struct FaultyFile {
     file: File,
     path: PathBuf,
-    storage: Faulty,
+    disk: Faulty,
 }
 
 impl Faulty {
@@ -84,15 +84,15 @@ impl Faulty {
     }
 }
 
-impl Storage for Faulty {
+impl FileSystem for Faulty {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.step(Op::CreateDir(path.into()))?;
         fs::create_dir(path)
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         self.step(Op::Create(path.into()))?;
-        Ok(Box::new(FaultyFile { file: File::create(path)?, path: path.into(), storage: self.clone() }))
+        Ok(Box::new(FaultyFile { file: File::create(path)?, path: path.into(), disk: self.clone() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -117,14 +117,14 @@ impl Storage for Faulty {
 
 impl Write for FaultyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let fault = self.storage.0.lock().unwrap().fault;
-        let step = self.storage.0.lock().unwrap().ops.len();
+        let fault = self.disk.0.lock().unwrap().fault;
+        let step = self.disk.0.lock().unwrap().ops.len();
         let half = bytes.len() / 2;
         if fault == Fault::Kill(step) || fault == Fault::Full(step) {
             self.file.write_all(&bytes[..half])?;
         }
         let bytes = if fault == Fault::ShortWrites { &bytes[..half.max(1).min(bytes.len())] } else { bytes };
-        self.storage.step(Op::Write(self.path.clone(), bytes.into()))?;
+        self.disk.step(Op::Write(self.path.clone(), bytes.into()))?;
         self.file.write_all(bytes)?;
         Ok(bytes.len())
     }
@@ -134,9 +134,9 @@ impl Write for FaultyFile {
     }
 }
 
-impl StorageFile for FaultyFile {
+impl OpenFile for FaultyFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.storage.step(Op::Sync(self.path.clone()))
+        self.disk.step(Op::Sync(self.path.clone()))
     }
 }
 

@@ -7,7 +7,7 @@
 //! | `model.safetensors` | the weights, by our names ([`Gpt::NAMES`](crate::model::params::Gpt::NAMES)) and shapes, f32 |
 //! | `optimizer.safetensors` | AdamW's moments, `m.<name>` and `v.<name>` |
 //! | `config.json` | format version, sizes of the model, tokenizer |
-//! | `state.json` | what the trainer needs to go on: step, random numbers, place in the data, … |
+//! | `state.json` | what the trainer needs to go on: settings, place in the data, updates, recent losses, … |
 //! | `MANIFEST` | lengths and CRC-32 of every header and tensor, and a CRC-32 of itself |
 //!
 //! A checkpoint is written under a temporary name; every file, then the folder, is synced before it gets its own name,
@@ -23,11 +23,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::files::{self, Disk, FileSystem, TEMPORARY};
 use crate::model::config::Config;
 use crate::model::hugging_face::check_tokenizer;
 use crate::model::params::Layout;
 use crate::model::safetensors::{FileSums, Plan, check_finite};
-use crate::storage::{self, Disk, Storage, TEMPORARY};
 
 #[cfg(test)]
 mod faults;
@@ -87,7 +87,7 @@ pub struct Snapshot<'a, S> {
 #[derive(Debug)]
 pub struct RunFolder {
     dir: PathBuf,
-    storage: Box<dyn Storage>,
+    disk: Box<dyn FileSystem>,
     /// Holds the lock; the system lets go of it however the process ends.
     _lock: File,
 }
@@ -101,19 +101,19 @@ impl RunFolder {
         Self::open_on(dir.as_ref(), Box::new(Disk))
     }
 
-    fn open_on(dir: &Path, storage: Box<dyn Storage>) -> Result<Self> {
-        storage::create_dirs(&*storage, dir)?;
+    fn open_on(dir: &Path, disk: Box<dyn FileSystem>) -> Result<Self> {
+        files::create_dirs(&*disk, dir)?;
         let lock = lock(dir)?;
         let checkpoints = dir.join(CHECKPOINTS);
-        storage::create_dirs(&*storage, &checkpoints)?;
+        files::create_dirs(&*disk, &checkpoints)?;
         let failed = |e| Error::io("list", &checkpoints, e);
         for entry in fs::read_dir(&checkpoints).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                storage::remove_all(&*storage, &entry.path())?;
+                files::remove_all(&*disk, &entry.path())?;
             }
         }
-        Ok(RunFolder { dir: dir.to_path_buf(), storage, _lock: lock })
+        Ok(RunFolder { dir: dir.to_path_buf(), disk, _lock: lock })
     }
 
     /// The folder.
@@ -149,7 +149,7 @@ impl RunFolder {
         let id = next_id(&list(&checkpoints)?, snapshot.step);
         let target = checkpoints.join(id.name());
         let temporary = checkpoints.join(format!("{TEMPORARY}{}", id.name()));
-        storage::write_dir(&*self.storage, &temporary, &target, |folder| {
+        files::write_dir(&*self.disk, &temporary, &target, |folder| {
             let mut files = BTreeMap::new();
             for (name, parts) in [(MODEL, &[Part::Weights][..]), (OPTIMIZER, &[Part::FirstMoment, Part::SecondMoment])]
             {
@@ -157,11 +157,11 @@ impl RunFolder {
                 files.insert(name.to_string(), sums);
             }
             for (name, text) in &texts {
-                storage::write_bytes(&*self.storage, &folder.join(name), text)?;
+                files::write_bytes(&*self.disk, &folder.join(name), text)?;
                 files.insert(name.to_string(), manifest::sums_of_text(text));
             }
             let manifest = Manifest { step: snapshot.step, files };
-            storage::write_bytes(&*self.storage, &folder.join(MANIFEST), &manifest.to_bytes()?)
+            files::write_bytes(&*self.disk, &folder.join(MANIFEST), &manifest.to_bytes()?)
         })?;
         if let Err(error) = self.prune(id, keep) {
             // The checkpoint is safe; that older ones take space is no reason to stop a run.
@@ -181,7 +181,7 @@ impl RunFolder {
         let all = || parts.iter().flat_map(|&part| slots.iter().map(move |(name, slot)| (part, *name, slot)));
         let plan = Plan::new(&[], all().map(|(part, name, slot)| (file_name(part, name), &slot.shape[..])))?;
         let mut next = all();
-        storage::write_file(&*self.storage, path, plan.bytes(), |file| {
+        files::write_file(&*self.disk, path, plan.bytes(), |file| {
             plan.write(path, file, |in_file| match next.next() {
                 Some((part, name, _)) => {
                     let values = tensor(part, name)?;
@@ -224,7 +224,7 @@ impl RunFolder {
             self.remove(id)?;
         }
         // Else a power cut could bring one back, to be taken for the newest of the new run.
-        self.storage.sync_dir(&checkpoints).map_err(|e| Error::io("sync folder", &checkpoints, e))
+        self.disk.sync_dir(&checkpoints).map_err(|e| Error::io("sync folder", &checkpoints, e))
     }
 
     /// Removes a checkpoint.
@@ -232,9 +232,9 @@ impl RunFolder {
         // Renamed first: a kill while files are being removed must not leave half a checkpoint under its name.
         let path = self.dir.join(CHECKPOINTS).join(id.name());
         let doomed = path.with_file_name(format!("{TEMPORARY}old-{}", id.name()));
-        storage::remove_all(&*self.storage, &doomed)?;
-        self.storage.rename(&path, &doomed).map_err(|e| Error::io("remove", &path, e))?;
-        storage::remove_all(&*self.storage, &doomed)
+        files::remove_all(&*self.disk, &doomed)?;
+        self.disk.rename(&path, &doomed).map_err(|e| Error::io("remove", &path, e))?;
+        files::remove_all(&*self.disk, &doomed)
     }
 }
 

@@ -136,13 +136,13 @@ fn a_kill_at_any_step_leaves_the_newest_complete_checkpoint() {
     let mut kills = 0;
     for at in 0.. {
         let dir = scratch();
-        let storage = Faulty::new(Fault::None);
-        let run = RunFolder::open_on(dir.path(), Box::new(storage.clone())).unwrap();
+        let disk = Faulty::new(Fault::None);
+        let run = RunFolder::open_on(dir.path(), Box::new(disk.clone())).unwrap();
         save(&run, 1, 1).unwrap();
-        let before = storage.ops().len();
-        storage.set(Fault::Kill(before + at));
+        let before = disk.ops().len();
+        disk.set(Fault::Kill(before + at));
         let saved = save(&run, 2, 1);
-        if storage.ops().len() < before + at {
+        if disk.ops().len() < before + at {
             break;
         }
         kills += 1;
@@ -167,18 +167,18 @@ fn a_kill_at_any_step_leaves_the_newest_complete_checkpoint() {
 fn a_power_cut_at_any_step_leaves_the_newest_complete_checkpoint() {
     let dir = scratch();
     let root = dir.path().join("run");
-    let storage = Faulty::new(Fault::None);
-    let run = RunFolder::open_on(&root, Box::new(storage.clone())).unwrap();
+    let disk = Faulty::new(Fault::None);
+    let run = RunFolder::open_on(&root, Box::new(disk.clone())).unwrap();
     let mut complete = Vec::new();
     for step in 1..=3 {
         save(&run, step, 1).unwrap();
         // A save is done when it has synced the folder of the checkpoints; removing older ones comes after.
         let checkpoints = root.join(CHECKPOINTS);
-        let done = storage.ops().iter().rposition(|op| *op == Op::SyncDir(checkpoints.clone())).unwrap() + 1;
+        let done = disk.ops().iter().rposition(|op| *op == Op::SyncDir(checkpoints.clone())).unwrap() + 1;
         complete.push((done, step));
     }
     let mut replay = Replay::new(dir.path());
-    let ops = storage.ops();
+    let ops = disk.ops();
     assert_eq!(ops.iter().filter(|op| matches!(op, Op::Rename(..))).count(), 5, "three saves, two removed");
     for (done, op) in ops.iter().enumerate() {
         replay.apply(op);
@@ -206,8 +206,8 @@ fn a_full_disk_or_an_error_at_any_step_leaves_the_old_checkpoint_and_says_what_i
         for fault in [Fault::Full, Fault::Fail] {
             let (dir, run) = run_with(&[1]);
             drop(run);
-            let storage = Faulty::new(fault(at));
-            let run = RunFolder::open_on(dir.path(), Box::new(storage.clone())).unwrap();
+            let disk = Faulty::new(fault(at));
+            let run = RunFolder::open_on(dir.path(), Box::new(disk.clone())).unwrap();
             let expected = match save(&run, 2, 9) {
                 Ok(_) => 2,
                 Err(error) => {
@@ -229,7 +229,7 @@ fn a_full_disk_or_an_error_at_any_step_leaves_the_old_checkpoint_and_says_what_i
             assert_is(&load(dir.path()).unwrap().unwrap(), expected);
             let left = names(&dir.path().join(CHECKPOINTS));
             assert!(left.iter().all(|n| n.starts_with("step-")), "step {at}: the space is not given back: {left:?}");
-            storage.set(Fault::None);
+            disk.set(Fault::None);
             save(&run, 3, 9).unwrap();
             assert_is(&load(dir.path()).unwrap().unwrap(), 3);
         }

@@ -1,6 +1,6 @@
 //! Writing to disk so that neither a kill nor a power cut leaves half a result under its final name.
 //!
-//! Every change goes through [`Storage`], so that tests can make each single step fail.
+//! Checkpoints and exported models go through [`FileSystem`], so that tests can make each single step fail.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
 /// The changes to a file system that the library makes.
-pub(crate) trait Storage: Debug + Send + Sync {
+pub(crate) trait FileSystem: Debug + Send + Sync {
     /// Makes one folder.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes an empty file, or empties the one there is.
-    fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>>;
+    fn create(&self, path: &Path) -> io::Result<Box<dyn OpenFile>>;
     /// Gives a file or folder a new name in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Waits until a folder's entries are on the disk.
@@ -29,7 +29,7 @@ pub(crate) trait Storage: Debug + Send + Sync {
 }
 
 /// A file being written.
-pub(crate) trait StorageFile: Write {
+pub(crate) trait OpenFile: Write {
     /// Waits until the file's content is on the disk.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -38,12 +38,12 @@ pub(crate) trait StorageFile: Write {
 #[derive(Debug)]
 pub(crate) struct Disk;
 
-impl Storage for Disk {
+impl FileSystem for Disk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::create_dir(path)
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         Ok(Box::new(File::create(path)?))
     }
 
@@ -64,7 +64,7 @@ impl Storage for Disk {
     }
 }
 
-impl StorageFile for File {
+impl OpenFile for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
     }
@@ -80,27 +80,27 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Makes a folder and those above it that are missing, each on the disk before the next.
-pub(crate) fn create_dirs(storage: &dyn Storage, path: &Path) -> Result<()> {
+pub(crate) fn create_dirs(disk: &dyn FileSystem, path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     let above = parent(path);
     if above != path && above != Path::new(".") {
-        create_dirs(storage, above)?;
+        create_dirs(disk, above)?;
     }
-    storage.create_dir(path).map_err(|e| Error::io("create folder", path, e))?;
-    storage.sync_dir(above).map_err(|e| Error::io("sync folder", above, e))
+    disk.create_dir(path).map_err(|e| Error::io("create folder", path, e))?;
+    disk.sync_dir(above).map_err(|e| Error::io("sync folder", above, e))
 }
 
 /// Writes one file of `bytes` bytes and waits until it is on the disk.
 pub(crate) fn write_file<T>(
-    storage: &dyn Storage,
+    disk: &dyn FileSystem,
     path: &Path,
     bytes: u64,
     content: impl FnOnce(&mut dyn Write) -> Result<T>,
 ) -> Result<T> {
     let failed = |e| Error::io(format!("write {bytes} bytes to"), path, e);
-    let mut file = storage.create(path).map_err(failed)?;
+    let mut file = disk.create(path).map_err(failed)?;
     let value = content(&mut *file)?;
     file.flush().map_err(failed)?;
     file.sync().map_err(failed)?;
@@ -108,9 +108,9 @@ pub(crate) fn write_file<T>(
 }
 
 /// As [`write_file`], for content that is at hand.
-pub(crate) fn write_bytes(storage: &dyn Storage, path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_bytes(disk: &dyn FileSystem, path: &Path, content: &[u8]) -> Result<()> {
     let bytes = content.len() as u64;
-    write_file(storage, path, bytes, |file| {
+    write_file(disk, path, bytes, |file| {
         file.write_all(content).map_err(|e| Error::io(format!("write {bytes} bytes to"), path, e))
     })
 }
@@ -119,39 +119,39 @@ pub(crate) fn write_bytes(storage: &dyn Storage, path: &Path, content: &[u8]) ->
 ///
 /// Both lie in one folder. `target` must not exist, or be an empty folder.
 pub(crate) fn write_dir(
-    storage: &dyn Storage,
+    disk: &dyn FileSystem,
     temporary: &Path,
     target: &Path,
     content: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
-    remove_all(storage, temporary)?;
+    remove_all(disk, temporary)?;
     let written = (|| {
-        storage.create_dir(temporary).map_err(|e| Error::io("create folder", temporary, e))?;
+        disk.create_dir(temporary).map_err(|e| Error::io("create folder", temporary, e))?;
         content(temporary)?;
         // Entries before the name: a folder renamed first could come back from a power cut empty.
-        storage.sync_dir(temporary).map_err(|e| Error::io("sync folder", temporary, e))?;
-        storage.rename(temporary, target).map_err(|e| Error::io("rename to its final name", temporary, e))
+        disk.sync_dir(temporary).map_err(|e| Error::io("sync folder", temporary, e))?;
+        disk.rename(temporary, target).map_err(|e| Error::io("rename to its final name", temporary, e))
     })();
     if let Err(error) = written {
         // Gives the space back on a full disk; if that fails too, the first error is the one to tell.
-        let _ = remove_all(storage, temporary);
+        let _ = remove_all(disk, temporary);
         return Err(error);
     }
-    storage.sync_dir(parent(target)).map_err(|e| Error::io("sync folder", parent(target), e))
+    disk.sync_dir(parent(target)).map_err(|e| Error::io("sync folder", parent(target), e))
 }
 
 /// Removes a file or folder with all in it, if it is there; links are removed, not followed.
-pub(crate) fn remove_all(storage: &dyn Storage, path: &Path) -> Result<()> {
+pub(crate) fn remove_all(disk: &dyn FileSystem, path: &Path) -> Result<()> {
     let failed = |e| Error::io("remove", path, e);
     let kind = match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found.map_err(failed)?,
     };
     if !kind.is_dir() {
-        return storage.remove_file(path).map_err(failed);
+        return disk.remove_file(path).map_err(failed);
     }
     for entry in fs::read_dir(path).map_err(failed)? {
-        remove_all(storage, &entry.map_err(failed)?.path())?;
+        remove_all(disk, &entry.map_err(failed)?.path())?;
     }
-    storage.remove_dir(path).map_err(failed)
+    disk.remove_dir(path).map_err(failed)
 }
