@@ -34,13 +34,13 @@ pub fn run(args: InfoArgs, json: bool) -> Result<()> {
             return output::json(&json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "devices": [{"name": "cpu", "threads": threads}],
-                "presets": Config::preset_names(),
+                "presets": Config::preset_names().collect::<Vec<_>>(),
             }));
         }
         output::line(format!("ironwarp {}", env!("CARGO_PKG_VERSION")));
         output::line(format!("device cpu  f32, {threads} threads"));
         output::line("no CUDA in this build");
-        output::line(format!("presets     {}", Config::preset_names().join(", ")));
+        output::line(format!("presets     {}", Config::preset_names().collect::<Vec<_>>().join(", ")));
         return Ok(());
     };
     let config = if Path::new(model).is_dir() { load_model_folder(model)?.0.config } else { read_config(model)? };

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, ValueEnum};
+use clap::{ArgMatches, Args};
 use indicatif::ProgressBar;
 use ironwarp::cpu::Cpu;
 use ironwarp::model::activations::Recompute;
@@ -22,6 +23,7 @@ use ironwarp::train::metrics::Record;
 use ironwarp::train::run::{End, Observer, Run, RunState, Settings};
 use ironwarp::train::schedule::{Decay, Schedule};
 use ironwarp::train::trainer::Optimizer;
+use serde::de::DeserializeOwned;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -47,8 +49,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE|DIR", help_heading = "Data")]
     data: Option<PathBuf>,
     /// Order of the data: windows in a seeded order, each once an epoch, or one after the other as llm.c does
-    #[arg(long, default_value = "shuffled", value_name = "ORDER", help_heading = "Data")]
-    order: OrderArg,
+    #[arg(long, default_value = "shuffled", value_parser = one_of::<Order>(["shuffled", "sequential"]), value_name = "ORDER", help_heading = "Data")]
+    order: Order,
     /// Last part of the data that is kept for validation, where it has no validation files of its own
     #[arg(long, default_value_t = 0.05, value_name = "F", help_heading = "Data")]
     val_fraction: f64,
@@ -87,8 +89,8 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 2, value_name = "N", help_heading = "Run")]
     keep: usize,
     /// Activations that the backward computes again to save memory
-    #[arg(long, default_value = "none", value_name = "WHAT", help_heading = "Run")]
-    recompute: RecomputeArg,
+    #[arg(long, default_value = "none", value_parser = one_of::<Recompute>(["none", "gelu", "layernorm"]), value_name = "WHAT", help_heading = "Run")]
+    recompute: Recompute,
 
     /// Optimizer steps
     #[arg(long, default_value_t = 300, value_name = "N", help_heading = "Optimization")]
@@ -106,8 +108,8 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 6e-4, value_name = "LR", help_heading = "Optimization")]
     lr: f32,
     /// Course of the learning rate after the warmup
-    #[arg(long, default_value = "cosine", value_name = "COURSE", help_heading = "Optimization")]
-    schedule: DecayArg,
+    #[arg(long, default_value = "cosine", value_parser = one_of::<Decay>(["cosine", "linear", "constant", "wsd"]), value_name = "COURSE", help_heading = "Optimization")]
+    schedule: Decay,
     /// Steps of linear warmup
     #[arg(long, default_value_t = 20, value_name = "N", help_heading = "Optimization")]
     warmup: u64,
@@ -140,28 +142,11 @@ pub struct TrainArgs {
     skip_norm_z: f32,
 }
 
-/// `--order`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OrderArg {
-    Shuffled,
-    Sequential,
-}
-
-/// `--schedule`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DecayArg {
-    Cosine,
-    Linear,
-    Constant,
-    Wsd,
-}
-
-/// `--recompute`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RecomputeArg {
-    None,
-    Gelu,
-    Layernorm,
+/// Parses a flag whose values are the serialised names of `T`.
+fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    names: impl IntoIterator<Item = &'static str>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).try_map(|name| serde_json::from_value(name.into()))
 }
 
 impl TrainArgs {
@@ -176,12 +161,7 @@ impl TrainArgs {
             context: self.context.unwrap_or(model.context),
             accumulate: self.accumulate,
             schedule: Schedule {
-                decay: match self.schedule {
-                    DecayArg::Cosine => Decay::Cosine,
-                    DecayArg::Linear => Decay::Linear,
-                    DecayArg::Constant => Decay::Constant,
-                    DecayArg::Wsd => Decay::Wsd,
-                },
+                decay: self.schedule,
                 peak: self.lr,
                 warmup: self.warmup,
                 steps: self.steps,
@@ -197,10 +177,7 @@ impl TrainArgs {
                 skip_loss_z: self.skip_loss_z,
                 skip_norm_z: self.skip_norm_z,
             },
-            order: match self.order {
-                OrderArg::Shuffled => Order::Shuffled,
-                OrderArg::Sequential => Order::Sequential,
-            },
+            order: self.order,
             seed: self.seed,
             validation_fraction: self.val_fraction,
             val_every: self.val_every,
@@ -209,11 +186,7 @@ impl TrainArgs {
             sample_tokens: self.sample_tokens,
             save_every: self.save_every,
             keep: self.keep,
-            recompute: match self.recompute {
-                RecomputeArg::None => Recompute::None,
-                RecomputeArg::Gelu => Recompute::Gelu,
-                RecomputeArg::Layernorm => Recompute::Layernorm,
-            },
+            recompute: self.recompute,
         }
     }
 }
