@@ -1,7 +1,7 @@
 //! AdamW against its formula in f64, and its guard.
 
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{AdamW, AdamWSettings, Floor, Operation, UpdateGuard};
+use ironwarp::ops::{AdamW, AdamWSettings, Backend, Floor, Operation, UpdateGuard};
 use ironwarp::tensor::{Shape, Storage, Tensor};
 
 use crate::narrow::Narrow;
@@ -250,7 +250,7 @@ fn a_rejected_call_writes_nothing() {
     let guard = UpdateGuard { norm: one.view(), loss: one.view(), norm_limit: limit, loss_limit: limit };
     let settings = AdamWSettings { step: 0, ..SETTINGS };
     let op = AdamW { weight, master: None, grad: grad.view(), m, v, guard, settings };
-    assert_rejected(ironwarp::ops::Backend::adamw(&backend, op), "adamw: step >= 1 failed (step = 0)");
+    assert_rejected(backend.adamw(op), "adamw: step >= 1 failed (step = 0)");
     state.iter().for_each(|output| output.assert_untouched(&backend));
 }
 

@@ -2,7 +2,7 @@
 
 use half::bf16;
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{AttentionDecode, AttentionForward, Floor, KvCacheStore, Operation};
+use ironwarp::ops::{AttentionDecode, AttentionForward, Backend, Floor, KvCacheStore, Operation};
 use ironwarp::tensor::{Storage, Tensor};
 
 use crate::narrow::Narrow;
@@ -73,8 +73,7 @@ fn decoding_is_the_forward<B: Device>(backend: &B) {
             let op = AttentionDecode { qkv, num_heads: nh, position, k_cache, v_cache, out: out.view() };
             backend.attention_decode(op).unwrap();
             let (got, want) = (out.read(backend), tokens(&want, t, c, position, position + 1));
-            // The same products, summed by other kernels: scores and outputs are at most 1 in size.
-            compare::<B::Compute>(&format!("attention_decode ({why}) at {position}"), [b, nh, hs], &got, &want, 4.0);
+            assert_same_bits(&format!("attention_decode ({why}) at {position}"), &got, &want);
         }
     }
 }
@@ -97,7 +96,7 @@ fn threads_change_no_bit() {
         let (k, v) = (k_cache.view(), v_cache.view());
         let op =
             AttentionDecode { qkv: qkv.view(), num_heads: nh, position: 190, k_cache: k, v_cache: v, out: out.view() };
-        ironwarp::ops::Backend::attention_decode(&backend, op).unwrap();
+        backend.attention_decode(op).unwrap();
         vec![out.read(&backend), k_cache.read(&backend), v_cache.read(&backend)]
     });
 }

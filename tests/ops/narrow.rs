@@ -26,7 +26,10 @@ impl Storage for Narrow {
         buffer
     }
 
-    fn split_at_mut<'a, E: Element>(slice: &'a mut [E], mid: usize) -> (&'a mut [E], &'a mut [E]) {
+    fn split_at_mut<'a, E: Element>(
+        slice: Self::SliceMut<'a, E>,
+        mid: usize,
+    ) -> (Self::SliceMut<'a, E>, Self::SliceMut<'a, E>) {
         slice.split_at_mut(mid)
     }
 

@@ -1,7 +1,7 @@
 //! Sampling: greedy exactly, the rest by statistics.
 
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{Floor, Operation, Sample};
+use ironwarp::ops::{Backend, Floor, Operation, Sample};
 use ironwarp::tensor::Tensor;
 
 use crate::narrow::Narrow;
