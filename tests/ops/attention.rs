@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use half::bf16;
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{AttentionBackward, AttentionDims, AttentionForward, Floor, Operation};
+use ironwarp::ops::{AttentionBackward, AttentionDims, AttentionForward, Backend, Floor, Operation};
 use ironwarp::tensor::{Storage, Tensor};
 
 use crate::narrow::Narrow;
@@ -303,6 +303,27 @@ fn what_breaks_a_rule_is_rejected() {
     backward("dqkv (B, T, 3C) == (2, 3, 24) failed (dqkv is (2, 4, 24))", |call| call.dqkv = [2, 4, 24]);
     assert_forward_rejected(&Narrow, "HS % 8 == 0 failed (HS = 4)", |_| {});
     assert_backward_rejected(&Narrow, "HS % 8 == 0 failed (HS = 4)", |_| {});
+}
+
+#[test]
+fn a_rejected_call_writes_nothing() {
+    let backend = Cpu::<f32>::new();
+    let qkv: Input<_, f32> = Draws::new(5).input(&backend, [2, 3, 24]);
+    let out: Input<_, f32> = Draws::new(6).input(&backend, [2, 3, 8]);
+    let [mut written, mut lse] = [[2, 3, 8], [2, 3, 2]].map(|shape| Output::new(&backend, shape));
+    let (written_view, lse_view) = (written.view(), lse.view());
+    let op = AttentionForward { qkv: qkv.view(), num_heads: 2, out: written_view, lse: lse_view };
+    let message = "lse (B, NH, T) == (2, 2, 3) failed (lse is (2, 3, 2))";
+    assert_rejected(backend.attention_forward(op), &format!("attention_forward: {message}"));
+    written.assert_untouched(&backend);
+    lse.assert_untouched(&backend);
+
+    let wrong_lse: Input<_, f32> = Draws::new(7).input(&backend, [2, 3, 2]);
+    let mut dqkv = Output::new(&backend, [2, 3, 24]);
+    let (qkv, dout, out, lse) = (qkv.view(), out.view(), out.view(), wrong_lse.view());
+    let op = AttentionBackward { dout, qkv, num_heads: 2, out, lse, dqkv: dqkv.view() };
+    assert_rejected(backend.attention_backward(op), &format!("attention_backward: {message}"));
+    dqkv.assert_untouched(&backend);
 }
 
 /// B = 2, T = 3, C = 16: 96 elements of out, 288 of qkv and, with NH = 2, 12 of lse; 2 bytes and 4 bytes each.

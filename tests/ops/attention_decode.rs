@@ -166,6 +166,22 @@ fn what_breaks_a_rule_is_rejected() {
     assert_decode_rejected(&Narrow, "HS % 8 == 0 failed (HS = 4)", |_| {});
 }
 
+#[test]
+fn a_rejected_call_writes_nothing() {
+    let backend = Cpu::<f32>::new();
+    let qkv: Input<_, f32> = Draws::new(5).input(&backend, [2, 1, 24]);
+    let [mut k, mut v] = [(); 2].map(|()| Output::<_, f32>::new(&backend, [2, 5, 8]));
+    let mut out = Output::new(&backend, [2, 1, 8]);
+    let message = "position + T <= T_max failed (position = 5, T = 1, T_max = 5)";
+    let (k_cache, v_cache) = (k.view(), v.view());
+    let op = KvCacheStore { qkv: qkv.view(), num_heads: 2, position: 5, k_cache, v_cache };
+    assert_rejected(backend.kv_cache_store(op), &format!("kv_cache_store: {message}"));
+    let (k_cache, v_cache) = (k.view(), v.view());
+    let op = AttentionDecode { qkv: qkv.view(), num_heads: 2, position: 5, k_cache, v_cache, out: out.view() };
+    assert_rejected(backend.attention_decode(op), &format!("attention_decode: {message}"));
+    [k, v, out].iter().for_each(|output| output.assert_untouched(&backend));
+}
+
 /// B = 2, C = 16 in bf16. Storing 3 tokens reads k and v of 96 elements each and writes them; decoding at position 4 reads
 /// 96 of qkv and 4 rows a cache and sequence, and writes one a cache and sequence and 32 of out.
 #[test]
