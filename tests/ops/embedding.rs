@@ -1,7 +1,7 @@
 //! Embedding.
 
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{Backend, EmbeddingBackward, EmbeddingForward, Floor, Operation, Write};
+use ironwarp::ops::{EmbeddingBackward, EmbeddingForward, Floor, Operation, Write};
 use ironwarp::tensor::Tensor;
 
 use crate::support::*;

@@ -2,42 +2,25 @@
 
 use std::fmt::Debug;
 
-use half::bf16;
 use ironwarp::ops::philox::{draw, uniform};
 use ironwarp::ops::{Backend, Write};
-use ironwarp::tensor::{Element, FloatElement, Shape, Storage, Tensor, View, ViewMut};
+use ironwarp::tensor::{FloatElement, Shape, Storage, Tensor, View, ViewMut};
 use ironwarp::{Error, Result};
+use num_traits::{Float, NumCast};
 use rayon::ThreadPoolBuilder;
 
 /// A float that references in f64 can be compared with.
-pub trait Number: FloatElement {
-    /// Distance of 1 to the next value.
-    const EPSILON: f64;
+pub trait Number: FloatElement + Float {
     /// The nearest value.
-    fn of(value: f64) -> Self;
+    fn of(value: f64) -> Self {
+        NumCast::from(value).unwrap()
+    }
     /// The same value.
-    fn wide(self) -> f64;
+    fn wide(self) -> f64 {
+        self.to_f64().unwrap()
+    }
 }
-
-macro_rules! numbers {
-    ($($type:ty, $epsilon:expr, $of:expr;)*) => {$(
-        impl Number for $type {
-            const EPSILON: f64 = $epsilon;
-            fn of(value: f64) -> Self {
-                $of(value)
-            }
-            fn wide(self) -> f64 {
-                self.into()
-            }
-        }
-    )*};
-}
-
-numbers! {
-    f64, f64::EPSILON, |x| x;
-    f32, f32::EPSILON as f64, |x| x as f32;
-    bf16, 1.0 / 128.0, bf16::from_f64;
-}
+impl<E: FloatElement + Float> Number for E {}
 
 /// A backend whose results these tests can read.
 pub trait Device: Backend + Storage<Compute: Number, Accum: Number> {}
@@ -195,7 +178,7 @@ pub fn compare<E: Number>(what: &str, shape: impl Into<Shape>, got: &[f64], want
     assert_eq!((got.len(), want.len()), (shape.len(), shape.len()), "{what} {shape}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let error = (got - want).abs();
-        let allowed = units * E::EPSILON * (1.0 + want.abs());
+        let allowed = units * E::epsilon().wide() * (1.0 + want.abs());
         let at = Shape::from(&coordinate(shape, i)[..]);
         assert!(error <= allowed, "{what} {shape} {}: at {at} {got:e}, not {want:e} ± {allowed:e}", E::NAME);
     }
@@ -211,7 +194,7 @@ fn coordinate(shape: Shape, mut index: usize) -> Vec<usize> {
 }
 
 /// The analytic `gradient` of `loss` at `point` against central differences, at every coordinate.
-pub fn check_gradient(what: &str, point: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64) {
+pub fn check_gradient(what: &str, point: &[f64], gradient: &[f64], mut loss: impl FnMut(&[f64]) -> f64) {
     // A power of two adds without rounding; its square and 2^-52 over it are both far below the tolerance.
     const STEP: f64 = 1.0 / 65536.0;
     assert_eq!(point.len(), gradient.len(), "{what}");
