@@ -1,0 +1,64 @@
+//! Every operation of `src/ops` has a CPU reference, tests, a row in the docs and a backend method.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files of `src/ops` that hold no operation.
+const HELPERS: [&str; 3] = ["mod", "check", "philox"];
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The files of `src/ops` that hold operations, without `.rs`.
+fn stems() -> Vec<String> {
+    let entries = fs::read_dir(root().join("src/ops")).unwrap();
+    let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let mut stems: Vec<String> = entries.map(|entry| stem(entry.unwrap().path())).collect();
+    stems.retain(|stem| !HELPERS.contains(&stem.as_str()));
+    stems.sort();
+    stems
+}
+
+/// (type, `NAME`) of every operation in a source text.
+fn operations(source: &str) -> Vec<(String, String)> {
+    let between = |text: &str, start: &str, end: &str| {
+        let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("no {start:?} in {text}"));
+        rest.split_once(end).unwrap_or_else(|| panic!("no {end:?} in {rest}")).0.to_owned()
+    };
+    let blocks = source.split("Operation for ").skip(1);
+    blocks.map(|block| (between(block, "", "<"), between(block, "NAME: &'static str = \"", "\""))).collect()
+}
+
+#[test]
+fn nothing_is_missing() {
+    let root = root();
+    let (docs, backend) = (read(&root.join("docs/operations.md")), read(&root.join("src/ops/mod.rs")));
+    let mut missing = Vec::new();
+    let mut require = |there: bool, what: String| {
+        if !there {
+            missing.push(what);
+        }
+    };
+    let mut methods = 0;
+    for stem in stems() {
+        for file in [format!("src/cpu/{stem}.rs"), format!("tests/ops/{stem}.rs")] {
+            require(root.join(&file).is_file(), file);
+        }
+        require(docs.contains(&format!("\n## {stem}\n")), format!("## {stem} in docs/operations.md"));
+        let operations = operations(&read(&root.join(format!("src/ops/{stem}.rs"))));
+        require(!operations.is_empty(), format!("an operation in src/ops/{stem}.rs"));
+        for (op, name) in operations {
+            methods += 1;
+            require(docs.contains(&format!("\n| `{name}` |")), format!("a row for {name} in docs/operations.md"));
+            let method = format!("fn {name}(&self, op: {op}<'_, Self>)");
+            require(backend.contains(&method), format!("{method} in Backend"));
+        }
+    }
+    assert_eq!(docs.matches("\n| `").count(), methods, "rows of docs/operations.md and operations of src/ops");
+    assert!(missing.is_empty(), "missing:\n  {}", missing.join("\n  "));
+}
