@@ -59,6 +59,6 @@ fn nothing_is_missing() {
             require(backend.contains(&method), format!("{method} in Backend"));
         }
     }
-    assert_eq!(docs.matches("\n| `").count(), methods, "rows of docs/operations.md and operations of src/ops");
     assert!(missing.is_empty(), "missing:\n  {}", missing.join("\n  "));
+    assert_eq!(docs.matches("\n| `").count(), methods, "rows of docs/operations.md and operations of src/ops");
 }

@@ -66,11 +66,10 @@ fn forward_is_the_formula<B: Device>(backend: &B) {
         let &Case { why, b, t, c, vp, max_t, position } = case;
         let mut draws = Draws::new(2);
         let (wte, wpe) = (draws.input(backend, [vp, c]), draws.input(backend, [max_t, c]));
-        let tokens = case.tokens();
         let mut want = Vec::new();
-        for n in 0..b * t {
+        for (n, token) in case.tokens().into_iter().enumerate() {
             for i in 0..c {
-                want.push(wte.values[tokens[n] as usize * c + i] + wpe.values[(position + n % t) * c + i]);
+                want.push(wte.values[token as usize * c + i] + wpe.values[(position + n % t) * c + i]);
             }
         }
         // One rounding.

@@ -1,4 +1,4 @@
-//! The rule that only a device with vector accesses has: last axes in multiples of [`Storage::VECTOR`].
+//! The rule that only a device with vector accesses has: last axes in multiples of [`ironwarp::tensor::Storage::VECTOR`].
 
 use ironwarp::Result;
 use ironwarp::ops::{
@@ -6,51 +6,13 @@ use ironwarp::ops::{
     GeluForward, LayerNormBackward, LayerNormForward, MatmulDgrad, MatmulForward, MatmulWgrad, Operation,
     ResidualLayerNormForward, Write,
 };
-use ironwarp::tensor::{Element, Storage, Tensor, View, ViewMut};
+use ironwarp::tensor::{Element, Tensor};
 
+use crate::narrow::Narrow;
 use crate::support::assert_rejected;
 
-/// Host memory under the rules of CUDA. No operation runs on it: its tensors have shapes, and no content that counts.
-struct Vectors;
-
-impl Storage for Vectors {
-    type Compute = half::bf16;
-    type Accum = f32;
-    const VECTOR: usize = 8;
-    type Buffer<E: Element> = Vec<E>;
-    type SliceMut<'a, E: Element> = &'a mut [E];
-
-    fn zeros<E: Element>(&self, len: usize) -> Result<Vec<E>> {
-        Ok(vec![E::default(); len])
-    }
-    fn adopt<E: Element>(&self, data: Vec<E>) -> Result<Vec<E>> {
-        Ok(data)
-    }
-    fn slice_mut<E: Element>(buffer: &mut Vec<E>) -> &mut [E] {
-        buffer
-    }
-    fn split_at_mut<'a, E: Element>(
-        slice: Self::SliceMut<'a, E>,
-        mid: usize,
-    ) -> (Self::SliceMut<'a, E>, Self::SliceMut<'a, E>) {
-        slice.split_at_mut(mid)
-    }
-    fn reborrow<'b, E: Element>(slice: &'b mut &mut [E]) -> &'b mut [E] {
-        slice
-    }
-    fn upload<E: Element>(&self, _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
-        unimplemented!("content")
-    }
-    fn download<E: Element>(&self, _: View<'_, Self, E>, _: &mut [E]) -> Result<()> {
-        unimplemented!("content")
-    }
-    fn fill_zero<E: Element>(&self, _: ViewMut<'_, Self, E>) -> Result<()> {
-        unimplemented!("content")
-    }
-}
-
-fn tensor<E: Element>(shape: &[usize]) -> Tensor<Vectors, E> {
-    Tensor::zeros(&Vectors, shape).unwrap()
+fn tensor<E: Element>(shape: &[usize]) -> Tensor<Narrow, E> {
+    Tensor::zeros(&Narrow, shape).unwrap()
 }
 
 /// `check` must accept the operation at size 16 and reject 12, which is no multiple of 8 and every other rule allows.
