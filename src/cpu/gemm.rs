@@ -58,8 +58,8 @@ pub(super) fn gemm<R: Real>(alpha: R, a: Mat<'_, R>, b: Mat<'_, R>, beta: R, c: 
     block(alpha, a, b, beta, check(a, b, c), rows, cols);
 }
 
-/// Parts of a product are multiples of this, the largest tile of `matrixmultiply`'s kernels, so that every element is
-/// computed by the same instructions however the product is cut.
+/// Parts of a product are multiples of this, the largest tile of `matrixmultiply`'s kernels, so that no part but the last
+/// has tiles to fill up.
 const TILE: usize = 16;
 
 /// [`gemm`] on all threads of the pool: cut along the longer axis of `c`, never along the sum.

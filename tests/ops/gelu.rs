@@ -31,7 +31,7 @@ pub fn forward<B: Device>(backend: &B, x: &Input<B, B::Compute>, shape: impl Int
 /// -40 to 40 in odd steps, and where powers of x leave the range of small numbers.
 fn wide_range() -> Vec<f64> {
     let steps = (0..8001).map(|i| f64::from(i - 4000) * 0.010_01);
-    let extremes = [0.0, 1e-30, 1e-10, 1e-4, 100.0, 1e4, 1e8, 1e12, 1e18];
+    let extremes = [0.0, 1e-30, 1e-10, 1e-4, 100.0, 1e4, 1e8, 1e12, 1e18, 1e30];
     steps.chain(extremes.into_iter().flat_map(|x| [x, -x])).collect()
 }
 
