@@ -113,7 +113,7 @@ pub struct Run<B: Backend> {
 }
 
 impl<B: Backend> Run<B> {
-    /// A run from its first step, or from a checkpoint's.
+    /// A run from its first step. What an earlier one left in the folder is removed, once nothing but the disk can fail.
     ///
     /// # Errors
     /// [`Error::Invalid`] for settings that do not fit the model or the data; [`Error::Io`]; no memory.
@@ -125,16 +125,34 @@ impl<B: Backend> Run<B> {
         tokenizer: Tokenizer,
         folder: RunFolder,
     ) -> Result<Self> {
+        Self::start(backend, settings, weights, corpus, tokenizer, folder, None)
+    }
+
+    /// A run that goes on after `resumed` steps, its moments and place in the data still those of a first step; or a new
+    /// one.
+    fn start(
+        backend: B,
+        settings: Settings,
+        weights: HostWeights,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        folder: RunFolder,
+        resumed: Option<u64>,
+    ) -> Result<Self> {
         check(&settings, &weights.config, &tokenizer)?;
         let Settings { batch, context, order, seed, recompute, optimizer, .. } = settings;
         let data_tokens = corpus.train.len() as u64;
         let loader = Loader::new(corpus.train, LoaderConfig { batch, context, order, seed })?;
         let trainer = Trainer::new(backend, weights, (batch, context), recompute, optimizer, seed)?;
-        let metrics = Metrics::open(folder.dir().join("metrics.jsonl"), 0)?;
+        if resumed.is_none() {
+            clear(&folder)?;
+        }
+        let step = resumed.unwrap_or(0);
+        let metrics = Metrics::open(folder.dir().join("metrics.jsonl"), step)?;
         let validation = corpus.validation;
         Ok(Run {
             settings,
-            step: 0,
+            step,
             trainer,
             loader,
             data_tokens,
@@ -159,7 +177,7 @@ impl<B: Backend> Run<B> {
         folder: RunFolder,
     ) -> Result<Self> {
         let Loaded { step, weights, m, v, state, .. } = loaded;
-        let mut run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
+        let mut run = Self::start(backend, settings, weights, corpus, tokenizer, folder, Some(step))?;
         if run.data_tokens != state.data_tokens {
             let (now, then) = (run.data_tokens, state.data_tokens);
             tracing::warn!(
@@ -168,8 +186,6 @@ impl<B: Backend> Run<B> {
         }
         run.trainer.restore(m, v, state.trainer)?;
         run.loader.seek(state.cursor)?;
-        run.step = step;
-        run.metrics = Metrics::open(run.folder.dir().join("metrics.jsonl"), step)?;
         Ok(run)
     }
 
@@ -393,10 +409,7 @@ fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<(
 }
 
 /// Removes what an earlier run left in a folder: its checkpoints, record and curve, nothing else.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn clear(folder: &RunFolder) -> Result<()> {
+fn clear(folder: &RunFolder) -> Result<()> {
     let gone = |path: &Path, removed: std::io::Result<()>| match removed {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),

@@ -18,7 +18,7 @@ use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::{self, Loaded, RunFolder, load_model_folder};
 use ironwarp::train::data::Order;
 use ironwarp::train::metrics::Record;
-use ironwarp::train::run::{self, End, Observer, Run, RunState, Settings};
+use ironwarp::train::run::{End, Observer, Run, RunState, Settings};
 use ironwarp::train::schedule::{Decay, Schedule};
 use ironwarp::train::trainer::Optimizer;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -267,9 +267,6 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
         bail!("{}: no run to resume; there is no checkpoints folder", out.display());
     }
     let folder = RunFolder::open(&out)?;
-    if args.overwrite {
-        run::clear(&folder)?;
-    }
     let mut run = if args.resume {
         let Some(loaded) = checkpoint::load_newest::<RunState>(&out, None)? else {
             bail!("{}: no checkpoint to resume from", out.display());
@@ -278,7 +275,7 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
         let corpus = open_corpus(&settings, &tokenizer)?;
         Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?
     } else {
-        if folder.has_checkpoints()? {
+        if !args.overwrite && folder.has_checkpoints()? {
             bail!("{}: holds a run already; --resume goes on with it, --overwrite starts over", out.display());
         }
         let (weights, named) = initial_weights(&args)?;
