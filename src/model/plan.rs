@@ -27,7 +27,7 @@ impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
     type SliceMut<'a, E: Element> = ();
 
     fn zeros<E: Element>(&self, len: usize) -> Result<()> {
-        self.bytes.set(self.bytes.get() + len as u64 * E::BYTES as u64);
+        self.bytes.set(self.bytes.get().saturating_add(len as u64 * E::BYTES as u64));
         Ok(())
     }
     fn adopt<E: Element>(&self, data: Vec<E>) -> Result<()> {
@@ -91,7 +91,8 @@ impl MemoryPlan {
     /// All of it.
     pub fn total(&self) -> u64 {
         let MemoryPlan { weights, master, gradients, moments, activations, activation_gradients } = *self;
-        weights + master + gradients + moments + activations + activation_gradients
+        let others = [master, gradients, moments, activations, activation_gradients];
+        others.into_iter().fold(weights, u64::saturating_add)
     }
 }
 

@@ -25,6 +25,9 @@ use crate::text::tokenizer::Tokenizer;
 /// Steps in a row whose numbers are not finite after which a run gives up.
 const MAX_BAD_STEPS: u32 = 8;
 
+/// Most tokens in a step: some twenty times GPT-3's, and no count of bytes passes 64 bits.
+const MAX_STEP_TOKENS: usize = 1 << 26;
+
 /// Everything that decides what a run computes; kept in its checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -150,18 +153,7 @@ impl<B: Backend> Run<B> {
         let step = resumed.unwrap_or(0);
         let metrics = Metrics::open(folder.dir().join("metrics.jsonl"), step)?;
         let validation = corpus.validation;
-        Ok(Run {
-            settings,
-            step,
-            trainer,
-            loader,
-            data_tokens,
-            validation,
-            tokenizer,
-            folder,
-            metrics,
-            bad_steps: 0,
-        })
+        Ok(Run { settings, step, trainer, loader, data_tokens, validation, tokenizer, folder, metrics, bad_steps: 0 })
     }
 
     /// Goes on from a checkpoint, with `settings` in place of those it was saved with.
@@ -297,7 +289,8 @@ impl<B: Backend> Run<B> {
         if self.validation.len() < 2 {
             return Ok(None);
         }
-        let windows: Vec<_> = windows(self.validation.len(), context)?.take(batch * val_batches).collect();
+        let windows: Vec<_> =
+            windows(self.validation.len(), context)?.take(batch.saturating_mul(val_batches)).collect();
         let (mut total, mut count) = (0.0, 0);
         for group in windows.chunks(batch) {
             // Rows that a short window or group leaves over are ignored by the loss.
@@ -387,6 +380,7 @@ fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<(
             return refuse(format!("{name} must be at least 1"));
         }
     }
+    check_tokens(settings.batch, settings.context, settings.accumulate)?;
     let Optimizer { beta1, beta2, eps, weight_decay, grad_clip, skip_loss_z, skip_norm_z } = settings.optimizer;
     let Schedule { peak, final_fraction, wsd_fraction, .. } = settings.schedule;
     for (name, value, below) in [
@@ -404,6 +398,21 @@ fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<(
         if !(value >= 0.0 && value < below) {
             return refuse(format!("0 <= {name} < {below} failed ({value})"));
         }
+    }
+    Ok(())
+}
+
+/// Checks the tokens of a step.
+///
+/// # Errors
+/// [`Error::Invalid`] with the sizes, if there are none or more than any training has.
+pub fn check_tokens(batch: usize, context: usize, accumulate: usize) -> Result<()> {
+    let tokens = batch.checked_mul(context).and_then(|n| n.checked_mul(accumulate));
+    if tokens.is_none_or(|n| n == 0 || n > MAX_STEP_TOKENS) {
+        return Err(Error::invalid(format!(
+            "1 <= --batch x --context x --accumulate <= {MAX_STEP_TOKENS} tokens a step failed ({batch} x {context} x \
+             {accumulate})"
+        )));
     }
     Ok(())
 }

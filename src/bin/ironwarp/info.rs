@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use ironwarp::cpu::Cpu;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::plan::MemoryPlan;
 use ironwarp::train::checkpoint::load_model_folder;
+use ironwarp::train::run::check_tokens;
 use serde_json::json;
 
 use crate::output;
@@ -45,6 +46,10 @@ pub fn run(args: InfoArgs, json: bool) -> Result<()> {
     };
     let config = if Path::new(model).is_dir() { load_model_folder(model)?.0.config } else { read_config(model)? };
     let context = args.context.unwrap_or(config.context);
+    check_tokens(args.batch, context, 1)?;
+    if context > config.context {
+        bail!("--context {context} is more than the model's context of {}", config.context);
+    }
     let plans = [Recompute::None, Recompute::Gelu, Recompute::Layernorm]
         .map(|recompute| (recompute, MemoryPlan::new::<Cpu<f32>>(&config, args.batch, context, recompute)));
     if json {

@@ -314,7 +314,8 @@ fn watch_signals() -> Result<Arc<AtomicBool>> {
 
 fn default_out(args: &TrainArgs) -> PathBuf {
     let model = args.init_from.as_deref().unwrap_or(Path::new(&args.model));
-    Path::new("runs").join(model.file_stem().unwrap_or("model".as_ref()))
+    let name = if is_toml(model) { model.file_stem() } else { model.file_name() };
+    Path::new("runs").join(name.unwrap_or("model".as_ref()))
 }
 
 fn initial_weights(args: &TrainArgs) -> Result<(HostWeights, Option<String>)> {
@@ -324,10 +325,14 @@ fn initial_weights(args: &TrainArgs) -> Result<(HostWeights, Option<String>)> {
     }
 }
 
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
 /// A preset, or a TOML file of sizes.
 pub fn read_config(model: &str) -> Result<Config> {
     let path = Path::new(model);
-    if path.extension().is_none_or(|extension| extension != "toml") {
+    if !is_toml(path) {
         return Ok(Config::preset(model)?);
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {model}"))?;
