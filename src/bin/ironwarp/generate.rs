@@ -108,7 +108,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     } else {
         output::line("");
         if finish == "context" {
-            eprintln!("(the model's context of {} tokens is full)", model.config.context);
+            output::note(format!("(the model's context of {} tokens is full)", model.config.context));
         }
     }
     Ok(())

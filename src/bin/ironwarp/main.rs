@@ -64,6 +64,7 @@ enum Status {
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .with_target(false)
         .without_time()
         .with_max_level(tracing::Level::WARN)
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
         Ok(Status::Done) => ExitCode::SUCCESS,
         Ok(Status::StoppedAndSaved) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            output::note(format!("error: {}", message(&error)));
             ExitCode::FAILURE
         }
     }

@@ -296,7 +296,7 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
     }
     if end == End::Stopped {
         let (done, steps) = (run.steps_done(), run.settings().schedule.steps);
-        eprintln!("stopped by a signal after step {done} of {steps}; saved, and --resume goes on");
+        output::note(format!("stopped by a signal after step {done} of {steps}; saved, and --resume goes on"));
         return Ok(Status::StoppedAndSaved);
     }
     Ok(Status::Done)
@@ -436,7 +436,7 @@ impl Observer for Terminal {
     fn sample(&mut self, step: u64, text: &str) {
         let text = format!("--- sample at step {step}\n{text}\n---");
         if self.json {
-            self.bar.suspend(|| eprintln!("{text}"));
+            self.bar.suspend(|| output::note(&text));
         } else {
             self.line(text);
         }
