@@ -26,8 +26,8 @@ use crate::text::tokenizer::Tokenizer;
 /// Steps in a row whose numbers are not finite after which a run gives up.
 const MAX_BAD_STEPS: u32 = 8;
 
-/// Tokens in a step or a validation, at most: far above any, and far below what an index can count.
-const MAX_ROWS: usize = 1 << 40;
+/// Most tokens in a step: some twenty times GPT-3's, and no count of bytes passes 64 bits.
+const MAX_STEP_TOKENS: usize = 1 << 26;
 
 /// Everything that decides what a run computes; kept in its checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ pub struct Run<B: Backend> {
 }
 
 impl<B: Backend> Run<B> {
-    /// A run from its first step, or from a checkpoint's.
+    /// A run from its first step.
     ///
     /// # Errors
     /// [`Error::Invalid`] for settings that do not fit the model or the data; [`Error::Io`]; no memory.
@@ -293,7 +293,8 @@ impl<B: Backend> Run<B> {
         if self.validation.len() < 2 {
             return Ok(None);
         }
-        let windows: Vec<_> = windows(self.validation.len(), context)?.take(batch * val_batches).collect();
+        let windows: Vec<_> =
+            windows(self.validation.len(), context)?.take(batch.saturating_mul(val_batches)).collect();
         let (mut total, mut count) = (0.0, 0);
         for group in windows.chunks(batch) {
             // Rows that a short window or group leaves over are ignored by the loss.
@@ -386,6 +387,7 @@ fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<(
             return refuse(format!("{name} must be at least 1"));
         }
     }
+    check_tokens(settings.batch, settings.context, settings.accumulate)?;
     let Optimizer { beta1, beta2, eps, weight_decay, grad_clip, skip_loss_z, skip_norm_z } = settings.optimizer;
     let Schedule { peak, final_fraction, wsd_fraction, .. } = settings.schedule;
     for (name, value, below) in [
@@ -407,13 +409,20 @@ fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<(
     if !(eps > 0.0 && eps < f32::INFINITY) {
         return refuse(format!("0 < --eps < inf failed ({eps})"));
     }
-    if settings.batch.saturating_mul(settings.context).saturating_mul(settings.accumulate.max(settings.val_batches))
-        > MAX_ROWS
-    {
-        return refuse(format!(
-            "--batch {} × --context {} tokens are too many, with --accumulate {} and --val-batches {}: {MAX_ROWS} at most",
-            settings.batch, settings.context, settings.accumulate, settings.val_batches
-        ));
+    Ok(())
+}
+
+/// Checks the tokens of a step.
+///
+/// # Errors
+/// [`Error::Invalid`] with the sizes, if there are none or more than any training has.
+pub fn check_tokens(batch: usize, context: usize, accumulate: usize) -> Result<()> {
+    let tokens = batch.checked_mul(context).and_then(|n| n.checked_mul(accumulate));
+    if tokens.is_none_or(|n| n == 0 || n > MAX_STEP_TOKENS) {
+        return Err(Error::invalid(format!(
+            "1 <= --batch x --context x --accumulate <= {MAX_STEP_TOKENS} tokens a step failed ({batch} x {context} x \
+             {accumulate})"
+        )));
     }
     Ok(())
 }

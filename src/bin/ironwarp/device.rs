@@ -74,10 +74,10 @@ pub fn check_memory(plan: &MemoryPlan, held: u64) -> Result<()> {
          lower --batch or --context, or use --recompute",
         size(total),
         size(available),
-        size(plan.weights + plan.master),
+        size(plan.weights.saturating_add(plan.master)),
         size(plan.gradients),
         size(plan.moments),
-        size(plan.activations + plan.activation_gradients),
+        size(plan.activations.saturating_add(plan.activation_gradients)),
     );
 }
 

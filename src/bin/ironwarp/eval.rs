@@ -36,7 +36,7 @@ pub struct EvalArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct On {
-    /// Loss and perplexity of a text, JSONL or shard file
+    /// Loss and perplexity of a text, JSONL or shard file, or of a folder of them
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// HellaSwag's JSONL: completion-style accuracy, by summed and by mean loss
@@ -53,10 +53,11 @@ pub fn run(args: EvalArgs, json: bool) -> Result<()> {
     let limit = args.limit.unwrap_or(usize::MAX);
     match args.on {
         On { text: Some(path), .. } => {
-            if path.is_dir() {
-                bail!("{}: is a folder; name one file to evaluate on", path.display());
+            let Corpus { train: tokens, validation } = Corpus::open(&path, &model.tokenizer, 0.0)?;
+            if !validation.is_empty() {
+                let path = path.display();
+                bail!("{path}: holds files for training and for validation; name the one to evaluate on");
             }
-            let tokens = Corpus::open(&path, &model.tokenizer, 0.0)?.train;
             let context = args.context.map_or(model.config.context, |t| usize::try_from(t).unwrap_or(usize::MAX));
             let bar = output::progress(tokens.len().saturating_sub(1) as u64, "tokens");
             let score = scorer.perplexity(&tokens, context, |done| bar.set_position(done))?;

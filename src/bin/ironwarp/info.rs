@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use ironwarp::cpu::Cpu;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::plan::MemoryPlan;
 use ironwarp::train::checkpoint::load_model_folder;
+use ironwarp::train::run::check_tokens;
 use serde_json::json;
 
 use crate::output;
@@ -45,6 +46,10 @@ pub fn run(args: InfoArgs, json: bool) -> Result<()> {
     };
     let config = if Path::new(model).is_dir() { load_model_folder(model)?.0.config } else { read_config(model)? };
     let context = args.context.unwrap_or(config.context);
+    check_tokens(args.batch, context, 1)?;
+    if context > config.context {
+        bail!("--context {context} is more than the model's context of {}", config.context);
+    }
     let plans = [Recompute::None, Recompute::Gelu, Recompute::Layernorm]
         .map(|recompute| (recompute, MemoryPlan::new::<Cpu<f32>>(&config, args.batch, context, recompute)));
     if json {
@@ -73,7 +78,7 @@ pub fn run(args: InfoArgs, json: bool) -> Result<()> {
         let cells: String = plans.iter().map(|plan| format!("{:>14}", output::bytes(value(plan)))).collect();
         output::line(format!("{name:<22}{cells}"));
     };
-    row("weights", |p| p.weights + p.master);
+    row("weights", |p| p.weights.saturating_add(p.master));
     row("gradients", |p| p.gradients);
     row("moments", |p| p.moments);
     row("activations", |p| p.activations);

@@ -64,6 +64,7 @@ enum Status {
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .with_target(false)
         .without_time()
         .with_max_level(tracing::Level::WARN)
@@ -74,10 +75,21 @@ fn main() -> ExitCode {
         Ok(Status::Done) => ExitCode::SUCCESS,
         Ok(Status::StoppedAndSaved) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::note(format!("error: {}", message(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, but for those that it tells already.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<Status> {

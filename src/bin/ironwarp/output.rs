@@ -13,7 +13,7 @@ pub fn print(text: &str) {
         Ok(()) => {}
         Err(e) if e.kind() == ErrorKind::BrokenPipe => process::exit(0),
         Err(e) => {
-            eprintln!("error: cannot write to standard output: {e}");
+            note(format!("error: cannot write to standard output: {e}"));
             process::exit(1);
         }
     }
@@ -22,6 +22,11 @@ pub fn print(text: &str) {
 /// Prints a line.
 pub fn line(text: impl AsRef<str>) {
     print(&format!("{}\n", text.as_ref()));
+}
+
+/// Tells a person something on standard error. That it cannot be told is no reason to fail.
+pub fn note(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }
 
 /// Prints an object as a line of JSON.

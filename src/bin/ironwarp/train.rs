@@ -20,7 +20,7 @@ use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::{self, Loaded, RunFolder, load_model_folder};
 use ironwarp::train::data::Order;
 use ironwarp::train::metrics::Record;
-use ironwarp::train::run::{End, Observer, Run, RunState, Settings};
+use ironwarp::train::run::{End, Observer, Run, RunState, Settings, check_tokens};
 use ironwarp::train::schedule::{Decay, Schedule};
 use ironwarp::train::trainer::Optimizer;
 use serde::de::DeserializeOwned;
@@ -285,7 +285,7 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
     }
     if end == End::Stopped {
         let (done, steps) = (run.steps_done(), run.settings().schedule.steps);
-        eprintln!("stopped by a signal after step {done} of {steps}; saved, and --resume goes on");
+        output::note(format!("stopped by a signal after step {done} of {steps}; saved, and --resume goes on"));
         return Ok(Status::StoppedAndSaved);
     }
     Ok(Status::Done)
@@ -309,7 +309,8 @@ fn default_out(args: &TrainArgs) -> PathBuf {
 
 /// Holds a run's memory plan, less what is `held` already, against what this machine has.
 fn check_memory(settings: &Settings, held: usize) -> Result<()> {
-    let Settings { model, batch, context, recompute, .. } = settings;
+    let Settings { model, batch, context, accumulate, recompute, .. } = settings;
+    check_tokens(*batch, *context, *accumulate)?;
     let plan = MemoryPlan::new::<Cpu<f32>>(model, *batch, *context, *recompute)?;
     device::check_memory(&plan, held as u64)
 }
@@ -431,7 +432,7 @@ impl Observer for Terminal {
     fn sample(&mut self, step: u64, text: &str) {
         let text = format!("--- sample at step {step}\n{text}\n---");
         if self.json {
-            self.bar.suspend(|| eprintln!("{text}"));
+            self.bar.suspend(|| output::note(&text));
         } else {
             self.line(text);
         }

@@ -1,0 +1,16 @@
+//! The command, run as its users run it: on small models, with kills, full disks and files of every wrong kind.
+
+#![allow(missing_docs)]
+
+mod bad_input;
+mod bad_models;
+mod eval;
+mod faults;
+mod folder;
+mod fuzz;
+mod generate;
+mod kill;
+mod resume;
+mod signals;
+mod support;
+mod train;

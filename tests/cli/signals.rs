@@ -1,0 +1,117 @@
+//! SIGTERM and SIGINT: the step is finished, the run saved, and it goes on later as if nothing had been.
+
+use std::fs;
+
+use crate::support::{Lab, Ran, Running, without_speed, words};
+
+/// Trains without a stop, then with one when `ready`, then to the end.
+fn check(signal: &str, flags: &str, ready: impl Fn(&Lab, &Running) -> bool) {
+    let lab = Lab::new();
+    lab.write("long.txt", words(20_000));
+    let args = format!("train --model m.toml --batch 4 --steps 60 --json {flags}");
+    let whole = without_speed(lab.run(&format!("{args} --out whole")).records());
+    let stopped = stop(&lab, &format!("{args} --out run --overwrite"), signal, ready);
+    stopped.fails(3, &["stopped by a signal after step ", " of 60; saved, and --resume goes on"]);
+    let done = stopped.stdout.lines().count();
+    assert!(stopped.stderr.contains(&format!("after step {done} of")), "{done} steps: {}", stopped.stderr);
+    assert!(lab.newest("run").ends_with(&format!("step-{done:08}")), "{}", lab.newest("run"));
+    let rest = without_speed(lab.run("train --resume --out run --json").records());
+    assert_eq!(rest, whole[done..]);
+    assert_eq!(without_speed(lab.metrics("run")), whole);
+    lab.assert_same_end("run", "whole");
+}
+
+/// Runs until a signal stops it. On a busy machine the signal may come after the end; then it is done again.
+fn stop(lab: &Lab, args: &str, signal: &str, ready: impl Fn(&Lab, &Running) -> bool) -> Ran {
+    for _ in 0..50 {
+        let mut running = lab.start(args);
+        if running.wait_until(|running| ready(lab, running)) {
+            running.signal(signal);
+        }
+        let ran = running.end();
+        if ran.code != 0 {
+            return ran;
+        }
+    }
+    panic!("no signal came in time");
+}
+
+#[test]
+fn in_a_step() {
+    for signal in ["TERM", "INT"] {
+        check(signal, "--data t.txt --accumulate 3 --val-every 9", |_, running| running.lines() >= 5);
+    }
+}
+
+#[test]
+fn in_a_validation() {
+    // Ten times the work of a step, before the step is printed.
+    let flags = "--data long.txt --val-fraction 0.9 --val-every 1 --val-batches 100";
+    check("TERM", flags, |_, running| running.lines() >= 3);
+}
+
+#[test]
+fn in_a_sample() {
+    // Drawn right after the step is printed.
+    check("INT", "--data t.txt --sample-every 1", |_, running| running.lines() >= 3);
+}
+
+#[test]
+fn in_a_save() {
+    check("TERM", "--data t.txt --save-every 1", |lab, running| {
+        let entries = fs::read_dir(lab.path("run/checkpoints")).into_iter().flatten();
+        let is_half = |name: std::ffi::OsString| name.to_string_lossy().starts_with(".tmp-");
+        running.lines() >= 3 && entries.flatten().any(|entry| is_half(entry.file_name()))
+    });
+}
+
+#[test]
+fn while_the_data_is_read() {
+    let lab = Lab::new();
+    let args = "train --model m.toml --batch 4 --steps 12 --val-every 0 --json";
+    lab.run(&format!("{args} --data t.txt --out whole")).ok();
+    lab.shell("mkfifo pipe.txt");
+    let running = lab.start(&format!("{args} --data pipe.txt --out run"));
+    // Opening it waits until the command does so too.
+    let pipe = fs::OpenOptions::new().write(true).open(lab.path("pipe.txt")).unwrap();
+    running.signal("TERM");
+    std::io::Write::write_all(&mut { pipe }, words(800).as_bytes()).unwrap();
+    running.end().fails(3, &["stopped by a signal after step 0 of 12"]);
+    assert_eq!(lab.checkpoints("run"), ["step-00000000"]);
+    lab.run("train --resume --out run --data t.txt --json").ok();
+    lab.assert_same_end("run", "whole");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
+        let lab = Lab::new();
+        lab.write("pipe.txt", words(20_000));
+        // A step of a second or more.
+        let args = "train --model m.toml --data pipe.txt --batch 1000 --accumulate 4 --steps 50 --val-every 0 --json";
+        let mut running = lab.start(&format!("{args} --out run"));
+        assert!(running.wait_until(|running| running.lines() >= 1));
+        running.signal(first);
+        // Two of a kind may become one, where the first is not taken yet.
+        while !running.is_over() {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            running.signal(second);
+        }
+        let ran = running.end();
+        assert_eq!((ran.code, ran.stdout.lines().count()), (130, 1), "{}", ran.stderr);
+        assert!(lab.checkpoints("run").is_empty());
+        // The lock went with the process.
+        lab.run("train --model m.toml --data t.txt --out run --steps 1 --json").ok();
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_reading_of_data_too() {
+    let lab = Lab::new();
+    lab.shell("mkfifo pipe.txt");
+    let running = lab.start("train --model m.toml --data pipe.txt --out run");
+    let _pipe = fs::OpenOptions::new().write(true).open(lab.path("pipe.txt")).unwrap();
+    running.signal("INT");
+    running.signal("TERM");
+    assert_eq!(running.end().code, 130);
+}
