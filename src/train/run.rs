@@ -376,13 +376,7 @@ fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<(
             model.vocab
         ));
     }
-    for (name, value) in [
-        ("--batch", settings.batch),
-        ("--context", settings.context),
-        ("--accumulate", settings.accumulate),
-        ("--keep", settings.keep),
-        ("--val-batches", settings.val_batches),
-    ] {
+    for (name, value) in [("--keep", settings.keep), ("--val-batches", settings.val_batches)] {
         if value == 0 {
             return refuse(format!("{name} must be at least 1"));
         }

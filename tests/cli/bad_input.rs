@@ -140,9 +140,9 @@ fn bad_data_is_named_with_its_place() {
 fn bad_settings_are_named_with_their_range() {
     let lab = lab();
     for (flags, text) in [
-        ("--batch 0", "--batch must be at least 1"),
-        ("--accumulate 0", "--accumulate must be at least 1"),
-        ("--context 0", "--context must be at least 1"),
+        ("--batch 0", "1 <= --batch x --context x --accumulate"),
+        ("--accumulate 0", "1 <= --batch x --context x --accumulate"),
+        ("--context 0", "1 <= --batch x --context x --accumulate"),
         ("--context 17", "--context 17 is more than the model's context of 16"),
         ("--keep 0", "--keep must be at least 1"),
         ("--val-batches 0", "--val-batches must be at least 1"),
