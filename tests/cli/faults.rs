@@ -68,7 +68,7 @@ fn numbers_that_are_not_finite_move_nothing_and_end_the_run() {
         1,
         &[
             "WARN",
-            "step 2: no update (not finite: output of block 0's attention in micro-batch 0); its batch is at 4 of epoch 0",
+            "step 2: no update (not finite: output of block 0's attention in micro-batch 0); its batch is at 4 of ",
             "step 9: no update",
             "step 9: 8 steps in a row had numbers that are not finite",
             "a lower --lr",
@@ -96,4 +96,12 @@ fn a_bad_step_is_survived() {
     assert!(ran.code == 0 && ran.stderr.contains("step 8: no update"), "{}", ran.stderr);
     assert_eq!(lab.checkpoints("run").last().unwrap(), "step-00000009");
     assert!(lab.metrics("run")[8]["loss"].is_null());
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_end_a_run() {
+    let lab = Lab::new();
+    let train = "train --model m.toml --data t.txt --steps 12 --out run --json";
+    lab.shell(&format!("{} {train} | head -n 2", env!("CARGO_BIN_EXE_ironwarp")));
+    assert_eq!(lab.checkpoints("run"), ["step-00000012"]);
 }

@@ -1,7 +1,5 @@
 //! The command, run as its users run it: on small models, with kills, full disks and files of every wrong kind.
 
-#![allow(missing_docs)]
-
 mod bad_input;
 mod bad_models;
 mod eval;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::without_speed;
 use crate::support::{Lab, model_toml, words};
 
-/// Trains `steps` steps with a checkpoint every `every`; then, as if it had been stopped after each, goes on from there.
+/// Trains `steps` steps, saving every `every`; then goes on from each checkpoint as if it had been stopped there.
 fn check(lab: &Lab, flags: &str, steps: usize, every: usize) -> Vec<Value> {
     let args = format!("train --model m.toml {flags} --steps {steps} --save-every {every} --keep 100 --lr 1e-2");
     let whole = without_speed(lab.run(&format!("{args} --val-every 7 --out whole --overwrite --json")).records());

@@ -11,7 +11,7 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 
 // The system's allocator gives the matmuls' packing buffers back after every product and clears their pages anew.
 #[global_allocator]
@@ -35,7 +35,7 @@ struct Global {
     #[arg(long, global = true)]
     json: bool,
     /// Threads of the CPU backend; 0 for one a core
-    #[arg(long, global = true, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
+    #[arg(long, global = true, default_value_t = 0, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
     threads: u16,
 }
 

@@ -8,10 +8,22 @@ use serde::Serialize;
 
 /// Prints text and hands it on at once. A reader that went away (`| head`) ends the process quietly.
 pub fn print(text: &str) {
+    if !write(text) {
+        process::exit(0);
+    }
+}
+
+/// Prints a line of something that goes on when its reader went away, as a training does.
+pub fn tell(text: impl AsRef<str>) {
+    write(&format!("{}\n", text.as_ref()));
+}
+
+/// Whether there is still a reader.
+fn write(text: &str) -> bool {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => {}
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => process::exit(0),
+        Ok(()) => true,
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => false,
         Err(e) => {
             note(format!("error: cannot write to standard output: {e}"));
             process::exit(1);

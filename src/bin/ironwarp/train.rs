@@ -279,7 +279,7 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
     observer.bar.finish_and_clear();
     if !json {
         if end == End::Done {
-            output::line(format!("\nsample:\n{}\n", run.sample()?));
+            output::tell(format!("\nsample:\n{}\n", run.sample()?));
         }
         observer.summary(&run);
     }
@@ -382,7 +382,7 @@ impl Terminal {
         bar.reset_eta();
         if !json {
             let tokens = settings.batch * settings.context * settings.accumulate;
-            output::line(format!(
+            output::tell(format!(
                 "{} parameters, {} tokens a step, {} tokens an epoch",
                 output::thousands(settings.model.parameters() as u64),
                 output::thousands(tokens as u64),
@@ -394,16 +394,16 @@ impl Terminal {
 
     /// A line above the bar.
     fn line(&self, text: String) {
-        self.bar.suspend(|| output::line(text));
+        self.bar.suspend(|| output::tell(text));
     }
 
     fn summary(&self, run: &Run<Cpu<f32>>) {
         let show = |loss: Option<f32>| loss.map_or("none".to_string(), |loss| format!("{loss:.4}"));
-        output::line(format!("loss        {} -> {}", show(self.first_loss), show(self.last_loss)));
-        output::line(format!("validation  {}", show(self.val_loss)));
-        output::line(format!("curve       {}", run.curve().display()));
+        output::tell(format!("loss        {} -> {}", show(self.first_loss), show(self.last_loss)));
+        output::tell(format!("validation  {}", show(self.val_loss)));
+        output::tell(format!("curve       {}", run.curve().display()));
         if let Some(path) = &self.checkpoint {
-            output::line(format!("checkpoint  {}", path.display()));
+            output::tell(format!("checkpoint  {}", path.display()));
         }
     }
 }
