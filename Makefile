@@ -4,7 +4,7 @@
 
 # About a minute of training on two cores, on the project's own sources.
 train:
-	cargo run --release --locked -- train --model tiny --out runs/tiny --overwrite $(TRAIN_FLAGS)
+	cargo run --release --locked -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
 
 TRAIN_FLAGS = --steps 2400 --batch 4 --lr 2e-3 --warmup 100 --val-every 400
 

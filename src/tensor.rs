@@ -89,7 +89,8 @@ pub trait Storage: Sized {
     /// The same access for a shorter time.
     fn reborrow<'b, E: Element>(slice: &'b mut Self::SliceMut<'_, E>) -> Self::SliceMut<'b, E>;
 
-    /// Copies host memory into `dst`; lengths must be equal.
+    /// Copies host memory into `dst`; lengths must be equal. Comes after the operations before it without waiting for
+    /// them, and `src` may be changed on return.
     ///
     /// # Errors
     /// When the copy fails.
@@ -99,11 +100,6 @@ pub trait Storage: Sized {
     /// # Errors
     /// When the copy, or an operation before it, fails.
     fn download<E: Element>(&self, src: View<'_, Self, E>, dst: &mut [E]) -> Result<()>;
-    /// Fills with zeros.
-    ///
-    /// # Errors
-    /// When the backend refuses.
-    fn fill_zero<E: Element>(&self, dst: ViewMut<'_, Self, E>) -> Result<()>;
 }
 
 /// Up to four axes, row-major.
@@ -137,9 +133,16 @@ impl Shape {
         }
     }
 
-    /// Without the first axis.
-    fn inner(&self) -> Shape {
+    /// The shape of an entry of the first axis. Panics when there is none of that index.
+    fn entry(&self, index: usize) -> Shape {
+        assert!(index < self.dims()[0], "entry {index} of {self}");
         Shape::from(&self.dims()[1..])
+    }
+
+    /// Panics when `part.len()` elements from `start` on are not inside.
+    fn assert_inside(&self, start: usize, part: Shape) {
+        let inside = start.checked_add(part.len()).is_some_and(|end| end <= self.len());
+        assert!(inside, "{part} from {start} is not inside {self}");
     }
 }
 
@@ -266,13 +269,13 @@ impl<'a, S: Storage, E: Element> View<'a, S, E> {
     /// Elements `start..start + shape.len()` of this view as a tensor of that shape. Panics when they are not inside.
     pub fn part(self, start: usize, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        assert!(start + shape.len() <= self.shape.len(), "{shape} from {start} is not inside {}", self.shape);
+        self.shape.assert_inside(start, shape);
         View { offset: self.offset + start, shape, ..self }
     }
 
     /// Entry `index` of the first axis. Panics when there is none.
     pub fn at(self, index: usize) -> Self {
-        let inner = self.shape.inner();
+        let inner = self.shape.entry(index);
         self.part(index * inner.len(), inner)
     }
 }
@@ -302,7 +305,7 @@ impl<'a, S: Storage, E: Element> ViewMut<'a, S, E> {
     /// Elements `start..start + shape.len()` of this view as a tensor of that shape. Panics when they are not inside.
     pub fn into_part(self, start: usize, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        assert!(start + shape.len() <= self.shape.len(), "{shape} from {start} is not inside {}", self.shape);
+        self.shape.assert_inside(start, shape);
         let (_, rest) = S::split_at_mut(self.slice, start);
         let (slice, _) = S::split_at_mut(rest, shape.len());
         ViewMut { slice, shape }
@@ -310,13 +313,14 @@ impl<'a, S: Storage, E: Element> ViewMut<'a, S, E> {
 
     /// Entry `index` of the first axis. Panics when there is none.
     pub fn into_at(self, index: usize) -> Self {
-        let inner = self.shape.inner();
+        let inner = self.shape.entry(index);
         self.into_part(index * inner.len(), inner)
     }
 
     /// A tensor of `shape` from the first elements, and the rest as a vector. Panics when there are too few.
     pub fn split_first(self, shape: impl Into<Shape>) -> (Self, Self) {
         let shape = shape.into();
+        self.shape.assert_inside(0, shape);
         let rest = self.shape.len() - shape.len();
         let (first, last) = S::split_at_mut(self.slice, shape.len());
         (ViewMut { slice: first, shape }, ViewMut { slice: last, shape: [rest].into() })

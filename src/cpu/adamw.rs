@@ -13,7 +13,7 @@ const CHUNK: usize = 1 << 14;
 fn allows<R: Real>(guard: &UpdateGuard<'_, Cpu<R>>) -> bool {
     let (norm, loss) = (guard.norm.as_slice()[0], guard.loss.as_slice()[0]);
     // In f32, as the host sees the numbers.
-    let within = |value: R, limit: f32| value.is_finite() && value.to_f32() <= limit;
+    let within = |value: R, limit: f32| value.to_f32().is_finite() && value.to_f32() <= limit;
     within(norm, guard.norm_limit) && within(loss, guard.loss_limit)
 }
 

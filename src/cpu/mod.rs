@@ -81,11 +81,6 @@ impl<R: Real> Storage for Cpu<R> {
         dst.copy_from_slice(src.as_slice());
         Ok(())
     }
-
-    fn fill_zero<E: Element>(&self, dst: ViewMut<'_, Self, E>) -> Result<()> {
-        dst.into_slice().fill(E::zeroed());
-        Ok(())
-    }
 }
 
 impl<'a, R: Real, E: Element> View<'a, Cpu<R>, E> {

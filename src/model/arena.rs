@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::ops::Range;
 
 use super::params::{Gpt, Layout};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{FloatElement, Storage, Tensor, View, ViewMut};
 
 /// A flat buffer with the [`Layout`] of a model's parameters.
@@ -65,6 +65,22 @@ impl<S: Storage, E: FloatElement> Arena<S, E> {
             rest = Some(last);
             first
         })
+    }
+
+    /// Replaces every element.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another length; as [`Storage::upload`].
+    pub fn set_f32(&mut self, storage: &S, data: &[f32]) -> Result<()> {
+        if data.len() != self.layout.len {
+            let (got, want) = (data.len(), self.layout.len);
+            return Err(Error::invalid(format!("{got} elements for a model's {want}")));
+        }
+        if TypeId::of::<E>() == TypeId::of::<f32>() {
+            return storage.upload(bytemuck::cast_slice::<f32, E>(data), self.flat.view_mut());
+        }
+        let data: Vec<E> = data.iter().map(|&x| E::from_f32(x)).collect();
+        storage.upload(&data, self.flat.view_mut())
     }
 
     /// Elements `range` in host memory, in f32. Panics when they are not inside.

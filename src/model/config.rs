@@ -121,11 +121,6 @@ impl Config {
         self.vocab.next_multiple_of(VOCAB_MULTIPLE)
     }
 
-    /// `HS = C / NH`: size of a head.
-    pub fn head_size(&self) -> usize {
-        self.channels / self.heads
-    }
-
     /// `P`: parameters, the tied head counted once and the padding rows not at all.
     pub fn parameters(&self) -> usize {
         let c = self.channels;

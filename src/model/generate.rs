@@ -143,12 +143,18 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// Those of the operations.
     pub fn push(&mut self, token: i32) -> Result<()> {
         let context = self.model.config.context;
-        self.tokens.push(token);
         if self.cache.len == context {
-            return self.prefill(context.div_ceil(2));
+            self.tokens.push(token);
+            let restarted = self.prefill(context.div_ceil(2));
+            if restarted.is_err() {
+                self.tokens.pop();
+            }
+            return restarted;
         }
         self.model.backend.upload(&[token], self.token.view_mut())?;
         self.model.forward(&mut self.acts, self.token.view(), Attend::Decode(&mut self.cache))?;
-        self.model.lm_head(self.acts.lnf_out.view(), self.logits.view_mut())
+        self.model.lm_head(self.acts.lnf_out.view(), self.logits.view_mut())?;
+        self.tokens.push(token);
+        Ok(())
     }
 }

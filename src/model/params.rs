@@ -18,11 +18,6 @@ macro_rules! gpt_tensors {
             /// Field names, in arena order; also the tensors' names in our checkpoints.
             pub const NAMES: [&'static str; 16] = [$(stringify!($field)),*];
 
-            /// A value for each tensor from its name, called in arena order.
-            pub fn try_from_fn<E>(mut f: impl FnMut(&'static str) -> Result<T, E>) -> Result<Self, E> {
-                Ok(Gpt { $($field: f(stringify!($field))?,)* })
-            }
-
             /// References to all values.
             pub fn as_ref(&self) -> Gpt<&T> {
                 Gpt { $($field: &self.$field,)* }

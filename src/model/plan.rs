@@ -45,9 +45,6 @@ impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
     fn download<E: Element>(&self, _: View<'_, Self, E>, _: &mut [E]) -> Result<()> {
         Ok(())
     }
-    fn fill_zero<E: Element>(&self, _: ViewMut<'_, Self, E>) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Bytes of a training step by what they are for.

@@ -96,7 +96,10 @@ impl<S: Storage> Operation for AdamW<'_, S> {
         }
         rules.shape("norm", "(1)", self.guard.norm.shape(), [1])?;
         rules.shape("loss", "(1)", self.guard.loss.shape(), [1])?;
-        let AdamWSettings { beta1, beta2, eps, step, .. } = self.settings;
+        let AdamWSettings { learning_rate, beta1, beta2, eps, weight_decay, step, max_norm, .. } = self.settings;
+        rules.require(learning_rate.is_finite(), "lr finite", || format!("lr = {learning_rate}"))?;
+        rules.require(weight_decay.is_finite(), "weight_decay finite", || format!("weight_decay = {weight_decay}"))?;
+        rules.require(max_norm > 0.0, "max_norm > 0", || format!("max_norm = {max_norm}"))?;
         rules.require((0.0..1.0).contains(&beta1), "0 <= β1 < 1", || format!("β1 = {beta1}"))?;
         rules.require((0.0..1.0).contains(&beta2), "0 <= β2 < 1", || format!("β2 = {beta2}"))?;
         rules.require(eps > 0.0, "ε > 0", || format!("ε = {eps}"))?;

@@ -50,6 +50,7 @@ impl<S: Storage> Operation for Sample<'_, S> {
         let v = self.vocab;
         rules.not_empty("logits", self.logits.shape())?;
         rules.len("tokens", "(B)", self.tokens.shape(), b)?;
+        rules.vectors::<S>("Vp", vp)?;
         rules.require(0 < v && v <= vp, "1 <= V <= Vp", || format!("V = {v}, Vp = {vp}"))?;
         let temperature = self.temperature;
         rules.require(temperature.is_finite() && temperature >= 0.0, "0 <= temperature < ∞", || {

@@ -11,6 +11,9 @@ use crate::text::evaluation::{Item, windows};
 /// Tokens of a pass over several windows, about: enough to keep the matmuls busy.
 const PASS_TOKENS: usize = 1024;
 
+/// Rows of completions are made a multiple of this long.
+const ROW_MULTIPLE: usize = 64;
+
 /// A perplexity.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Perplexity {
@@ -119,8 +122,8 @@ impl<'a, B: Backend> Scorer<'a, B> {
         while let Some(first) = rest.first() {
             // Whole windows together, the short one at the end alone.
             let t = first.inputs.len();
-            let alike = rest.iter().take_while(|w| w.inputs.len() == t).count();
-            let (group, later) = rest.split_at(alike.min((PASS_TOKENS / t).max(1)));
+            let most = (PASS_TOKENS / t).max(1);
+            let (group, later) = rest.split_at(rest.iter().take(most).take_while(|w| w.inputs.len() == t).count());
             rest = later;
             let (mut inputs, mut targets) = (vec![0; group.len() * t], vec![0; group.len() * t]);
             tokens.read(first.inputs.start, &mut inputs)?;
@@ -136,6 +139,9 @@ impl<'a, B: Backend> Scorer<'a, B> {
     /// Each completion of an item after its context. Contexts that are too long lose their beginning.
     fn completions(&mut self, item: &Item) -> Result<Vec<Completion>> {
         let Gpt2 { backend, config, .. } = self.model;
+        if item.context.is_empty() || item.completions.iter().any(Vec::is_empty) {
+            return Err(Error::invalid("an item's context and completions need at least one token each"));
+        }
         let longest = item.completions.iter().map(Vec::len).max().unwrap_or(0);
         if longest > config.context {
             let context = config.context;
@@ -144,7 +150,9 @@ impl<'a, B: Backend> Scorer<'a, B> {
         // The last token is predicted only, so T + 1 tokens fit.
         let room = (config.context + 1 - longest).min(item.context.len());
         let before = &item.context[item.context.len() - room..];
-        let (b, t) = (item.completions.len(), room + longest - 1);
+        // Rounded up, so that items of about one length share their buffers.
+        let t = (room + longest - 1).next_multiple_of(ROW_MULTIPLE).min(config.context);
+        let b = item.completions.len();
         let (mut inputs, mut targets) = (vec![0; b * t], vec![-1; b * t]);
         for (row, completion) in item.completions.iter().enumerate() {
             let sequence: Vec<i32> = before.iter().chain(completion).map(|&token| token as i32).collect();

@@ -159,7 +159,7 @@ impl<B: Backend> Run<B> {
                 "the data has {now} tokens, and had {then} when the checkpoint was saved: it is not the same"
             );
         }
-        run.trainer.restore(m, v, state.trainer)?;
+        run.trainer.restore(&m, &v, state.trainer)?;
         run.loader.seek(state.cursor)?;
         run.step = step;
         run.bad_steps = state.bad_steps;
@@ -365,6 +365,12 @@ impl<B: Backend> Run<B> {
 fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<()> {
     let refuse = |message: String| Err(Error::Invalid(message));
     model.check()?;
+    if settings.model != *model {
+        return refuse(format!("the settings are for {:?}, and the weights are of {model:?}", settings.model));
+    }
+    if let Some(path) = settings.data.as_ref().filter(|path| path.to_str().is_none()) {
+        return refuse(format!("--data {}: the path is kept in checkpoints and must be UTF-8", path.display()));
+    }
     if settings.context > model.context {
         return refuse(format!("--context {} is more than the model's context of {}", settings.context, model.context));
     }

@@ -38,7 +38,7 @@ impl Schedule {
     /// Learning rate of `step`, counted from 0; the last warmup step has the peak.
     pub fn learning_rate(&self, step: u64) -> f32 {
         if step < self.warmup {
-            return self.peak * (step + 1) as f32 / self.warmup as f32;
+            return self.peak * ((step + 1) as f32 / self.warmup as f32);
         }
         let past = (step - self.warmup) as f32;
         let span = self.steps.saturating_sub(self.warmup).max(1) as f32;

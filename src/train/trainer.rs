@@ -171,16 +171,15 @@ impl<B: Backend> Trainer<B> {
     /// Continues from a checkpoint: the moments, laid out as the weights, and the rest of the state.
     ///
     /// # Errors
-    /// When the memory cannot be had.
-    pub fn restore(&mut self, m: Vec<f32>, v: Vec<f32>, state: TrainerState) -> Result<()> {
-        let layout = self.params.layout();
-        self.m = Arena::from_f32(&self.backend, layout, m)?;
-        self.v = Arena::from_f32(&self.backend, layout, v)?;
+    /// [`Error::Invalid`] for moments of another length; when they cannot be copied to the device.
+    pub fn restore(&mut self, m: &[f32], v: &[f32], state: TrainerState) -> Result<()> {
+        self.m.set_f32(&self.backend, m)?;
+        self.v.set_f32(&self.backend, v)?;
         self.state = state;
         Ok(())
     }
 
-    /// The weights, to be changed; for tests that damage them.
+    /// The weights as the model reads them, to be changed; for tests that damage them.
     pub fn params_mut(&mut self) -> &mut Arena<B, B::Compute> {
         &mut self.params
     }
@@ -215,8 +214,8 @@ impl<B: Backend> Trainer<B> {
     /// One step over the micro-batches: gradients, norm, update.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for no micro-batch or one of another size; those of the operations, e.g. a token outside of
-    /// the vocabulary. Then the weights have not moved.
+    /// [`Error::Invalid`] for no micro-batch or one of another size, or those of the operations, e.g. a token outside of
+    /// the vocabulary: then the weights have not moved. After an error of the update itself they may have, in part.
     pub fn step(&mut self, batches: &[MicroBatch], learning_rate: f32) -> Result<StepReport> {
         self.check(batches)?;
         self.gradients(batches)?;
@@ -327,7 +326,6 @@ impl<B: Backend> Trainer<B> {
     /// Where the first number of the step that is not finite comes from. The step did not move the weights, so each
     /// forward pass can be made again and looked at.
     fn first_non_finite(&mut self, batches: &[MicroBatch]) -> Result<String> {
-        let grads = self.grads.part_f32(&self.backend, 0..self.grads.layout().len)?;
         for (index, batch) in batches.iter().enumerate() {
             self.evaluate(batch)?;
             let stage = |entry: usize| match entry {
@@ -347,6 +345,7 @@ impl<B: Backend> Trainer<B> {
                 return Ok(format!("loss of micro-batch {index}"));
             }
         }
+        let grads = self.grads.part_f32(&self.backend, 0..self.grads.layout().len)?;
         // The backward begins at the final layernorm and goes from the last block to the first, then to the embedding.
         let slots = self.grads.layout().slots.as_ref().into_array();
         let bad = slots.iter().filter_map(|(name, slot)| {

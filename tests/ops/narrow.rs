@@ -46,9 +46,4 @@ impl Storage for Narrow {
         dst.copy_from_slice(&src.buffer()[src.offset()..][..src.shape().len()]);
         Ok(())
     }
-
-    fn fill_zero<E: Element>(&self, dst: ViewMut<'_, Self, E>) -> Result<()> {
-        dst.into_slice().fill(E::zeroed());
-        Ok(())
-    }
 }

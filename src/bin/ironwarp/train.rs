@@ -238,6 +238,10 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
     let stop = watch_signals()?;
     let backend = args.device.backend()?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&args));
+    if !args.resume && args.init_from.is_none() {
+        // Before anything is made for a model that there is not.
+        read_config(&args.model)?;
+    }
     if args.resume && !out.join("checkpoints").is_dir() {
         bail!("{}: no run to resume; there is no checkpoints folder", out.display());
     }
