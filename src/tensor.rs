@@ -326,3 +326,38 @@ impl<'a, S: Storage, E: Element> ViewMut<'a, S, E> {
         (ViewMut { slice: first, shape }, ViewMut { slice: last, shape: [rest].into() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+    use crate::cpu::Cpu;
+
+    #[test]
+    fn parts_outside_of_a_view_panic_whatever_the_numbers() {
+        let storage = Cpu::<f32>::new();
+        let tensor = Tensor::<_, f32>::from_vec(&storage, [2, 3], (0..6).map(|x| x as f32).collect()).unwrap();
+        assert_eq!(tensor.at(1).as_slice(), [3.0, 4.0, 5.0]);
+        assert_eq!(tensor.view().part(2, [2, 2]).as_slice(), [2.0, 3.0, 4.0, 5.0]);
+        type Whole<'a> = View<'a, Cpu<f32>, f32>;
+        let outside: [fn(Whole<'_>) -> Whole<'_>; 5] = [
+            |view| view.part(3, [4]),
+            |view| view.part(1, [usize::MAX, 2]),
+            |view| view.part(usize::MAX, [2]),
+            |view| view.at(2),
+            |view| view.at(1 << 63),
+        ];
+        for part in outside {
+            assert!(catch_unwind(|| part(tensor.view()).shape()).is_err());
+        }
+    }
+
+    #[test]
+    fn shapes_count_and_print() {
+        let shape = Shape::from([2, 3, 4]);
+        assert_eq!((shape.len(), shape.matrix(), shape.to_string()), (24, [6, 4], "(2, 3, 4)".to_string()));
+        assert_eq!(Shape::from([usize::MAX, 2]).len(), usize::MAX);
+        assert!(Shape::from([5, 0]).is_empty());
+    }
+}

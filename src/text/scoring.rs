@@ -325,6 +325,10 @@ mod tests {
             assert_eq!(got.accuracy * 3.0, right as f64);
             assert_eq!(got.accuracy_normalised * 3.0, right_normalised as f64);
             assert!(Scorer::new(model).multiple_choice(&[], |_| ()).is_err());
+            for (context, completion) in [(vec![], vec![1]), (vec![1], vec![]), (vec![1], vec![2; 13])] {
+                let item = Item { context, completions: vec![completion], label: 0 };
+                assert!(Scorer::new(model).multiple_choice(&[item], |_| ()).is_err());
+            }
         });
     }
 

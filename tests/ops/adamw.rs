@@ -231,6 +231,11 @@ fn what_breaks_a_rule_is_rejected() {
     rejected("0 <= β1 < 1 failed (β1 = -0.1)", |call| call.settings.beta1 = -0.1);
     rejected("0 <= β2 < 1 failed (β2 = NaN)", |call| call.settings.beta2 = f32::NAN);
     rejected("step >= 1 failed (step = 0)", |call| call.settings.step = 0);
+    rejected("lr finite failed (lr = inf)", |call| call.settings.learning_rate = f32::INFINITY);
+    rejected("weight_decay finite failed (weight_decay = NaN)", |call| call.settings.weight_decay = f32::NAN);
+    rejected("max_norm > 0 failed (max_norm = NaN)", |call| call.settings.max_norm = f32::NAN);
+    rejected("max_norm > 0 failed (max_norm = -1)", |call| call.settings.max_norm = -1.0);
+    rejected("ε > 0 failed (ε = 0)", |call| call.settings.eps = 0.0);
 
     let narrow = |message: &str, edit: fn(&mut Call)| {
         with_call(&Narrow, edit, |op| assert_rejected(op.check(), &format!("adamw: {message}")));

@@ -4,7 +4,7 @@ use ironwarp::Result;
 use ironwarp::ops::{
     CrossEntropyBackward, CrossEntropyForward, DgradEpilogue, EmbeddingBackward, EmbeddingForward, Epilogue,
     GeluForward, LayerNormBackward, LayerNormForward, MatmulDgrad, MatmulForward, MatmulWgrad, Operation,
-    ResidualLayerNormForward, Write,
+    ResidualLayerNormForward, Sample, Write,
 };
 use ironwarp::tensor::{Element, Tensor};
 
@@ -117,5 +117,15 @@ fn cross_entropy() {
         let (mut logits, mut losses) = (tensor(&[3, vp]), tensor(&[3]));
         let (logits, targets, losses) = (logits.view_mut(), targets.view(), losses.view_mut());
         CrossEntropyBackward { logits, targets, vocab: 5, scale: 1.0, losses }.check().map(drop)
+    });
+}
+
+#[test]
+fn sample() {
+    assert_vectors("sample", "Vp", |vp| {
+        let (logits, mut tokens) = (tensor(&[3, vp]), tensor(&[3]));
+        let (logits, tokens) = (logits.view(), tokens.view_mut());
+        let (temperature, top_k, top_p, seed, draw) = (1.0, 5, 1.0, 0, 0);
+        Sample { logits, vocab: 5, temperature, top_k, top_p, seed, draw, tokens }.check().map(drop)
     });
 }
