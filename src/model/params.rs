@@ -100,31 +100,31 @@ impl Layout {
     /// The layout of a model.
     pub fn new(config: &Config) -> Self {
         let Config { context: t, layers: l, channels: c, .. } = *config;
+        let once = |shape: &[usize]| (shape.to_vec(), false);
+        let in_blocks = |shape: &[usize]| ([&[l], shape].concat(), true);
         let shapes = Gpt {
-            wte: vec![config.padded_vocab(), c],
-            wpe: vec![t, c],
-            qkv_weight: vec![l, 3 * c, c],
-            attn_proj_weight: vec![l, c, c],
-            fc_weight: vec![l, 4 * c, c],
-            fc_proj_weight: vec![l, c, 4 * c],
-            ln1_weight: vec![l, c],
-            ln1_bias: vec![l, c],
-            qkv_bias: vec![l, 3 * c],
-            attn_proj_bias: vec![l, c],
-            ln2_weight: vec![l, c],
-            ln2_bias: vec![l, c],
-            fc_bias: vec![l, 4 * c],
-            fc_proj_bias: vec![l, c],
-            lnf_weight: vec![c],
-            lnf_bias: vec![c],
+            wte: once(&[config.padded_vocab(), c]),
+            wpe: once(&[t, c]),
+            qkv_weight: in_blocks(&[3 * c, c]),
+            attn_proj_weight: in_blocks(&[c, c]),
+            fc_weight: in_blocks(&[4 * c, c]),
+            fc_proj_weight: in_blocks(&[c, 4 * c]),
+            ln1_weight: in_blocks(&[c]),
+            ln1_bias: in_blocks(&[c]),
+            qkv_bias: in_blocks(&[3 * c]),
+            attn_proj_bias: in_blocks(&[c]),
+            ln2_weight: in_blocks(&[c]),
+            ln2_bias: in_blocks(&[c]),
+            fc_bias: in_blocks(&[4 * c]),
+            fc_proj_bias: in_blocks(&[c]),
+            lnf_weight: once(&[c]),
+            lnf_bias: once(&[c]),
         };
-        let (mut len, mut index) = (0, 0);
-        let slots = shapes.map(|shape| {
+        let mut len = 0;
+        let slots = shapes.map(|(shape, is_stacked)| {
             let start = len;
             len += shape.iter().product::<usize>();
-            // Only tensors outside of the blocks are not stacked; theirs are the first two and the last two.
-            index += 1;
-            Slot { shape, range: start..len, is_stacked: (3..=14).contains(&index) }
+            Slot { shape, range: start..len, is_stacked }
         });
         let decayed = slots.as_ref().into_array()[NUM_DECAYED - 1].1.range.end;
         Layout { slots, len, decayed }

@@ -12,7 +12,7 @@ use crate::tensor::{Element, FloatElement, Storage, View, ViewMut};
 
 /// A storage that has no memory: it counts what would be allocated.
 ///
-/// So a plan is made by the very code that allocates, and cannot differ from it.
+/// So what activations need is told by the very code that allocates them.
 #[derive(Default)]
 struct Counter<C, A> {
     bytes: Cell<u64>,

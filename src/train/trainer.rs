@@ -9,7 +9,7 @@ use crate::model::activations::{ActivationGrads, Activations, Head, Keep, Recomp
 use crate::model::arena::Arena;
 use crate::model::config::Config;
 use crate::model::forward::Attend;
-use crate::model::params::HostWeights;
+use crate::model::params::{HostWeights, Layout};
 use crate::ops::{AdamW, AdamWSettings, Backend, GradNorm, UpdateGuard, Write, needs_master};
 use crate::tensor::{FloatElement, Tensor};
 
@@ -345,23 +345,57 @@ impl<B: Backend> Trainer<B> {
                 return Ok(format!("loss of micro-batch {index}"));
             }
         }
-        let grads = self.grads.part_f32(&self.backend, 0..self.grads.layout().len)?;
-        // The backward begins at the final layernorm and goes from the last block to the first, then to the embedding.
-        let slots = self.grads.layout().slots.as_ref().into_array();
-        let bad = slots.iter().filter_map(|(name, slot)| {
-            let at = grads[slot.range.clone()].iter().rposition(|x| !x.is_finite())?;
-            let layer = slot.is_stacked.then(|| at / (slot.range.len() / self.config.layers));
-            let order = layer.unwrap_or(if name.starts_with("lnf") { usize::MAX } else { 0 });
-            Some((order, layer.is_some(), *name))
-        });
-        Ok(match bad.max() {
-            Some((layer, true, name)) => format!("gradient of {name} in block {layer}"),
-            Some((_, false, name)) => format!("gradient of {name}"),
-            None => "the gradient norm, which passes f32's range".to_string(),
-        })
+        let layout = self.grads.layout();
+        Ok(bad_gradient(&self.grads.part_f32(&self.backend, 0..layout.len)?, layout, self.config.layers))
+    }
+}
+
+/// Where the backward first made a number that is not finite: it begins at the final layernorm, goes from the last block
+/// to the first, and ends at the embedding.
+fn bad_gradient(grads: &[f32], layout: &Layout, layers: usize) -> String {
+    let slots = layout.slots.as_ref().into_array();
+    let bad = slots.iter().filter_map(|(name, slot)| {
+        let at = grads[slot.range.clone()].iter().rposition(|x| !x.is_finite())?;
+        let layer = slot.is_stacked.then(|| at / (slot.range.len() / layers));
+        let order = layer.map_or(if name.starts_with("lnf") { layers + 1 } else { 0 }, |layer| layer + 1);
+        Some((order, layer, *name))
+    });
+    match bad.max() {
+        Some((_, Some(layer), _)) => format!("gradients of block {layer}"),
+        Some((_, None, name)) => format!("gradient of {name}"),
+        None => "the gradient norm, which passes f32's range".to_string(),
     }
 }
 
 fn has_non_finite<E: FloatElement>(values: &[E]) -> bool {
     values.iter().any(|x| !x.to_f32().is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_gradient_is_placed_where_the_backward_first_made_it() {
+        let config = Config { context: 4, vocab: 5, layers: 3, heads: 1, channels: 2 };
+        let layout = Layout::new(&config);
+        let place = |bad: &[usize]| {
+            let mut grads = vec![1.0; layout.len];
+            bad.iter().for_each(|&at| grads[at] = f32::NAN);
+            bad_gradient(&grads, &layout, config.layers)
+        };
+        let slots = &layout.slots;
+        // Element 1 of block l in a tensor.
+        let in_block = |range: &Range<usize>, l: usize| range.start + l * range.len() / config.layers + 1;
+        let [qkv, wte] = [&slots.qkv_weight.range, &slots.wte.range];
+        for l in 0..config.layers {
+            // What comes later in the backward is bad too.
+            let bad: Vec<usize> = (0..=l).map(|l| in_block(qkv, l)).chain([wte.start]).collect();
+            assert_eq!(place(&bad), format!("gradients of block {l}"));
+            assert_eq!(place(&[in_block(&slots.ln2_bias.range, l)]), format!("gradients of block {l}"));
+        }
+        assert_eq!(place(&[in_block(qkv, 2), slots.lnf_bias.range.start]), "gradient of lnf_bias");
+        assert_eq!(place(&[wte.start]), "gradient of wte");
+        assert!(place(&[]).contains("gradient norm"));
+    }
 }
