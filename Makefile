@@ -1,6 +1,8 @@
-# Each target sets up what it needs on a machine with Rust and a C compiler.
+# Each target sets up what it needs on a machine with Rust, g++ and Python's pip.
 
-.PHONY: train test bench lint docs
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+.PHONY: train test bench toolkit emulator params check-params lint docs
 
 # About a minute of training on two cores, on the project's own sources.
 train:
@@ -8,17 +10,43 @@ train:
 
 TRAIN_FLAGS = --steps 2400 --batch 4 --lr 2e-3 --warmup 100 --val-every 400
 
-test:
-	cargo test --locked
+# Kernels are compiled, and run on the emulated driver.
+test: toolkit emulator
+	cargo test --locked --workspace --features ironwarp/cuda
 
 # Speed of a training step, of the tokenizer and of loading a model.
 bench:
 	cargo bench --locked
 
-lint:
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+# An nvcc: the machine's, or one from PyPI in the target folder.
+toolkit:
+	@scripts/cuda-toolkit.sh
+
+# The emulated CUDA driver, and a folder of the names that programs look for it by: with it in LD_LIBRARY_PATH, any
+# program that uses the driver API runs on it.
+emulator:
+	cargo build --release --locked --package cuda-emulator
+	@mkdir -p $(TARGET)/emulator
+	@ln -sfn ../release/libcuda_emulator.so $(TARGET)/emulator/libcuda.so
+	@ln -sfn ../release/libcuda_emulator.so $(TARGET)/emulator/libcuda.so.1
+
+# src/cuda/params.rs, of kernels/params.h. The libclang from PyPI comes without the compiler's own headers.
+params:
+	LIBCLANG_PATH="$${LIBCLANG_PATH:-$$(scripts/cuda-toolkit.sh --libclang)}" \
+	BINDGEN_EXTRA_CLANG_ARGS="$${BINDGEN_EXTRA_CLANG_ARGS:--isystem $$(g++ -print-file-name=include)}" \
+	cargo check --locked --features bindgen
+
+# Fails when it was not made again after a change.
+check-params:
+	@cp src/cuda/params.rs $(TARGET)/params-before.rs
+	$(MAKE) params
+	diff -u $(TARGET)/params-before.rs src/cuda/params.rs
+
+lint: toolkit
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features ironwarp/cuda -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --features ironwarp/cuda --no-deps --document-private-items
 
 # The book; needs mdbook (cargo install mdbook).
 docs:

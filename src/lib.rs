@@ -1,6 +1,8 @@
 //! Ironwarp: hand-written CUDA kernels for GPT-2 with Rust bindings, and the GPT-2 trainer built on them.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod error;
 mod files;
 pub mod model;

@@ -1,0 +1,79 @@
+//! What launches counted and found, for tests and for the counts file.
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::work::Launched;
+
+/// Launches whose counts are kept; of more, the oldest go.
+const KEPT: usize = 16384;
+
+/// Counts and findings of a process.
+#[derive(Debug)]
+pub struct Record {
+    file: Option<PathBuf>,
+    launches: u64,
+    kept: VecDeque<String>,
+    /// The last finding's text.
+    pub finding: String,
+}
+
+impl Record {
+    pub fn new(file: Option<PathBuf>) -> Self {
+        Self { file, launches: 0, kept: VecDeque::new(), finding: String::new() }
+    }
+
+    /// The number of the launch that comes next, from 1.
+    pub fn next_launch(&self) -> u64 {
+        self.launches + 1
+    }
+
+    /// Notes a launch that went well.
+    pub fn launched(&mut self, launch: &Launched) {
+        let line = line(launch);
+        self.launches += 1;
+        if let Some(path) = &self.file {
+            let written =
+                OpenOptions::new().create(true).append(true).open(path).and_then(|mut f| writeln!(f, "{line}"));
+            if let Err(error) = written {
+                eprintln!("cuda-emulator: counts cannot be written to {}: {error}", path.display());
+                self.file = None;
+            }
+        }
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(line);
+    }
+
+    /// The last launch, as one JSON object; empty if there was none.
+    pub fn last(&self) -> String {
+        self.kept.back().cloned().unwrap_or_default()
+    }
+
+    /// All launches that are kept, as a JSON array.
+    pub fn all(&self) -> String {
+        let lines: Vec<&str> = self.kept.iter().map(String::as_str).collect();
+        format!("[{}]", lines.join(",\n"))
+    }
+
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+}
+
+/// A kernel's name is an identifier of PTX, so nothing in it needs escaping.
+fn line(launch: &Launched) -> String {
+    let Launched { grid, number, counts } = launch;
+    format!(
+        r#"{{"launch":{number},"kernel":"{}","grid":{:?},"block":{:?},"cluster":{:?},"dynamic_shared":{},"counts":{}}}"#,
+        grid.kernel.name,
+        grid.grid,
+        grid.block,
+        grid.cluster,
+        grid.dynamic_shared,
+        counts.to_json()
+    )
+}

@@ -1,0 +1,455 @@
+//! cvt between integers and floating-point numbers of any width.
+
+use super::float::{flush_if, saturate};
+use super::formats::{BF16, F16, Format, decode as widen, encode, encode_directed};
+use super::half::relu;
+use super::lanes::Frame;
+use super::parts::Modifiers;
+use super::rounding::{Down, Nearest, Round, Up, Zero, narrow, narrow_odd};
+use super::{Decoded, Kind, Op, convert_packed};
+use crate::ast::Operand;
+use crate::registers::LANES;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Convert {
+    /// `register`: the width that a signed result narrower than its register is extended to.
+    IntToInt { from: IntType, to: IntType, sat: bool, register: u8 },
+    FloatToInt { from: FloatType, to: IntType, round: Round, ftz: bool, register: u8 },
+    IntToFloat { from: IntType, to: FloatType, round: Round, sat: bool },
+    FloatToFloat { from: FloatType, to: FloatType, round: FloatRound, ftz: bool, clamp: Clamp },
+}
+
+/// Integer types of `cvt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntType {
+    bits: u8,
+    signed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FloatType {
+    F16,
+    BF16,
+    F32,
+    F64,
+}
+
+/// How a floating-point result is rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FloatRound {
+    To(Round),
+    /// `.rni` and its kin: to an integer first.
+    Integer(Round),
+}
+
+/// What becomes of results out of range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clamp {
+    /// To [0, 1], NaN to 0.
+    pub sat: bool,
+    /// Negative to 0.
+    pub relu: bool,
+    /// Infinity to the largest finite number.
+    pub satfinite: bool,
+}
+
+impl IntType {
+    fn parse(text: &str) -> Option<Self> {
+        let signed = text.starts_with('s');
+        let bits = match text.strip_prefix(['u', 's'])? {
+            "8" => 8,
+            "16" => 16,
+            "32" => 32,
+            "64" => 64,
+            _ => return None,
+        };
+        Some(Self { bits, signed })
+    }
+
+    fn kind(self) -> Kind {
+        Kind::Int(u32::from(self.bits))
+    }
+
+    /// The least value, as i64.
+    fn least(self) -> i64 {
+        if self.signed { i64::MIN >> (64 - self.bits) } else { 0 }
+    }
+
+    /// The greatest value, as u64.
+    fn greatest(self) -> u64 {
+        u64::MAX >> (64 - self.bits + self.signed as u8)
+    }
+
+    /// What a NaN becomes, from a type of this or another width.
+    fn of_nan(self, from: FloatType) -> u64 {
+        if from == FloatType::F64 || self.bits == 64 { 1 << (self.bits - 1) } else { 0 }
+    }
+}
+
+impl FloatType {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "f16" => FloatType::F16,
+            "bf16" => FloatType::BF16,
+            "f32" => FloatType::F32,
+            "f64" => FloatType::F64,
+            _ => return None,
+        })
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            FloatType::F16 => Kind::F16,
+            FloatType::BF16 => Kind::BF16,
+            FloatType::F32 => Kind::F32,
+            FloatType::F64 => Kind::F64,
+        }
+    }
+
+    /// Whether it holds every value of another type.
+    fn holds(self, other: Self) -> bool {
+        match self {
+            FloatType::F64 => true,
+            FloatType::F32 => other != FloatType::F64,
+            narrow => narrow == other,
+        }
+    }
+}
+
+impl Clamp {
+    pub const NONE: Self = Self { sat: false, relu: false, satfinite: false };
+}
+
+/// The rounding modifier of `cvt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounding {
+    None,
+    To(Round),
+    Integer(Round),
+    /// `.rna`: to the nearest, ties away from zero.
+    Away,
+}
+
+fn rounding(text: &str) -> Option<Rounding> {
+    Some(match text {
+        "rni" => Rounding::Integer(Round::Nearest),
+        "rzi" => Rounding::Integer(Round::Zero),
+        "rmi" => Rounding::Integer(Round::Down),
+        "rpi" => Rounding::Integer(Round::Up),
+        "rna" => Rounding::Away,
+        _ => Rounding::To(Round::parse(text)?),
+    })
+}
+
+pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
+    if modifiers.take("pack") {
+        return convert_packed::decode_pack(modifiers, operands);
+    }
+    let round = modifiers.pick(rounding).unwrap_or(Rounding::None);
+    let mut ftz = false;
+    let mut clamp = Clamp::NONE;
+    // Their order is free.
+    loop {
+        match modifiers.peek() {
+            "ftz" => ftz = true,
+            "sat" => clamp.sat = true,
+            "relu" => clamp.relu = true,
+            "satfinite" => clamp.satfinite = true,
+            _ => break,
+        }
+        modifiers.pick(|_| Some(()));
+    }
+    if convert_packed::is_packed(modifiers) {
+        if ftz || clamp.sat {
+            return Err(modifiers.error(".ftz and .sat are not supported here"));
+        }
+        return convert_packed::decode(modifiers, round, clamp, operands);
+    }
+    let text = modifiers.need("type", |text| Some(text.to_string()))?;
+    let (op, kinds) = match (IntType::parse(&text), FloatType::parse(&text)) {
+        (Some(to), _) => to_int(modifiers, to, round, ftz, clamp)?,
+        (_, Some(to)) => to_float(modifiers, to, round, ftz, clamp)?,
+        _ => return Err(modifiers.error(&format!(".{text} is not a supported type"))),
+    };
+    modifiers.plain(Op::Convert(op), kinds.0, &[kinds.1], operands)
+}
+
+type Found = Result<(Convert, (Kind, Kind)), String>;
+
+fn to_int(modifiers: &mut Modifiers, to: IntType, round: Rounding, ftz: bool, clamp: Clamp) -> Found {
+    let register = to.bits.max(16);
+    if clamp.relu || clamp.satfinite {
+        return Err(modifiers.error(".relu and .satfinite need a floating-point result"));
+    }
+    if let Some(from) = modifiers.pick(IntType::parse) {
+        if round != Rounding::None || ftz {
+            return Err(modifiers.error("integers are not rounded or flushed"));
+        }
+        return Ok((Convert::IntToInt { from, to, sat: clamp.sat, register }, (to.kind(), from.kind())));
+    }
+    let from = modifiers.need("type", FloatType::parse)?;
+    let Rounding::Integer(round) = round else {
+        return Err(modifiers.error("needs a rounding to integer: .rni, .rzi, .rmi or .rpi"));
+    };
+    if ftz && from != FloatType::F32 {
+        return Err(modifiers.error(".ftz needs f32"));
+    }
+    if from == FloatType::BF16 && (to.bits == 8 || clamp.sat) {
+        return Err(modifiers.error("bf16 has no .sat and no conversion to 8 bits"));
+    }
+    // `.sat` adds nothing: these conversions always clamp.
+    Ok((Convert::FloatToInt { from, to, round, ftz, register }, (to.kind(), from.kind())))
+}
+
+fn to_float(modifiers: &mut Modifiers, to: FloatType, round: Rounding, ftz: bool, clamp: Clamp) -> Found {
+    if clamp.sat && to == FloatType::BF16 {
+        return Err(modifiers.error(".sat is not supported for bf16"));
+    }
+    if let Some(from) = modifiers.pick(IntType::parse) {
+        let Rounding::To(round) = round else {
+            return Err(modifiers.error("needs .rn, .rz, .rm or .rp"));
+        };
+        if ftz && to != FloatType::F32 || clamp.relu || clamp.satfinite {
+            return Err(modifiers.error(".ftz needs f32; .relu and .satfinite need a floating-point source"));
+        }
+        if to == FloatType::BF16 && from.bits == 8 {
+            return Err(modifiers.error("8 bits have no conversion to bf16"));
+        }
+        return Ok((Convert::IntToFloat { from, to, round, sat: clamp.sat }, (to.kind(), from.kind())));
+    }
+    let from = modifiers.need("type", FloatType::parse)?;
+    if ftz && from != FloatType::F32 && to != FloatType::F32 {
+        return Err(modifiers.error(".ftz needs f32"));
+    }
+    if clamp.sat && from == FloatType::BF16 {
+        return Err(modifiers.error(".sat is not supported for bf16"));
+    }
+    let narrow = matches!(to, FloatType::F16 | FloatType::BF16);
+    let plain = matches!(round, Rounding::To(Round::Nearest | Round::Zero));
+    if (clamp.relu || clamp.satfinite) && !(from == FloatType::F32 && narrow && plain && !ftz && !clamp.sat) {
+        return Err(modifiers.error(".relu and .satfinite need .rn or .rz, from f32 to f16 or bf16"));
+    }
+    let between_halves = narrow && matches!(from, FloatType::F16 | FloatType::BF16);
+    let round = match round {
+        Rounding::Integer(round) if from == to => FloatRound::Integer(round),
+        Rounding::To(round) if from != to && (!to.holds(from) || from == FloatType::BF16) => FloatRound::To(round),
+        Rounding::None if to.holds(from) || between_halves => FloatRound::To(Round::Nearest),
+        Rounding::None => return Err(modifiers.error("needs .rn, .rz, .rm or .rp")),
+        _ => return Err(modifiers.error("this rounding is not supported here")),
+    };
+    Ok((Convert::FloatToFloat { from, to, round, ftz, clamp }, (to.kind(), from.kind())))
+}
+
+impl Convert {
+    /// The same with a result register of so many bits.
+    pub fn with_result_width(self, bits: u32) -> Self {
+        match self {
+            Convert::IntToInt { from, to, sat, .. } => Convert::IntToInt { from, to, sat, register: bits as u8 },
+            Convert::FloatToInt { from, to, round, ftz, .. } => {
+                Convert::FloatToInt { from, to, round, ftz, register: bits as u8 }
+            }
+            other => other,
+        }
+    }
+}
+
+pub(super) fn execute(op: Convert, frame: &mut Frame) {
+    match op {
+        Convert::IntToInt { from, to, sat: false, register } => int_to_int(from, to, register, frame),
+        Convert::IntToInt { from, to, sat: true, register } => int_to_int_sat(from, to, register, frame),
+        Convert::FloatToInt { from, to, round, ftz, register } => float_to_int(from, to, round, ftz, register, frame),
+        Convert::IntToFloat { from, to, round, sat } => int_to_float(from, to, round, sat, frame),
+        Convert::FloatToFloat { from, to, round, ftz, clamp } => float_to_float(from, to, round, ftz, clamp, frame),
+    }
+}
+
+/// The low bits of a word, extended to the whole of it.
+#[inline(always)]
+fn extend(word: u32, ty: IntType) -> u32 {
+    let unused = 32u32.saturating_sub(u32::from(ty.bits));
+    let top = word.wrapping_shl(unused);
+    if ty.signed { (top as i32).wrapping_shr(unused) as u32 } else { top.wrapping_shr(unused) }
+}
+
+/// The bits that a register of this width has.
+fn register_mask(bits: u8) -> u32 {
+    u32::MAX >> 32u8.saturating_sub(bits)
+}
+
+fn int_to_int(from: IntType, to: IntType, register: u8, frame: &mut Frame) {
+    let mask = register_mask(register);
+    match (from.bits, to.bits) {
+        (64, 64) => frame.map1(|a: u64| a),
+        (64, _) => frame.map1(|a: u64| extend(a as u32, to) & mask),
+        (32, 64) if from.signed => frame.map1(|a: i32| i64::from(a)),
+        (32, 64) => frame.map1(|a: u32| u64::from(a)),
+        (_, 64) if from.signed => frame.map1(|a: u32| i64::from(extend(a, from) as i32)),
+        (_, 64) => frame.map1(|a: u32| u64::from(extend(a, from))),
+        _ => frame.map1(|a: u32| extend(extend(a, from), to) & mask),
+    }
+}
+
+fn int_to_int_sat(from: IntType, to: IntType, register: u8, frame: &mut Frame) {
+    let (least, greatest) = (to.least(), to.greatest());
+    let signed_greatest = greatest.min(i64::MAX as u64) as i64;
+    let clamped = match (from.bits, from.signed) {
+        (64, false) => frame.gather(|a: u64| a.min(greatest)),
+        (64, true) => frame.gather(|a: i64| a.clamp(least, signed_greatest) as u64),
+        (_, true) => {
+            frame.gather(|a: u32| i64::from(extend(a, from) as i32).clamp(least, signed_greatest) as u64)
+        }
+        (_, false) => frame.gather(|a: u32| u64::from(extend(a, from)).min(greatest)),
+    };
+    scatter_int(&clamped, to, register, frame);
+}
+
+fn scatter_int(values: &[u64; LANES], to: IntType, register: u8, frame: &mut Frame) {
+    if to.bits == 64 {
+        return frame.scatter(values, |value: u64| value);
+    }
+    let mask = register_mask(register);
+    frame.scatter(values, |value: u64| value as u32 & mask);
+}
+
+/// To an integral number.
+#[inline(always)]
+fn integral(value: f64, round: Round) -> f64 {
+    match round {
+        Round::Nearest => value.round_ties_even(),
+        Round::Zero => value.trunc(),
+        Round::Down => value.floor(),
+        Round::Up => value.ceil(),
+    }
+}
+
+fn float_to_int(from: FloatType, to: IntType, round: Round, ftz: bool, register: u8, frame: &mut Frame) {
+    // Rust's casts clamp, and NaN becomes 0, as here between f32 and 32 bits.
+    if from == FloatType::F32 && to.bits == 32 && !ftz {
+        return match (to.signed, round) {
+            (true, Round::Nearest) => frame.map1(|a: f32| a.round_ties_even() as i32),
+            (true, Round::Zero) => frame.map1(|a: f32| a as i32),
+            (true, Round::Down) => frame.map1(|a: f32| a.floor() as i32),
+            (true, Round::Up) => frame.map1(|a: f32| a.ceil() as i32),
+            (false, Round::Nearest) => frame.map1(|a: f32| a.round_ties_even() as u32),
+            (false, Round::Zero) => frame.map1(|a: f32| a as u32),
+            (false, Round::Down) => frame.map1(|a: f32| a.floor() as u32),
+            (false, Round::Up) => frame.map1(|a: f32| a.ceil() as u32),
+        };
+    }
+    let values = to_f64s(from, ftz, frame);
+    let (nan, least, greatest) = (to.of_nan(from), to.least(), to.greatest());
+    let values = values.map(|value| {
+        let integer = integral(value, round);
+        match to.signed {
+            _ if value.is_nan() => nan,
+            true => (integer as i64).clamp(least, greatest as i64) as u64,
+            false => (integer as u64).min(greatest),
+        }
+    });
+    scatter_int(&values, to, register, frame);
+}
+
+/// The source, exactly.
+fn to_f64s(from: FloatType, ftz: bool, frame: &mut Frame) -> [f64; LANES] {
+    match from {
+        FloatType::F16 => frame.gather(|a: u32| f64::from(widen::<F16>(a))),
+        FloatType::BF16 => frame.gather(|a: u32| f64::from(widen::<BF16>(a))),
+        FloatType::F32 => frame.gather(|a: f32| f64::from(flush_if(ftz, a))),
+        FloatType::F64 => frame.gather(|a: f64| a),
+    }
+}
+
+/// An integer in the mode, or for `None` rounded to odd.
+fn int_to_f64(magnitude: u64, negative: bool, round: Option<Round>) -> f64 {
+    let nearest = magnitude as f64;
+    let back = nearest as u128;
+    let exact = u128::from(magnitude);
+    let bits = nearest.to_bits();
+    let toward_zero = if back > exact { bits - 1 } else { bits };
+    let inexact = back != exact;
+    let away = toward_zero + inexact as u64;
+    let bits = match round {
+        Some(Round::Nearest) => bits,
+        Some(Round::Zero) => toward_zero,
+        Some(Round::Down) => if negative { away } else { toward_zero },
+        Some(Round::Up) => if negative { toward_zero } else { away },
+        None => toward_zero | inexact as u64,
+    };
+    f64::from_bits(bits | u64::from(negative) << 63)
+}
+
+fn int_to_float(from: IntType, to: FloatType, round: Round, sat: bool, frame: &mut Frame) {
+    if round == Round::Nearest && !sat {
+        match (to, from.bits, from.signed) {
+            (FloatType::F32, 32, true) => return frame.map1(|a: i32| a as f32),
+            (FloatType::F32, 32, false) => return frame.map1(|a: u32| a as f32),
+            (FloatType::F64, 32, true) => return frame.map1(|a: i32| f64::from(a)),
+            (FloatType::F64, 32, false) => return frame.map1(|a: u32| f64::from(a)),
+            _ => {}
+        }
+    }
+    let mode = (to == FloatType::F64).then_some(round);
+    let signed = |value: i64| int_to_f64(value.unsigned_abs(), value < 0, mode);
+    let values = match (from.bits, from.signed) {
+        (64, true) => frame.gather(signed),
+        (64, false) => frame.gather(|a: u64| int_to_f64(a, false, mode)),
+        (_, true) => frame.gather(|a: u32| signed(i64::from(extend(a, from) as i32))),
+        (_, false) => frame.gather(|a: u32| signed(i64::from(extend(a, from)))),
+    };
+    scatter_float(&values, to, round, false, Clamp { sat, ..Clamp::NONE }, frame);
+}
+
+fn float_to_float(from: FloatType, to: FloatType, round: FloatRound, ftz: bool, clamp: Clamp, frame: &mut Frame) {
+    let nearest = round == FloatRound::To(Round::Nearest);
+    if nearest && !ftz && clamp == Clamp::NONE {
+        match (from, to) {
+            (FloatType::F16, FloatType::F32) => return frame.map1(widen::<F16>),
+            (FloatType::BF16, FloatType::F32) => return frame.map1(widen::<BF16>),
+            (FloatType::F32, FloatType::F16) => return frame.map1(encode::<F16>),
+            (FloatType::F32, FloatType::BF16) => return frame.map1(encode::<BF16>),
+            (FloatType::F32, FloatType::F64) => return frame.map1(|a: f32| f64::from(a)),
+            (FloatType::F64, FloatType::F32) => return frame.map1(|a: f64| a as f32),
+            _ => {}
+        }
+    }
+    let mut values = to_f64s(from, ftz, frame);
+    let round = match round {
+        FloatRound::To(round) => round,
+        FloatRound::Integer(round) => {
+            values = values.map(|value| integral(value, round));
+            Round::Nearest
+        }
+    };
+    scatter_float(&values, to, round, ftz, clamp, frame);
+}
+
+/// Writes values that are exact, or rounded to odd if the result is narrower than f64.
+fn scatter_float(values: &[f64; LANES], to: FloatType, round: Round, ftz: bool, clamp: Clamp, frame: &mut Frame) {
+    match to {
+        FloatType::F16 => frame.scatter(values, |value| narrow_half::<F16>(narrow_odd(value), round, clamp)),
+        FloatType::BF16 => frame.scatter(values, |value| narrow_half::<BF16>(narrow_odd(value), round, clamp)),
+        FloatType::F32 => {
+            let after = |value: f32| if clamp.sat { saturate(value) } else { flush_if(ftz, value) };
+            match round {
+                Round::Nearest => frame.scatter(values, |value: f64| after(narrow::<Nearest>(value))),
+                Round::Zero => frame.scatter(values, |value: f64| after(narrow::<Zero>(value))),
+                Round::Down => frame.scatter(values, |value: f64| after(narrow::<Down>(value))),
+                Round::Up => frame.scatter(values, |value: f64| after(narrow::<Up>(value))),
+            }
+        }
+        FloatType::F64 if clamp.sat => {
+            frame.scatter(values, |value: f64| if value > 0.0 { value.min(1.0) } else { 0.0 });
+        }
+        FloatType::F64 => frame.scatter(values, |value: f64| value),
+    }
+}
+
+/// To f16 or bf16, from a value that is exact or rounded to odd.
+#[inline(always)]
+pub(super) fn narrow_half<F: Format>(value: f32, round: Round, clamp: Clamp) -> u32 {
+    let value = if clamp.relu { relu(value) } else { value };
+    let value = if clamp.sat { saturate(value) } else { value };
+    let bits = encode_directed::<F>(value, round);
+    let infinite = bits & F::MAGNITUDE == F::INFINITY;
+    if clamp.satfinite && infinite { bits - 1 } else { bits }
+}

@@ -1,0 +1,194 @@
+//! cvt to and from packed formats, tf32 and 8-bit floating point, and cvt.pack.
+
+use super::convert::{Clamp, Rounding, narrow_half};
+use super::formats::{BF16, E4M3, E5M2, F16, Format, LARGEST_TF32, decode as widen, encode, encode_tf32};
+use super::half::relu;
+use super::lanes::Frame;
+use super::parts::Modifiers;
+use super::rounding::Round;
+use super::{Decoded, Kind, Op};
+use crate::ast::Operand;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConvertPacked {
+    /// Two f32 to f16x2 or bf16x2, the first to the upper half.
+    Halves { bf16: bool, round: Round, clamp: Clamp },
+    /// f32 to tf32; `None` rounds ties away from zero.
+    Tf32 { round: Option<Round>, clamp: Clamp },
+    /// Two f32, or an f16x2, to 8-bit formats, clamped to the finite.
+    ToFp8 { format: Fp8, from: Fp8Source, relu: bool },
+    /// To f16x2.
+    FromFp8 { format: Fp8, relu: bool },
+    /// Two s32, clamped, below what the third source holds.
+    Pack { bits: u8, signed: bool },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fp8 {
+    E4M3,
+    E5M2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fp8Source {
+    F32,
+    F16x2,
+}
+
+impl Fp8 {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "e4m3x2" => Some(Fp8::E4M3),
+            "e5m2x2" => Some(Fp8::E5M2),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the next two modifiers name a conversion of this file.
+pub(super) fn is_packed(modifiers: &Modifiers) -> bool {
+    let packed = |text: &str| text == "tf32" || text.contains('x');
+    packed(modifiers.peek()) || packed(modifiers.last())
+}
+
+const WORD: Kind = Kind::Int(32);
+
+pub(super) fn decode(
+    modifiers: &mut Modifiers,
+    round: Rounding,
+    clamp: Clamp,
+    operands: &[Operand],
+) -> Result<Decoded, String> {
+    let f32_source = |text: &str| (text == "f32").then_some(());
+    let near_or_zero = match round {
+        Rounding::To(round @ (Round::Nearest | Round::Zero)) => Some(round),
+        _ => None,
+    };
+    let needs = |what: &str| Err(modifiers.error(what));
+    if modifiers.peek() == "tf32" {
+        let round = match (round, near_or_zero) {
+            (Rounding::Away, _) if !clamp.relu => None,
+            (_, Some(round)) => Some(round),
+            _ => return needs("needs .rna without .relu, or .rn or .rz"),
+        };
+        modifiers.take("tf32");
+        modifiers.need("type", f32_source)?;
+        return modifiers.plain(Op::ConvertPacked(ConvertPacked::Tf32 { round, clamp }), WORD, &[Kind::F32], operands);
+    }
+    if let Some(format) = Fp8::parse(modifiers.peek()) {
+        if near_or_zero != Some(Round::Nearest) || !clamp.satfinite {
+            return needs("needs .rn and .satfinite");
+        }
+        modifiers.pick(Fp8::parse);
+        let (from, sources) = modifiers.need("type", |text| match text {
+            "f32" => Some((Fp8Source::F32, [Kind::F32; 2])),
+            "f16x2" => Some((Fp8Source::F16x2, [WORD; 2])),
+            _ => None,
+        })?;
+        let sources = &sources[..if from == Fp8Source::F32 { 2 } else { 1 }];
+        let op = ConvertPacked::ToFp8 { format, from, relu: clamp.relu };
+        return modifiers.plain(Op::ConvertPacked(op), Kind::Int(16), sources, operands);
+    }
+    let Some(round) = near_or_zero else {
+        return needs("needs .rn or .rz");
+    };
+    let bf16 = modifiers.need("type", |text| ["f16x2", "bf16x2"].iter().position(|&ty| ty == text))? == 1;
+    if let Some(format) = Fp8::parse(modifiers.peek()) {
+        if bf16 || round != Round::Nearest || clamp.satfinite {
+            return Err(modifiers.error("needs f16x2 and .rn, without .satfinite"));
+        }
+        modifiers.pick(Fp8::parse);
+        let op = ConvertPacked::FromFp8 { format, relu: clamp.relu };
+        return modifiers.plain(Op::ConvertPacked(op), WORD, &[Kind::Int(16)], operands);
+    }
+    modifiers.need("type", f32_source)?;
+    modifiers.plain(Op::ConvertPacked(ConvertPacked::Halves { bf16, round, clamp }), WORD, &[Kind::F32; 2], operands)
+}
+
+/// `cvt.pack.sat.u8.s32.b32`, after `pack`.
+pub(super) fn decode_pack(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
+    modifiers.need("modifier", |text| (text == "sat").then_some(()))?;
+    let (signed, bits) = modifiers.need("type", |text| {
+        let bits = match text.strip_prefix(['u', 's'])? {
+            "2" => 2,
+            "4" => 4,
+            "8" => 8,
+            "16" => 16,
+            _ => return None,
+        };
+        Some((text.starts_with('s'), bits))
+    })?;
+    modifiers.need("type", |text| (text == "s32").then_some(()))?;
+    if bits < 16 {
+        modifiers.need("type", |text| (text == "b32").then_some(()))?;
+    }
+    let sources = [WORD; 3];
+    let sources = &sources[..if bits < 16 { 3 } else { 2 }];
+    modifiers.plain(Op::ConvertPacked(ConvertPacked::Pack { bits, signed }), WORD, sources, operands)
+}
+
+pub(super) fn execute(op: ConvertPacked, frame: &mut Frame) {
+    match op {
+        ConvertPacked::Halves { bf16: false, round: Round::Nearest, clamp: Clamp::NONE } => {
+            frame.map2(|a, b| encode::<F16>(a) << 16 | encode::<F16>(b));
+        }
+        ConvertPacked::Halves { bf16: true, round: Round::Nearest, clamp: Clamp::NONE } => {
+            frame.map2(|a, b| encode::<BF16>(a) << 16 | encode::<BF16>(b));
+        }
+        ConvertPacked::Halves { bf16: false, round, clamp } => {
+            frame.map2(|a, b| narrow_half::<F16>(a, round, clamp) << 16 | narrow_half::<F16>(b, round, clamp));
+        }
+        ConvertPacked::Halves { bf16: true, round, clamp } => {
+            frame.map2(|a, b| narrow_half::<BF16>(a, round, clamp) << 16 | narrow_half::<BF16>(b, round, clamp));
+        }
+        ConvertPacked::Tf32 { round, clamp } => frame.map1(|a: f32| {
+            let bits = encode_tf32(if clamp.relu { relu(a) } else { a }, round);
+            let infinite = bits << 1 == 0xff00_0000;
+            if clamp.satfinite && infinite { bits & 0x8000_0000 | LARGEST_TF32 } else { bits }
+        }),
+        ConvertPacked::ToFp8 { format: Fp8::E4M3, from, relu } => to_fp8::<E4M3>(from, relu, frame),
+        ConvertPacked::ToFp8 { format: Fp8::E5M2, from, relu } => to_fp8::<E5M2>(from, relu, frame),
+        ConvertPacked::FromFp8 { format: Fp8::E4M3, relu } => from_fp8::<E4M3>(relu, frame),
+        ConvertPacked::FromFp8 { format: Fp8::E5M2, relu } => from_fp8::<E5M2>(relu, frame),
+        ConvertPacked::Pack { bits: 16, signed } => frame.map2(|a: i32, b: i32| pack(a, b, 16, signed)),
+        ConvertPacked::Pack { bits, signed } => {
+            let bits = u32::from(bits);
+            frame.map3(|a: i32, b: i32, c: u32| c.wrapping_shl(2 * bits) | pack(a, b, bits, signed));
+        }
+    }
+}
+
+#[inline(always)]
+fn fp8<F: Format>(value: f32, clamp: bool) -> u32 {
+    let value = if clamp { relu(value) } else { value };
+    let bits = encode::<F>(value);
+    // What rounds above the largest: infinity, or where there is none, a NaN that was none before.
+    let sign = bits & (F::MAGNITUDE + 1);
+    if bits & F::MAGNITUDE == F::INFINITY && !value.is_nan() { sign | F::LARGEST } else { bits }
+}
+
+fn to_fp8<F: Format>(from: Fp8Source, clamp: bool, frame: &mut Frame) {
+    match from {
+        Fp8Source::F32 => frame.map2(|a, b| fp8::<F>(a, clamp) << 8 | fp8::<F>(b, clamp)),
+        Fp8Source::F16x2 => frame.map1(|a: u32| {
+            fp8::<F>(widen::<F16>(a >> 16), clamp) << 8 | fp8::<F>(widen::<F16>(a), clamp)
+        }),
+    }
+}
+
+fn from_fp8<F: Format>(clamp: bool, frame: &mut Frame) {
+    let one = |bits: u32| {
+        let value = widen::<F>(bits);
+        encode::<F16>(if clamp { relu(value) } else { value })
+    };
+    frame.map1(|a: u32| one(a >> 8) << 16 | one(a));
+}
+
+/// `a` above `b`, each clamped.
+#[inline(always)]
+fn pack(a: i32, b: i32, bits: u32, signed: bool) -> u32 {
+    let (least, greatest) = if signed { (-1 << (bits - 1), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) };
+    let mask = u32::MAX.wrapping_shr(32u32.wrapping_sub(bits));
+    let one = |value: i32| value.clamp(least, greatest) as u32 & mask;
+    one(a).wrapping_shl(bits) | one(b)
+}

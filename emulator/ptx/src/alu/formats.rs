@@ -1,0 +1,124 @@
+//! Narrow floating-point formats to f32 and back, without branches.
+
+use super::rounding::Round;
+
+/// A format of 16 or 8 bits: sign, exponent, fraction.
+pub(super) trait Format: Copy + 'static {
+    /// Bits of the fraction.
+    const FRACTION: u32;
+    const BIAS: u32;
+    /// All bits but the sign.
+    const MAGNITUDE: u32;
+    /// The largest finite magnitude.
+    const LARGEST: u32;
+    const NAN: u32 = Self::MAGNITUDE;
+    /// Infinity, or where there is none, NaN.
+    const INFINITY: u32 = Self::LARGEST + 1;
+}
+
+macro_rules! formats {
+    ($($(#[$doc:meta])* $name:ident { fraction: $fraction:literal, bias: $bias:literal, magnitude: $magnitude:literal, largest: $largest:literal })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub(super) struct $name;
+
+        impl Format for $name {
+            const FRACTION: u32 = $fraction;
+            const BIAS: u32 = $bias;
+            const MAGNITUDE: u32 = $magnitude;
+            const LARGEST: u32 = $largest;
+        }
+    )*};
+}
+
+formats! {
+    F16 { fraction: 10, bias: 15, magnitude: 0x7fff, largest: 0x7bff }
+    BF16 { fraction: 7, bias: 127, magnitude: 0x7fff, largest: 0x7f7f }
+    /// Has no infinity: the one NaN follows the largest number, 448.
+    E4M3 { fraction: 3, bias: 7, magnitude: 0x7f, largest: 0x7e }
+    E5M2 { fraction: 2, bias: 15, magnitude: 0x7f, largest: 0x7b }
+}
+
+/// The value as f32, exactly; bits above the format's are ignored. NaN is the canonical one.
+#[inline(always)]
+pub(super) fn decode<F: Format>(bits: u32) -> f32 {
+    let magnitude = bits & F::MAGNITUDE;
+    let sign = (bits & (F::MAGNITUDE + 1)) << (31 - F::MAGNITUDE.trailing_ones());
+    let shifted = magnitude << (23 - F::FRACTION);
+    // The fraction of a subnormal, put behind the leading 1 of the least normal, which is taken away again.
+    let least = (128 - F::BIAS) << 23;
+    let subnormal = f32::from_bits(least | shifted) - f32::from_bits(least);
+    let normal = shifted.wrapping_add((127 - F::BIAS) << 23);
+    let number = if F::BIAS < 127 && shifted < 1 << 23 { subnormal.to_bits() } else { normal };
+    let special = if magnitude == F::INFINITY && F::INFINITY != F::NAN { 0x7f80_0000 } else { 0x7fff_ffff };
+    let special_sign = if special == 0x7fff_ffff { 0 } else { sign };
+    f32::from_bits(if magnitude > F::LARGEST { special | special_sign } else { number | sign })
+}
+
+/// To the nearest, ties to even; overflow gives infinity (NaN where there is none), NaN the canonical one.
+#[inline(always)]
+pub(super) fn encode<F: Format>(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let magnitude = bits & 0x7fff_ffff;
+    let drop = 23 - F::FRACTION;
+    // Adding just below half of the last place, or half if that place is odd, carries where rounding up is due.
+    let tie = magnitude >> drop & 1;
+    let rebiased = magnitude.wrapping_sub((127 - F::BIAS) << 23);
+    let rounded = rebiased.wrapping_add((1 << (drop - 1)) - 1).wrapping_add(tie) >> drop;
+    // Subnormals: a number so large is added that the sum's last place is the format's, and the addition rounds.
+    let place = 1.0f32.to_bits().wrapping_add((drop + 1).wrapping_sub(F::BIAS) << 23);
+    let summed = (f32::from_bits(magnitude) + f32::from_bits(place)).to_bits().wrapping_sub(place);
+    let least_normal = (128 - F::BIAS) << 23;
+    let number = if F::BIAS < 127 && magnitude < least_normal { summed } else { rounded };
+    let finite = if number > F::LARGEST { F::INFINITY } else { number };
+    let sign = bits >> (31 - F::MAGNITUDE.trailing_ones()) & (F::MAGNITUDE + 1);
+    if value.is_nan() { F::NAN } else { finite | sign }
+}
+
+/// In any mode, from a value that is exact or rounded to odd.
+#[inline(always)]
+pub(super) fn encode_directed<F: Format>(value: f32, round: Round) -> u32 {
+    let nearest = encode::<F>(value);
+    let back = decode::<F>(nearest);
+    let negative = value.is_sign_negative();
+    let shrinks = match round {
+        Round::Nearest => false,
+        Round::Zero => true,
+        Round::Down => !negative,
+        Round::Up => negative,
+    };
+    let grows = match round {
+        Round::Nearest | Round::Zero => false,
+        Round::Down => negative,
+        Round::Up => !negative,
+    };
+    if shrinks && back.abs() > value.abs() {
+        nearest.wrapping_sub(1)
+    } else if grows && back.abs() < value.abs() {
+        nearest.wrapping_add(1)
+    } else {
+        nearest
+    }
+}
+
+/// tf32: an f32 whose 13 low bits are zero. `None` rounds ties away from zero (`.rna`).
+#[inline(always)]
+pub(super) fn encode_tf32(value: f32, round: Option<Round>) -> u32 {
+    let bits = value.to_bits();
+    let carry = match round {
+        None => 0x1000,
+        Some(Round::Nearest) => 0xfff + (bits >> 13 & 1),
+        Some(_) => 0,
+    };
+    let rounded = bits.wrapping_add(carry) & !0x1fff;
+    if value.is_nan() {
+        0x7fff_ffff
+    } else if value.is_infinite() {
+        bits
+    } else {
+        rounded
+    }
+}
+
+/// The largest finite tf32.
+pub(super) const LARGEST_TF32: u32 = 0x7f7f_e000;

@@ -1,0 +1,179 @@
+//! Instructions that compute registers from registers, lane by lane, touching neither memory nor other lanes.
+//!
+//! [`decode`] reads an opcode once; [`Alu::execute`] is a match on the result and one loop over the lanes, which the
+//! compiler vectorises ([`lanes`]). Decoding knows each instruction family in the file that also executes it.
+//!
+//! # What differs from hardware
+//! * Approximate functions are more accurate than hardware's, and their bits differ: [`approx`] has the bounds.
+//! * NaN results of arithmetic have one pattern: 0x7fff (f16, bf16), 0x7fffffff (f32), 0xfff8000000000000 (f64). For f64
+//!   PTX lets the payload pass; here it does not.
+//! * Results that PTX leaves open: an integer divided by zero, quotient and remainder, is all ones; tf32's unused bits are 0;
+//!   the upper bits of 24-bit factors are ignored.
+//! * `.ftz` flushes a result whose rounded value is subnormal.
+
+use crate::ast::Operand;
+use crate::registers::{Class, Registers, Src};
+
+mod approx;
+mod bits;
+mod carry;
+mod compare;
+mod convert;
+mod convert_packed;
+mod float;
+mod formats;
+mod half;
+mod integer;
+mod lanes;
+mod moves;
+mod packed;
+mod parts;
+mod rounding;
+mod soft;
+
+use lanes::Frame;
+use parts::Modifiers;
+
+/// How an operand's bits are to be read; says what a literal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An integer or untyped value of so many bits (8, 16, 32 or 64).
+    Int(u32),
+    F16,
+    BF16,
+    F32,
+    F64,
+    Pred,
+    /// The carry flag CC.CF, a hidden predicate register.
+    Carry,
+}
+
+impl Kind {
+    pub fn class(self) -> Class {
+        match self {
+            Kind::Int(64) | Kind::F64 => Class::B64,
+            Kind::Int(_) | Kind::F16 | Kind::BF16 | Kind::F32 => Class::B32,
+            Kind::Pred | Kind::Carry => Class::Pred,
+        }
+    }
+}
+
+/// What an instruction does, operands aside.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Op {
+    Move(moves::Move),
+    Integer(integer::Integer),
+    Extended(carry::Extended, integer::IntType, lanes::CarryUse),
+    Packed(packed::Packed),
+    Bits(bits::Bits),
+    Float(float::Float),
+    Half(half::Half),
+    Approx(approx::Approx),
+    Compare(compare::Compare),
+    Convert(convert::Convert),
+    ConvertPacked(convert_packed::ConvertPacked),
+}
+
+impl Op {
+    /// For a result register of 32 bits where the instruction's type has fewer, as `cvt` permits: a signed result is
+    /// extended to all of the register. Without this, it is extended to 16 bits. Other operations stay as they are.
+    pub fn with_result_width(self, bits: u32) -> Self {
+        match self {
+            Op::Convert(convert) => Op::Convert(convert.with_result_width(bits)),
+            other => other,
+        }
+    }
+}
+
+/// What `decode` found: the operation and its operands, vectors and pairs flattened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    pub op: Op,
+    pub results: Vec<(Kind, Operand)>,
+    pub sources: Vec<(Kind, Operand)>,
+}
+
+/// An operation with its operands placed. Unused entries are 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Alu {
+    pub op: Op,
+    pub results: [u32; 4],
+    pub sources: [Src; 4],
+}
+
+/// `None` if the opcode is none of this module's; an error names the modifier or operand that is not supported.
+pub fn decode(opcode: &[String], operands: &[Operand]) -> Option<Result<Decoded, String>> {
+    let modifiers = &mut Modifiers::new(opcode);
+    let family = Family::of(modifiers.last());
+    Some(match modifiers.name() {
+        "mov" | "selp" | "slct" => moves::decode(modifiers, operands),
+        "set" | "setp" => compare::decode(modifiers, operands),
+        "cvt" => convert::decode(modifiers, operands),
+        "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "prmt" | "popc" | "clz" | "brev"
+        | "bfind" | "bfe" | "bfi" | "fns" | "szext" | "bmsk" => bits::decode(modifiers, operands),
+        "dp4a" | "dp2a" => packed::decode(modifiers, operands),
+        "mul24" | "mad24" | "sad" | "rem" => integer::decode(modifiers, operands),
+        "testp" | "copysign" => float::decode(modifiers, operands),
+        "addc" | "subc" | "madc" => carry::decode(modifiers, operands),
+        "add" | "sub" | "mad" if carry::is_extended(opcode) => carry::decode(modifiers, operands),
+        "rcp" | "sqrt" | "div" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh"
+            if approx::is_approximate(modifiers) =>
+        {
+            approx::decode(modifiers, operands)
+        }
+        "rcp" | "sqrt" => float::decode(modifiers, operands),
+        "fma" if family == Family::Integer => Err(modifiers.error("the type is not supported")),
+        "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => match family {
+            Family::Integer => integer::decode(modifiers, operands),
+            Family::Packed => packed::decode(modifiers, operands),
+            Family::Float => float::decode(modifiers, operands),
+            Family::Half => half::decode(modifiers, operands),
+        },
+        "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" | "vadd2" | "vsub2"
+        | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4" | "vsub4" | "vavrg4" | "vabsdiff4"
+        | "vmin4" | "vmax4" | "vset4" => Err(modifiers.error("video instructions are not supported")),
+        _ => return None,
+    })
+}
+
+/// What the last modifier says of an opcode that several families share.
+#[derive(Clone, Copy, PartialEq)]
+enum Family {
+    /// Everything else too, for the error.
+    Integer,
+    Packed,
+    Float,
+    Half,
+}
+
+impl Family {
+    fn of(ty: &str) -> Self {
+        match ty {
+            "f32" | "f64" | "f32x2" => Family::Float,
+            "f16" | "f16x2" | "bf16" | "bf16x2" => Family::Half,
+            "u16x2" | "s16x2" => Family::Packed,
+            _ => Family::Integer,
+        }
+    }
+}
+
+impl Alu {
+    /// Computes the lanes of `mask`.
+    #[inline]
+    pub fn execute(&self, registers: &mut Registers, mask: u32) {
+        let frame = &mut Frame { registers, alu: self, mask };
+        match self.op {
+            Op::Move(op) => moves::execute(op, frame),
+            Op::Integer(op) => integer::execute(op, frame),
+            Op::Extended(op, ty, uses) => carry::execute(op, ty, uses, frame),
+            Op::Packed(op) => packed::execute(op, frame),
+            Op::Bits(op) => bits::execute(op, frame),
+            Op::Float(op) => float::execute(op, frame),
+            Op::Half(op) => half::execute(op, frame),
+            Op::Approx(op) => approx::execute(op, frame),
+            Op::Compare(op) => compare::execute(op, frame),
+            Op::Convert(op) => convert::execute(op, frame),
+            Op::ConvertPacked(op) => convert_packed::execute(op, frame),
+        }
+    }
+}

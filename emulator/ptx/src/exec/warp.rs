@@ -1,0 +1,251 @@
+//! A warp: its registers, where its lanes are, and what they know.
+
+use crate::exec::Grid;
+use crate::exec::copy::Copies;
+use crate::ir::{Relation, Scope, Special};
+use crate::race::clock::{View, Views, each_lane};
+use crate::registers::{LANES, Registers};
+
+/// Lanes at one program counter.
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub pc: u32,
+    pub mask: u32,
+    /// Where calls return to.
+    pub stack: Vec<u32>,
+    pub state: State,
+}
+
+/// What a group waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Ready,
+    /// These lanes at the same instruction.
+    Converge(u32),
+    /// `bar.warp.sync` with these members.
+    WarpBarrier(u32),
+    /// A barrier of the block.
+    Barrier(u32),
+}
+
+/// A warp.
+pub struct Warp {
+    pub index: u32,
+    pub registers: Registers,
+    /// By tracked register: the lanes that wrote it.
+    pub defined: Vec<u32>,
+    /// Lanes that exist.
+    pub present: u32,
+    pub exited: u32,
+    pub groups: Vec<Group>,
+    /// Time of its accesses: after its last release.
+    pub now: u32,
+    pub views: Views,
+    /// What lanes knew at their last fence.
+    pub fenced: Vec<Fenced>,
+    /// What lanes read from strong loads, and gain at their next fence.
+    pub unfenced: Vec<Unfenced>,
+    /// By site: (time, stamp) in device memory, in shared memory.
+    pub stamps: Vec<[(u32, u32); 2]>,
+    pub local: Vec<u8>,
+    /// A bit for each byte of `local`.
+    pub local_written: Vec<u64>,
+    pub copies: Copies,
+}
+
+/// A fence of some lanes.
+pub struct Fenced {
+    pub mask: u32,
+    pub scope: Scope,
+    pub view: View,
+}
+
+/// Views that a strong load saw.
+pub struct Unfenced {
+    pub mask: u32,
+    /// The publisher is in the same block, so that a fence for the block is enough.
+    pub same_block: bool,
+    pub view: View,
+}
+
+impl Warp {
+    pub fn new(grid: &Grid, index: u32) -> Self {
+        let program = grid.program;
+        let [b32, b64, pred] = program.slots;
+        let threads: u32 = grid.launch.block.iter().product();
+        let lanes = (threads - index * LANES as u32).min(LANES as u32);
+        let local = (program.local_bytes as usize).next_multiple_of(16) * LANES;
+        Self {
+            index,
+            registers: Registers::new(b32, b64, pred),
+            defined: vec![0; program.tracked.len()],
+            present: u32::MAX >> (LANES as u32 - lanes),
+            exited: 0,
+            groups: Vec::new(),
+            now: 1,
+            views: Views::default(),
+            fenced: Vec::new(),
+            unfenced: Vec::new(),
+            stamps: vec![[(0, 0); 2]; program.sites as usize],
+            local: vec![0; local],
+            local_written: vec![0; local.div_ceil(64)],
+            copies: Copies::default(),
+        }
+    }
+
+    /// Back to the first instruction, in block `block`.
+    pub fn start(&mut self, grid: &Grid, block: u32) {
+        self.defined.fill(0);
+        self.exited = 0;
+        self.groups.clear();
+        self.groups.push(Group { pc: 0, mask: self.present, stack: Vec::new(), state: State::Ready });
+        self.now = 1;
+        self.views = Views::default();
+        self.fenced.clear();
+        self.unfenced.clear();
+        self.stamps.fill([(0, 0); 2]);
+        self.local_written.fill(0);
+        self.copies = Copies::default();
+        for &(special, slot) in &grid.program.specials {
+            for lane in 0..LANES as u32 {
+                self.registers.b32[slot as usize][lane as usize] = self.special(grid, block, special, lane);
+            }
+        }
+    }
+
+    fn special(&self, grid: &Grid, block: u32, special: Special, lane: u32) -> u32 {
+        let launch = grid.launch;
+        let warps = launch.block.iter().product::<u32>().div_ceil(LANES as u32);
+        let thread = self.index * LANES as u32 + lane;
+        match special {
+            Special::Tid(axis) => super::unflatten(thread, launch.block)[axis as usize],
+            Special::Ntid(axis) => launch.block[axis as usize],
+            Special::Ctaid(axis) => super::unflatten(block, launch.grid)[axis as usize],
+            Special::Nctaid(axis) => launch.grid[axis as usize],
+            Special::LaneId => lane,
+            Special::WarpId => self.index,
+            Special::NWarpId => warps,
+            Special::LaneMask(relation) => {
+                let below = (1u32 << lane) - 1;
+                match relation {
+                    Relation::Eq => 1 << lane,
+                    Relation::Le => below | 1 << lane,
+                    Relation::Lt => below,
+                    Relation::Ge => !below,
+                    Relation::Gt => !below & !(1 << lane),
+                }
+            }
+            // Where a block runs is nobody's business; a number that fits is all that is promised.
+            Special::SmId => block % grid.limits.multiprocessors,
+            Special::NSmId => grid.limits.multiprocessors,
+            Special::GridId => grid.number as u32,
+            Special::DynamicSharedBytes => launch.dynamic_shared,
+            Special::TotalSharedBytes => launch.shared_bytes(),
+            Special::DynamicShared => launch.dynamic_shared_address(),
+        }
+    }
+
+    /// Lanes that still run.
+    pub fn alive(&self) -> u32 {
+        self.present & !self.exited
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.groups.iter().any(|group| group.state == State::Ready)
+    }
+
+    /// The ready group with the lowest program counter.
+    pub fn lowest(&self) -> Option<usize> {
+        let ready = self.groups.iter().enumerate().filter(|(_, group)| group.state == State::Ready);
+        ready.min_by_key(|(_, group)| group.pc).map(|(index, _)| index)
+    }
+
+    /// Joins groups that stand at the same place and wait for nothing but each other.
+    pub fn merge(&mut self) {
+        let waits = |state| !matches!(state, State::Ready | State::Converge(_));
+        let mut i = 0;
+        while i < self.groups.len() {
+            let mut j = i + 1;
+            while j < self.groups.len() {
+                let (a, b) = (&self.groups[i], &self.groups[j]);
+                if a.pc == b.pc && !waits(a.state) && !waits(b.state) && a.stack == b.stack {
+                    let other = self.groups.swap_remove(j);
+                    self.groups[i].mask |= other.mask;
+                    self.groups[i].state = State::Ready;
+                } else {
+                    j += 1;
+                }
+            }
+            i += 1;
+        }
+    }
+
+    /// Ends lanes; groups that waited for them look again.
+    pub fn exit(&mut self, lanes: u32) {
+        self.exited |= lanes;
+        for group in &mut self.groups {
+            if matches!(group.state, State::Converge(_)) {
+                group.state = State::Ready;
+            }
+        }
+    }
+
+    /// Lanes of `mask` release what they did and know.
+    pub fn release(&mut self, mask: u32, time: &mut u32) -> View {
+        let mut view = self.views.joined(mask);
+        if mask == self.present {
+            view.own.learn_warp(self.index, *time);
+        } else {
+            for lane in each_lane(mask) {
+                view.own.learn_lane(self.index, lane, *time);
+            }
+        }
+        *time += 1;
+        self.now = *time;
+        view
+    }
+
+    /// Orders the lanes of `mask` behind each other.
+    pub fn synchronise(&mut self, mask: u32, time: &mut u32) {
+        let view = self.release(mask, time);
+        if mask == self.present {
+            self.views.set(view);
+        } else {
+            self.views.update(mask, self.present, |own| own.join(&view));
+        }
+    }
+
+    /// A fence: what the lanes did is published by their next strong store, what they saw counts.
+    pub fn fence(&mut self, mask: u32, scope: Scope, block: u32, time: &mut u32) {
+        let present = self.present;
+        for unfenced in &mut self.unfenced {
+            let lanes = unfenced.mask & mask;
+            if lanes != 0 && (scope == Scope::Device || unfenced.same_block) {
+                self.views.update(lanes, present, |view| view.acquire(&unfenced.view, block));
+                unfenced.mask &= !lanes;
+            }
+        }
+        self.unfenced.retain(|unfenced| unfenced.mask != 0);
+        for fenced in &mut self.fenced {
+            // A wider fence makes an older narrow one pointless; a narrow one leaves the wider in force.
+            if fenced.scope <= scope {
+                fenced.mask &= !mask;
+            }
+        }
+        self.fenced.retain(|fenced| fenced.mask != 0);
+        // Each lane orders its own accesses only: lanes that know the same share an entry, one that lists them apart.
+        for lane in each_lane(mask) {
+            let mut view = self.views.of(lane).clone();
+            view.own.learn_lane(self.index, lane, *time);
+            self.fenced.push(Fenced { mask: 1 << lane, scope, view: view.published(block) });
+        }
+        *time += 1;
+        self.now = *time;
+    }
+
+    /// What the fences of a lane published, each with the scope in which a store of scope `scope` shows it.
+    pub fn fenced_views(&self, lane: u32, scope: Scope) -> impl Iterator<Item = (&View, Scope)> {
+        let of_lane = self.fenced.iter().filter(move |fenced| fenced.mask >> lane & 1 == 1);
+        of_lane.map(move |fenced| (&fenced.view, fenced.scope.min(scope)))
+    }
+}

@@ -1,0 +1,223 @@
+//! A loaded module: kernels ready to launch and variables placed in device memory.
+
+use std::sync::Arc;
+
+use crate::ast::{self, Init, Linkage, Position, Space, Variable};
+use crate::device::Arch;
+use crate::ir::Program;
+use crate::lower::{self, Globals, align};
+use crate::memory::{Memory, MemoryError};
+use crate::parse;
+
+/// Why a module cannot be loaded.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LoadError {
+    /// The text is not PTX.
+    #[error("{position}: {message}")]
+    Syntax { position: Position, message: String },
+    /// PTX that means nothing: an unknown name, a wrong operand.
+    #[error("{position}: {message}")]
+    Invalid { position: Position, message: String },
+    /// PTX that the emulator does not execute.
+    #[error("{position}: not supported by the emulator: {what}")]
+    Unsupported { position: Position, what: String },
+    /// `.target` asks for another device.
+    #[error(".target {target} does not run on compute capability {major}.{minor}")]
+    Target { target: String, major: u32, minor: u32 },
+    /// No room for the module's variables.
+    #[error("variables of the module: {0}")]
+    Memory(#[from] MemoryError),
+}
+
+/// A parameter of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Param {
+    pub name: String,
+    /// Byte offset in the parameter block.
+    pub offset: u32,
+    pub size: u32,
+}
+
+/// A kernel, ready to launch.
+#[derive(Debug)]
+pub struct Kernel {
+    pub name: String,
+    pub params: Vec<Param>,
+    /// Bytes of all parameters.
+    pub param_bytes: u32,
+    /// Bytes of `.shared` variables.
+    pub static_shared: u32,
+    /// Alignment of dynamic shared memory, which begins behind the static.
+    pub dynamic_shared_align: u32,
+    /// Bytes of `.local` memory a thread.
+    pub local_bytes: u32,
+    /// `.maxntid`, else `.reqntid`: threads of a block at most.
+    pub max_threads: Option<u32>,
+    /// `.reqntid`
+    pub required_threads: Option<[u32; 3]>,
+    /// Registers a thread that the PTX needs at once, in 32-bit units (ptxas may need fewer or more).
+    pub registers: u32,
+    pub(crate) program: Program,
+}
+
+/// A variable of a module.
+#[derive(Debug, Clone)]
+pub struct Global {
+    pub name: String,
+    pub address: u64,
+    pub size: u64,
+}
+
+/// A module in a device's memory.
+#[derive(Debug)]
+pub struct Module {
+    pub kernels: Vec<Arc<Kernel>>,
+    pub globals: Vec<Global>,
+}
+
+impl Module {
+    /// Parses, resolves and checks PTX text for a device of architecture `arch`, and places its variables.
+    ///
+    /// # Errors
+    /// [`LoadError`], with line and column; nothing stays allocated then.
+    pub fn load(text: &str, arch: Arch, memory: &Memory) -> Result<Self, LoadError> {
+        let ast = parse::parse(text)
+            .map_err(|error| LoadError::Syntax { position: error.position, message: error.message })?;
+        check_target(&ast.target, arch)?;
+        let mut module = Module { kernels: Vec::new(), globals: Vec::new() };
+        match module.fill(&ast, memory) {
+            Ok(()) => Ok(module),
+            Err(error) => {
+                module.unload(memory);
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&mut self, ast: &ast::Module, memory: &Memory) -> Result<(), LoadError> {
+        let mut globals = Globals::default();
+        let mut dynamic_shared_align = 16;
+        for variable in &ast.variables {
+            match variable.space {
+                Space::Shared if variable.linkage == Linkage::Extern => {
+                    dynamic_shared_align = dynamic_shared_align.max(variable.align);
+                    globals.dynamic_shared.insert(variable.name.clone());
+                }
+                Space::Shared => {
+                    let size = size_of(variable)?;
+                    let size = u32::try_from(size).map_err(|_| invalid(variable, "is larger than 4 GiB"))?;
+                    globals.shared.insert(variable.name.clone(), (size, variable.align));
+                }
+                Space::Global | Space::Const if variable.linkage == Linkage::Extern => {
+                    return Err(invalid(variable, "is external, and the emulator does not link"));
+                }
+                Space::Global | Space::Const => {
+                    let size = size_of(variable)?;
+                    let read_only = variable.space == Space::Const;
+                    let label = format!("variable `{}`", variable.name);
+                    let address = memory.allocate_as(size, Some(label), read_only)?.base;
+                    self.globals.push(Global { name: variable.name.clone(), address, size });
+                    if globals.addresses.insert(variable.name.clone(), address).is_some() {
+                        return Err(invalid(variable, "is declared twice"));
+                    }
+                }
+                _ => return Err(invalid(variable, "has a state space that a module cannot hold")),
+            }
+        }
+        self.initialise(ast, &globals, memory)?;
+        for (entry, function) in ast.functions.iter().enumerate() {
+            if !function.is_entry || function.body.is_none() {
+                continue;
+            }
+            let lowered = lower::lower(ast, entry, &globals)?;
+            let mut params = Vec::new();
+            let mut offset = 0;
+            for param in &function.params {
+                offset = align(offset, param.align);
+                let size = size_of(param)? as u32;
+                params.push(Param { name: param.name.clone(), offset, size });
+                offset += size;
+            }
+            let product = |extents: [u32; 3]| extents.iter().fold(1u32, |all, &extent| all.saturating_mul(extent));
+            self.kernels.push(Arc::new(Kernel {
+                name: function.name.clone(),
+                params,
+                param_bytes: offset,
+                static_shared: lowered.static_shared,
+                dynamic_shared_align,
+                local_bytes: lowered.program.local_bytes,
+                max_threads: function.max_threads.or(function.required_threads).map(product),
+                required_threads: function.required_threads,
+                registers: lowered.registers,
+                program: lowered.program,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Variables without an initialiser are zero.
+    fn initialise(&self, ast: &ast::Module, globals: &Globals, memory: &Memory) -> Result<(), LoadError> {
+        let placed = ast.variables.iter().filter(|variable| matches!(variable.space, Space::Global | Space::Const));
+        for (variable, global) in placed.zip(&self.globals) {
+            memory.fill(global.address, &[0], global.size)?;
+            let element = variable.ty.size() as usize;
+            if variable.init.len() as u64 * element as u64 > global.size {
+                return Err(invalid(variable, "has more initialisers than elements"));
+            }
+            let mut bytes = Vec::with_capacity(variable.init.len() * element);
+            for init in &variable.init {
+                let bits = match init {
+                    Init::Bits(bits) => *bits,
+                    Init::Address { name, offset, .. } => match globals.addresses.get(name) {
+                        Some(address) => address.wrapping_add_signed(*offset),
+                        None => {
+                            return Err(invalid(variable, &format!("holds the address of {name}, which is not known")));
+                        }
+                    },
+                };
+                bytes.extend_from_slice(&bits.to_le_bytes()[..element.min(8)]);
+            }
+            memory.write(global.address, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Frees the module's variables.
+    pub fn unload(&self, memory: &Memory) {
+        for global in &self.globals {
+            // A variable that is already gone is no news at the end.
+            let _ = memory.free(global.address);
+        }
+    }
+
+    pub fn kernel(&self, name: &str) -> Option<&Arc<Kernel>> {
+        self.kernels.iter().find(|kernel| kernel.name == name)
+    }
+
+    pub fn global(&self, name: &str) -> Option<&Global> {
+        self.globals.iter().find(|global| global.name == name)
+    }
+}
+
+fn size_of(variable: &Variable) -> Result<u64, LoadError> {
+    variable.size().ok_or_else(|| invalid(variable, "is larger than 2^64 bytes"))
+}
+
+fn invalid(variable: &Variable, what: &str) -> LoadError {
+    LoadError::Invalid { position: variable.position, message: format!("{} {what}", variable.name) }
+}
+
+/// `sm_80` runs on 8.0 and later, `sm_90a` on 9.0 alone.
+fn check_target(target: &str, arch: Arch) -> Result<(), LoadError> {
+    let refuse = || LoadError::Target { target: target.to_owned(), major: arch.major, minor: arch.minor };
+    let number = target.strip_prefix("sm_").ok_or_else(refuse)?;
+    let digits = number.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let wanted: u32 = digits.parse().map_err(|_| refuse())?;
+    let have = arch.major * 10 + arch.minor;
+    let fits = match &number[digits.len()..] {
+        "" => wanted <= have,
+        "f" => wanted <= have && wanted / 10 == arch.major,
+        _ => wanted == have,
+    };
+    if fits { Ok(()) } else { Err(refuse()) }
+}

@@ -1,0 +1,171 @@
+//! Running mutants.
+
+use std::fmt;
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::thread;
+
+use super::{Class, Mutant};
+
+/// What a run of a text came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ended; the outputs' bits.
+    Bits(Vec<u8>),
+    /// It was stopped: by a finding, or as a launch that was rejected.
+    Stopped(String),
+    /// The text did not load.
+    Invalid(String),
+}
+
+/// How a mutant was found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Death {
+    /// The message of the finding.
+    Finding(String),
+    WrongBits,
+}
+
+/// What became of a mutant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Found out by the first seed that did.
+    Killed { seed: u64, by: Death },
+    Survived,
+}
+
+/// Mutants and what became of them. `Display` gives a table and the survivors, `{:#}` every mutant's fate as well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    pub fates: Vec<(Mutant, Fate)>,
+}
+
+/// Why nothing can be said about mutants.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SurveyError {
+    /// What the mutants were made from does not itself run to the end.
+    #[error("the original, seed {seed}: {message}")]
+    Original { seed: u64, message: String },
+    /// So that other bits would mean nothing.
+    #[error("the original gives other bits with seed {seed} than with seed {first}")]
+    Unsteady { first: u64, seed: u64 },
+    /// An edit that is no PTX.
+    #[error("{mutant}: {message}")]
+    Invalid { mutant: Box<Mutant>, message: String },
+}
+
+/// Runs each of the mutants of `ptx` with one seed after the other, until one finds it out.
+///
+/// `run(text, seed)` runs a text from the same inputs each time. Mutants may loop for ever: it must set a budget of
+/// steps. It is called from several threads.
+///
+/// # Errors
+/// [`SurveyError`]: the original is stopped or gives different bits, or an edit does not load.
+pub fn survey(
+    ptx: &str,
+    mutants: &[Mutant],
+    seeds: &[u64],
+    run: impl Fn(&str, u64) -> Outcome + Sync,
+) -> Result<Survey, SurveyError> {
+    let mut expected = None;
+    for &seed in seeds {
+        match (run(ptx, seed), &expected) {
+            (Outcome::Bits(bits), None) => expected = Some((seed, bits)),
+            (Outcome::Bits(bits), Some((_, first))) if bits == *first => {}
+            (Outcome::Bits(_), &Some((first, _))) => return Err(SurveyError::Unsteady { first, seed }),
+            (Outcome::Stopped(message) | Outcome::Invalid(message), _) => {
+                return Err(SurveyError::Original { seed, message });
+            }
+        }
+    }
+    let expected = expected.map(|(_, bits)| bits).unwrap_or_default();
+    let judge = |mutant: &Mutant| {
+        let text = mutant.apply(ptx);
+        for &seed in seeds {
+            let by = match run(&text, seed) {
+                Outcome::Bits(bits) if bits == expected => continue,
+                Outcome::Bits(_) => Death::WrongBits,
+                Outcome::Stopped(message) => Death::Finding(message),
+                Outcome::Invalid(message) => {
+                    return Err(SurveyError::Invalid { mutant: Box::new(mutant.clone()), message });
+                }
+            };
+            return Ok(Fate::Killed { seed, by });
+        }
+        Ok(Fate::Survived)
+    };
+    let mut fates = in_parallel(mutants, &judge);
+    fates.sort_by_key(|(index, _)| *index);
+    let fates = fates.into_iter().zip(mutants).map(|((_, fate), mutant)| Ok((mutant.clone(), fate?)));
+    Ok(Survey { fates: fates.collect::<Result<_, SurveyError>>()? })
+}
+
+/// What `judge` says of each mutant, with the mutant's index, in any order.
+fn in_parallel<R: Send>(mutants: &[Mutant], judge: &(impl Fn(&Mutant) -> R + Sync)) -> Vec<(usize, R)> {
+    let waiting = Mutex::new(mutants.iter().enumerate());
+    let work = || {
+        let mut done = Vec::new();
+        // A poisoned lock means that another worker panicked, and the scope passes that on.
+        while let Some((index, mutant)) = waiting.lock().ok().and_then(|mut waiting| waiting.next()) {
+            done.push((index, judge(mutant)));
+        }
+        done
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let results = workers.into_iter().map(|worker| worker.join());
+        results.flat_map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+impl Survey {
+    /// Mutants that no seed found out.
+    pub fn survivors(&self) -> impl Iterator<Item = &Mutant> {
+        self.fates.iter().filter(|(_, fate)| *fate == Fate::Survived).map(|(mutant, _)| mutant)
+    }
+
+    /// (killed, total) of a class.
+    pub fn of(&self, class: Class) -> (usize, usize) {
+        let of_class = || self.fates.iter().filter(|(mutant, _)| mutant.kind.class() == class);
+        (of_class().filter(|(_, fate)| *fate != Fate::Survived).count(), of_class().count())
+    }
+
+    /// (killed, total) of all.
+    pub fn total(&self) -> (usize, usize) {
+        Class::ALL.into_iter().map(|class| self.of(class)).fold((0, 0), |(k, t), (killed, total)| (k + killed, t + total))
+    }
+
+    /// Adds another kernel's.
+    pub fn join(&mut self, other: Survey) {
+        self.fates.extend(other.fates);
+    }
+}
+
+impl fmt::Display for Survey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            for (mutant, fate) in &self.fates {
+                match fate {
+                    Fate::Killed { seed, by: Death::Finding(message) } => {
+                        writeln!(f, "{mutant}\n    seed {seed}: {message}")?;
+                    }
+                    Fate::Killed { seed, by: Death::WrongBits } => writeln!(f, "{mutant}\n    seed {seed}: wrong bits")?,
+                    Fate::Survived => writeln!(f, "{mutant}\n    survived")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        writeln!(f, "{:<8} {:>7} {:>7}", "class", "killed", "mutants")?;
+        for class in Class::ALL {
+            let (killed, total) = self.of(class);
+            writeln!(f, "{:<8} {killed:>7} {total:>7}", format!("{class:?}"))?;
+        }
+        let (killed, total) = self.total();
+        writeln!(f, "{:<8} {killed:>7} {total:>7}", "all")?;
+        if killed < total {
+            writeln!(f, "\nsurvivors:")?;
+        }
+        self.survivors().try_for_each(|mutant| writeln!(f, "  {mutant}"))
+    }
+}

@@ -1,0 +1,144 @@
+use super::*;
+
+const PTX: &str = r#".version 8.0
+.target sm_80
+.address_size 64
+.func helper() {
+  .reg .pred %p<2>;
+  @%p1 exit;
+  ret;
+}
+.entry other() {
+  bar.sync 0;
+}
+.entry kernel() {
+  .reg .pred %p<4>;
+  .reg .b32 %r<9>;
+  .reg .b64 %rd<9>;
+  .loc 1 10 0
+  bar.sync 1, 64;
+  bar.arrive 2, 64;
+  bar.warp.sync %r1;
+  .loc 2 5 1, function_name $x, inlined_at 1 12 0
+  cp.async.wait_group 1;
+  cp.async.wait_all;
+  cp.async.commit_group;
+  cp.async.cg.shared.global.L2::cache_hint [%r1], [%rd1+16], 16, %r2, %rd2;
+  cp.async.cg.shared.global.L2::cache_hint [%r1], [%rd1], 16, %rd2;
+  .loc 1 20 0
+  membar.gl;
+  fence.proxy.async;
+  ld.acquire.gpu.global.v2.u32 {%r1, %r2}, [%rd1];
+  ld.volatile.shared.u32 %r1, [%r2];
+  st.relaxed.sys.global.u32 [%rd1], %r1;
+  atom.global.add.u32 %r1, [%rd1], 1;
+  setp.lt.u32 %p1, %r1, 4; setp.hs.and.u64 %p2, %rd1, %rd2, %p1;
+  setp.lt.f32 %p1, %f1, %f2;
+  selp.f32 %f1, 0f3F800000,
+    %f2, %p1;
+back:
+  @!%p1 add.s32 %r1, %r1, 1;
+  @%p1 bra back;
+  @%p1 bra ahead;
+  { call.uni helper; }
+ahead:
+  ret;
+}
+.file 1 "kernels/a.cu"
+.file 2 "kernels/b.cuh"
+"#;
+
+fn listed(kernel: Option<&str>) -> Vec<(Kind, String)> {
+    mutants(PTX, kernel).unwrap().into_iter().map(|mutant| (mutant.kind, mutant.after)).collect()
+}
+
+#[test]
+fn every_kind_is_made_and_nothing_else() {
+    use Kind::*;
+    let gone = String::new;
+    let text = |text: &str| text.to_owned();
+    let want = vec![
+        (NeverLeave, gone()),
+        (RemoveBarrier, gone()),
+        (NarrowBarrier, text("bar.warp.sync 0xffffffff;")),
+        (RemoveBarrier, gone()),
+        (RemoveWarpBarrier, gone()),
+        (RemoveWait, gone()),
+        (RaiseWait, text("cp.async.wait_group 2;")),
+        (RemoveWait, gone()),
+        (RemoveCommit, gone()),
+        (FullSource, text("cp.async.cg.shared.global.L2::cache_hint [%r1], [%rd1+16], 16, %rd2;")),
+        (RemoveFence, gone()),
+        (NarrowFence, text("membar.cta;")),
+        (RemoveFence, gone()),
+        (Relax, text("ld.relaxed.gpu.global.v2.u32 {%r1, %r2}, [%rd1];")),
+        (NarrowScope, text("ld.acquire.cta.global.v2.u32 {%r1, %r2}, [%rd1];")),
+        (Weaken, text("ld.shared.u32 %r1, [%r2];")),
+        (Weaken, text("st.global.u32 [%rd1], %r1;")),
+        (NarrowScope, text("st.relaxed.cta.global.u32 [%rd1], %r1;")),
+        (ShiftComparison, text("setp.le.u32 %p1, %r1, 4;")),
+        (ShiftComparison, text("setp.hi.and.u64 %p2, %rd1, %rd2, %p1;")),
+        (SelectFirst, text("selp.f32 %f1, 0f3F800000, 0f3F800000, %p1;")),
+        (SelectSecond, text("selp.f32 %f1, %f2, %f2, %p1;")),
+        (RemoveGuard, text("add.s32 %r1, %r1, 1;")),
+        (NeverLeave, gone()),
+    ];
+    assert_eq!(listed(Some("kernel")), want);
+    assert_eq!(listed(Some("helper")).len(), 1);
+    // The other kernel's barrier can go or be narrowed.
+    assert_eq!(listed(None).len(), want.len() + 2);
+    assert!(listed(Some("absent")).is_empty());
+}
+
+#[test]
+fn a_mutant_says_where_it_is_and_moves_no_line() {
+    let mutants = mutants(PTX, Some("kernel")).unwrap();
+    let wait = mutants.iter().find(|mutant| mutant.kind == Kind::RaiseWait).unwrap();
+    assert_eq!(
+        wait.to_string(),
+        "RaiseWait in kernel at kernels/b.cuh:5, called from kernels/a.cu:12 (PTX line 21): \
+         `cp.async.wait_group 1;` → cp.async.wait_group 2;"
+    );
+    for mutant in &mutants {
+        let text = mutant.apply(PTX);
+        let module = parse::parse(&text).unwrap_or_else(|error| panic!("{mutant}: {error}"));
+        assert_eq!(module.functions.len(), 3);
+        assert_eq!(text.lines().count(), PTX.lines().count(), "{mutant}");
+        let differ = text.lines().zip(PTX.lines()).filter(|(new, old)| new != old).count();
+        assert!((1..=2).contains(&differ), "{mutant}: {differ} lines differ");
+    }
+}
+
+#[test]
+fn a_survey_tells_killed_from_survived() {
+    let mutants = mutants(PTX, Some("kernel")).unwrap();
+    let run = |text: &str, seed: u64| match () {
+        _ if !text.contains("bar.arrive") => Outcome::Stopped("deadlock".into()),
+        // Only the second seed shows the missing fence.
+        _ if !text.contains("membar.gl") && seed == 7 => Outcome::Bits(vec![2]),
+        _ => Outcome::Bits(vec![1]),
+    };
+    let survey = survey(PTX, &mutants, &[3, 7], run).unwrap();
+    let killed: Vec<_> = survey.fates.iter().filter(|(_, fate)| *fate != Fate::Survived).collect();
+    assert_eq!(killed.len(), 3);
+    assert_eq!(killed[0].1, Fate::Killed { seed: 3, by: Death::Finding("deadlock".into()) });
+    assert_eq!(killed[1].1, Fate::Killed { seed: 7, by: Death::WrongBits });
+    assert_eq!((survey.of(Class::Barrier), survey.of(Class::Fence)), ((1, 4), (2, 3)));
+    let report = survey.to_string();
+    assert!(report.contains("Barrier        1       4\n") && report.contains("all            3      24\n"), "{report}");
+    assert!(report.contains("survivors:\n  NeverLeave in helper at PTX line 6 (PTX line 6)"), "{report}");
+}
+
+#[test]
+fn a_survey_needs_a_sound_original_and_valid_edits() {
+    let mutants = mutants(PTX, Some("kernel")).unwrap();
+    let unsteady = survey(PTX, &mutants, &[1, 2], |_, seed| Outcome::Bits(vec![seed as u8]));
+    assert_eq!(unsteady.unwrap_err(), SurveyError::Unsteady { first: 1, seed: 2 });
+    let stopped = survey(PTX, &mutants, &[1], |_, _| Outcome::Stopped("a race".into()));
+    assert_eq!(stopped.unwrap_err().to_string(), "the original, seed 1: a race");
+    let invalid = survey(PTX, &mutants, &[1], |text, _| match text {
+        PTX => Outcome::Bits(Vec::new()),
+        _ => Outcome::Invalid("no PTX".into()),
+    });
+    assert!(matches!(invalid.unwrap_err(), SurveyError::Invalid { .. }));
+}

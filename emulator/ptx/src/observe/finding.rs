@@ -1,0 +1,40 @@
+//! A finding: what a check saw, and where.
+
+use std::fmt;
+
+/// The checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Check {
+    Bounds,
+    Alignment,
+    Initialised,
+    Race,
+    AsyncProxy,
+    Barrier,
+    Launch,
+    /// The step budget is spent.
+    EndlessLoop,
+    /// `trap`, or an instruction whose operand makes no sense.
+    Trap,
+}
+
+/// Something that must not happen. `Display` gives the whole message.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub check: Check,
+    pub kernel: String,
+    /// `kernels/gelu.cu:42` from `.loc`, or the PTX line.
+    pub source: String,
+    pub block: [u32; 3],
+    pub thread: [u32; 3],
+    /// What happened, with the address and the allocation it belongs to; for a race, both sides.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([bx, by, bz], [tx, ty, tz]) = (self.block, self.thread);
+        let Finding { check, kernel, source, message, .. } = self;
+        write!(f, "{check:?} in {kernel} at {source}, block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz}): {message}")
+    }
+}

@@ -1,0 +1,105 @@
+//! What a worker counts while it executes.
+
+use super::banks::{sectors, wavefronts};
+use crate::exec::access::Reach;
+use crate::ir::Program;
+
+/// How device memory was accessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    Loaded,
+    Stored,
+    Atomic,
+}
+
+/// Counts of one memory instruction.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Site {
+    pub pc: u32,
+    pub moved: Option<Moved>,
+    pub requests: u64,
+    pub bytes: u64,
+    pub sectors: u64,
+    pub atomics: u64,
+    pub shared_loads: u64,
+    pub shared_stores: u64,
+    pub shared_bytes: u64,
+    pub wavefronts: u64,
+    pub ideal_wavefronts: u64,
+}
+
+/// Counts of one worker.
+#[derive(Debug)]
+pub struct Tally {
+    /// By program counter: warps that executed it.
+    pub executed: Vec<u64>,
+    /// By program counter: lanes that did.
+    pub lanes: Vec<u64>,
+    pub sites: Vec<Site>,
+    pub barriers: u64,
+    pub divergent_branches: u64,
+    pub tensor_flops: u64,
+}
+
+impl Tally {
+    pub fn new(program: &Program) -> Self {
+        Self {
+            executed: vec![0; program.code.len()],
+            lanes: vec![0; program.code.len()],
+            sites: vec![Site::default(); program.sites as usize],
+            barriers: 0,
+            divergent_branches: 0,
+            tensor_flops: 0,
+        }
+    }
+
+    pub fn add(&mut self, other: &Tally) {
+        let sum = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        sum(&mut self.executed, &other.executed);
+        sum(&mut self.lanes, &other.lanes);
+        for (to, from) in self.sites.iter_mut().zip(&other.sites) {
+            to.pc = to.pc.max(from.pc);
+            to.moved = to.moved.or(from.moved);
+            to.requests += from.requests;
+            to.bytes += from.bytes;
+            to.sectors += from.sectors;
+            to.atomics += from.atomics;
+            to.shared_loads += from.shared_loads;
+            to.shared_stores += from.shared_stores;
+            to.shared_bytes += from.shared_bytes;
+            to.wavefronts += from.wavefronts;
+            to.ideal_wavefronts += from.ideal_wavefronts;
+        }
+        self.barriers += other.barriers;
+        self.divergent_branches += other.divergent_branches;
+        self.tensor_flops += other.tensor_flops;
+    }
+
+    /// An access to device memory.
+    pub fn global(&mut self, reach: &Reach, moved: Moved) {
+        let site = &mut self.sites[reach.site as usize];
+        site.pc = reach.pc;
+        site.moved = Some(moved);
+        site.requests += u64::from(reach.mask != 0);
+        site.bytes += u64::from(reach.mask.count_ones() * reach.size);
+        site.sectors += u64::from(sectors(reach.mask, reach.addresses, reach.size));
+        if moved == Moved::Atomic {
+            site.atomics += u64::from(reach.mask.count_ones());
+        }
+    }
+
+    /// An access to shared memory.
+    pub fn shared(&mut self, reach: &Reach, stores: bool) {
+        let (fronts, ideal) = wavefronts(reach.mask, reach.addresses, reach.size);
+        let site = &mut self.sites[reach.site as usize];
+        site.pc = reach.pc;
+        if stores {
+            site.shared_stores += 1;
+        } else {
+            site.shared_loads += 1;
+        }
+        site.shared_bytes += u64::from(reach.mask.count_ones() * reach.size);
+        site.wavefronts += u64::from(fronts);
+        site.ideal_wavefronts += u64::from(ideal);
+    }
+}

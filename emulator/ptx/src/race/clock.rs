@@ -1,0 +1,225 @@
+//! Vector clocks, folded: what a thread is ordered behind.
+//!
+//! A block has one clock. Every release (a barrier, a fence, an atomic that publishes) takes its current time and
+//! advances it, so a warp's accesses after a release carry later times than the release itself. What is known of a
+//! block is a floor for all its threads, and later times for single warps and threads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::registers::LANES;
+
+/// Lane code of a mark that stands for all lanes of a warp.
+pub const ALL_LANES: u32 = LANES as u32;
+
+/// What is known of the threads of one block: everything they did up to these times, inclusive.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    floor: u32,
+    /// (warp, time), by warp
+    warps: Vec<(u32, u32)>,
+    /// (warp · 32 + lane, time), by thread
+    lanes: Vec<(u32, u32)>,
+}
+
+impl Known {
+    /// Every thread of the block up to `time`.
+    pub fn floor(time: u32) -> Self {
+        Self { floor: time, ..Self::default() }
+    }
+
+    /// Whether what lane `lane` (or [`ALL_LANES`]) of `warp` did at `time` is known.
+    #[inline]
+    pub fn covers(&self, warp: u32, lane: u32, time: u32) -> bool {
+        time <= self.floor || self.covers_beyond_floor(warp, lane, time)
+    }
+
+    fn covers_beyond_floor(&self, warp: u32, lane: u32, time: u32) -> bool {
+        let at_least = |list: &[(u32, u32)], key| match list.binary_search_by_key(&key, |&(key, _)| key) {
+            Ok(found) => list[found].1 >= time,
+            Err(_) => false,
+        };
+        at_least(&self.warps, warp) || lane != ALL_LANES && at_least(&self.lanes, warp * ALL_LANES + lane)
+    }
+
+    /// Learns what a whole warp did up to `time`.
+    pub fn learn_warp(&mut self, warp: u32, time: u32) {
+        raise(&mut self.warps, warp, time);
+        self.lanes.retain(|&(thread, lane_time)| thread / ALL_LANES != warp || lane_time > time);
+    }
+
+    /// Learns what one lane did up to `time`.
+    pub fn learn_lane(&mut self, warp: u32, lane: u32, time: u32) {
+        if !self.covers(warp, lane, time) {
+            raise(&mut self.lanes, warp * ALL_LANES + lane, time);
+        }
+    }
+
+    /// Learns all that `other` knows of the same block.
+    pub fn join(&mut self, other: &Known) {
+        if other.floor > self.floor {
+            self.floor = other.floor;
+            self.warps.retain(|&(_, time)| time > other.floor);
+            self.lanes.retain(|&(_, time)| time > other.floor);
+        }
+        let floor = self.floor;
+        for &(warp, time) in other.warps.iter().filter(|&&(_, time)| time > floor) {
+            self.learn_warp(warp, time);
+        }
+        for &(thread, time) in &other.lanes {
+            self.learn_lane(thread / ALL_LANES, thread % ALL_LANES, time);
+        }
+    }
+}
+
+fn raise(list: &mut Vec<(u32, u32)>, key: u32, time: u32) {
+    match list.binary_search_by_key(&key, |&(key, _)| key) {
+        Ok(found) => list[found].1 = list[found].1.max(time),
+        Err(place) => list.insert(place, (key, time)),
+    }
+}
+
+/// What a thread knows: of its own block, and of others from which it acquired something.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    pub own: Known,
+    others: Option<Arc<BTreeMap<u32, Known>>>,
+}
+
+impl View {
+    /// A view that every thread of the block has just gained at `time`, with what `self` knows of other blocks.
+    pub fn after_barrier(&self, time: u32) -> View {
+        View { own: Known::floor(time), others: self.others.clone() }
+    }
+
+    /// Whether what a thread of another block did is known.
+    pub fn covers_other(&self, block: u32, warp: u32, lane: u32, time: u32) -> bool {
+        self.others.as_ref().and_then(|others| others.get(&block)).is_some_and(|known| known.covers(warp, lane, time))
+    }
+
+    /// Learns what another thread of the same block knows.
+    pub fn join(&mut self, other: &View) {
+        self.own.join(&other.own);
+        self.join_others(other);
+    }
+
+    /// Learns what `other` knows of blocks that are neither's own.
+    pub fn join_others(&mut self, other: &View) {
+        let Some(theirs) = &other.others else { return };
+        match &mut self.others {
+            None => self.others = Some(theirs.clone()),
+            Some(ours) if Arc::ptr_eq(ours, theirs) => {}
+            Some(ours) => {
+                let ours = Arc::make_mut(ours);
+                for (&block, known) in theirs.iter() {
+                    ours.entry(block).or_default().join(known);
+                }
+            }
+        }
+    }
+
+    /// The view as any block may see it: nothing is anybody's own.
+    pub fn published(&self, block: u32) -> View {
+        let mut others = self.others.clone().unwrap_or_default();
+        Arc::make_mut(&mut others).entry(block).or_default().join(&self.own);
+        View { own: Known::default(), others: Some(others) }
+    }
+
+    /// Learns a published view as a thread of `block`.
+    pub fn acquire(&mut self, published: &View, block: u32) {
+        if let Some(known) = published.others.as_ref().and_then(|others| others.get(&block)) {
+            self.own.join(known);
+        }
+        self.join_others(published);
+    }
+}
+
+/// The views of a warp's lanes: one for all, until lanes synchronise on their own.
+#[derive(Debug, Clone, Default)]
+pub struct Views {
+    uniform: View,
+    lanes: Option<Box<[View; LANES]>>,
+}
+
+impl Views {
+    #[inline]
+    pub fn of(&self, lane: u32) -> &View {
+        match &self.lanes {
+            None => &self.uniform,
+            Some(lanes) => &lanes[lane as usize % LANES],
+        }
+    }
+
+    /// Everything that lanes of `mask` know.
+    pub fn joined(&self, mask: u32) -> View {
+        let Some(lanes) = &self.lanes else { return self.uniform.clone() };
+        let mut joined = View::default();
+        for lane in each_lane(mask) {
+            joined.join(&lanes[lane as usize]);
+        }
+        joined
+    }
+
+    /// All lanes know this and no more.
+    pub fn set(&mut self, view: View) {
+        self.uniform = view;
+        self.lanes = None;
+    }
+
+    /// Changes the views of the lanes of `mask`; `all` are the lanes that exist.
+    pub fn update(&mut self, mask: u32, all: u32, mut change: impl FnMut(&mut View)) {
+        if mask == all && self.lanes.is_none() {
+            return change(&mut self.uniform);
+        }
+        let uniform = &self.uniform;
+        let lanes = self.lanes.get_or_insert_with(|| Box::new(std::array::from_fn(|_| uniform.clone())));
+        for lane in each_lane(mask) {
+            change(&mut lanes[lane as usize]);
+        }
+    }
+}
+
+/// The lanes of a mask, in order.
+#[inline]
+pub fn each_lane(mask: u32) -> impl Iterator<Item = u32> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let lane = rest.trailing_zeros();
+        (rest != 0).then(|| {
+            rest &= rest - 1;
+            lane
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knowledge_is_no_more_than_was_learnt() {
+        let mut known = Known::floor(3);
+        known.learn_lane(1, 4, 7);
+        known.learn_warp(2, 5);
+        assert!(known.covers(0, 0, 3) && !known.covers(0, 0, 4));
+        assert!(known.covers(1, 4, 7) && !known.covers(1, 5, 4) && !known.covers(1, ALL_LANES, 4));
+        assert!(known.covers(2, ALL_LANES, 5) && known.covers(2, 31, 5) && !known.covers(2, 31, 6));
+        let mut other = Known::floor(5);
+        other.join(&known);
+        assert!(other.covers(1, 4, 7) && !other.covers(1, 4, 8) && !other.covers(2, 0, 6));
+    }
+
+    #[test]
+    fn other_blocks_are_seen_through_publication_only() {
+        let mut writer = View::default();
+        writer.own.learn_lane(0, 0, 2);
+        let published = writer.published(7);
+        let mut reader = View::default();
+        assert!(!reader.covers_other(7, 0, 0, 2));
+        reader.acquire(&published, 9);
+        assert!(reader.covers_other(7, 0, 0, 2) && !reader.covers_other(7, 0, 1, 2) && !reader.own.covers(0, 0, 2));
+        let mut sibling = View::default();
+        sibling.acquire(&reader.published(9), 7);
+        assert!(sibling.own.covers(0, 0, 2));
+    }
+}

@@ -1,0 +1,76 @@
+//! Append-only tables that any worker reads without a lock.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+const CHUNK_BITS: u32 = 13;
+const CHUNK: usize = 1 << CHUNK_BITS;
+/// Ids are below this: what a mark has room for.
+pub const MAX_IDS: u32 = 1 << 25;
+
+type Chunk = Box<[[AtomicU64; 2]]>;
+
+/// Pairs of words under ids that count from 1.
+#[derive(Debug)]
+pub struct Table {
+    chunks: Box<[OnceLock<Chunk>]>,
+    next: AtomicU32,
+}
+
+impl Table {
+    pub fn new() -> Self {
+        let chunks = (0..MAX_IDS >> CHUNK_BITS).map(|_| OnceLock::new()).collect();
+        Self { chunks, next: AtomicU32::new(1) }
+    }
+
+    /// `None` if all ids are taken.
+    pub fn push(&self, words: [u64; 2]) -> Option<u32> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        if id >= MAX_IDS {
+            self.next.store(MAX_IDS, Ordering::Relaxed);
+            return None;
+        }
+        let chunk = self.chunks[(id >> CHUNK_BITS) as usize].get_or_init(new_chunk);
+        let entry = &chunk[id as usize % CHUNK];
+        entry[0].store(words[0], Ordering::Relaxed);
+        entry[1].store(words[1], Ordering::Relaxed);
+        Some(id)
+    }
+
+    /// The words of an id that [`Table::push`] gave. Ids travel under the locks of the pages that hold them, which
+    /// is what makes relaxed loads enough.
+    #[inline]
+    pub fn get(&self, id: u32) -> [u64; 2] {
+        match self.chunks[(id >> CHUNK_BITS) as usize].get() {
+            Some(chunk) => {
+                let entry = &chunk[id as usize % CHUNK];
+                [entry[0].load(Ordering::Relaxed), entry[1].load(Ordering::Relaxed)]
+            }
+            None => [0; 2],
+        }
+    }
+
+    /// Forgets all ids; the memory stays for the next.
+    pub fn clear(&mut self) {
+        *self.next.get_mut() = 1;
+    }
+}
+
+fn new_chunk() -> Chunk {
+    (0..CHUNK).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_run_out_with_a_word() {
+        let table = Table::new();
+        assert_eq!(table.push([1, 2]), Some(1));
+        table.next.store(MAX_IDS - 1, Ordering::Relaxed);
+        assert_eq!(table.push([3, 4]), Some(MAX_IDS - 1));
+        assert_eq!((table.push([5, 6]), table.push([5, 6])), (None, None));
+        assert_eq!((table.get(1), table.get(MAX_IDS - 1)), ([1, 2], [3, 4]));
+    }
+}

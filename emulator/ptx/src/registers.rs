@@ -1,0 +1,98 @@
+//! Registers of a warp, 32 lanes side by side.
+
+/// Lanes of a warp.
+pub const LANES: usize = 32;
+/// One 32-bit register of every lane. Narrower values are zero-extended, always.
+pub type Lanes32 = [u32; LANES];
+/// One 64-bit register of every lane.
+pub type Lanes64 = [u64; LANES];
+
+/// Which register file a value lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// 8, 16 and 32 bits.
+    B32,
+    B64,
+    Pred,
+}
+
+/// A source: a slot of the file that the instruction implies, or the same bits in every lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Src {
+    Slot(u32),
+    Bits(u64),
+}
+
+/// The register files of one warp. A predicate is a mask: bit `i` is lane `i`'s.
+#[derive(Debug, Default)]
+pub struct Registers {
+    pub b32: Vec<Lanes32>,
+    pub b64: Vec<Lanes64>,
+    pub pred: Vec<u32>,
+}
+
+impl Registers {
+    /// Files of the given numbers of registers, all zero.
+    pub fn new(b32: usize, b64: usize, pred: usize) -> Self {
+        Self { b32: vec![[0; LANES]; b32], b64: vec![[0; LANES]; b64], pred: vec![0; pred] }
+    }
+
+    #[inline(always)]
+    pub fn get32(&self, src: Src) -> Lanes32 {
+        match src {
+            Src::Slot(slot) => self.b32[slot as usize],
+            Src::Bits(bits) => [bits as u32; LANES],
+        }
+    }
+
+    #[inline(always)]
+    pub fn get64(&self, src: Src) -> Lanes64 {
+        match src {
+            Src::Slot(slot) => self.b64[slot as usize],
+            Src::Bits(bits) => [bits; LANES],
+        }
+    }
+
+    #[inline(always)]
+    pub fn get_pred(&self, src: Src) -> u32 {
+        match src {
+            Src::Slot(slot) => self.pred[slot as usize],
+            Src::Bits(bits) => 0u32.wrapping_sub((bits != 0) as u32),
+        }
+    }
+
+    /// Writes the lanes of `mask`, and no other.
+    #[inline(always)]
+    pub fn set32(&mut self, slot: u32, mask: u32, values: &Lanes32) {
+        let out = &mut self.b32[slot as usize];
+        if mask == u32::MAX {
+            *out = *values;
+        } else {
+            for lane in 0..LANES {
+                let keep = 0u32.wrapping_sub(mask >> lane & 1);
+                out[lane] = values[lane] & keep | out[lane] & !keep;
+            }
+        }
+    }
+
+    /// Writes the lanes of `mask`, and no other.
+    #[inline(always)]
+    pub fn set64(&mut self, slot: u32, mask: u32, values: &Lanes64) {
+        let out = &mut self.b64[slot as usize];
+        if mask == u32::MAX {
+            *out = *values;
+        } else {
+            for lane in 0..LANES {
+                let keep = 0u64.wrapping_sub(u64::from(mask >> lane & 1));
+                out[lane] = values[lane] & keep | out[lane] & !keep;
+            }
+        }
+    }
+
+    /// Writes the lanes of `mask`, and no other.
+    #[inline(always)]
+    pub fn set_pred(&mut self, slot: u32, mask: u32, values: u32) {
+        let out = &mut self.pred[slot as usize];
+        *out = values & mask | *out & !mask;
+    }
+}

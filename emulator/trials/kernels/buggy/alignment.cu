@@ -1,0 +1,17 @@
+// Vector accesses at addresses that are no multiple of the vector's size.
+
+// x (N + 1), out (N)
+extern "C" __global__ void shifted_vector(const float *x, float *out) {
+    const float4 v = *reinterpret_cast<const float4 *>(x + 1 + 4 * threadIdx.x);  // BUG: 4 bytes off
+    reinterpret_cast<float4 *>(out)[threadIdx.x] = v;
+}
+
+extern "C" __global__ void odd_row(float *out, unsigned columns) {
+    __shared__ alignas(16) float tile[2 * 33];
+    volatile float *row = tile + threadIdx.x / 16 * columns;
+    row[threadIdx.x % 16] = 1.0f;
+    __syncthreads();  // others wrote
+    // With 33 columns the second row begins 4 bytes past a multiple of 8.
+    const float2 pair = *reinterpret_cast<const float2 *>(tile + threadIdx.x / 16 * columns);  // BUG
+    out[threadIdx.x] = pair.x + pair.y;
+}

@@ -1,0 +1,67 @@
+// Barriers that not all come to, and loops without an end.
+
+// Macros, so that findings name the line that uses them.
+#define BAR_SYNC(id, threads) asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory")
+#define BAR_ARRIVE(id, threads) asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory")
+
+// Two barriers in the two branches of one warp.
+extern "C" __global__ void in_a_branch(unsigned *out, unsigned half) {
+    if (threadIdx.x < half) {
+        out[threadIdx.x] = 1;
+        __syncthreads();  // BUG: half of the warp
+    } else {
+        __syncthreads();  // BUG: the other half
+        out[threadIdx.x] = 2;
+    }
+}
+
+// 32 of 64 threads come.
+extern "C" __global__ void too_few(unsigned *out) {
+    if (threadIdx.x < 32) BAR_SYNC(1, 64);  // BUG
+    out[threadIdx.x] = 1;
+}
+
+// 96 come, where 64 are waited for.
+extern "C" __global__ void too_many(unsigned *out) {
+    if (threadIdx.x < 64) BAR_ARRIVE(1, 64);  // BUG
+    if (threadIdx.x >= 32) BAR_SYNC(1, 64);   // BUG
+    out[threadIdx.x] = 1;
+}
+
+extern "C" __global__ void arrival_left_over(unsigned *out) {
+    out[threadIdx.x] = 1;
+    BAR_ARRIVE(1, 64);  // BUG: nobody waits, and the block ends
+}
+
+extern "C" __global__ void two_counts(unsigned *out) {
+    BAR_SYNC(1, threadIdx.x < 32 ? 64 : 96);  // BUG
+    out[threadIdx.x] = 1;
+}
+
+// The upper lanes wait at the block's barrier, the lower ones for them.
+extern "C" __global__ void lanes_never_arrive(unsigned *out, unsigned half) {
+    if (threadIdx.x < half) {
+        out[threadIdx.x] = 1;
+        __syncwarp();  // BUG
+    } else {
+        __syncthreads();  // BUG
+        out[threadIdx.x] = 2;
+    }
+}
+
+extern "C" __global__ void shuffle_from_the_gone(unsigned *out, unsigned half) {
+    if (threadIdx.x >= half) return;
+    out[threadIdx.x] = __shfl_xor_sync(0xffffffff, threadIdx.x, 16);  // BUG
+}
+
+extern "C" __global__ void mask_without_itself(unsigned *out) {
+    __syncwarp(0x0000ffff);  // BUG: named by lanes 16 and up, too
+    out[threadIdx.x] = 1;
+}
+
+// flag is never set.
+extern "C" __global__ void endless_loop(unsigned *flag, unsigned *out) {
+    volatile unsigned *seen = flag;
+    while (*seen == 0) {}  // BUG
+    out[threadIdx.x] = 1;
+}

@@ -1,0 +1,35 @@
+// GELU.  out = x/2 * (1 + tanh(u)), u = sqrt(2/pi) * (x + 0.044715 * x^3)
+// Shapes:   x, out (N, C) bf16; row-major
+// Writes:   out "="
+// Requires: C % 8 == 0; 16-byte-aligned pointers
+// Launch:   grid ceil(N*C/2048), block 256, smem 0; one thread = one vector of 8
+// Numerics: f32; x * sigmoid(2u), which equals the formula and does not cancel for u < 0
+// Traffic:  4*N*C bytes; memory-bound
+#include "params.h"
+
+static_assert(GELU_FORWARD_BLOCK == VECTOR * GELU_FORWARD_THREADS, "one vector a thread");
+
+// ---------------------------------------------------------------------------------------------------------------------
+// device helpers
+
+__device__ inline float gelu(float x) {
+    constexpr float ROOT = 0.7978845608f;  // sqrt(2/pi)
+    const float u = ROOT * (x + 0.044715f * x * x * x);
+    // Where x^3 overflows, exp(-2u) is 0 or infinity and the quotient x or -0, as it should be.
+    return __fdividef(x, 1.0f + __expf(-2.0f * u));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// kernels
+
+extern "C" __global__ void __launch_bounds__(GELU_FORWARD_THREADS)
+    gelu_forward(const __grid_constant__ GeluForwardParams params) {
+    // 64 bits: N*C may pass 2^32.
+    const uint64_t i = uint64_t(blockIdx.x) * GELU_FORWARD_BLOCK + threadIdx.x * VECTOR;
+    // len is a multiple of VECTOR, so that a vector is inside or outside as a whole.
+    if (i >= params.len) return;
+    f32x8 v = load(params.x + i);
+#pragma unroll
+    for (float &x : v.at) x = gelu(x);
+    store(params.out + i, v);
+}

@@ -1,0 +1,145 @@
+//! A folder of kernels.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::{env, fs};
+
+use crate::unit::Unit;
+use crate::{Arch, Error, Nvcc, Result, Search};
+
+/// What to compile, with what, and where to.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// The folder that sources are named from, in messages and in PTX. Absolute.
+    pub root: PathBuf,
+    /// The folder of `.cu` files, from the root. Its subfolders are left alone.
+    pub folder: String,
+    /// Where outputs go.
+    pub out: PathBuf,
+    /// The project's target folder: nothing in it is a source.
+    pub target: PathBuf,
+    /// What to compile for.
+    pub archs: Vec<Arch>,
+    /// The compiler.
+    pub nvcc: Nvcc,
+    /// Whether kernels may spill registers: those that are studied may, those that are shipped may not.
+    pub allow_spills: bool,
+}
+
+impl Build {
+    /// Variables that nvcc itself takes flags from.
+    pub(crate) const FLAG_VARIABLES: [&str; 3] = ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"];
+
+    /// As a build script's environment says: `OUT_DIR`, `IRONWARP_ARCHS` and what [`Search`] looks at. `root` is the
+    /// workspace's folder, from the script's own.
+    ///
+    /// # Errors
+    /// When there is no nvcc, or the list of architectures makes no sense.
+    pub fn from_env(root: impl AsRef<Path>, folder: &str) -> Result<Build> {
+        let root = fs::canonicalize(&root).map_err(Error::io("find", root.as_ref()))?;
+        let search = Search::from_env(&root);
+        let archs = env::var("IRONWARP_ARCHS").unwrap_or_else(|_| Arch::DEFAULT.to_owned());
+        Ok(Build {
+            folder: folder.to_owned(),
+            out: env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts").into(),
+            archs: Arch::list(&archs)?,
+            nvcc: search.find()?,
+            target: search.target,
+            allow_spills: false,
+            root,
+        })
+    }
+
+    /// Compiles what has changed, writes `kernels.rs` and tells cargo what the outputs depend on.
+    ///
+    /// `kernels.rs` is an expression: a slice of `Image { stem, arch, ptx, cubin }`, by stem and architecture, with
+    /// `Image` as the including module defines it.
+    ///
+    /// # Errors
+    /// Everything that nvcc or the rules for shipped kernels found fault with, in all files.
+    pub fn run(&self) -> Result<()> {
+        let units = self.units()?;
+        let sources = self.compile(&units)?;
+        self.write_table(&units)?;
+        // Covers files that are added; headers may lie elsewhere.
+        println!("cargo::rerun-if-changed={}", self.root.join(&self.folder).display());
+        for source in sources {
+            println!("cargo::rerun-if-changed={}", self.root.join(source).display());
+        }
+        println!("cargo::rerun-if-changed={}", self.nvcc.path.display());
+        let variables = Search::VARIABLES.iter().chain(&Build::FLAG_VARIABLES).chain(&["IRONWARP_ARCHS"]);
+        variables.for_each(|name| println!("cargo::rerun-if-env-changed={name}"));
+        Ok(())
+    }
+
+    /// Every file with every architecture it is for, in order.
+    fn units(&self) -> Result<Vec<Unit<'_>>> {
+        let folder = self.root.join(&self.folder);
+        let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let paths = entries.map_err(Error::io("list", &folder))?.into_iter().map(|entry| entry.path());
+        let kernels = paths.filter(|path| path.extension().is_some_and(|extension| extension == "cu"));
+        let mut stems: Vec<String> = kernels.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+        stems.sort();
+        let pairs = stems.iter().flat_map(|stem| self.archs.iter().map(move |&arch| (stem, arch)));
+        let pairs = pairs.filter(|(stem, arch)| arch.runs(stem));
+        Ok(pairs.map(|(stem, arch)| Unit { build: self, stem: stem.clone(), arch }).collect())
+    }
+
+    /// All units, some at a time; the sources of all of them.
+    fn compile(&self, units: &[Unit<'_>]) -> Result<BTreeSet<PathBuf>> {
+        fs::create_dir_all(&self.out).map_err(Error::io("create", &self.out))?;
+        let waiting = Mutex::new(units.iter().enumerate());
+        let results = Mutex::new(Vec::new());
+        let work = || {
+            loop {
+                let next = waiting.lock().expect("no worker panics with the lock").next();
+                let Some((index, unit)) = next else { return };
+                let result = unit.bring_up_to_date();
+                results.lock().expect("no worker panics with the lock").push((index, result));
+            }
+        };
+        thread::scope(|scope| (0..workers().min(units.len())).for_each(|_| drop(scope.spawn(work))));
+        let mut results = results.into_inner().expect("no worker panics with the lock");
+        // In the order of the units, not in that of finishing.
+        results.sort_by_key(|(index, _)| *index);
+        let (mut sources, mut errors) = (BTreeSet::new(), Vec::new());
+        for (_, result) in results {
+            match result {
+                Ok(of_unit) => sources.extend(of_unit),
+                Err(error) => errors.push(error),
+            }
+        }
+        none_or_all(errors).map(|()| sources)
+    }
+
+    fn write_table(&self, units: &[Unit<'_>]) -> Result<()> {
+        let mut table = String::from("&[\n");
+        for unit in units {
+            let [ptx, cubin] = ["ptx", "cubin"].map(|extension| unit.output(extension));
+            table += &format!(
+                "    Image {{ stem: {:?}, arch: \"{}\", ptx: include_str!({ptx:?}), cubin: include_bytes!({cubin:?}) }},\n",
+                unit.stem, unit.arch
+            );
+        }
+        table += "]\n";
+        let path = self.out.join("kernels.rs");
+        fs::write(&path, table).map_err(Error::io("write", &path))
+    }
+}
+
+/// As many as cargo may run jobs, or there are cores.
+fn workers() -> usize {
+    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok());
+    jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1)
+}
+
+/// Nothing, the error, or all of them.
+pub(crate) fn none_or_all(mut errors: Vec<Error>) -> Result<()> {
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0)),
+        _ => Err(Error::Several(errors)),
+    }
+}

@@ -1,0 +1,144 @@
+//! Which nvcc compiles: the order of places is that of `scripts/cuda-toolkit.sh`, which installs one in the last.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Error, Result};
+
+/// The oldest release of CUDA whose nvcc will do, as major and minor number.
+pub(crate) const OLDEST: (u32, u32) = (13, 0);
+
+/// The project's own nvcc, from the target folder.
+const OWN: &str = "cuda-toolkit/nvidia/cu13/bin/nvcc";
+
+/// An nvcc that runs.
+#[derive(Debug, Clone)]
+pub struct Nvcc {
+    /// The program.
+    pub path: PathBuf,
+    /// All that `nvcc --version` prints, the build's number among it.
+    pub version: String,
+}
+
+impl Nvcc {
+    /// Runs `nvcc --version`; an error says in words why this one will not do.
+    fn check(path: &Path) -> Result<Nvcc, String> {
+        let output = Command::new(path).arg("--version").output().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => "not there".to_owned(),
+            _ => format!("does not run: {error}"),
+        })?;
+        let version = String::from_utf8_lossy(&output.stdout).into_owned();
+        match release(&version) {
+            _ if !output.status.success() => Err(format!("nvcc --version failed ({})", output.status)),
+            None => Err("nvcc --version names no release".to_owned()),
+            Some(found) if found < OLDEST => Err(format!("too old: release {}.{}", found.0, found.1)),
+            Some(_) => Ok(Nvcc { path: path.to_owned(), version }),
+        }
+    }
+}
+
+/// (13, 0) of `Cuda compilation tools, release 13.0, V13.0.88`.
+fn release(version: &str) -> Option<(u32, u32)> {
+    let (_, rest) = version.split_once("release ")?;
+    let (major, minor) = rest.split_once(',')?.0.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// The places where an nvcc may be.
+#[derive(Debug, Clone, Default)]
+pub struct Search {
+    /// `NVCC`: this one or none.
+    pub nvcc: Option<PathBuf>,
+    /// `CUDA_HOME`: a toolkit's folder.
+    pub cuda_home: Option<PathBuf>,
+    /// `CUDA_PATH`: the same by its other name.
+    pub cuda_path: Option<PathBuf>,
+    /// `PATH`.
+    pub path: Option<OsString>,
+    /// `NVCC_CCBIN`: a host compiler in place of g++.
+    pub host_compiler: Option<OsString>,
+    /// The project's target folder.
+    pub target: PathBuf,
+}
+
+impl Search {
+    /// The variables that choose an nvcc. A change of `PATH` alone is not worth building everything again.
+    pub(crate) const VARIABLES: [&str; 4] = ["NVCC", "CUDA_HOME", "CUDA_PATH", "CARGO_TARGET_DIR"];
+
+    /// As the environment says, for the workspace in `root`. An empty variable counts as not set.
+    pub fn from_env(root: &Path) -> Search {
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+        let target = variable("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        Search {
+            nvcc: variable("NVCC").map(PathBuf::from),
+            cuda_home: variable("CUDA_HOME").map(PathBuf::from),
+            cuda_path: variable("CUDA_PATH").map(PathBuf::from),
+            path: variable("PATH"),
+            host_compiler: variable("NVCC_CCBIN"),
+            target: root.join(target),
+        }
+    }
+
+    /// The first place with an nvcc that is new enough.
+    ///
+    /// # Errors
+    /// [`Error::NoNvcc`] where there is none, or the one named by `NVCC` will not do; [`Error::NoHostCompiler`].
+    pub fn find(&self) -> Result<Nvcc> {
+        let mut looked_at = Vec::new();
+        for (place, candidate) in self.places() {
+            let reason = match candidate.map(|path| (Nvcc::check(&path), path)) {
+                Ok((Ok(nvcc), _)) => return self.with_host_compiler(nvcc),
+                Ok((Err(reason), path)) => format!("{}: {reason}", path.display()),
+                Err(reason) => reason.to_owned(),
+            };
+            looked_at.push(format!("{place}: {reason}"));
+            // Whoever names one program wants no other.
+            if place == "NVCC" && self.nvcc.is_some() {
+                break;
+            }
+        }
+        Err(Error::NoNvcc { looked_at })
+    }
+
+    /// Name and program of each place, or why it has none.
+    fn places(&self) -> [(&'static str, Result<PathBuf, &'static str>); 5] {
+        let home = |folder: &Option<PathBuf>| folder.as_ref().map(|folder| folder.join("bin/nvcc")).ok_or("not set");
+        // A bare name is a program in PATH.
+        let named = |nvcc: &PathBuf| self.on_path(nvcc).unwrap_or_else(|| nvcc.clone());
+        [
+            ("NVCC", self.nvcc.as_ref().map(named).ok_or("not set")),
+            ("CUDA_HOME", home(&self.cuda_home)),
+            ("CUDA_PATH", home(&self.cuda_path)),
+            ("PATH", self.on_path("nvcc").ok_or("no nvcc in its folders")),
+            ("the project's own", Ok(self.target.join(OWN))),
+        ]
+    }
+
+    /// The first such program in `PATH`; a path that starts at the root stays itself.
+    fn on_path(&self, program: impl AsRef<Path>) -> Option<PathBuf> {
+        let mut candidates = self.path.iter().flat_map(env::split_paths).map(|folder| folder.join(program.as_ref()));
+        candidates.find(|candidate| candidate.is_file())
+    }
+
+    fn with_host_compiler(&self, nvcc: Nvcc) -> Result<Nvcc> {
+        if self.host_compiler.is_some() || self.on_path("g++").is_some() {
+            return Ok(nvcc);
+        }
+        Err(Error::NoHostCompiler { nvcc: nvcc.path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read() {
+        let text = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88\n";
+        assert_eq!(release(text), Some((13, 0)));
+        assert_eq!(release("Cuda compilation tools, release 9.2, V9.2.148"), Some((9, 2)));
+        assert_eq!(release("gcc (Debian 12.2.0)"), None);
+    }
+}

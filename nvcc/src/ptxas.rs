@@ -1,0 +1,99 @@
+//! What ptxas says of kernels that must not be shipped as they are.
+
+/// A fault in a kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// The function, as ptxas names it.
+    pub kernel: String,
+    /// What is wrong, with ptxas's numbers or words.
+    pub fault: String,
+    /// Registers spilled: that may be allowed, the others may not.
+    pub spill: bool,
+}
+
+/// Reads the output of `ptxas -v` on `ptx`.
+pub(crate) fn findings(log: &str, ptx: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut function = "";
+    for line in log.lines() {
+        if let Some((_, name)) = line.split_once("Function properties for ") {
+            function = name.trim();
+        } else if let Some([stores, loads]) = spill(line) {
+            if stores + loads > 0 {
+                let fault = format!("registers are spilled: {stores} bytes of stores, {loads} bytes of loads");
+                findings.push(Finding { kernel: function.to_owned(), fault, spill: true });
+            }
+        } else if line.contains("wgmma.mma_async instructions are serialized") {
+            let kernel = line.split_once("function '").and_then(|(_, rest)| rest.split('\'').next());
+            findings.push(Finding { kernel: kernel.unwrap_or("unknown").to_owned(), fault: words(line), spill: false });
+        } else if line.contains("'setmaxnreg' ignored") {
+            // ptxas does not say where.
+            let kernel = entries_with("setmaxnreg", ptx).join(" or ");
+            findings.push(Finding { kernel, fault: words(line), spill: false });
+        }
+    }
+    findings
+}
+
+/// `[64, 48]` of `    64 bytes stack frame, 64 bytes spill stores, 48 bytes spill loads`.
+fn spill(line: &str) -> Option<[u64; 2]> {
+    let mut parts = line.split(',').map(str::trim);
+    let [_, stores, loads] = [parts.next()?, parts.next()?, parts.next()?];
+    let number = |part: &str, what: &str| part.strip_suffix(what)?.parse().ok();
+    Some([number(stores, " bytes spill stores")?, number(loads, " bytes spill loads")?])
+}
+
+/// Without `ptxas info    : (C7508) Potential Performance Loss: `.
+fn words(line: &str) -> String {
+    line.rsplit_once("Loss: ").map_or(line, |(_, words)| words).trim().to_owned()
+}
+
+/// The kernels of a PTX text that use an instruction.
+fn entries_with<'a>(instruction: &str, ptx: &'a str) -> Vec<&'a str> {
+    let bodies = ptx.split(".entry ").skip(1).filter(|body| body.contains(instruction));
+    bodies.map(|body| body.split('(').next().unwrap_or(body).trim()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(kernel: &str, fault: &str, spill: bool) -> Finding {
+        Finding { kernel: kernel.into(), fault: fault.into(), spill }
+    }
+
+    #[test]
+    fn spills_are_read_with_their_function() {
+        let log = "\
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'clean' for 'sm_80'
+ptxas info    : Function properties for clean
+    16 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 8 registers, used 0 barriers, 360 bytes cmem[0]
+ptxas info    : Compiling entry function 'greedy' for 'sm_80'
+ptxas info    : Function properties for greedy
+    64 bytes stack frame, 64 bytes spill stores, 48 bytes spill loads
+ptxas info    : Used 32 registers, used 1 barriers, 64 bytes cumulative stack size, 360 bytes cmem[0]
+ptxas info    : Function properties for _Z6helperf
+    8 bytes stack frame, 0 bytes spill stores, 8 bytes spill loads
+";
+        let faults = ["64 bytes of stores, 48 bytes of loads", "0 bytes of stores, 8 bytes of loads"];
+        let [greedy, helper] = faults.map(|fault| format!("registers are spilled: {fault}"));
+        assert_eq!(findings(log, ""), [finding("greedy", &greedy, true), finding("_Z6helperf", &helper, true)]);
+    }
+
+    #[test]
+    fn lost_hopper_instructions_are_read() {
+        let log = "\
+ptxas info    : (C7514) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ill formed \
+pipeline stage in the function 'matmul'
+ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored; unable to determine register count at entry.
+ptxas info    : (C7517) warpgroup.wait is injected in around line 44 by compiler to allow use of registers
+";
+        let ptx = ".entry other(.param .b64 a) { ret; }\n.visible .entry attention(\n) { setmaxnreg.dec.sync.aligned.u32 24; }";
+        let serialized =
+            "wgmma.mma_async instructions are serialized due to ill formed pipeline stage in the function 'matmul'";
+        let ignored = "'setmaxnreg' ignored; unable to determine register count at entry.";
+        assert_eq!(findings(log, ptx), [finding("matmul", serialized, false), finding("attention", ignored, false)]);
+    }
+}

@@ -1,0 +1,137 @@
+//! One kernel file for one architecture.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::portable::{plain, portable};
+use crate::stamp::{prerequisites, stamp, unchanged};
+use crate::{Arch, Build, Error, Result, ptxas};
+
+/// C++ to PTX. `-lineinfo` lets profilers and the emulator name source lines; it changes no instruction.
+const COMPILE: [&str; 5] = ["-std=c++17", "-lineinfo", "-Werror", "all-warnings", "-ptx"];
+/// PTX to cubin. `-v` prints what the kernels take, spilled registers among it.
+const ASSEMBLE: [&str; 5] = ["-lineinfo", "-Werror", "all-warnings", "-Xptxas=-v", "-cubin"];
+/// Counts up when this crate makes something else of the same sources.
+const REVISION: u32 = 1;
+
+/// A kernel file and an architecture to compile it for.
+pub(crate) struct Unit<'a> {
+    pub build: &'a Build,
+    /// The file's name without `.cu`.
+    pub stem: String,
+    pub arch: Arch,
+}
+
+impl Unit<'_> {
+    /// The file, from the build's root.
+    fn file(&self) -> String {
+        format!("{}/{}.cu", self.build.folder, self.stem)
+    }
+
+    /// The name of an output, in the build's `out`.
+    pub fn output(&self, extension: &str) -> String {
+        format!("{}.sm_{}.{extension}", self.stem, self.arch)
+    }
+
+    fn path(&self, extension: &str) -> PathBuf {
+        self.build.out.join(self.output(extension))
+    }
+
+    /// Compiles, unless nothing has changed; returns the file and the headers it includes, from the build's root.
+    pub fn bring_up_to_date(&self) -> Result<Vec<PathBuf>> {
+        let recipe = self.recipe();
+        let [ptx, cubin, stamp_file] = ["ptx", "cubin", "stamp"].map(|extension| self.path(extension));
+        if let Ok(old) = fs::read_to_string(&stamp_file)
+            && let Some(sources) = unchanged(&old, &recipe, &self.build.root)
+            && ptx.is_file()
+            && cubin.is_file()
+        {
+            return Ok(sources);
+        }
+        // Outputs without a stamp count for nothing, so a run that is cut short leaves no mixture.
+        fs::remove_file(&stamp_file).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(Error::io("remove", &stamp_file)(error)),
+        })?;
+        let sources = self.compile(&ptx)?;
+        self.assemble(&ptx, &cubin)?;
+        if let Some(stamp) = stamp(&recipe, &self.build.root, &sources) {
+            fs::write(&stamp_file, stamp).map_err(Error::io("write", &stamp_file))?;
+        }
+        Ok(sources)
+    }
+
+    /// All but the sources that the outputs depend on.
+    fn recipe(&self) -> String {
+        let environment = Build::FLAG_VARIABLES.map(|name| std::env::var_os(name).unwrap_or_default());
+        let flags = (COMPILE, ASSEMBLE, self.arch.to_string(), self.build.allow_spills, environment);
+        format!("{REVISION} {flags:?}\n{}", self.build.nvcc.version)
+    }
+
+    /// Makes the PTX and returns the sources it was made of.
+    fn compile(&self, ptx: &Path) -> Result<Vec<PathBuf>> {
+        let rule = self.path("d");
+        let mut flags = COMPILE.map(OsString::from).to_vec();
+        flags.push(format!("-arch=compute_{}", self.arch).into());
+        flags.extend(["-MD".into(), "-MF".into(), rule.clone().into_os_string()]);
+        self.nvcc(&flags, self.file().as_ref(), ptx)?;
+        let text = fs::read_to_string(ptx).map_err(Error::io("read", ptx))?;
+        let text = portable(&text, |path| self.build.rename(path));
+        fs::write(ptx, text).map_err(Error::io("write", ptx))?;
+        let rule = fs::read_to_string(&rule).map_err(Error::io("read", &rule))?;
+        Ok(prerequisites(&rule).iter().filter_map(|path| self.build.source(path)).collect())
+    }
+
+    /// Makes the cubin of the very PTX that is embedded beside it, and judges the kernels.
+    fn assemble(&self, ptx: &Path, cubin: &Path) -> Result<()> {
+        let mut flags = ASSEMBLE.map(OsString::from).to_vec();
+        flags.push(format!("-arch=sm_{}", self.arch).into());
+        let log = self.nvcc(&flags, ptx, cubin)?;
+        let text = fs::read_to_string(ptx).map_err(Error::io("read", ptx))?;
+        let findings = ptxas::findings(&log, &text).into_iter();
+        let faults = findings.filter(|finding| !(finding.spill && self.build.allow_spills)).map(|finding| {
+            let (file, arch) = (self.file(), self.arch);
+            Error::Rejected { file, arch, kernel: finding.kernel, fault: finding.fault }
+        });
+        crate::build::none_or_all(faults.collect())
+    }
+
+    /// Runs nvcc in the build's root, so that what it prints names files from there; returns all it says.
+    fn nvcc(&self, flags: &[OsString], input: &Path, output: &Path) -> Result<String> {
+        let path = &self.build.nvcc.path;
+        let mut command = Command::new(path);
+        command.args(flags).arg("-o").arg(output).arg(input).current_dir(&self.build.root);
+        let result = command.output().map_err(Error::io("run", path))?;
+        let said = [result.stdout, result.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        if result.status.success() {
+            return Ok(said);
+        }
+        Err(Error::Compile { file: self.file(), arch: self.arch, status: result.status, output: said })
+    }
+}
+
+impl Build {
+    /// A path that nvcc names, from the root, if it is a source of the project and none of the toolkit or the system.
+    fn source(&self, path: &Path) -> Option<PathBuf> {
+        let path = plain(&self.root.join(path));
+        // The project's own toolkit may lie inside of its folder.
+        if path.starts_with(&self.target) {
+            return None;
+        }
+        Some(path.strip_prefix(&self.root).ok()?.to_owned())
+    }
+
+    /// How PTX is to name a file: the project's from the root, others by what follows their include folder.
+    fn rename(&self, path: &Path) -> String {
+        if let Some(source) = self.source(path) {
+            return source.display().to_string();
+        }
+        let path = plain(path).display().to_string();
+        match path.rfind("/include/") {
+            Some(at) => path[at + 1..].to_owned(),
+            None => path.rsplit('/').next().unwrap_or(&path).to_owned(),
+        }
+    }
+}

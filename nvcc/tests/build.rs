@@ -1,0 +1,222 @@
+//! Small kernels through a real nvcc, each of whose runs is counted.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ironwarp_nvcc::{Arch, Build, Nvcc, Search};
+use support::shell_script;
+use tempfile::TempDir;
+
+const HEADER: &str = "#pragma once\n#include <cuda_bf16.h>\n\
+    static __device__ float twice(__nv_bfloat16 x) { return 2.0f * __bfloat162float(x); }\n";
+const WITH_HEADER: &str = "#include \"common/twice.cuh\"\n\
+    namespace { __device__ __noinline__ float half_of(float x) { return x / 2.0f; } }\n\
+    extern \"C\" __global__ void doubled(float *out, const __nv_bfloat16 *x) { *out = half_of(twice(*x)); }\n";
+const ALONE: &str = "extern \"C\" __global__ void alone(float *x) { *x += 1.0f; }\n";
+/// 64 live values, and 32 registers.
+const SPILLING: &str = "extern \"C\" __global__ void __launch_bounds__(1024, 2) greedy(float *x) {\n\
+    float kept[64];\n\
+    #pragma unroll\n    for (int i = 0; i < 64; i++) kept[i] = x[i * threadIdx.x];\n\
+    __syncthreads();\n\
+    #pragma unroll\n    for (int i = 0; i < 64; i++) x[i + 64 * threadIdx.x] = kept[i] * kept[63 - i];\n}\n";
+
+/// A project in a folder of its own, with an nvcc that keeps a log of its runs beside it.
+struct Project {
+    build: Build,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Project {
+    fn new(files: &[(&str, &str)]) -> Project {
+        let folder = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(folder.path()).unwrap();
+        let (root, log, counting) = (path.join("project"), path.join("log"), path.join("nvcc"));
+        let real = Search::from_env(&workspace()).find().unwrap_or_else(|e| panic!("{e}"));
+        let script = format!("echo \"$@\" >> '{}'\nexec '{}' \"$@\"", log.display(), real.path.display());
+        shell_script(&counting, &script);
+        let build = Build {
+            out: path.join("out of it"),
+            target: root.join("target"),
+            root,
+            folder: "kernels".into(),
+            archs: Arch::list("80").unwrap(),
+            nvcc: Nvcc { path: counting, version: real.version },
+            allow_spills: false,
+        };
+        let project = Project { build, log, _folder: folder };
+        files.iter().for_each(|(file, text)| project.write(file, text));
+        project
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.build.root.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn output(&self, name: &str) -> Vec<u8> {
+        fs::read(self.build.out.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    /// Builds, and returns the outputs that nvcc was run for, without their folder, in alphabetical order.
+    fn run(&self) -> Vec<String> {
+        let _ = fs::remove_file(&self.log);
+        self.build.run().unwrap_or_else(|e| panic!("{e}"));
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let marker = format!("-o {}/", self.build.out.display());
+        let outputs = log.lines().map(|line| line.split_once(&marker).unwrap().1.split(' ').next().unwrap().to_owned());
+        let mut outputs: Vec<String> = outputs.collect();
+        outputs.sort();
+        outputs
+    }
+
+    fn error(&self) -> String {
+        self.build.run().expect_err("the build fails").to_string()
+    }
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn two_kernels() -> Project {
+    Project::new(&[
+        ("kernels/common/twice.cuh", HEADER),
+        ("kernels/doubled.cu", WITH_HEADER),
+        ("kernels/alone.cu", ALONE),
+    ])
+}
+
+#[test]
+fn only_what_has_changed_is_compiled_again() {
+    let mut project = two_kernels();
+    let (alone, doubled) = (["alone.sm_80.cubin", "alone.sm_80.ptx"], ["doubled.sm_80.cubin", "doubled.sm_80.ptx"]);
+    let all = [alone, doubled].concat();
+    assert_eq!(project.run(), all, "at first");
+    assert_eq!(project.run(), [""; 0], "nothing has changed");
+
+    project.write("kernels/common/twice.cuh", &HEADER.replace("2.0f", "(1.0f + 1.0f)"));
+    assert_eq!(project.run(), doubled, "its header has changed");
+    project.write("kernels/common/other.cuh", "#pragma once\n");
+    assert_eq!(project.run(), [""; 0], "nobody includes it");
+    project.write("kernels/alone.cu", &ALONE.replace("1.0f", "3.0f"));
+    assert_eq!(project.run(), alone, "the file has changed");
+    // As a checkout of another branch and back does.
+    project.write("kernels/alone.cu", &ALONE.replace("1.0f", "3.0f"));
+    assert_eq!(project.run(), [""; 0], "only its time has changed");
+
+    fs::remove_file(project.build.out.join("alone.sm_80.cubin")).unwrap();
+    assert_eq!(project.run(), alone, "an output is gone");
+    project.build.nvcc.version += "Build cuda_13.0.r13.0/compiler.1_0\n";
+    assert_eq!(project.run(), all, "another nvcc");
+    project.build.archs = Arch::list("80,90a").unwrap();
+    assert_eq!(project.run(), all.iter().map(|name| name.replace("80", "90a")).collect::<Vec<_>>(), "one more");
+}
+
+#[test]
+fn the_table_is_in_order_and_names_what_a_file_is_for() {
+    let mut project = Project::new(&[
+        ("kernels/z_sm80.cu", ALONE),
+        ("kernels/a_sm90.cu", ALONE),
+        ("kernels/notes.txt", "no kernel"),
+        ("kernels/ladder/step1.cu", "not looked at"),
+    ]);
+    project.build.archs = Arch::list("90a,80").unwrap();
+    project.run();
+    let row = |stem: &str, arch: &str| {
+        let name = format!("{stem}.sm_{arch}");
+        format!(
+            "    Image {{ stem: \"{stem}\", arch: \"{arch}\", ptx: include_str!(\"{name}.ptx\"), \
+             cubin: include_bytes!(\"{name}.cubin\") }},\n"
+        )
+    };
+    let want = format!("&[\n{}{}{}]\n", row("a_sm90", "90a"), row("z_sm80", "80"), row("z_sm80", "90a"));
+    assert_eq!(String::from_utf8(project.output("kernels.rs")).unwrap(), want);
+    for name in ["a_sm90.sm_90a", "z_sm80.sm_80", "z_sm80.sm_90a"] {
+        let ptx = String::from_utf8(project.output(&format!("{name}.ptx"))).unwrap();
+        let arch = name.rsplit_once('.').unwrap().1;
+        assert!(ptx.contains(&format!("\n.target {arch}\n")), "{name}: {ptx}");
+        assert_eq!(project.output(&format!("{name}.cubin"))[..4], *b"\x7fELF", "{name}");
+    }
+}
+
+/// Line numbers, an inlined function and one with internal linkage: all that nvcc writes paths or their hashes for.
+#[test]
+fn the_folder_leaves_no_trace() {
+    let projects = [two_kernels(), two_kernels()];
+    let [first, second] = projects.each_ref().map(|project| {
+        project.run();
+        [project.output("doubled.sm_80.ptx"), project.output("doubled.sm_80.cubin")]
+    });
+    assert_eq!(String::from_utf8_lossy(&first[0]), String::from_utf8_lossy(&second[0]));
+    assert!(first[1] == second[1], "cubins differ");
+    let ptx = String::from_utf8(first[0].clone()).unwrap();
+    let files: Vec<&str> = ptx.lines().filter(|line| line.contains(".file")).collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    for path in ["\"kernels/doubled.cu\"", "\"kernels/common/twice.cuh\"", "\"include/cuda_bf16.hpp\""] {
+        assert!(files.iter().any(|line| line.ends_with(path)), "{path} in {files:?}");
+    }
+}
+
+#[test]
+fn a_spill_fails_the_build_unless_allowed() {
+    let mut project = Project::new(&[("kernels/spilling.cu", SPILLING)]);
+    let error = project.error();
+    let start = "kernels/spilling.cu: kernel greedy for sm_80: registers are spilled: ";
+    assert!(error.starts_with(start) && error.ends_with(" bytes of loads"), "{error}");
+    assert_eq!(project.error(), error, "it fails until it is mended");
+    project.build.allow_spills = true;
+    assert_eq!(project.run(), ["spilling.sm_80.cubin", "spilling.sm_80.ptx"]);
+}
+
+#[test]
+fn lost_hopper_instructions_fail_the_build() {
+    // Accumulators go through a call before they are there.
+    let wgmma = "__device__ __noinline__ float f(float x) { return x * x + 1.0f; }\n\
+        extern \"C\" __global__ void product(float *out, unsigned long long a, unsigned long long b) {\n\
+        float d[4] = {};\n\
+        for (int i = 0; i < out[0]; i++) {\n\
+        asm volatile(\"wgmma.fence.sync.aligned;\");\n\
+        asm volatile(\"wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;\"\n\
+            : \"+f\"(d[0]), \"+f\"(d[1]), \"+f\"(d[2]), \"+f\"(d[3]) : \"l\"(a), \"l\"(b));\n\
+        asm volatile(\"wgmma.commit_group.sync.aligned;\");\n\
+        d[0] = f(d[0]);\n\
+        asm volatile(\"wgmma.wait_group.sync.aligned 0;\");\n}\n\
+        out[threadIdx.x] = d[0] + d[1] + d[2] + d[3];\n}\n";
+    // ptxas cannot know the registers at entry: there are no launch bounds.
+    let setmaxnreg = "extern \"C\" __global__ void consumer(float *out) {\n\
+        asm volatile(\"setmaxnreg.dec.sync.aligned.u32 24;\");\n    *out = 1.0f;\n}\n";
+    let mut project = Project::new(&[("kernels/a_sm90.cu", wgmma), ("kernels/b_sm90.cu", setmaxnreg)]);
+    project.build.archs = Arch::list("80,90a").unwrap();
+    project.build.allow_spills = true;
+    let error = project.error();
+    let [a, b] = error.lines().collect::<Vec<_>>()[..] else { panic!("{error}") };
+    let serialized = "kernels/a_sm90.cu: kernel product for sm_90a: wgmma.mma_async instructions are serialized due to";
+    assert!(a.starts_with(serialized), "{a}");
+    assert!(b.starts_with("kernels/b_sm90.cu: kernel consumer for sm_90a: 'setmaxnreg' ignored"), "{b}");
+}
+
+#[test]
+fn what_nvcc_says_is_shown_whole_for_every_file() {
+    let unused = "extern \"C\" __global__ void unused(float *x) { int nothing; *x = 1.0f; }\n";
+    let project = Project::new(&[
+        ("kernels/broken.cu", "__global__ void broken() { first(); second(); }\n"),
+        ("kernels/good.cu", ALONE),
+        ("kernels/unused.cu", unused),
+    ]);
+    let error = project.error();
+    for part in [
+        "kernels/broken.cu for sm_80: nvcc failed (exit status: ",
+        "kernels/broken.cu(1): error: identifier \"first\" is undefined",
+        "kernels/broken.cu(1): error: identifier \"second\" is undefined",
+        "2 errors detected in the compilation of \"kernels/broken.cu\"",
+        "kernels/unused.cu for sm_80: nvcc failed",
+        "variable \"nothing\" was declared but never referenced",
+    ] {
+        assert!(error.contains(part), "{part:?} is not in {error}");
+    }
+    assert!(!error.contains("good.cu"), "{error}");
+}

@@ -1,0 +1,19 @@
+//! Programs for tests to run.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Writes a shell script that can be run.
+///
+/// Another process writes it: were it open for writing in this one, a program that another test starts at the time
+/// would inherit that for a moment, and running the script would fail with "text file busy".
+pub fn shell_script(path: &Path, body: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "cat > \"$0\" && chmod +x \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    write!(child.stdin.take().unwrap(), "#!/bin/sh\n{body}\n").unwrap();
+    assert!(child.wait().unwrap().success());
+}

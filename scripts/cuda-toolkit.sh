@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Finds an nvcc that can compile the kernels, or installs one; the last line on stdout is its path.
+#
+#   scripts/cuda-toolkit.sh              nvcc
+#   scripts/cuda-toolkit.sh --libclang   the folder of a libclang, which bindgen reads kernels/params.h with
+#
+# Places, in order: NVCC, CUDA_HOME, CUDA_PATH, PATH, <target>/cuda-toolkit. The last is filled from PyPI, at pinned
+# versions, when nothing is found; nothing is written outside of the target folder. nvcc/src/locate.rs looks at the same
+# places, and nvcc/tests/locate.rs holds both to the same order.
+set -euo pipefail
+
+oldest=13.0
+# nvcc is pinned as its version decides what kernels become. cuobjdump and nvdisasm, which read the result, are not on
+# PyPI before 13.2.
+toolkit=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96
+    nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.86 nvidia-cuda-nvdisasm==13.2.86)
+libclang=(libclang==18.1.1)
+
+say() { printf 'cuda-toolkit: %s\n' "$*" >&2; }
+die() {
+    say "$@"
+    exit 1
+}
+
+cd "$(dirname "$0")/.."
+mkdir -p "${CARGO_TARGET_DIR:-target}"
+target=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
+
+# Sets `reason` to why the program in $1 will not do, or to nothing.
+judge() {
+    local text release
+    if ! command -v "$1" >/dev/null; then
+        reason='not there'
+    elif ! text=$("$1" --version 2>&1); then
+        reason='nvcc --version failed'
+    else
+        release=$(sed -n 's/.*release \([0-9]*\.[0-9]*\),.*/\1/p' <<<"$text")
+        if [[ -z $release ]]; then
+            reason='nvcc --version names no release'
+        elif ((${release%.*} < ${oldest%.*} || (${release%.*} == ${oldest%.*} && ${release#*.} < ${oldest#*.}))); then
+            reason="too old: release $release"
+        else
+            reason=
+        fi
+    fi
+}
+
+# Installs packages $2... into <target>/$1, whole or not at all; done at once where they are there already.
+install() {
+    local name=$1 folder=$target/$1 part pip
+    shift
+    # Released by the kernel when this process ends, however it ends.
+    exec 9>"$target/.$name.lock"
+    flock 9
+    if [[ -f $folder/packages && $(cat "$folder/packages") == "$*" ]]; then
+        return
+    fi
+    pip=$(find_pip)
+    say "installing into $folder: $*"
+    # What an interrupted run has left.
+    rm -rf "$target/$name".part.*
+    part=$target/$name.part.$$
+    # One run with all of them, as they share folders. Word splitting is meant: python3 -m pip. A configuration that
+    # says --user would not go with --target.
+    # shellcheck disable=SC2086
+    PIP_USER=0 PIP_ROOT_USER_ACTION=ignore $pip install --disable-pip-version-check --no-deps \
+        --only-binary=:all: --no-compile --target "$part" "$@" >&2 ||
+        die "pip failed. It needs PyPI; without it, name a CUDA $oldest toolkit or newer in CUDA_HOME"
+    printf '%s' "$*" >"$part/packages"
+    rm -rf "$folder"
+    mv "$part" "$folder"
+}
+
+find_pip() {
+    local pip
+    for pip in 'python3 -m pip' pip3 'python -m pip' pip; do
+        if $pip --version >/dev/null 2>&1; then
+            echo "$pip"
+            return
+        fi
+    done
+    die "needs Python's pip to install from PyPI (Debian, Ubuntu: apt-get install python3-pip), or a CUDA $oldest \
+toolkit or newer named in CUDA_HOME"
+}
+
+# Prints the nvcc that was found, which is all there is to do.
+found() {
+    echo "$1"
+    exit
+}
+
+if [[ ${1:-} == --libclang ]]; then
+    install libclang "${libclang[@]}"
+    echo "$target/libclang/clang/native"
+    exit
+elif (($# > 0)); then
+    die "$1 is no option; see the top of $0"
+fi
+
+if [[ -z ${NVCC_CCBIN:-} ]] && ! command -v g++ >/dev/null; then
+    die "nvcc needs a host compiler, and there is no g++ in PATH. Install one (Debian, Ubuntu: apt-get install g++) or \
+name another in NVCC_CCBIN"
+fi
+if [[ -n ${NVCC:-} ]]; then
+    judge "$NVCC"
+    # Whoever names one program wants no other.
+    [[ -z $reason ]] || die "NVCC: $NVCC: $reason; CUDA $oldest or newer is needed"
+    found "$(command -v "$NVCC")"
+fi
+for nvcc in ${CUDA_HOME:+"$CUDA_HOME/bin/nvcc"} ${CUDA_PATH:+"$CUDA_PATH/bin/nvcc"} "$(command -v nvcc || true)"; do
+    [[ -n $nvcc ]] || continue
+    judge "$nvcc"
+    [[ -n $reason ]] || found "$nvcc"
+    say "passed over $nvcc: $reason"
+done
+
+install cuda-toolkit "${toolkit[@]}"
+nvcc=$target/cuda-toolkit/nvidia/cu13/bin/nvcc
+judge "$nvcc"
+[[ -z $reason ]] || die "$nvcc: $reason, though installed from PyPI"
+found "$nvcc"

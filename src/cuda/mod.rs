@@ -1,0 +1,8 @@
+//! The hand-written CUDA kernels of `kernels/`, compiled when this crate is built with the feature `cuda`.
+//!
+//! [`images`] has their machine code and PTX, [`params`] what a launch passes to them. Building needs nvcc and no GPU:
+//! `docs/building-kernels.md`.
+
+pub mod images;
+#[rustfmt::skip] // As bindgen writes it.
+pub mod params;
