@@ -58,14 +58,8 @@ impl Driver {
         let context = stream.context;
         let graph = self.add_graph(Graph::capturing());
         // The graph's handle is unique, and so is the capture's number with it.
-        let capture = Capture {
-            context,
-            graph,
-            mode,
-            origin: handle,
-            thread: std::thread::current().id(),
-            invalid: false,
-        };
+        let capture =
+            Capture { context, graph, mode, origin: handle, thread: std::thread::current().id(), invalid: false };
         self.captures.insert(graph, capture);
         find_mut(&mut self.streams, "stream", handle)?.branch = Some(Branch { capture: graph, heads: Vec::new() });
         Ok(())
@@ -198,7 +192,8 @@ impl Driver {
 
     /// The host waits for a whole context.
     pub fn refuse_all_captures(&mut self, context: Handle) -> Result<()> {
-        let captures: Vec<u64> = self.captures.iter().filter(|(_, c)| c.context == context).map(|(&id, _)| id).collect();
+        let captures: Vec<u64> =
+            self.captures.iter().filter(|(_, c)| c.context == context).map(|(&id, _)| id).collect();
         self.refuse(&captures, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a stream of the context is being captured")
     }
 
@@ -348,7 +343,7 @@ exports! {
     }
 
     fn cuThreadExchangeStreamCaptureMode(mode: InOut<u32>) {
-        driver::lock()?;
+        driver::ready()?;
         let new = mode.get()?;
         ensure!(new <= RELAXED, CUDA_ERROR_INVALID_VALUE, "capture mode {new} is unknown");
         mode.set(MODE.replace(new))?;

@@ -1,7 +1,7 @@
 //! Contexts: the primary one, others, and each thread's stack of them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::thread::ThreadId;
 
 use cudarc::driver::sys::CUlimit;
@@ -34,7 +34,7 @@ pub struct Context {
     /// The default stream.
     pub legacy: Handle,
     /// The default streams of threads that asked for one.
-    pub per_thread: BTreeMap<ThreadId, Handle>,
+    pub per_thread: HashMap<ThreadId, Handle>,
     /// The last operations of streams that were destroyed with work pending.
     pub orphans: Vec<u64>,
     limits: [usize; LIMITS],
@@ -70,7 +70,11 @@ fn pop() -> Option<Handle> {
 impl Driver {
     fn create_context(&mut self, flags: u32) -> Result<Handle> {
         ensure!(flags & !FLAGS == 0, CUDA_ERROR_INVALID_VALUE, "context flags {flags:#x} are unknown");
-        ensure!(flags & 7 <= 4 && flags & 7 != 3, CUDA_ERROR_INVALID_VALUE, "context flags {flags:#x}: one schedule only");
+        ensure!(
+            flags & 7 <= 4 && flags & 7 != 3,
+            CUDA_ERROR_INVALID_VALUE,
+            "context flags {flags:#x}: one schedule only"
+        );
         let handle = new_handle(Kind::Context);
         let legacy = new_handle(Kind::Stream);
         self.streams.insert(legacy, Stream::legacy(handle));
@@ -79,7 +83,7 @@ impl Driver {
             flags,
             failed: None,
             legacy,
-            per_thread: BTreeMap::new(),
+            per_thread: HashMap::new(),
             orphans: Vec::new(),
             limits: DEFAULT_LIMITS,
             cache_config: 0,
@@ -117,11 +121,9 @@ impl Driver {
 }
 
 /// Executes what is pending in a context, then removes it.
-fn destroy(driver: Guard, handle: Handle) -> Guard {
+fn destroy(driver: Guard, handle: Handle) {
     let pending = driver.queue.of_context(handle);
-    let mut driver = queue::finish(driver, &pending);
-    driver.remove_context(handle);
-    driver
+    queue::finish(driver, &pending).remove_context(handle);
 }
 
 fn create(out: Out<Handle>, flags: u32, device: Device) -> Result<()> {
@@ -171,28 +173,31 @@ fn limit(name: u32) -> Result<usize> {
     let known = (name as usize) < LIMITS;
     ensure!(known, CUDA_ERROR_UNSUPPORTED_LIMIT, "limit {name} is unknown");
     // Device-side launches are not executed.
-    let unsupported =
-        [CUlimit::CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH, CUlimit::CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT];
-    ensure!(unsupported.iter().all(|&l| l as u32 != name), CUDA_ERROR_UNSUPPORTED_LIMIT, "limit {name} is not supported");
+    let unsupported = [CUlimit::CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH, CUlimit::CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT];
+    ensure!(
+        unsupported.iter().all(|&l| l as u32 != name),
+        CUDA_ERROR_UNSUPPORTED_LIMIT,
+        "limit {name} is not supported"
+    );
     Ok(name as usize)
 }
 
 exports! {
     fn cuDevicePrimaryCtxRetain(out: Out<Handle>, device: Device) {
-        driver::lock()?;
+        driver::ready()?;
         check_device(device)?;
         ensure!(!out.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for the context");
         out.set(retain_primary()?)?;
     }
 
     fn cuDevicePrimaryCtxRelease = cuDevicePrimaryCtxRelease_v2(device: Device) {
-        driver::lock()?;
+        driver::ready()?;
         check_device(device)?;
         release_primary(false)?;
     }
 
     fn cuDevicePrimaryCtxReset = cuDevicePrimaryCtxReset_v2(device: Device) {
-        driver::lock()?;
+        driver::ready()?;
         check_device(device)?;
         release_primary(true)?;
     }
@@ -246,7 +251,7 @@ exports! {
     }
 
     fn cuCtxPopCurrent = cuCtxPopCurrent_v2(out: Out<Handle>) {
-        driver::lock()?;
+        driver::ready()?;
         let Some(context) = pop() else {
             return Err(CUDA_ERROR_INVALID_CONTEXT.because("no context is current to this thread"));
         };

@@ -14,7 +14,7 @@ use ptx_emulator::memory::Memory;
 use crate::boundary::{Device, Handle};
 use crate::capture::Capture;
 use crate::context::{self, Context, Primary};
-use crate::error::{Because, Error, Result, ensure};
+use crate::error::{Because, Error, Result, ensure, say};
 use crate::event::Event;
 use crate::fault;
 use crate::function::Function;
@@ -100,6 +100,14 @@ pub fn lock() -> Result<Guard> {
     Ok(driver)
 }
 
+/// Whether there was a `cuInit`, for entries that look at their arguments before the state.
+///
+/// # Errors
+/// There was none.
+pub fn ready() -> Result<()> {
+    lock().map(drop)
+}
+
 /// The state, initialised or not.
 pub fn lock_any() -> Guard {
     DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
@@ -123,7 +131,7 @@ pub fn initialise(flags: u32) -> Result<()> {
         return Ok(());
     }
     let settings = settings::from_process().map_err(|wrong| {
-        eprintln!("cuda-emulator: {wrong}");
+        say(&wrong);
         CUDA_ERROR_INVALID_VALUE.because(wrong)
     })?;
     *driver = Driver::new(settings);

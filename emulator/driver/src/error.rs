@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io::Write;
 
 use cudarc::driver::sys::CUresult::{self, *};
 
@@ -54,6 +55,12 @@ macro_rules! ensure {
     };
 }
 pub(crate) use ensure;
+
+/// Tells the person who runs the program. Standard error that cannot be written to is no reason to fail.
+pub fn say(text: &str) {
+    // One write, so that lines of several threads do not mix.
+    let _ = std::io::stderr().write_all(format!("cuda-emulator: {text}\n").as_bytes());
+}
 
 thread_local! {
     static LAST: RefCell<String> = const { RefCell::new(String::new()) };

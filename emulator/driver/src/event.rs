@@ -36,7 +36,10 @@ pub enum Recorded {
     /// An operation, which may have ended.
     At(u64),
     /// Nodes of a graph that is or was being captured.
-    Captured { capture: u64, heads: Vec<Handle> },
+    Captured {
+        capture: u64,
+        heads: Vec<Handle>,
+    },
 }
 
 impl Driver {

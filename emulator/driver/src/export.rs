@@ -24,6 +24,9 @@ pub struct Address(pub *const c_void);
 #[allow(unsafe_code)]
 // SAFETY: an address of code, the same in every thread.
 unsafe impl Sync for Address {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl Send for Address {}
 
 impl Address {
     pub const NULL: Address = Address(std::ptr::null());
@@ -109,6 +112,6 @@ pub fn call(name: &'static str, body: impl FnOnce() -> Result<()>) -> u32 {
 /// A panic is a bug of this library; it must not unwind into C.
 fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
     let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    eprintln!("cuda-emulator: {name} failed inside the emulator: {}", said.unwrap_or("no message"));
+    error::say(&format!("{name} failed inside the emulator: {}", said.unwrap_or("no message")));
     CUDA_ERROR_UNKNOWN.because(said.unwrap_or("a panic without a message"))
 }

@@ -50,7 +50,8 @@ pub fn set(rules: Vec<Rule>) {
 /// Counts a call; the code it must answer, if one of the faults is due.
 pub fn before(name: &str) -> Option<u32> {
     let mut rules = RULES.lock().unwrap_or_else(PoisonError::into_inner);
-    let rules = rules.get_or_insert_with(|| settings::from_process().map(|settings| settings.faults).unwrap_or_default());
+    let rules =
+        rules.get_or_insert_with(|| settings::from_process().map(|settings| settings.faults).unwrap_or_default());
     let mut due = None;
     for rule in rules.iter_mut().filter(|rule| rule.name == name || rule.name == proc_address::base(name)) {
         rule.calls += 1;
@@ -68,7 +69,10 @@ mod tests {
     #[test]
     fn rules_are_read() {
         let rules = parse("cuMemAlloc:2=CUDA_ERROR_OUT_OF_MEMORY, cuLaunchKernel:*=719,cuInit:1=123456").unwrap();
-        assert_eq!(rules.iter().map(|r| (r.at, r.code)).collect::<Vec<_>>(), [(Some(2), 2), (None, 719), (Some(1), 123456)]);
+        assert_eq!(
+            rules.iter().map(|r| (r.at, r.code)).collect::<Vec<_>>(),
+            [(Some(2), 2), (None, 719), (Some(1), 123456)]
+        );
         assert_eq!(parse("").unwrap(), []);
     }
 

@@ -155,13 +155,7 @@ impl Driver {
 }
 
 /// Where a parameter lies in the parameter block.
-pub fn param_info(
-    driver: &Driver,
-    function: Handle,
-    index: usize,
-    offset: Out<usize>,
-    size: Out<usize>,
-) -> Result<()> {
+pub fn param_info(driver: &Driver, function: Handle, index: usize, offset: Out<usize>, size: Out<usize>) -> Result<()> {
     let (function, _) = driver.healthy_function(function)?;
     let params = &function.kernel.params;
     let Some(param) = params.get(index) else {

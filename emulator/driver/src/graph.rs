@@ -164,7 +164,7 @@ fn launch(executable: Handle, stream: Handle, null: NullStream) -> Result<()> {
     let mut driver = driver::lock()?;
     let stream = driver.stream(stream, null)?;
     driver.launch_graph(executable, stream)?;
-    queue::relieve(driver);
+    drop(queue::relieve(driver));
     Ok(())
 }
 

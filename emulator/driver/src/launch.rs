@@ -173,7 +173,7 @@ exports! {
     fn cuLaunchKernelEx / cuLaunchKernelEx_ptsz(
         null; config: In<LaunchConfig>, function: Handle, list: KernelParams, extra: Extra
     ) {
-        driver::lock()?;
+        driver::ready()?;
         let config = config.get()?;
         launch_on(function, Shape::from_config(&config)?, (config.stream, null), (list, extra))?;
     }

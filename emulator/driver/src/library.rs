@@ -110,7 +110,7 @@ exports! {
         out: Out<Handle>, image: Image, names: In<u32>, values: JitValues, count: u32, _option_names: usize,
         _option_values: usize, option_count: u32
     ) {
-        driver::lock()?;
+        driver::ready()?;
         with_logs(count, names, values, || load(out, text_of(image), option_count))?;
     }
 
@@ -118,7 +118,7 @@ exports! {
         out: Out<Handle>, path: Text, names: In<u32>, values: JitValues, count: u32, _option_names: usize,
         _option_values: usize, option_count: u32
     ) {
-        driver::lock()?;
+        driver::ready()?;
         with_logs(count, names, values, || load(out, text_of_file(path), option_count))?;
     }
 

@@ -7,7 +7,7 @@ use ptx_emulator::memory::MemoryError;
 
 use crate::boundary::{DevicePointer, Handle, NullStream, Out};
 use crate::driver::{self, Driver, Guard, find};
-use crate::error::{Because, Error, Result, ensure};
+use crate::error::{Because, Error, Result, ensure, say};
 use crate::export::exports;
 use crate::queue;
 use crate::stream::enqueue;
@@ -45,7 +45,7 @@ impl Driver {
         if self.settings.leaks {
             for (&address, _) in self.allocations.iter().filter(|(_, owned)| owned.context == context) {
                 let size = self.memory.find(address).map_or(0, |allocation| allocation.size);
-                eprintln!("cuda-emulator: {size} bytes at {address:#x} were not freed before their context ended");
+                say(&format!("{size} bytes at {address:#x} were not freed before their context ended"));
             }
         }
     }
@@ -85,8 +85,8 @@ fn free_now(address: DevicePointer) -> Result<()> {
     let mut driver = driver::lock()?;
     let context = driver.current()?;
     driver.refuse_unsafe()?;
-    driver.freeable(address)?;
-    let pending = driver.queue.all();
+    let owner = driver.freeable(address)?.context;
+    let pending = driver.queue.of_context(owner);
     let mut driver = queue::finish(driver, &pending);
     driver.healthy(context)?;
     driver.allocations.remove(&address);
@@ -146,7 +146,7 @@ exports! {
     }
 
     fn cuMemAlloc_v2(out: Out<DevicePointer>, bytes: usize) {
-        driver::lock()?;
+        driver::ready()?;
         ensure!(!out.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for the address");
         out.set(allocate_now(bytes)?)?;
     }
@@ -154,7 +154,7 @@ exports! {
     fn cuMemAllocPitch_v2(
         out: Out<DevicePointer>, pitch: Out<usize>, width: usize, height: usize, element: u32
     ) {
-        driver::lock()?;
+        driver::ready()?;
         ensure!(!out.is_null() && !pitch.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for a result");
         ensure!([4, 8, 16].contains(&element), CUDA_ERROR_INVALID_VALUE, "element size {element}: 4, 8 or 16");
         let row = width.checked_next_multiple_of(PITCH);
@@ -180,7 +180,7 @@ exports! {
     }
 
     fn cuMemAllocAsync / cuMemAllocAsync_ptsz(null; out: Out<DevicePointer>, bytes: usize, stream: Handle) {
-        driver::lock()?;
+        driver::ready()?;
         ensure!(!out.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for the address");
         out.set(allocate_async(bytes, None, stream, null)?)?;
     }
@@ -188,7 +188,7 @@ exports! {
     fn cuMemAllocFromPoolAsync / cuMemAllocFromPoolAsync_ptsz(
         null; out: Out<DevicePointer>, bytes: usize, pool: Handle, stream: Handle
     ) {
-        driver::lock()?;
+        driver::ready()?;
         ensure!(!out.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for the address");
         out.set(allocate_async(bytes, Some(pool), stream, null)?)?;
     }

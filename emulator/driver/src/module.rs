@@ -165,8 +165,8 @@ fn code_of(error: &LoadError) -> CUresult {
 
 /// Waits for everything that may still run code of a module, then unloads it.
 pub fn unload(driver: Guard, module: Handle) -> Result<()> {
-    driver.healthy_module(module)?;
-    let pending = driver.queue.all();
+    let context = driver.healthy_module(module)?.context;
+    let pending = driver.queue.of_context(context);
     queue::finish(driver, &pending).remove_module(module);
     Ok(())
 }
@@ -268,12 +268,12 @@ exports! {
     }
 
     fn cuModuleLoadDataEx(out: Out<Handle>, image: Image, count: u32, names: In<u32>, values: JitValues) {
-        driver::lock()?;
+        driver::ready()?;
         with_logs(count, names, values, || load(out, text_of(image)))?;
     }
 
     fn cuModuleLoad(out: Out<Handle>, path: Text) {
-        driver::lock()?;
+        driver::ready()?;
         load(out, text_of_file(path))?;
     }
 
@@ -282,7 +282,7 @@ exports! {
     }
 
     fn cuModuleGetLoadingMode(out: Out<u32>) {
-        driver::lock()?;
+        driver::ready()?;
         out.set(CU_MODULE_EAGER_LOADING as u32)?;
     }
 

@@ -29,16 +29,7 @@ struct Range {
     size: u64,
     flags: u32,
     /// Memory of this library's; none for memory of the program's that it registered.
-    block: Option<Block>,
-}
-
-#[derive(Debug)]
-struct Block(Vec<Line>);
-
-impl std::fmt::Debug for Line {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Line")
-    }
+    block: Option<Vec<Line>>,
 }
 
 impl Pinned {
@@ -81,7 +72,7 @@ impl Driver {
         ensure!(room.is_ok(), CUDA_ERROR_OUT_OF_MEMORY, "{bytes} bytes of host memory cannot be had");
         block.resize(lines, Line::FRESH);
         let pointer = HostPointer::from_block(&mut block);
-        let range = Range { context, size: bytes as u64, flags, block: Some(Block(block)) };
+        let range = Range { context, size: bytes as u64, flags, block: Some(block) };
         self.pinned.0.insert(pointer.address(), range);
         Ok(pointer)
     }
@@ -116,13 +107,13 @@ fn release(mut driver: Guard, pointer: HostPointer, registered: bool) -> Result<
 
 exports! {
     fn cuMemHostAlloc(out: Out<HostPointer>, bytes: usize, flags: u32) {
-        driver::lock()?;
+        driver::ready()?;
         ensure!(!out.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for the address");
         out.set(driver::lock()?.allocate_pinned(bytes, flags)?)?;
     }
 
     fn cuMemAllocHost_v2(out: Out<HostPointer>, bytes: usize) {
-        driver::lock()?;
+        driver::ready()?;
         ensure!(!out.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for the address");
         out.set(driver::lock()?.allocate_pinned(bytes, 0)?)?;
     }

@@ -45,7 +45,8 @@ impl Driver {
         if let Some(allocation) = self.memory.find(address) {
             let owned = self.allocations.get(&allocation.base);
             // Variables of modules have no owner in the table.
-            let of_module = || self.modules.values().find(|m| m.code.globals.iter().any(|g| g.address == allocation.base));
+            let of_module =
+                || self.modules.values().find(|m| m.code.globals.iter().any(|g| g.address == allocation.base));
             let context = owned.map_or_else(|| of_module().map_or(0, |module| module.context), |owned| owned.context);
             return Some(Place {
                 device: true,
@@ -65,7 +66,9 @@ fn attribute(name: u32, place: &Place, address: u64) -> Result<Value> {
     let known = |attribute: Attribute| attribute as u32 == name;
     Ok(match name {
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_CONTEXT) => Value::Long(place.context),
-        _ if known(Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE) => Value::Word(if place.device { DEVICE } else { HOST }),
+        _ if known(Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE) => {
+            Value::Word(if place.device { DEVICE } else { HOST })
+        }
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_POINTER) && place.device => Value::Long(address),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_HOST_POINTER) && !place.device => Value::Long(address),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_POINTER)

@@ -12,7 +12,7 @@ use cudarc::driver::sys::CUdriverProcAddressQueryResult::{
 use cudarc::driver::sys::CUresult::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_FOUND};
 
 use crate::boundary::{Out, Text};
-use crate::error::{Because, Result, ensure};
+use crate::error::{Result, ensure};
 use crate::export::{Address, Export, exports};
 use crate::{capture, context, copy, device, driver, error, event, function, graph, launch, library, memory, memset};
 use crate::{module, occupancy, pinned, pointer_info, pool, stream, unsupported};

@@ -12,7 +12,7 @@ use cudarc::driver::sys::CUresult::CUDA_ERROR_UNKNOWN;
 
 use crate::boundary::Handle;
 use crate::driver::{self, Guard};
-use crate::error::{Because, Error};
+use crate::error::{Because, Error, say};
 use crate::work::{Device, Effect, Work};
 
 /// More pending operations than this, and submitting one executes another first.
@@ -157,8 +157,7 @@ fn step(mut driver: Guard, needed: &BTreeSet<u64>) -> Guard {
         return driver::wait(driver);
     }
     let wander = driver.settings.seed != 0 && driver.random.below(4) == 0;
-    let choice: Vec<u64> =
-        driver.queue.ready.iter().copied().filter(|id| wander || needed.contains(id)).collect();
+    let choice: Vec<u64> = driver.queue.ready.iter().copied().filter(|id| wander || needed.contains(id)).collect();
     assert!(!choice.is_empty(), "operations are pending that nothing can start");
     let id = choice[driver.random.below(choice.len())];
     execute(driver, id)
@@ -201,7 +200,7 @@ impl driver::Driver {
 
     /// Makes an error the context's last word.
     fn fail(&mut self, context: Handle, error: Error) {
-        eprintln!("cuda-emulator: {error}");
+        say(&error.to_string());
         self.record.finding = error.text.clone();
         self.queue.abandon(context);
         if let Some(context) = self.contexts.get_mut(&context) {

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::error::say;
 use crate::work::Launched;
 
 /// Launches whose counts are kept; of more, the oldest go.
@@ -38,7 +39,7 @@ impl Record {
             let written =
                 OpenOptions::new().create(true).append(true).open(path).and_then(|mut f| writeln!(f, "{line}"));
             if let Err(error) = written {
-                eprintln!("cuda-emulator: counts cannot be written to {}: {error}", path.display());
+                say(&format!("counts cannot be written to {}: {error}", path.display()));
                 self.file = None;
             }
         }

@@ -28,14 +28,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let execution = ptx_emulator::Settings::default();
         Self {
             arch: Arch::SM_80,
             memory: 80 << 30,
             driver_version: 13000,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: execution.threads,
             seed: 0,
             checks: true,
-            step_budget: 1 << 30,
+            step_budget: execution.step_budget,
             counts: None,
             leaks: false,
             faults: Vec::new(),

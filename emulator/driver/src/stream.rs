@@ -67,11 +67,15 @@ impl Stream {
 impl Driver {
     /// What a stream argument names.
     pub fn stream(&mut self, handle: Handle, null: NullStream) -> Result<Handle> {
-        let per_thread = handle == PER_THREAD || (handle == 0 && null == NullStream::PerThread);
-        if handle > PER_THREAD {
-            let context = find(&self.streams, "stream", handle)?.context;
-            return self.healthy(context).map(|_| handle);
-        }
+        let per_thread = match handle {
+            0 => null == NullStream::PerThread,
+            LEGACY => false,
+            PER_THREAD => true,
+            _ => {
+                let context = find(&self.streams, "stream", handle)?.context;
+                return self.healthy(context).map(|_| handle);
+            }
+        };
         let context = self.current()?;
         if !per_thread {
             return Ok(self.context(context)?.legacy);
@@ -212,7 +216,7 @@ exports! {
     fn cuStreamSynchronize / cuStreamSynchronize_ptsz(null; stream: Handle) {
         let mut driver = driver::lock()?;
         let stream = driver.stream(stream, null)?;
-        synchronize(driver, stream)?;
+        synchronize(driver, stream).map(drop)?;
     }
 
     fn cuStreamQuery / cuStreamQuery_ptsz(null; stream: Handle) {
@@ -260,7 +264,7 @@ exports! {
         let mut driver = driver::lock()?;
         let stream = driver.stream(stream, null)?;
         ensure!(!function.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for the function");
-        enqueue(driver, stream, Work::Host(function, data))?;
+        enqueue(driver, stream, Work::Host(function, data)).map(drop)?;
     }
 
     fn cuStreamAddCallback / cuStreamAddCallback_ptsz(
@@ -271,6 +275,6 @@ exports! {
         ensure!(!function.is_null() && flags == 0, CUDA_ERROR_INVALID_VALUE, "no function, or flags {flags:#x}");
         let captured = find(&driver.streams, "stream", named)?.branch.is_some();
         ensure!(!captured, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "callbacks cannot be captured");
-        enqueue(driver, named, Work::Callback(function, stream, data))?;
+        enqueue(driver, named, Work::Callback(function, stream, data)).map(drop)?;
     }
 }

@@ -5,14 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::sys::CUresult::CUDA_ERROR_NOT_SUPPORTED;
 
-use crate::error::{Because, Result};
+use crate::error::{Because, Result, say};
 use crate::export::exports;
 
 /// Says once a process that an entry is missing, and always answers so.
 fn refuse(name: &'static str) -> Result<()> {
     static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
     if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(name) {
-        eprintln!("cuda-emulator: {name} is not emulated");
+        say(&format!("{name} is not emulated"));
     }
     Err(CUDA_ERROR_NOT_SUPPORTED.because("not emulated"))
 }

@@ -128,7 +128,9 @@ impl Work {
             Work::Launch(grid) => launch(grid, device),
             Work::Copy(copy) => copy.execute(&device.memory).map_err(out_of_bounds).map(|()| Effect::None),
             Work::Fill(fill) => fill.execute(&device.memory).map_err(out_of_bounds).map(|()| Effect::None),
-            Work::Free(address) => device.memory.free(*address).map_err(out_of_bounds).map(|()| Effect::Freed(*address)),
+            Work::Free(address) => {
+                device.memory.free(*address).map_err(out_of_bounds).map(|()| Effect::Freed(*address))
+            }
             Work::Host(function, data) => {
                 callback(|| function.call(*data));
                 Ok(Effect::None)
@@ -166,8 +168,7 @@ fn code_of(error: &LaunchError) -> cudarc::driver::sys::CUresult {
         LaunchError::Found(finding) => match finding.check {
             Check::Bounds => CUDA_ERROR_ILLEGAL_ADDRESS,
             Check::Alignment => CUDA_ERROR_MISALIGNED_ADDRESS,
-            // A kernel that waits for ever, or never ends.
-            Check::Barrier => CUDA_ERROR_LAUNCH_TIMEOUT,
+            Check::EndlessLoop => CUDA_ERROR_LAUNCH_TIMEOUT,
             _ => CUDA_ERROR_LAUNCH_FAILED,
         },
         LaunchError::Rejected { .. } => CUDA_ERROR_LAUNCH_FAILED,

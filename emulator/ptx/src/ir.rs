@@ -32,6 +32,8 @@ pub struct Source {
     pub file: u32,
     /// Line in that file.
     pub line: u32,
+    /// (file, line) of the outermost place that it is inlined in; the same as the above if it is not.
+    pub outermost: (u32, u32),
     /// Line of the PTX text.
     pub ptx_line: u32,
     pub mix: Mix,
@@ -65,6 +67,19 @@ pub enum Mix {
 }
 
 impl Program {
+    /// [`Program::place`], and from where inlined code was called:
+    /// `kernels/common/reduce.cuh:9, called from kernels/x.cu:12`.
+    pub fn place_and_caller(&self, pc: u32) -> String {
+        let place = self.place(pc);
+        let Some(source) = self.sources.get(pc as usize) else { return place };
+        match self.files.get(source.outermost.0 as usize) {
+            Some(file) if source.outermost != (source.file, source.line) => {
+                format!("{place}, called from {file}:{}", source.outermost.1)
+            }
+            _ => place,
+        }
+    }
+
     /// Where an instruction comes from: `kernels/x.cu:12`, or the line of the PTX.
     pub fn place(&self, pc: u32) -> String {
         let Some(source) = self.sources.get(pc as usize) else { return "the code's end".into() };
@@ -156,6 +171,15 @@ pub enum Relation {
     Lt,
     Ge,
     Gt,
+}
+
+/// How much of a clock is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockPart {
+    /// 64 bits.
+    Whole,
+    Low,
+    High,
 }
 
 /// Where an access goes.
@@ -371,10 +395,10 @@ pub enum Op {
         address: Src,
         space: Space,
     },
-    /// `%clock`, `%clock64`, `%globaltimer`: instructions executed so far.
+    /// `%clock64`, `%globaltimer`: instructions executed so far; or one half of that.
     Clock {
         to: u32,
-        wide: bool,
+        part: ClockPart,
     },
     Branch {
         target: u32,
@@ -532,7 +556,7 @@ impl Instr {
                 read(address, B64, visit);
                 visit(to, Pred, Role::Write);
             }
-            Op::Clock { to, wide } => visit(to, width(*wide), Role::Write),
+            Op::Clock { to, part } => visit(to, width(*part == ClockPart::Whole), Role::Write),
             Op::BranchTable { index, .. } => read(index, B32, visit),
             Op::Branch { .. } | Op::Call(_) | Op::Return | Op::Exit | Op::Trap { .. } | Op::Nothing => {}
             Op::Fence { .. } | Op::CopyCommit | Op::CopyWait { .. } => {}

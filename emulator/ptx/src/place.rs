@@ -10,17 +10,25 @@ pub struct Places<'a> {
     files: &'a [(u32, String)],
     /// Where each place is inlined.
     inlined: HashMap<Place, Place>,
+    /// What the last `.loc` came to.
+    last: Option<(Place, Place)>,
 }
 
 impl<'a> Places<'a> {
     /// `files` as `.file` numbers them.
     pub fn new(files: &'a [(u32, String)]) -> Self {
-        Self { files, inlined: HashMap::new() }
+        Self { files, inlined: HashMap::new(), last: None }
     }
 
     /// Takes a `.loc`. Gives the place to name: the innermost one in a file of the program's own, and the outermost
     /// that it is inlined in. The toolkit's headers are passed over towards the code that calls them.
+    /// Line 0 stands for no line; what follows is counted to the line before.
     pub fn locate(&mut self, place: Place, inlined_at: Option<Place>) -> (Place, Place) {
+        if place.1 == 0
+            && let Some(last) = self.last
+        {
+            return last;
+        }
         match inlined_at {
             Some(outer) => self.inlined.insert(place, outer),
             None => self.inlined.remove(&place),
@@ -34,7 +42,7 @@ impl<'a> Places<'a> {
                 shown = outer;
             }
         }
-        (shown, outermost)
+        *self.last.insert((shown, outermost))
     }
 
     /// `kernels/x.cu:12`; `None` for a file that has no number.
@@ -65,6 +73,7 @@ mod tests {
         assert_eq!(places.locate((1, 8, 1), None), ((1, 8, 1), (1, 8, 1)));
         assert_eq!(places.locate((2, 5, 1), Some((1, 8, 1))), ((2, 5, 1), (1, 8, 1)));
         assert_eq!(places.locate((3, 99, 1), Some((2, 5, 1))), ((2, 5, 1), (1, 8, 1)));
+        assert_eq!(places.locate((1, 0, 1), None), ((2, 5, 1), (1, 8, 1)));
         // A circle ends; a file without a number has no name.
         assert_eq!(places.locate((1, 8, 1), Some((3, 99, 1))).0, (1, 8, 1));
         assert_eq!(places.name((2, 5, 1)).as_deref(), Some("b.cuh:5"));

@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         last = atomicInc(ticket, gridDim.x - 1) == gridDim.x - 1;
         __threadfence();  // who has seen all tickets sees all sums
     }
-    __syncthreads();  // `last` is known; the first warp is done with of_warps
+    __syncthreads();  // `last` is known; all are done with of_warps
     if (!last) return;
     sum = 0.0f;
 #pragma unroll 1

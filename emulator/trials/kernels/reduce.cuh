@@ -13,12 +13,11 @@ __device__ inline float warp_sum(float value) {
     return value;
 }
 
-// The sum of `value` over the block, in the first warp. `partials` (32) may be written again after a barrier.
+// The sum of `value` over the block, in every thread. `partials` (32) may be written again after a barrier.
 __device__ inline float block_sum(float value, float *partials) {
     const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     value = warp_sum(value);
     if (lane == 0) partials[warp] = value;
-    __syncthreads();  // the first warp reads what all have written
-    if (warp != 0) return value;
+    __syncthreads();  // all warps read what each has written
     return warp_sum(lane < blockDim.x / WARP ? partials[lane] : 0.0f);
 }

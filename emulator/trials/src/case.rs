@@ -44,7 +44,10 @@ pub enum Arg {
 pub enum Want {
     Bytes(Vec<u8>),
     /// f32, each within its tolerance.
-    Floats { values: Vec<f64>, tolerances: Vec<f64> },
+    Floats {
+        values: Vec<f64>,
+        tolerances: Vec<f64>,
+    },
     /// So many bytes, of which only their being the same every time is asked.
     Anything(u64),
 }
@@ -222,9 +225,7 @@ impl Device {
                 self.memory.free(address).expect("just allocated");
                 address
             }
-            Arg::Variable(name) => {
-                self.module.global(name).unwrap_or_else(|| panic!("no variable {name}")).address
-            }
+            Arg::Variable(name) => self.module.global(name).unwrap_or_else(|| panic!("no variable {name}")).address,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Unified {
 
 /// Unit of pinned memory: its alignment is that of a page.
 #[repr(C, align(4096))]
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Line([u8; 4096]);
 
 impl Line {

@@ -1,7 +1,7 @@
 //! C structures that hold enumerations, with integers in their place. `tests` hold their layout against cudarc's.
 
 use super::host::Unified;
-use super::{DevicePointer, Handle, HostPointer};
+use super::{Handle, HostPointer};
 
 /// `CUlaunchConfig`
 #[repr(C)]
@@ -28,11 +28,6 @@ impl LaunchAttribute {
     /// A 32-bit part of the value.
     pub fn word(&self, index: usize) -> u32 {
         (self.value[index / 2] >> (index % 2 * 32)) as u32
-    }
-
-    /// The value's first handle or pointer.
-    pub fn handle(&self) -> Handle {
-        self.value[0]
     }
 }
 
@@ -176,7 +171,13 @@ mod tests {
     #[test]
     fn structures_lie_as_in_the_header() {
         same_layout!(LaunchConfig, sys::CUlaunchConfig, block = blockDimX, dynamic_shared = sharedMemBytes);
-        same_layout!(LaunchConfig, sys::CUlaunchConfig, stream = hStream, attributes = attrs, attribute_count = numAttrs);
+        same_layout!(
+            LaunchConfig,
+            sys::CUlaunchConfig,
+            stream = hStream,
+            attributes = attrs,
+            attribute_count = numAttrs
+        );
         same_layout!(LaunchAttribute, sys::CUlaunchAttribute, name = id, value = value);
         same_layout!(CopyArea2D, sys::CUDA_MEMCPY2D, from = srcXInBytes, to = dstXInBytes, width = WidthInBytes);
         assert_eq!(offset_of!(CopyArea2D, from.kind), offset_of!(sys::CUDA_MEMCPY2D, srcMemoryType));
@@ -189,10 +190,15 @@ mod tests {
         same_layout!(MemLocation, sys::CUmemLocation, id = id);
         same_layout!(MemAccess, sys::CUmemAccessDesc, flags = flags);
         same_layout!(PoolProps, sys::CUmemPoolProps, handles = handleTypes, location = location);
-        same_layout!(InstantiateParams, sys::CUDA_GRAPH_INSTANTIATE_PARAMS, upload = hUploadStream, result = result_out);
+        same_layout!(
+            InstantiateParams,
+            sys::CUDA_GRAPH_INSTANTIATE_PARAMS,
+            upload = hUploadStream,
+            result = result_out
+        );
         same_layout!(EdgeData, sys::CUgraphEdgeData);
         same_layout!(Uuid, sys::CUuuid);
         same_layout!(DeviceProperties, sys::CUdevprop, warp = SIMDWidth, texture_alignment = textureAlign);
-        same_layout!(DevicePointer, sys::CUdeviceptr);
+        same_layout!(super::super::DevicePointer, sys::CUdeviceptr);
     }
 }

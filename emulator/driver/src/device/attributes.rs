@@ -156,7 +156,7 @@ const CONSTANT: &[(Attribute, i32)] = &[
     (CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED, 0),
     (CU_DEVICE_ATTRIBUTE_ONLY_PARTIAL_HOST_NATIVE_ATOMIC_SUPPORTED, 0),
     // Not emulated: virtual memory management, sharing, other devices.
-    (CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 0),
+    (CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED, 0),
     (CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, 0),
     (CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 0),
     (CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_WIN32_HANDLE_SUPPORTED, 0),
@@ -245,7 +245,8 @@ mod tests {
     fn every_attribute_of_the_interface_has_one_value() {
         for arch in [Arch::SM_80, Arch::SM_90] {
             let limits = arch.limits().unwrap();
-            let missing: Vec<i32> = (1..CU_DEVICE_ATTRIBUTE_MAX as i32).filter(|&n| find(arch, &limits, n).is_none()).collect();
+            let missing: Vec<i32> =
+                (1..CU_DEVICE_ATTRIBUTE_MAX as i32).filter(|&n| find(arch, &limits, n).is_none()).collect();
             assert_eq!(missing, [] as [i32; 0]);
             for unknown in [0, -1, CU_DEVICE_ATTRIBUTE_MAX as i32, i32::MAX] {
                 assert_eq!(find(arch, &limits, unknown), None);

@@ -43,12 +43,12 @@ exports! {
     }
 
     fn cuDeviceGetCount(out: Out<i32>) {
-        driver::lock()?;
+        driver::ready()?;
         out.set(1)?;
     }
 
     fn cuDeviceGet(out: Out<Device>, ordinal: i32) {
-        driver::lock()?;
+        driver::ready()?;
         check_device(ordinal)?;
         out.set(ordinal)?;
     }
@@ -96,20 +96,20 @@ exports! {
     }
 
     fn cuDeviceGetPCIBusId(out: Buffer, size: i32, device: Device) {
-        driver::lock()?;
+        driver::ready()?;
         check_device(device)?;
         write_text(out, size, BUS_ID)?;
     }
 
     fn cuDeviceGetByPCIBusId(out: Out<Device>, bus_id: Text) {
-        driver::lock()?;
+        driver::ready()?;
         let wanted = bus_id.get()?;
         ensure!(wanted == BUS_ID, CUDA_ERROR_INVALID_DEVICE, "no device at {wanted}: there is one, at {BUS_ID}");
         out.set(0)?;
     }
 
     fn cuDeviceCanAccessPeer(out: Out<i32>, device: Device, peer: Device) {
-        driver::lock()?;
+        driver::ready()?;
         check_device(device)?;
         check_device(peer)?;
         out.set(0)?;
@@ -118,7 +118,7 @@ exports! {
     fn cuDeviceGetExecAffinitySupport(out: Out<i32>, kind: u32, device: Device) {
         // No kind of affinity is emulated.
         let _ = kind;
-        driver::lock()?;
+        driver::ready()?;
         check_device(device)?;
         out.set(0)?;
     }

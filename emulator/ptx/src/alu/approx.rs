@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 use super::float::flush_if;
 use super::formats::{BF16, F16, Format, decode as widen, encode};
 use super::half::{HalfType, Twice};
+use super::integer::INTEGER_BITS;
 use super::lanes::{Frame, Unary};
 use super::parts::Modifiers;
 use super::{Decoded, Kind, Op};
@@ -176,9 +177,6 @@ fn polynomial<const N: usize>(x: f64, coefficients: [f64; N]) -> f64 {
     sum
 }
 
-/// 1.5 · 2⁵²: adding it rounds to an integer, which the sum's low bits then hold.
-const TO_INTEGER: f64 = 6_755_399_441_055_744.0;
-
 #[inline(always)]
 fn ex2(a: f32) -> f32 {
     ex2_f64(f64::from(a)) as f32
@@ -204,8 +202,8 @@ fn ex2_f64(a: f64) -> f64 {
     // Comparisons that NaN passes.
     let a = if a > 200.0 { 200.0 } else { a };
     let a = if a < -200.0 { -200.0 } else { a };
-    let shifted = a + TO_INTEGER;
-    let rest = a - (shifted - TO_INTEGER);
+    let shifted = a + INTEGER_BITS;
+    let rest = a - (shifted - INTEGER_BITS);
     let scale = f64::from_bits((shifted.to_bits() << 52).wrapping_add(1.0f64.to_bits()));
     polynomial(rest, SERIES) * scale
 }
@@ -229,7 +227,7 @@ fn lg2(a: f32) -> f32 {
     let bits = f64::from(a).to_bits();
     let biased = bits.wrapping_sub(std::f64::consts::FRAC_1_SQRT_2.to_bits()).wrapping_add(1.0f64.to_bits()) >> 52;
     let m = f64::from_bits(bits.wrapping_sub(biased << 52).wrapping_add(1.0f64.to_bits()));
-    let exponent = f64::from_bits(biased.wrapping_add(TO_INTEGER.to_bits())) - (TO_INTEGER + 1023.0);
+    let exponent = f64::from_bits(biased.wrapping_add(INTEGER_BITS.to_bits())) - (INTEGER_BITS + 1023.0);
     let s = (m - 1.0) / (m + 1.0);
     let result = (exponent + s * polynomial(s * s, SERIES)) as f32;
     let result = if a == f32::INFINITY { a } else { result };
@@ -287,8 +285,8 @@ fn sine(a: f32, cosine: bool) -> f32 {
         -1.1470745597729725e-11,
     ];
     let x = f64::from(a);
-    let shifted = x * std::f64::consts::FRAC_2_PI + TO_INTEGER;
-    let turns = shifted - TO_INTEGER;
+    let shifted = x * std::f64::consts::FRAC_2_PI + INTEGER_BITS;
+    let turns = shifted - INTEGER_BITS;
     let r = x - turns * QUARTER[0] - turns * QUARTER[1] - turns * QUARTER[2];
     let quadrant = shifted.to_bits().wrapping_add(cosine as u64);
     let square = r * r;

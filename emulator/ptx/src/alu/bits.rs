@@ -413,18 +413,18 @@ fn permute(mode: Permute, frame: &mut Frame) {
             })
         });
     }
-    frame.words3(PermuteLanes { selectors: (mode != Permute::General).then_some(selectors) });
+    match mode {
+        Permute::General => frame.words3(PermuteLanes),
+        _ => frame.words3(PermuteModes { selectors: selectors.map(u32::from) }),
+    }
 }
 
 /// The bytes that each lane's own control picks.
-struct PermuteLanes {
-    selectors: Option<[u16; 4]>,
-}
+struct PermuteLanes;
 
 impl Ternary for PermuteLanes {
     #[inline(always)]
-    fn apply(&self, a: u32, b: u32, c: u32) -> u32 {
-        let control = self.selectors.map_or(c, |selectors| u32::from(selectors[c as usize & 3]));
+    fn apply(&self, a: u32, b: u32, control: u32) -> u32 {
         let byte = |i: u32| {
             let selector = control.wrapping_shr(4 * i);
             let source = if selector & 4 != 0 { b } else { a };
@@ -433,6 +433,19 @@ impl Ternary for PermuteLanes {
             if selector & 8 != 0 { signs } else { byte }.wrapping_shl(8 * i)
         };
         byte(0) | byte(1) | byte(2) | byte(3)
+    }
+}
+
+struct PermuteModes {
+    selectors: [u32; 4],
+}
+
+impl Ternary for PermuteModes {
+    #[inline(always)]
+    fn apply(&self, a: u32, b: u32, c: u32) -> u32 {
+        let [s0, s1, s2, s3] = self.selectors;
+        let (low, high) = if c & 1 == 0 { (s0, s2) } else { (s1, s3) };
+        PermuteLanes.apply(a, b, if c & 2 == 0 { low } else { high })
     }
 }
 

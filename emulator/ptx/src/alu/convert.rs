@@ -3,9 +3,10 @@
 use super::float::{flush_if, saturate};
 use super::formats::{BF16, F16, Format, decode as widen, encode, encode_directed};
 use super::half::relu;
+use super::integer::INTEGER_BITS;
 use super::lanes::Frame;
 use super::parts::Modifiers;
-use super::rounding::{Down, Nearest, Round, Up, Zero, narrow, narrow_odd};
+use super::rounding::{Direction, Down, Nearest, Round, Up, Zero, narrow, narrow_odd};
 use super::{Decoded, Kind, Op, convert_packed};
 use crate::ast::Operand;
 use crate::registers::LANES;
@@ -313,8 +314,8 @@ fn scatter_int(values: &[u64; LANES], to: IntType, register: u8, frame: &mut Fra
 
 /// To an integral number.
 #[inline(always)]
-fn integral(value: f64, round: Round) -> f64 {
-    match round {
+fn integral<D: Direction>(value: f64) -> f64 {
+    match D::ROUND {
         Round::Nearest => value.round_ties_even(),
         Round::Zero => value.trunc(),
         Round::Down => value.floor(),
@@ -322,31 +323,70 @@ fn integral(value: f64, round: Round) -> f64 {
     }
 }
 
+/// An integral number, clamped; NaN becomes 0. As Rust's cast, which is not vectorised.
+#[inline(always)]
+fn to_i32(integral: f32) -> i32 {
+    const LIMIT: f32 = 2_147_483_648.0;
+    let clamped = if integral > LIMIT { LIMIT } else { integral };
+    let clamped = if clamped < -LIMIT { -LIMIT } else { clamped };
+    let bits = (f64::from(clamped) + INTEGER_BITS).to_bits() as i32;
+    let bits = if integral >= LIMIT { i32::MAX } else { bits };
+    if integral.is_nan() { 0 } else { bits }
+}
+
+#[inline(always)]
+fn to_u32(integral: f32) -> u32 {
+    const LIMIT: f32 = 4_294_967_296.0;
+    let clamped = if integral > LIMIT { LIMIT } else { integral };
+    let clamped = if clamped < 0.0 { 0.0 } else { clamped };
+    let bits = (f64::from(clamped) + INTEGER_BITS).to_bits() as u32;
+    let bits = if integral >= LIMIT { u32::MAX } else { bits };
+    if integral.is_nan() { 0 } else { bits }
+}
+
 fn float_to_int(from: FloatType, to: IntType, round: Round, ftz: bool, register: u8, frame: &mut Frame) {
-    // Rust's casts clamp, and NaN becomes 0, as here between f32 and 32 bits.
     if from == FloatType::F32 && to.bits == 32 && !ftz {
         return match (to.signed, round) {
-            (true, Round::Nearest) => frame.map1(|a: f32| a.round_ties_even() as i32),
-            (true, Round::Zero) => frame.map1(|a: f32| a as i32),
-            (true, Round::Down) => frame.map1(|a: f32| a.floor() as i32),
-            (true, Round::Up) => frame.map1(|a: f32| a.ceil() as i32),
-            (false, Round::Nearest) => frame.map1(|a: f32| a.round_ties_even() as u32),
-            (false, Round::Zero) => frame.map1(|a: f32| a as u32),
-            (false, Round::Down) => frame.map1(|a: f32| a.floor() as u32),
-            (false, Round::Up) => frame.map1(|a: f32| a.ceil() as u32),
+            (true, Round::Nearest) => frame.map1(|a: f32| to_i32(a.round_ties_even())),
+            (true, Round::Zero) => frame.map1(|a: f32| to_i32(a.trunc())),
+            (true, Round::Down) => frame.map1(|a: f32| to_i32(a.floor())),
+            (true, Round::Up) => frame.map1(|a: f32| to_i32(a.ceil())),
+            (false, Round::Nearest) => frame.map1(|a: f32| to_u32(a.round_ties_even())),
+            (false, Round::Zero) => frame.map1(|a: f32| to_u32(a.trunc())),
+            (false, Round::Down) => frame.map1(|a: f32| to_u32(a.floor())),
+            (false, Round::Up) => frame.map1(|a: f32| to_u32(a.ceil())),
         };
     }
     let values = to_f64s(from, ftz, frame);
+    match round {
+        Round::Nearest => scatter_integral::<Nearest>(&values, from, to, register, frame),
+        Round::Zero => scatter_integral::<Zero>(&values, from, to, register, frame),
+        Round::Down => scatter_integral::<Down>(&values, from, to, register, frame),
+        Round::Up => scatter_integral::<Up>(&values, from, to, register, frame),
+    }
+}
+
+fn scatter_integral<D: Direction>(
+    values: &[f64; LANES],
+    from: FloatType,
+    to: IntType,
+    register: u8,
+    frame: &mut Frame,
+) {
     let (nan, least, greatest) = (to.of_nan(from), to.least(), to.greatest());
-    let values = values.map(|value| {
-        let integer = integral(value, round);
-        match to.signed {
-            _ if value.is_nan() => nan,
-            true => (integer as i64).clamp(least, greatest as i64) as u64,
-            false => (integer as u64).min(greatest),
+    let signed = |value: f64| (integral::<D>(value) as i64).max(least).min(greatest as i64) as u64;
+    let unsigned = |value: f64| (integral::<D>(value) as u64).min(greatest);
+    let mask = register_mask(register);
+    match (to.bits, to.signed) {
+        (64, true) => frame.scatter(values, |value: f64| if value.is_nan() { nan } else { signed(value) }),
+        (64, false) => frame.scatter(values, |value: f64| if value.is_nan() { nan } else { unsigned(value) }),
+        (_, true) => {
+            frame.scatter(values, |value: f64| if value.is_nan() { nan } else { signed(value) } as u32 & mask);
         }
-    });
-    scatter_int(&values, to, register, frame);
+        (_, false) => {
+            frame.scatter(values, |value: f64| if value.is_nan() { nan } else { unsigned(value) } as u32 & mask);
+        }
+    }
 }
 
 /// The source, exactly.
@@ -416,7 +456,12 @@ fn float_to_float(from: FloatType, to: FloatType, round: FloatRound, ftz: bool, 
     let round = match round {
         FloatRound::To(round) => round,
         FloatRound::Integer(round) => {
-            values = values.map(|value| integral(value, round));
+            values = match round {
+                Round::Nearest => values.map(integral::<Nearest>),
+                Round::Zero => values.map(integral::<Zero>),
+                Round::Down => values.map(integral::<Down>),
+                Round::Up => values.map(integral::<Up>),
+            };
             Round::Nearest
         }
     };
@@ -425,18 +470,26 @@ fn float_to_float(from: FloatType, to: FloatType, round: FloatRound, ftz: bool, 
 
 /// Writes values that are exact, or rounded to odd if the result is narrower than f64.
 fn scatter_float(values: &[f64; LANES], to: FloatType, round: Round, ftz: bool, clamp: Clamp, frame: &mut Frame) {
+    match round {
+        Round::Nearest => scatter_directed::<Nearest>(values, to, ftz, clamp, frame),
+        Round::Zero => scatter_directed::<Zero>(values, to, ftz, clamp, frame),
+        Round::Down => scatter_directed::<Down>(values, to, ftz, clamp, frame),
+        Round::Up => scatter_directed::<Up>(values, to, ftz, clamp, frame),
+    }
+}
+
+fn scatter_directed<D: Direction>(
+    values: &[f64; LANES],
+    to: FloatType,
+    ftz: bool,
+    clamp: Clamp,
+    frame: &mut Frame,
+) {
     match to {
-        FloatType::F16 => frame.scatter(values, |value| narrow_half::<F16>(narrow_odd(value), round, clamp)),
-        FloatType::BF16 => frame.scatter(values, |value| narrow_half::<BF16>(narrow_odd(value), round, clamp)),
-        FloatType::F32 => {
-            let after = |value: f32| if clamp.sat { saturate(value) } else { flush_if(ftz, value) };
-            match round {
-                Round::Nearest => frame.scatter(values, |value: f64| after(narrow::<Nearest>(value))),
-                Round::Zero => frame.scatter(values, |value: f64| after(narrow::<Zero>(value))),
-                Round::Down => frame.scatter(values, |value: f64| after(narrow::<Down>(value))),
-                Round::Up => frame.scatter(values, |value: f64| after(narrow::<Up>(value))),
-            }
-        }
+        FloatType::F16 => frame.scatter(values, |value| narrow_half::<F16, D>(narrow_odd(value), clamp)),
+        FloatType::BF16 => frame.scatter(values, |value| narrow_half::<BF16, D>(narrow_odd(value), clamp)),
+        FloatType::F32 if clamp.sat => frame.scatter(values, |value| saturate(flush_if(ftz, narrow::<D>(value)))),
+        FloatType::F32 => frame.scatter(values, |value| flush_if(ftz, narrow::<D>(value))),
         FloatType::F64 if clamp.sat => {
             frame.scatter(values, |value: f64| if value > 0.0 { value.min(1.0) } else { 0.0 });
         }
@@ -446,10 +499,10 @@ fn scatter_float(values: &[f64; LANES], to: FloatType, round: Round, ftz: bool, 
 
 /// To f16 or bf16, from a value that is exact or rounded to odd.
 #[inline(always)]
-pub(super) fn narrow_half<F: Format>(value: f32, round: Round, clamp: Clamp) -> u32 {
+pub(super) fn narrow_half<F: Format, D: Direction>(value: f32, clamp: Clamp) -> u32 {
     let value = if clamp.relu { relu(value) } else { value };
     let value = if clamp.sat { saturate(value) } else { value };
-    let bits = encode_directed::<F>(value, round);
+    let bits = encode_directed::<F, D>(value);
     let infinite = bits & F::MAGNITUDE == F::INFINITY;
-    if clamp.satfinite && infinite { bits - 1 } else { bits }
+    if clamp.satfinite && infinite { bits.wrapping_sub(1) } else { bits }
 }

@@ -1,11 +1,13 @@
 //! cvt to and from packed formats, tf32 and 8-bit floating point, and cvt.pack.
 
+use std::marker::PhantomData;
+
 use super::convert::{Clamp, Rounding, narrow_half};
 use super::formats::{BF16, E4M3, E5M2, F16, Format, LARGEST_TF32, decode as widen, encode, encode_tf32};
 use super::half::relu;
-use super::lanes::Frame;
+use super::lanes::{Binary, Frame, Unary};
 use super::parts::Modifiers;
-use super::rounding::Round;
+use super::rounding::{Direction, Nearest, Round, Zero};
 use super::{Decoded, Kind, Op};
 use crate::ast::Operand;
 
@@ -135,17 +137,20 @@ pub(super) fn execute(op: ConvertPacked, frame: &mut Frame) {
         ConvertPacked::Halves { bf16: true, round: Round::Nearest, clamp: Clamp::NONE } => {
             frame.map2(|a, b| encode::<BF16>(a) << 16 | encode::<BF16>(b));
         }
-        ConvertPacked::Halves { bf16: false, round, clamp } => {
-            frame.map2(|a, b| narrow_half::<F16>(a, round, clamp) << 16 | narrow_half::<F16>(b, round, clamp));
+        ConvertPacked::Halves { bf16, round, clamp } => match (bf16, round) {
+            (false, Round::Zero) => halves::<F16, Zero>(clamp, frame),
+            (false, _) => halves::<F16, Nearest>(clamp, frame),
+            (true, Round::Zero) => halves::<BF16, Zero>(clamp, frame),
+            (true, _) => halves::<BF16, Nearest>(clamp, frame),
+        },
+        ConvertPacked::Tf32 { round, clamp: Clamp { relu: positive, satfinite, .. } } => {
+            let (away, to_zero) = (round.is_none(), round == Some(Round::Zero));
+            frame.map1(|a: f32| {
+                let bits = encode_tf32(if positive { relu(a) } else { a }, away, to_zero);
+                let infinite = bits << 1 == 0xff00_0000;
+                if satfinite && infinite { bits & 0x8000_0000 | LARGEST_TF32 } else { bits }
+            });
         }
-        ConvertPacked::Halves { bf16: true, round, clamp } => {
-            frame.map2(|a, b| narrow_half::<BF16>(a, round, clamp) << 16 | narrow_half::<BF16>(b, round, clamp));
-        }
-        ConvertPacked::Tf32 { round, clamp } => frame.map1(|a: f32| {
-            let bits = encode_tf32(if clamp.relu { relu(a) } else { a }, round);
-            let infinite = bits << 1 == 0xff00_0000;
-            if clamp.satfinite && infinite { bits & 0x8000_0000 | LARGEST_TF32 } else { bits }
-        }),
         ConvertPacked::ToFp8 { format: Fp8::E4M3, from, relu } => to_fp8::<E4M3>(from, relu, frame),
         ConvertPacked::ToFp8 { format: Fp8::E5M2, from, relu } => to_fp8::<E5M2>(from, relu, frame),
         ConvertPacked::FromFp8 { format: Fp8::E4M3, relu } => from_fp8::<E4M3>(relu, frame),
@@ -158,37 +163,88 @@ pub(super) fn execute(op: ConvertPacked, frame: &mut Frame) {
     }
 }
 
-#[inline(always)]
-fn fp8<F: Format>(value: f32, clamp: bool) -> u32 {
-    let value = if clamp { relu(value) } else { value };
-    let bits = encode::<F>(value);
-    // What rounds above the largest: infinity, or where there is none, a NaN that was none before.
-    let sign = bits & (F::MAGNITUDE + 1);
-    if bits & F::MAGNITUDE == F::INFINITY && !value.is_nan() { sign | F::LARGEST } else { bits }
+fn halves<F: Format, D: Direction>(clamp: Clamp, frame: &mut Frame) {
+    frame.words2(Halves::<F, D> { clamp, types: PhantomData });
 }
 
-fn to_fp8<F: Format>(from: Fp8Source, clamp: bool, frame: &mut Frame) {
-    match from {
-        Fp8Source::F32 => frame.map2(|a, b| fp8::<F>(a, clamp) << 8 | fp8::<F>(b, clamp)),
-        Fp8Source::F16x2 => frame.map1(|a: u32| {
-            fp8::<F>(widen::<F16>(a >> 16), clamp) << 8 | fp8::<F>(widen::<F16>(a), clamp)
-        }),
+struct Halves<F, D> {
+    clamp: Clamp,
+    types: PhantomData<(F, D)>,
+}
+
+impl<F: Format, D: Direction> Binary for Halves<F, D> {
+    #[inline(always)]
+    fn apply(&self, a: u32, b: u32) -> u32 {
+        let one = |bits| narrow_half::<F, D>(f32::from_bits(bits), self.clamp);
+        one(a) << 16 | one(b)
     }
 }
 
-fn from_fp8<F: Format>(clamp: bool, frame: &mut Frame) {
-    let one = |bits: u32| {
-        let value = widen::<F>(bits);
-        encode::<F16>(if clamp { relu(value) } else { value })
-    };
-    frame.map1(|a: u32| one(a >> 8) << 16 | one(a));
+/// To an 8-bit format, clamped to the finite.
+#[inline(always)]
+fn fp8<F: Format>(value: f32, positive: bool) -> u32 {
+    let value = if positive { relu(value) } else { value };
+    let bits = encode::<F>(value);
+    // What rounds above the largest: infinity, or where there is none, a NaN that was none before.
+    let overflows = bits & F::MAGNITUDE == F::INFINITY && !value.is_nan();
+    if overflows { bits & (F::MAGNITUDE + 1) | F::LARGEST } else { bits }
+}
+
+/// To and from two 8-bit numbers, in f32 or in the halves of a word.
+struct ToFp8<F> {
+    positive: bool,
+    format: PhantomData<F>,
+}
+
+impl<F: Format> Binary for ToFp8<F> {
+    #[inline(always)]
+    fn apply(&self, a: u32, b: u32) -> u32 {
+        fp8::<F>(f32::from_bits(a), self.positive) << 8 | fp8::<F>(f32::from_bits(b), self.positive)
+    }
+}
+
+impl<F: Format> Unary for ToFp8<F> {
+    #[inline(always)]
+    fn apply(&self, a: u32) -> u32 {
+        fp8::<F>(widen::<F16>(a >> 16), self.positive) << 8 | fp8::<F>(widen::<F16>(a), self.positive)
+    }
+}
+
+fn to_fp8<F: Format>(from: Fp8Source, positive: bool, frame: &mut Frame) {
+    let f = ToFp8::<F> { positive, format: PhantomData };
+    match from {
+        Fp8Source::F32 => frame.words2(f),
+        Fp8Source::F16x2 => frame.words1(f),
+    }
+}
+
+struct FromFp8<F> {
+    positive: bool,
+    format: PhantomData<F>,
+}
+
+impl<F: Format> Unary for FromFp8<F> {
+    #[inline(always)]
+    fn apply(&self, a: u32) -> u32 {
+        let one = |bits| {
+            let value = widen::<F>(bits);
+            encode::<F16>(if self.positive { relu(value) } else { value })
+        };
+        one(a >> 8) << 16 | one(a)
+    }
+}
+
+fn from_fp8<F: Format>(positive: bool, frame: &mut Frame) {
+    frame.words1(FromFp8::<F> { positive, format: PhantomData });
 }
 
 /// `a` above `b`, each clamped.
 #[inline(always)]
 fn pack(a: i32, b: i32, bits: u32, signed: bool) -> u32 {
-    let (least, greatest) = if signed { (-1 << (bits - 1), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) };
+    let half = 1i32.wrapping_shl(bits.wrapping_sub(1));
+    let least = if signed { half.wrapping_neg() } else { 0 };
+    let greatest = if signed { half } else { half.wrapping_mul(2) }.wrapping_sub(1);
     let mask = u32::MAX.wrapping_shr(32u32.wrapping_sub(bits));
-    let one = |value: i32| value.clamp(least, greatest) as u32 & mask;
+    let one = |value: i32| value.min(greatest).max(least) as u32 & mask;
     one(a).wrapping_shl(bits) | one(b)
 }

@@ -1,6 +1,6 @@
 //! Narrow floating-point formats to f32 and back, without branches.
 
-use super::rounding::Round;
+use super::rounding::{Direction, Round};
 
 /// A format of 16 or 8 bits: sign, exponent, fraction.
 pub(super) trait Format: Copy + 'static {
@@ -77,47 +77,30 @@ pub(super) fn encode<F: Format>(value: f32) -> u32 {
 
 /// In any mode, from a value that is exact or rounded to odd.
 #[inline(always)]
-pub(super) fn encode_directed<F: Format>(value: f32, round: Round) -> u32 {
+pub(super) fn encode_directed<F: Format, D: Direction>(value: f32) -> u32 {
     let nearest = encode::<F>(value);
-    let back = decode::<F>(nearest);
+    let back = decode::<F>(nearest).abs();
     let negative = value.is_sign_negative();
-    let shrinks = match round {
+    let shrinks = match D::ROUND {
         Round::Nearest => false,
         Round::Zero => true,
         Round::Down => !negative,
         Round::Up => negative,
     };
-    let grows = match round {
-        Round::Nearest | Round::Zero => false,
-        Round::Down => negative,
-        Round::Up => !negative,
-    };
-    if shrinks && back.abs() > value.abs() {
-        nearest.wrapping_sub(1)
-    } else if grows && back.abs() < value.abs() {
-        nearest.wrapping_add(1)
-    } else {
-        nearest
-    }
+    let grows = D::ROUND != Round::Nearest && !shrinks;
+    let toward_zero = if shrinks & (back > value.abs()) { nearest.wrapping_sub(1) } else { nearest };
+    if grows & (back < value.abs()) { nearest.wrapping_add(1) } else { toward_zero }
 }
 
-/// tf32: an f32 whose 13 low bits are zero. `None` rounds ties away from zero (`.rna`).
+/// tf32: an f32 whose 13 low bits are zero. Rounded to the nearest with ties away from zero (`.rna`), or to even, or
+/// toward zero.
 #[inline(always)]
-pub(super) fn encode_tf32(value: f32, round: Option<Round>) -> u32 {
+pub(super) fn encode_tf32(value: f32, away: bool, to_zero: bool) -> u32 {
     let bits = value.to_bits();
-    let carry = match round {
-        None => 0x1000,
-        Some(Round::Nearest) => 0xfff + (bits >> 13 & 1),
-        Some(_) => 0,
-    };
-    let rounded = bits.wrapping_add(carry) & !0x1fff;
-    if value.is_nan() {
-        0x7fff_ffff
-    } else if value.is_infinite() {
-        bits
-    } else {
-        rounded
-    }
+    let even = 0xfff + (bits >> 13 & 1);
+    let carry = if away { 0x1000 } else { even };
+    let rounded = bits.wrapping_add(if to_zero { 0 } else { carry }) & !0x1fff;
+    if value.is_nan() { 0x7fff_ffff } else { rounded }
 }
 
 /// The largest finite tf32.

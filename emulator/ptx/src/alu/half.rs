@@ -53,6 +53,12 @@ pub enum HalfType {
     BF16x2,
 }
 
+impl Half {
+    fn is_plain(self) -> bool {
+        !self.ftz && self.after == After::Nothing
+    }
+}
+
 impl HalfType {
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
@@ -146,28 +152,32 @@ fn flush<F: Format>(ftz: bool, bits: u32) -> u32 {
     if ftz && subnormal { bits & (F::MAGNITUDE + 1) } else { bits }
 }
 
-/// An operation `O` in format `F`, with what goes before and after it.
-struct Rounded<F, O> {
+/// An operation `O` in format `F`, with what goes before and after it unless it is `PLAIN`. A flag that is not part of
+/// the type would be looked at in every lane.
+struct Rounded<F, O, const PLAIN: bool> {
     operation: O,
     ftz: bool,
-    after: After,
+    saturates: bool,
+    relu: bool,
     format: PhantomData<F>,
 }
 
-impl<F: Fused, O> Rounded<F, O> {
+impl<F: Fused, O, const PLAIN: bool> Rounded<F, O, PLAIN> {
+    fn new(half: Half, operation: O) -> Self {
+        let (saturates, relu) = (half.after == After::Saturate, half.after == After::Relu);
+        Self { operation, ftz: half.ftz, saturates, relu, format: PhantomData }
+    }
+
     #[inline(always)]
     fn load(&self, bits: u32) -> f32 {
-        widen::<F>(flush::<F>(self.ftz, bits))
+        widen::<F>(flush::<F>(!PLAIN && self.ftz, bits))
     }
 
     #[inline(always)]
     fn store(&self, value: f32) -> u32 {
-        let value = match self.after {
-            After::Nothing => value,
-            After::Saturate => saturate(value),
-            After::Relu => relu(value),
-        };
-        flush::<F>(self.ftz, encode::<F>(value))
+        let value = if !PLAIN && self.saturates { saturate(value) } else { value };
+        let value = if !PLAIN && self.relu { relu(value) } else { value };
+        flush::<F>(!PLAIN && self.ftz, encode::<F>(value))
     }
 }
 
@@ -176,7 +186,7 @@ macro_rules! operations {
         #[derive(Clone, Copy)]
         struct $name;
 
-        impl<F: Fused> Binary for Rounded<F, $name> {
+        impl<F: Fused, const PLAIN: bool> Binary for Rounded<F, $name, PLAIN> {
             #[inline(always)]
             fn apply(&self, a: u32, b: u32) -> u32 {
                 let ($a, $b) = (self.load(a), self.load(b));
@@ -192,7 +202,7 @@ operations! {
     Product: |a, b| a * b;
 }
 
-impl<F: Fused> Binary for Rounded<F, MinMax> {
+impl<F: Fused, const PLAIN: bool> Binary for Rounded<F, MinMax, PLAIN> {
     #[inline(always)]
     fn apply(&self, a: u32, b: u32) -> u32 {
         self.store(self.operation.of(self.load(a), self.load(b)))
@@ -202,7 +212,7 @@ impl<F: Fused> Binary for Rounded<F, MinMax> {
 #[derive(Clone, Copy)]
 struct ProductSum;
 
-impl<F: Fused> Ternary for Rounded<F, ProductSum> {
+impl<F: Fused, const PLAIN: bool> Ternary for Rounded<F, ProductSum, PLAIN> {
     #[inline(always)]
     fn apply(&self, a: u32, b: u32, c: u32) -> u32 {
         self.store(F::fma_odd(self.load(a), self.load(b), self.load(c)))
@@ -224,21 +234,18 @@ impl<F: Format> Unary for Signed<F> {
 }
 
 fn run<F: Fused>(half: Half, frame: &mut Frame) {
-    let Half { op, ty, ftz, after } = half;
+    let Half { op, ty, ftz, .. } = half;
     match op {
         HalfOp::Add => binary::<F, _>(half, Sum, frame),
         HalfOp::Sub => binary::<F, _>(half, Difference, frame),
         HalfOp::Mul => binary::<F, _>(half, Product, frame),
         HalfOp::MinMax(variant) => binary::<F, _>(half, variant, frame),
-        // The usual case apart, without the flags in its loop.
-        HalfOp::Fma if !ftz && after == After::Nothing => {
-            let f = Rounded::<F, _> { operation: ProductSum, ftz: false, after: After::Nothing, format: PhantomData };
-            if ty.is_packed() { frame.words3(Twice(f)) } else { frame.words3(f) }
-        }
-        HalfOp::Fma => {
-            let f = Rounded::<F, _> { operation: ProductSum, ftz, after, format: PhantomData };
-            if ty.is_packed() { frame.words3(Twice(f)) } else { frame.words3(f) }
-        }
+        HalfOp::Fma => match (half.is_plain(), ty.is_packed()) {
+            (true, true) => frame.words3(Twice(Rounded::<F, _, true>::new(half, ProductSum))),
+            (true, false) => frame.words3(Rounded::<F, _, true>::new(half, ProductSum)),
+            (false, true) => frame.words3(Twice(Rounded::<F, _, false>::new(half, ProductSum))),
+            (false, false) => frame.words3(Rounded::<F, _, false>::new(half, ProductSum)),
+        },
         HalfOp::Abs | HalfOp::Neg => {
             let f = Signed::<F> { negates: op == HalfOp::Neg, ftz, format: PhantomData };
             if ty.is_packed() { frame.words1(Twice(f)) } else { frame.words1(f) }
@@ -246,17 +253,17 @@ fn run<F: Fused>(half: Half, frame: &mut Frame) {
     }
 }
 
-fn binary<F: Fused, O: Copy>(half: Half, operation: O, frame: &mut Frame)
+fn binary<F: Fused, O>(half: Half, operation: O, frame: &mut Frame)
 where
-    Rounded<F, O>: Binary,
+    Rounded<F, O, true>: Binary,
+    Rounded<F, O, false>: Binary,
 {
-    let Half { ty, ftz, after, .. } = half;
-    if !ftz && after == After::Nothing {
-        let f = Rounded::<F, _> { operation, ftz: false, after: After::Nothing, format: PhantomData };
-        return if ty.is_packed() { frame.words2(Twice(f)) } else { frame.words2(f) };
+    match (half.is_plain(), half.ty.is_packed()) {
+        (true, true) => frame.words2(Twice(Rounded::<F, O, true>::new(half, operation))),
+        (true, false) => frame.words2(Rounded::<F, O, true>::new(half, operation)),
+        (false, true) => frame.words2(Twice(Rounded::<F, O, false>::new(half, operation))),
+        (false, false) => frame.words2(Rounded::<F, O, false>::new(half, operation)),
     }
-    let f = Rounded::<F, _> { operation, ftz, after, format: PhantomData };
-    if ty.is_packed() { frame.words2(Twice(f)) } else { frame.words2(f) }
 }
 
 /// Negative numbers become +0; NaN stays.

@@ -259,7 +259,7 @@ int! {
 }
 
 /// 1.5 · 2⁵²: added to an integer below 2⁵¹ in magnitude, it leaves that integer in the sum's low bits.
-const INTEGER_BITS: f64 = 6_755_399_441_055_744.0;
+pub(super) const INTEGER_BITS: f64 = 6_755_399_441_055_744.0;
 
 /// Quotient and remainder by way of f64, which vectorises. Exact: a quotient of 32-bit integers that is not an integer
 /// differs from the next one by at least 2⁻³², far more than the 2⁻²¹ of an ulp by which the division can err.

@@ -193,7 +193,7 @@ macro_rules! bodies {
                 for lane in 0..LANES {
                     bits[lane] = if self($($type::read($name[lane])),*) { 1 << lane } else { 0 };
                 }
-                bits.iter().fold(0, |mask, bit| mask | bit)
+                join(&bits)
             }
         }
     )*};
@@ -204,6 +204,20 @@ bodies! {
     (A a 0, B b 1);
     (A a 0, B b 1, C c 2);
     (A a 0, B b 1, C c 2, D d 3);
+}
+
+/// All of the bits, joined in vectors as far as possible.
+#[inline(always)]
+fn join(bits: &[u32; LANES]) -> u32 {
+    let mut eight = [0; 8];
+    for i in 0..8 {
+        eight[i] = bits[i] | bits[i + 8] | bits[i + 16] | bits[i + 24];
+    }
+    let mut four = [0; 4];
+    for i in 0..4 {
+        four[i] = eight[i] | eight[i + 4];
+    }
+    four[0] | four[1] | (four[2] | four[3])
 }
 
 macro_rules! carry_bodies {
@@ -219,15 +233,15 @@ macro_rules! carry_bodies {
                 $(source!($name: T = frame, $index);)*
                 let carry = if self.1.reads { frame.registers.get_pred(frame.alu.sources[$carry]) } else { 0 };
                 let mut out = [T::Word::default(); LANES];
-                let mut carries = 0;
+                let mut carries = [0; LANES];
                 for lane in 0..LANES {
                     let (value, carry) = (self.0)($(T::read($name[lane]),)* carry >> lane & 1 != 0);
                     out[lane] = value.write();
-                    carries |= (carry as u32) << lane;
+                    carries[lane] = if carry { 1 << lane } else { 0 };
                 }
                 T::Word::store(frame.registers, frame.alu.results[0], frame.mask, &out);
                 if self.1.writes {
-                    frame.registers.set_pred(frame.alu.results[1], frame.mask, carries);
+                    frame.registers.set_pred(frame.alu.results[1], frame.mask, join(&carries));
                 }
             }
         }

@@ -147,11 +147,11 @@ impl<'g> Core<'g> {
         self.by_space(target.space, mask, &addresses, |core, space, mask, addresses| {
             let reach = Reach { site: target.site, pc, mask, addresses, size: size as u32 };
             core.each_lane(warp, space, reach, manner, lent, |lane, bytes| {
-                values[lane][..size].copy_from_slice(&bytes[..size]);
+                move_bytes(&mut values[lane], bytes);
             })
         })?;
         if manner == Manner::StrongRead {
-            let how = Strong { order: target.order, scope: target.scope, loads: true, stores: false };
+            let how = Strong { order: target.order, scope: target.scope, loads: true, stores: false, atomic: false };
             self.order_all(warp, target, mask, &addresses, how);
         }
         Ok(values)
@@ -171,13 +171,13 @@ impl<'g> Core<'g> {
         let mut manner = Manner::Write;
         if target.order != Order::Weak {
             manner = Manner::StrongWrite;
-            let how = Strong { order: target.order, scope: target.scope, loads: false, stores: true };
+            let how = Strong { order: target.order, scope: target.scope, loads: false, stores: true, atomic: false };
             self.order_all(warp, target, mask, &addresses, how);
         }
         self.by_space(target.space, mask, &addresses, |core, space, mask, addresses| {
             let reach = Reach { site: target.site, pc, mask, addresses, size };
             core.each_lane(warp, space, reach, manner, lent, |lane, bytes| {
-                bytes.copy_from_slice(&values[lane][..bytes.len()]);
+                move_bytes(bytes, &values[lane]);
             })
         })
     }
@@ -193,15 +193,19 @@ impl<'g> Core<'g> {
         mut change: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), Fault> {
         let addresses = warp.addresses(&target.address);
-        let how = Strong { order: target.order, scope: target.scope, loads: true, stores: true };
-        self.order_all(warp, target, mask, &addresses, how);
+        // Published before and looked up after, so that whoever's update comes later, on any core, sees what came before.
+        let publish = Strong { order: target.order, scope: target.scope, loads: false, stores: true, atomic: true };
+        let look_up = Strong { loads: true, stores: false, ..publish };
+        self.order_all(warp, target, mask, &addresses, publish);
         self.by_space(target.space, mask, &addresses, |core, space, mask, addresses| {
             if !matches!(space, Space::Global | Space::Shared) {
                 return Err(Fault::operand(mask.trailing_zeros(), "an atomic on local memory or parameters".into()));
             }
             let reach = Reach { site: target.site, pc, mask, addresses, size };
             core.each_lane(warp, space, reach, Manner::Atomic, lent, &mut change)
-        })
+        })?;
+        self.order_all(warp, target, mask, &addresses, look_up);
+        Ok(())
     }
 
     fn order_all(&mut self, warp: &mut Warp, target: &Target, mask: u32, addresses: &[u64; LANES], how: Strong) {
@@ -579,6 +583,18 @@ impl<'g> Core<'g> {
             "{verb} of {size} bytes at {address:#x} ({place}) races with the {earlier} by {whose} at {at}: nothing orders them"
         );
         Fault::new(Check::Race, lane, message)
+    }
+}
+
+/// Copies as many bytes as the shorter side has: 1, 2, 4, 8 or 16, each a move of its own rather than a call.
+#[inline(always)]
+fn move_bytes(to: &mut [u8], from: &[u8]) {
+    match to.len().min(from.len()) {
+        16 => to[..16].copy_from_slice(&from[..16]),
+        8 => to[..8].copy_from_slice(&from[..8]),
+        4 => to[..4].copy_from_slice(&from[..4]),
+        2 => to[..2].copy_from_slice(&from[..2]),
+        size => to[..size].copy_from_slice(&from[..size]),
     }
 }
 

@@ -60,7 +60,7 @@ impl<'g> Block<'g> {
             shared_bytes,
             shadow_number: 0,
             stamps: Stamps::new(),
-            sets: HashMap::new(),
+            sets: KnownSets::default(),
             published: HashMap::new(),
             barriers: (0..BARRIERS).map(|_| Barrier::default()).collect(),
             changed: 0,
@@ -102,7 +102,7 @@ impl<'g> Block<'g> {
             ready.extend((0..self.warps.len()).filter(|&warp| self.warps[warp].is_ready()));
             if ready.is_empty() {
                 if self.warps.iter().all(|warp| warp.alive() == 0) {
-                    return Ok(true);
+                    return self.left_over().map_or(Ok(true), Err);
                 }
                 return Err(self.deadlock());
             }
@@ -222,6 +222,18 @@ impl<'g> Block<'g> {
         let (thread, pc, diverged) = first.unwrap_or_default();
         let title = if diverged { "divergence" } else { "deadlock" };
         self.core.grid.finding(Check::Barrier, self.core.block, thread, pc, format!("{title}: {}", places.join("; ")))
+    }
+
+    /// An arrival at a barrier that nobody completed before the block ended: it was for nobody.
+    fn left_over(&self) -> Option<Box<Finding>> {
+        let mut barriers = self.core.barriers.iter().enumerate();
+        let (id, barrier) = barriers.find(|(_, barrier)| !barrier.arrivals.is_empty())?;
+        let first = &barrier.arrivals[0];
+        let thread = first.warp * LANES as u32 + first.mask.trailing_zeros();
+        let come: u32 = barrier.arrivals.iter().map(|arrival| arrival.mask.count_ones()).sum();
+        let of = barrier.threads.map_or("all".to_owned(), |threads| threads.to_string());
+        let message = format!("the block ended while {come} of {of} threads had come to barrier {id}");
+        Some(self.core.grid.finding(Check::Barrier, self.core.block, thread, first.pc, message))
     }
 
     fn endless(&self, warp: usize) -> Box<Finding> {

@@ -20,7 +20,7 @@ use crate::launch::{Launch, Settings};
 use crate::memory::{Allocation, Memory};
 use crate::module::Kernel;
 use crate::observe::{Check, Counts, Finding, Tally};
-use crate::race::shadow::Stamps;
+use crate::race::shadow::{KnownSets, Stamps};
 use block::Block;
 use sync::SyncVariable;
 
@@ -133,7 +133,7 @@ impl Grid<'_> {
         let mut rng = Rng::new(self.settings.seed, 0);
         let mut active: Vec<Block> = Vec::new();
         let mut idle: Vec<Block> = Vec::new();
-        let mut sets = HashMap::new();
+        let mut sets = KnownSets::default();
         let mut left = true;
         // A block that runs for long waits for others, perhaps: only then is another one started beside it.
         let mut crowded = true;
@@ -173,7 +173,7 @@ impl Grid<'_> {
 
     /// `kernels/x.cu:12`, or the line of the PTX.
     pub fn source(&self, pc: u32) -> String {
-        self.program.place(pc)
+        self.program.place_and_caller(pc)
     }
 
     /// A finding in a thread of a block.

@@ -6,7 +6,7 @@ use super::block::{Core, Lent};
 use super::copy::CopyAsync;
 use super::sync::AtBarrier;
 use super::warp::{Group, State, Warp};
-use crate::ir::{Call, Elements, Instr, Op, Track};
+use crate::ir::{Call, ClockPart, Elements, Instr, Op, Track};
 use crate::observe::{Check, Finding};
 use crate::race::clock::each_lane;
 use crate::registers::{LANES, Src};
@@ -176,8 +176,11 @@ impl Core<'_> {
                 let lanes = lanes.fold(0, |lanes, lane| lanes | 1 << lane);
                 warp.registers.set_pred(*to, mask, lanes);
             }
-            Op::Clock { to, wide: true } => warp.registers.set64(*to, mask, &[self.steps; LANES]),
-            Op::Clock { to, wide: false } => warp.registers.set32(*to, mask, &[self.steps as u32; LANES]),
+            Op::Clock { to, part } => match part {
+                ClockPart::Whole => warp.registers.set64(*to, mask, &[self.steps; LANES]),
+                ClockPart::Low => warp.registers.set32(*to, mask, &[self.steps as u32; LANES]),
+                ClockPart::High => warp.registers.set32(*to, mask, &[(self.steps >> 32) as u32; LANES]),
+            },
             Op::ActiveMask { to } => warp.registers.set32(*to, mask, &[mask; LANES]),
             Op::CopyAsync { to, from, bytes, source_bytes, ignore } => {
                 let mut sizes = source_bytes.map_or([*bytes; LANES], |src| warp.registers.get32(src));

@@ -83,7 +83,7 @@ impl Core<'_> {
 
     /// What a strong access of one lane to an address means for the order of other accesses.
     pub fn order(&mut self, warp: &mut Warp, lane: u32, address: u64, shared: bool, how: Strong) {
-        let Strong { order, scope, loads, stores } = how;
+        let Strong { order, scope, loads, stores, atomic } = how;
         let block = self.block;
         let publishes = stores && (order.releases() || !warp.fenced.is_empty());
         if !publishes && (self.published.is_empty() || !shared) && (shared || !self.any_published()) {
@@ -135,7 +135,7 @@ impl Core<'_> {
             return;
         }
         let variable = map.entry(address).or_default();
-        if !loads {
+        if !atomic {
             *variable = SyncVariable::default();
         }
         for (view, scope) in published {
@@ -164,4 +164,6 @@ pub struct Strong {
     pub scope: Scope,
     pub loads: bool,
     pub stores: bool,
+    /// It is a part of an atomic.
+    pub atomic: bool,
 }

@@ -4,7 +4,7 @@ use crate::exec::Grid;
 use crate::exec::copy::Copies;
 use crate::ir::{Relation, Scope, Special};
 use crate::race::clock::{View, Views, each_lane};
-use crate::registers::{LANES, Registers};
+use crate::registers::{LANES, Lanes32, Registers};
 
 /// Lanes at one program counter.
 #[derive(Debug, Clone)]
@@ -107,42 +107,45 @@ impl Warp {
         self.local_written.fill(0);
         self.copies = Copies::default();
         for &(special, slot) in &grid.program.specials {
-            for lane in 0..LANES as u32 {
-                self.registers.b32[slot as usize][lane as usize] = self.special(grid, block, special, lane);
-            }
+            self.registers.b32[slot as usize] = self.special(grid, block, special);
         }
     }
 
-    fn special(&self, grid: &Grid, block: u32, special: Special, lane: u32) -> u32 {
+    fn special(&self, grid: &Grid, block: u32, special: Special) -> Lanes32 {
         let launch = grid.launch;
-        let warps = launch.block.iter().product::<u32>().div_ceil(LANES as u32);
-        let thread = self.index * LANES as u32 + lane;
-        match special {
-            Special::Tid(axis) => super::unflatten(thread, launch.block)[axis as usize],
+        let uniform = match special {
+            Special::Tid(axis) => {
+                let first = self.index * LANES as u32;
+                return from_lanes(|lane| super::unflatten(first + lane, launch.block)[axis as usize]);
+            }
+            Special::LaneId => return from_lanes(|lane| lane),
+            Special::LaneMask(relation) => {
+                return from_lanes(|lane| {
+                    let below = (1u32 << lane) - 1;
+                    match relation {
+                        Relation::Eq => 1 << lane,
+                        Relation::Le => below | 1 << lane,
+                        Relation::Lt => below,
+                        Relation::Ge => !below,
+                        Relation::Gt => !below & !(1 << lane),
+                    }
+                });
+            }
             Special::Ntid(axis) => launch.block[axis as usize],
             Special::Ctaid(axis) => super::unflatten(block, launch.grid)[axis as usize],
             Special::Nctaid(axis) => launch.grid[axis as usize],
-            Special::LaneId => lane,
             Special::WarpId => self.index,
-            Special::NWarpId => warps,
-            Special::LaneMask(relation) => {
-                let below = (1u32 << lane) - 1;
-                match relation {
-                    Relation::Eq => 1 << lane,
-                    Relation::Le => below | 1 << lane,
-                    Relation::Lt => below,
-                    Relation::Ge => !below,
-                    Relation::Gt => !below & !(1 << lane),
-                }
-            }
+            Special::NWarpId => launch.block.iter().product::<u32>().div_ceil(LANES as u32),
             // Where a block runs is nobody's business; a number that fits is all that is promised.
             Special::SmId => block % grid.limits.multiprocessors,
             Special::NSmId => grid.limits.multiprocessors,
             Special::GridId => grid.number as u32,
             Special::DynamicSharedBytes => launch.dynamic_shared,
-            Special::TotalSharedBytes => launch.shared_bytes(),
+            // In units of 128 bytes, as it is given out.
+            Special::TotalSharedBytes => launch.shared_bytes().next_multiple_of(128),
             Special::DynamicShared => launch.dynamic_shared_address(),
-        }
+        };
+        [uniform; LANES]
     }
 
     /// Lanes that still run.
@@ -248,4 +251,8 @@ impl Warp {
         let of_lane = self.fenced.iter().filter(move |fenced| fenced.mask >> lane & 1 == 1);
         of_lane.map(move |fenced| (&fenced.view, fenced.scope.min(scope)))
     }
+}
+
+fn from_lanes(value: impl Fn(u32) -> u32) -> Lanes32 {
+    std::array::from_fn(|lane| value(lane as u32))
 }

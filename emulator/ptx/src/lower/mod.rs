@@ -165,7 +165,7 @@ impl<'a> Lowering<'a> {
         self.position = function.position;
         self.is_entry = number == 0;
         self.carry = None;
-        self.source = Source { file: u32::MAX, ..Source::default() };
+        self.source = Source { file: u32::MAX, outermost: (u32::MAX, 0), ..Source::default() };
         let Some(body) = &function.body else {
             return Err(self.unsupported(format!("a call of the external function {}", function.name)));
         };
@@ -259,9 +259,10 @@ impl<'a> Lowering<'a> {
 
     /// The place that findings name.
     fn locate(&mut self, place: Place, inlined_at: Option<Place>) {
-        let (shown, _) = self.places.locate(place, inlined_at);
-        self.source.file = self.places.index(shown.0).map_or(u32::MAX, |index| index as u32);
-        self.source.line = shown.1;
+        let (shown, outermost) = self.places.locate(place, inlined_at);
+        let file = |place: Place| self.places.index(place.0).map_or(u32::MAX, |index| index as u32);
+        (self.source.file, self.source.line) = (file(shown), shown.1);
+        self.source.outermost = (file(outermost), outermost.1);
     }
 
     fn variable(&mut self, variable: &Variable) -> Result<()> {
@@ -351,6 +352,9 @@ impl<'a> Lowering<'a> {
         }
         if let Some(decoded) = alu::decode(&instruction.opcode, &instruction.operands) {
             let decoded = decoded.map_err(|what| self.unsupported(what))?;
+            if instruction.opcode[0] == "cvt" {
+                return self.convert(instruction, decoded);
+            }
             self.alu(decoded)?;
             if instruction.opcode[0] == "selp" {
                 self.selects.insert(self.program.code.len() - 1);
@@ -385,6 +389,27 @@ impl<'a> Lowering<'a> {
         self.alu_classes.push((results, sources));
         self.emit(Op::Alu(Box::new(placed)));
         Ok(())
+    }
+
+    /// `cvt` may write a register that is wider than its type: the result is extended to all of it.
+    fn convert(&mut self, instruction: &ast::Instruction, mut decoded: alu::Decoded) -> Result<()> {
+        let Some((kind, Operand::Name(name))) = decoded.results.first().cloned() else { return self.alu(decoded) };
+        if kind.class() != Class::B32 {
+            return self.alu(decoded);
+        }
+        if !self.is_narrow(&name) {
+            decoded.op = decoded.op.with_result_width(32);
+        }
+        if self.register(&name)?.class != Class::B64 {
+            return self.alu(decoded);
+        }
+        let low = self.temporary(Class::B32);
+        decoded.results[0].1 = Operand::Name(low.clone());
+        self.alu(decoded)?;
+        // The result's type is the last but one part: `cvt.rzi.s16.f32`.
+        let signed = instruction.opcode.iter().rev().nth(1).is_some_and(|ty| ty.starts_with('s'));
+        let extend = if signed { "cvt.s64.s32" } else { "cvt.u64.u32" };
+        self.synthesise(extend, &[Operand::Name(name), Operand::Name(low)])
     }
 
     /// Decodes and emits an ALU instruction of our own making.

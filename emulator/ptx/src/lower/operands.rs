@@ -3,7 +3,7 @@
 use super::{LOCAL_WINDOW, Lowering, PARAM_WINDOW, Result, SHARED_BASE, SHARED_WINDOW, Symbol, Virtual, align};
 use crate::alu::Kind;
 use crate::ast::Operand;
-use crate::ir::{Address, Relation, Space, Special};
+use crate::ir::{Address, ClockPart, Op, Relation, Space, Special};
 use crate::registers::{Class, Src};
 
 /// What a name outside of the registers stands for.
@@ -131,6 +131,15 @@ impl Lowering<'_> {
                 (have, want) => Err(self.invalid(format!("{name} is {have:?}, where {want:?} is needed"))),
             };
         }
+        if let Some(part) = clock_part(name) {
+            let class = if part == ClockPart::Whole { Class::B64 } else { Class::B32 };
+            if class != kind.class() {
+                return Err(self.invalid(format!("{name} is {class:?}, where {:?} is needed", kind.class())));
+            }
+            let to = self.new_virtual(class);
+            self.emit(Op::Clock { to, part });
+            return Ok(Src::Slot(to));
+        }
         match self.place(name) {
             Some(Place::Address(_, address)) => Ok(Src::Bits(address.wrapping_add_signed(offset))),
             Some(Place::Constant(value)) => Ok(Src::Bits(value.wrapping_add_signed(offset))),
@@ -147,12 +156,6 @@ impl Lowering<'_> {
                     return self.widened(slot, wide);
                 }
                 Ok(Src::Slot(slot))
-            }
-            _ if matches!(name, "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo") => {
-                let wide = kind.class() == Class::B64;
-                let to = self.new_virtual(kind.class());
-                self.emit(crate::ir::Op::Clock { to, wide });
-                Ok(Src::Slot(to))
             }
             _ if name.starts_with('%') && name[1..].contains(char::is_alphabetic) && !name.contains('<') => {
                 let known = self.lookup(&format!("{}<>", name.trim_end_matches(|c: char| c.is_ascii_digit())));
@@ -311,6 +314,15 @@ pub(super) fn window(space: Space) -> Option<u64> {
         Space::Local => Some(LOCAL_WINDOW),
         Space::Param => Some(PARAM_WINDOW),
         Space::Generic => None,
+    }
+}
+
+fn clock_part(name: &str) -> Option<ClockPart> {
+    match name {
+        "%clock64" | "%globaltimer" => Some(ClockPart::Whole),
+        "%clock" | "%globaltimer_lo" => Some(ClockPart::Low),
+        "%clock_hi" | "%globaltimer_hi" => Some(ClockPart::High),
+        _ => None,
     }
 }
 

@@ -45,8 +45,7 @@ pub enum Class {
 
 impl Class {
     /// All, in order.
-    pub const ALL: [Class; 6] =
-        [Class::Barrier, Class::Wait, Class::Fence, Class::Order, Class::Bound, Class::Mask];
+    pub const ALL: [Class; 6] = [Class::Barrier, Class::Wait, Class::Fence, Class::Order, Class::Bound, Class::Mask];
 }
 
 /// What a mutant changes.

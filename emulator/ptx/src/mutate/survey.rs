@@ -30,7 +30,10 @@ pub enum Death {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// Found out by the first seed that did.
-    Killed { seed: u64, by: Death },
+    Killed {
+        seed: u64,
+        by: Death,
+    },
     Survived,
 }
 
@@ -133,7 +136,10 @@ impl Survey {
 
     /// (killed, total) of all.
     pub fn total(&self) -> (usize, usize) {
-        Class::ALL.into_iter().map(|class| self.of(class)).fold((0, 0), |(k, t), (killed, total)| (k + killed, t + total))
+        Class::ALL
+            .into_iter()
+            .map(|class| self.of(class))
+            .fold((0, 0), |(k, t), (killed, total)| (k + killed, t + total))
     }
 
     /// Adds another kernel's.
@@ -150,7 +156,9 @@ impl fmt::Display for Survey {
                     Fate::Killed { seed, by: Death::Finding(message) } => {
                         writeln!(f, "{mutant}\n    seed {seed}: {message}")?;
                     }
-                    Fate::Killed { seed, by: Death::WrongBits } => writeln!(f, "{mutant}\n    seed {seed}: wrong bits")?,
+                    Fate::Killed { seed, by: Death::WrongBits } => {
+                        writeln!(f, "{mutant}\n    seed {seed}: wrong bits")?
+                    }
                     Fate::Survived => writeln!(f, "{mutant}\n    survived")?,
                 }
             }

@@ -1,6 +1,6 @@
 //! Who accessed a page's bytes last in the running launch.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::clock::{ALL_LANES, Views};
 use super::table::Table;
@@ -114,7 +114,7 @@ impl Stamps {
 }
 
 /// Sets that were made, so that equal ones are one.
-pub type KnownSets = HashMap<(Mark, Mark), Mark>;
+pub type KnownSets = FxHashMap<(Mark, Mark), Mark>;
 
 /// The two sides of a race, or of a touch of unfinished data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ struct Thread<'a> {
 
 impl Bench {
     fn new() -> Self {
-        Self { stamps: Stamps::new(), sets: KnownSets::new(), shadow: Shadow::default() }
+        Self { stamps: Stamps::new(), sets: KnownSets::default(), shadow: Shadow::default() }
     }
 
     fn access(&mut self, by: &Thread, offset: usize, size: usize, access: Access) -> Result<(), Conflict> {

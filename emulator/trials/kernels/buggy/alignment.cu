@@ -2,8 +2,8 @@
 
 // x (N + 1), out (N)
 extern "C" __global__ void shifted_vector(const float *x, float *out) {
-    const float4 v = *reinterpret_cast<const float4 *>(x + 1 + 4 * threadIdx.x);  // BUG: 4 bytes off
-    reinterpret_cast<float4 *>(out)[threadIdx.x] = v;
+    const float *from = x + 1 + 4 * threadIdx.x;
+    reinterpret_cast<float4 *>(out)[threadIdx.x] = *reinterpret_cast<const float4 *>(from);  // BUG: 4 bytes off
 }
 
 extern "C" __global__ void odd_row(float *out, unsigned columns) {

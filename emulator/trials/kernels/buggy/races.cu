@@ -4,7 +4,9 @@
 // 64 threads: each reads what the other warp wrote.
 extern "C" __global__ void no_syncthreads(float *out) {
     __shared__ float buffer[64];
-    buffer[threadIdx.x] = float(threadIdx.x);  // BUG
+    buffer[threadIdx.x] = 0.0f;
+    __syncthreads();                              // there is something to read
+    buffer[threadIdx.x] = float(threadIdx.x);     // BUG
     out[threadIdx.x] = buffer[63 - threadIdx.x];  // BUG: no __syncthreads before
 }
 
@@ -70,6 +72,6 @@ extern "C" __global__ void store_beside_atomic(uint32_t *count) {
 // value goes through the read-only cache, which knows nothing of stores.
 extern "C" __global__ void read_only_load(float *value, float *out) {
     value[threadIdx.x] = 2.0f;
-    __syncthreads();                             // others wrote
+    __syncthreads();                                // others wrote
     out[threadIdx.x] = __ldg(value + threadIdx.x);  // BUG
 }

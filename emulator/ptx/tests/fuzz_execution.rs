@@ -1,0 +1,149 @@
+//! Broken programs by the thousand, loaded and run: every outcome but a panic is fine.
+//!
+//! The parser has a test of its own for broken texts; here most texts parse, and it is names, operands, types and values that
+//! are wrong. `PTX_FUZZ_PROGRAMS=100000` raises their number, `PTX_FUZZ_SEED=7` makes others; a failure prints the program.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use ptx_emulator::memory::Memory;
+use ptx_emulator::{Arch, Launch, LaunchError, Module, Settings};
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as usize % end.max(1)
+    }
+}
+
+/// The texts of the instruction tests: every form that is executed, and little else.
+fn corpus(folder: &Path, into: &mut Vec<String>) {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            corpus(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "ptx") {
+            let text = fs::read_to_string(path).unwrap();
+            into.push(text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
+/// Words, numbers and opcodes; what stands between them is kept.
+fn tokens(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut start = None;
+    for (at, c) in text.char_indices() {
+        let inside = c.is_ascii_alphanumeric() || "%_$.".contains(c);
+        match (start, inside) {
+            (None, true) => start = Some(at),
+            (Some(from), false) => {
+                found.push((from, at));
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+const VALUES: [&str; 16] = [
+    "0", "1", "-1", "31", "32", "33", "255", "4096", "0x7fffffff", "0x80000000", "0xffffffff", "1 << 40", "%tid.x",
+    "0f7FC00000", "0f00000001", "1024",
+];
+
+/// Registers, opcodes and numbers are told apart, so that a replacement is of the same sort more often than not.
+fn sort(token: &str) -> u8 {
+    match token.as_bytes()[0] {
+        b'%' => b'%',
+        b'0'..=b'9' => b'0',
+        _ if token.contains('.') => b'.',
+        _ => b'a',
+    }
+}
+
+fn broken(random: &mut Random, corpus: &[String]) -> String {
+    let mut text = corpus[random.below(corpus.len())].clone();
+    for _ in 0..1 + random.below(2) {
+        let places = tokens(&text);
+        // The module's head stays: without it nothing is loaded.
+        let (from, to) = places[random.below(places.len() - 6) + 6];
+        let token = &text[from..to];
+        // Opcodes are taken from anywhere, names from the text itself.
+        let donor = if sort(token) == b'.' { &corpus[random.below(corpus.len())] } else { &text };
+        let alike = |&(a, b): &(usize, usize)| sort(&donor[a..b]) == sort(token);
+        let candidates: Vec<(usize, usize)> = tokens(donor).into_iter().filter(alike).collect();
+        let new = match random.below(8) {
+            0 => VALUES[random.below(VALUES.len())].to_owned(),
+            1 => String::new(),
+            _ if candidates.is_empty() => String::new(),
+            _ => {
+                let (a, b) = candidates[random.below(candidates.len())];
+                donor[a..b].to_owned()
+            }
+        };
+        text.replace_range(from..to, &new);
+    }
+    text
+}
+
+/// (loaded, ran to the end)
+fn run(text: &str, seed: u64) -> (bool, bool) {
+    let memory = Memory::new(1 << 24);
+    let limits = Arch::SM_90.limits().unwrap();
+    let Ok(module) = Module::load(text, Arch::SM_90, &memory) else { return (false, false) };
+    let mut ran = false;
+    for kernel in &module.kernels {
+        let mut params = Vec::new();
+        while params.len() < kernel.param_bytes as usize {
+            let buffer = memory.allocate(4096).unwrap();
+            memory.fill(buffer, &[1, 0, 0, 0], 1024).unwrap();
+            params.extend(buffer.to_le_bytes());
+        }
+        params.truncate(kernel.param_bytes as usize);
+        let launch = Launch {
+            kernel,
+            grid: [1, 1, 1],
+            block: [40, 1, 1],
+            cluster: [1, 1, 1],
+            dynamic_shared: 256,
+            shared_limit: 48 << 10,
+            params: &params,
+        };
+        let settings = Settings { seed, threads: 1, step_budget: 20_000, ..Settings::default() };
+        match launch.run(&memory, &limits, &settings) {
+            Ok(_) => ran = true,
+            Err(LaunchError::Found(finding)) => assert!(!finding.to_string().is_empty()),
+            Err(LaunchError::Rejected { message, .. }) => assert!(!message.is_empty()),
+        }
+    }
+    (true, ran)
+}
+
+#[test]
+fn broken_programs_do_not_panic() {
+    let number = |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    let (count, first) = (number("PTX_FUZZ_PROGRAMS", 4000), number("PTX_FUZZ_SEED", 1));
+    let mut texts = Vec::new();
+    corpus(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/instructions"), &mut texts);
+    let (mut loaded, mut ran) = (0, 0);
+    for i in 0..count {
+        let seed = first * 1_000_000_007 + i;
+        let text = broken(&mut Random(seed), &texts);
+        match catch_unwind(AssertUnwindSafe(|| run(&text, seed))) {
+            Ok((loads, runs)) => (loaded, ran) = (loaded + u64::from(loads), ran + u64::from(runs)),
+            Err(_) => panic!("a panic over this program (seed {seed}):\n{text}"),
+        }
+    }
+    println!("{count} programs: {loaded} loaded, {ran} ran to the end");
+    // A corpus that always fails to load would test nothing.
+    assert!(loaded > count / 10 && ran > count / 50, "{loaded} loaded and {ran} ran of {count}");
+}

@@ -1,0 +1,44 @@
+//! Prints what became of the mutants of the trial kernels.
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use emulator_trials::trials::trials;
+use ptx_emulator::mutate::{Survey, mutants, survey};
+
+/// Breaks the trial kernels' PTX in one place at a time, runs each mutant, and says which were found out.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Seeds to try a mutant with before it counts as a survivor.
+    #[arg(long, default_value_t = 8)]
+    seeds: u64,
+    /// One kernel instead of all.
+    #[arg(long)]
+    kernel: Option<String>,
+    /// Say of every mutant what became of it.
+    #[arg(long)]
+    all: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let seeds: Vec<u64> = (0..args.seeds).collect();
+    let mut total = Survey::default();
+    let wanted = |kernel: &str| args.kernel.as_deref().is_none_or(|wanted| wanted == kernel);
+    for trial in trials().iter().filter(|trial| wanted(trial.kernel)) {
+        let mutants = mutants(trial.ptx(), Some(trial.kernel))?;
+        let run = |ptx: &str, seed| trial.outcome(ptx, seed);
+        let of_kernel = survey(trial.ptx(), &mutants, &seeds, run).with_context(|| trial.kernel)?;
+        let (killed, all) = of_kernel.total();
+        eprintln!("{:<20} {killed:>4} of {all:>4} killed", trial.kernel);
+        total.join(of_kernel);
+    }
+    if total.fates.is_empty() {
+        bail!("no trial kernel {}", args.kernel.unwrap_or_default());
+    }
+    if args.all {
+        print!("{total:#}")
+    } else {
+        print!("{total}")
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The sound kernels: shapes, inputs and references, one file a kernel file.
+
+mod chained_scan;
+mod collatz;
+mod grid_sum;
+mod histogram;
+mod matmul;
+mod producer_consumer;
+mod reverse;
+mod row_sum;
+mod transpose;
+mod warp_sort;
+
+use ptx_emulator::Settings;
+use ptx_emulator::mutate::Outcome;
+
+use crate::{Case, Device, Failure, SOUND, ptx};
+
+/// A kernel and its cases. The file is named like the kernel.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    pub kernel: &'static str,
+    pub cases: Vec<Case>,
+}
+
+/// All of them, by name.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial { kernel: "chained_scan", cases: chained_scan::cases() },
+        Trial { kernel: "collatz", cases: collatz::cases() },
+        Trial { kernel: "grid_sum", cases: grid_sum::cases() },
+        Trial { kernel: "histogram", cases: histogram::cases() },
+        Trial { kernel: "matmul", cases: matmul::cases() },
+        Trial { kernel: "producer_consumer", cases: producer_consumer::cases() },
+        Trial { kernel: "reverse", cases: reverse::cases() },
+        Trial { kernel: "row_sum", cases: row_sum::cases() },
+        Trial { kernel: "transpose", cases: transpose::cases() },
+        Trial { kernel: "warp_sort", cases: warp_sort::cases() },
+    ]
+}
+
+/// Steps that no case of a sound kernel comes near to.
+const STEPS: u64 = 200_000;
+
+/// Settings for a run that can be repeated to the bit, whatever the kernel does.
+pub fn settings(seed: u64) -> Settings {
+    Settings { seed, threads: 1, step_budget: STEPS, ..Settings::default() }
+}
+
+impl Trial {
+    /// The kernel's PTX.
+    pub fn ptx(&self) -> &'static str {
+        ptx(SOUND, self.kernel)
+    }
+
+    /// Runs all cases from a text: all that they write, or the first thing that was found.
+    pub fn outcome(&self, ptx: &str, seed: u64) -> Outcome {
+        let device = match Device::load(ptx) {
+            Ok(device) => device,
+            Err(error) => return Outcome::Invalid(error.to_string()),
+        };
+        let mut bits = Vec::new();
+        for case in &self.cases {
+            match device.run(self.kernel, case, &settings(seed)) {
+                Ok(done) => bits.extend(done.bits()),
+                Err(Failure::Launch(error)) => return Outcome::Stopped(format!("{}: {error}", case.shape)),
+                Err(error @ Failure::Load(_)) => return Outcome::Invalid(error.to_string()),
+            }
+        }
+        Outcome::Bits(bits)
+    }
+}
+
+/// A one-dimensional launch.
+fn case(shape: String, why: &'static str, grid: u32, block: u32, args: Vec<crate::Arg>) -> Case {
+    Case { shape, why, grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared: 0, args }
+}
+
+/// What f32 sums of so many terms of these magnitudes may be off by, whatever their order.
+fn sum_tolerance(magnitudes: impl Iterator<Item = f64>, depth: usize) -> f64 {
+    magnitudes.sum::<f64>() * depth as f64 * f64::from(f32::EPSILON) / 2.0
+}

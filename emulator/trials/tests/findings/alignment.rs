@@ -1,0 +1,25 @@
+use emulator_trials::{Arg, Want, bytes_of};
+use ptx_emulator::observe::Check::Alignment;
+
+use super::{Bug, expect, floats};
+
+#[test]
+fn alignment() {
+    expect(
+        "alignment",
+        &[
+            Bug::new(
+                "shifted_vector",
+                Alignment,
+                &["read of 16 bytes", "multiple of 16"],
+                vec![Arg::In("x", bytes_of(&floats(132))), Arg::Out("out", Want::Anything(512))],
+            ),
+            Bug::new(
+                "odd_row",
+                Alignment,
+                &["read of 8 bytes", "multiple of 8"],
+                vec![Arg::Out("out", Want::Anything(128)), Arg::U32(33)],
+            ),
+        ],
+    );
+}

@@ -1,0 +1,30 @@
+use emulator_trials::{Arg, Want, bytes_of};
+use ptx_emulator::observe::Check::{Barrier, EndlessLoop, Trap};
+
+use super::{Bug, expect};
+
+#[test]
+fn barriers() {
+    let out = || Arg::Out("out", Want::Anything(512));
+    let halves = || vec![out(), Arg::U32(16)];
+    expect(
+        "barriers",
+        &[
+            Bug::new("in_a_branch", Barrier, &["divergence", "warp 0", "barriers.cu:"], halves()).with(1, 64),
+            Bug::new("too_few", Barrier, &["deadlock", "barrier 1", "32 of 64 threads"], vec![out()]).with(1, 64),
+            Bug::new("too_many", Barrier, &["deadlock", "barrier 1, to which 32 of 64 threads came"], vec![out()])
+                .with(1, 96),
+            Bug::new("arrival_left_over", Barrier, &["block ended", "32 of 64 threads", "barrier 1"], vec![out()]),
+            Bug::new("two_counts", Barrier, &["barrier 1 for", "threads, while it waits for"], vec![out()]).with(1, 64),
+            Bug::new("lanes_never_arrive", Barrier, &["bar.warp.sync for lanes 0xffffffff"], halves()),
+            Bug::new("shuffle_from_the_gone", Trap, &["shfl from lane 16, which does not take part"], halves()),
+            Bug::new("mask_without_itself", Trap, &["0x0000ffff leaves out the lane itself"], vec![out()]),
+            Bug::new(
+                "endless_loop",
+                EndlessLoop,
+                &["endless loop", "budget of 1000000 warp instructions"],
+                vec![Arg::In("flag", bytes_of(&[0u32])), out()],
+            ),
+        ],
+    );
+}

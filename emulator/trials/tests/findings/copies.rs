@@ -1,0 +1,25 @@
+use emulator_trials::{Arg, Want, bytes_of};
+use ptx_emulator::observe::Check::{AsyncProxy, Race};
+
+use super::{Bug, expect, floats};
+
+#[test]
+fn copies() {
+    let args = || vec![Arg::In("x", bytes_of(&floats(256))), Arg::Out("out", Want::Anything(128))];
+    let unfinished = &["the target of a cp.async by thread (", "ptx.cuh:", "not waited for"];
+    expect(
+        "copies",
+        &[
+            Bug::new("no_wait", AsyncProxy, unfinished, args()),
+            Bug::new(
+                "no_barrier_after_the_wait",
+                Race,
+                &["read of 4 bytes", "races with the write", "ptx.cuh:"],
+                args(),
+            ),
+            Bug::new("lenient_wait", AsyncProxy, unfinished, args()),
+            Bug::new("no_commit", AsyncProxy, unfinished, args()),
+            Bug::new("target_overwritten", AsyncProxy, unfinished, args()),
+        ],
+    );
+}

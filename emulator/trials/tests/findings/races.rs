@@ -1,0 +1,56 @@
+use emulator_trials::{Arg, Want, bytes_of};
+use ptx_emulator::observe::Check::Race;
+
+use super::{Bug, expect, floats};
+
+#[test]
+fn races() {
+    let out = || Arg::Out("out", Want::Anything(256));
+    let flag = || Arg::InOut("flag", bytes_of(&[0u32]), Want::Anything(4));
+    let value = || Arg::Out("value", Want::Anything(4));
+    let handed_over = || vec![value(), flag(), out()];
+    expect(
+        "races",
+        &[
+            Bug::new("no_syncthreads", Race, &["races with the", "by thread (", "bytes of shared memory"], vec![out()])
+                .with(1, 64),
+            Bug::new(
+                "no_second_syncthreads",
+                Race,
+                &["write of 4 bytes", "races with the read by thread ("],
+                vec![out(), Arg::U32(3)],
+            )
+            .with(1, 64),
+            Bug::new("no_syncwarp", Race, &["read of 4 bytes", "races with the write by thread ("], vec![out()]),
+            Bug::new(
+                "two_blocks",
+                Race,
+                &["races with the write by thread (0, 0, 0) of block (", "of `out`"],
+                vec![out()],
+            )
+            .with(2, 32),
+            Bug::new(
+                "no_threadfence",
+                Race,
+                &["races with the write", "of block (0, 0, 0)", "of `value`"],
+                handed_over(),
+            )
+            .with(2, 32),
+            Bug::new("no_fence_of_the_reader", Race, &["races with the write", "of `value`"], handed_over())
+                .with(2, 32),
+            Bug::new(
+                "store_beside_atomic",
+                Race,
+                &["races with the", "atomic", "of `count`"],
+                vec![Arg::InOut("count", bytes_of(&[0u32]), Want::Anything(4))],
+            )
+            .with(3, 32),
+            Bug::new(
+                "read_only_load",
+                Race,
+                &["ld.global.nc", "that this launch writes", "`value`"],
+                vec![Arg::InOut("value", bytes_of(&floats(32)), Want::Anything(128)), out()],
+            ),
+        ],
+    );
+}
