@@ -116,8 +116,9 @@ impl Build {
     /// A path that nvcc names, from the root, if it is a source of the project and none of the toolkit or the system.
     fn source(&self, path: &Path) -> Option<PathBuf> {
         let path = plain(&self.root.join(path));
-        // The project's own toolkit may lie inside of its folder.
-        if path.starts_with(&self.target) {
+        // The toolkit, the project's own or another, may lie inside of its folder.
+        let toolkit = self.nvcc.path.ancestors().nth(2);
+        if path.starts_with(&self.target) || toolkit.is_some_and(|toolkit| path.starts_with(toolkit)) {
             return None;
         }
         Some(path.strip_prefix(&self.root).ok()?.to_owned())

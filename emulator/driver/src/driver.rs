@@ -33,8 +33,10 @@ use crate::stream::Stream;
 /// Everything the library knows.
 pub struct Driver {
     initialised: bool,
-    /// An operation is executing, outside the lock.
+    /// A kernel, copy or fill is executing, outside the lock; one at a time.
     pub running: bool,
+    /// Host functions that are running.
+    pub callbacks: u32,
     pub settings: Settings,
     pub limits: Limits,
     pub memory: Arc<Memory>,
@@ -113,7 +115,7 @@ pub fn lock_any() -> Guard {
     DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for the end of the operation that executes.
+/// Waits for the end of an operation that executes.
 pub fn wait(driver: Guard) -> Guard {
     PROGRESS.wait(driver).unwrap_or_else(PoisonError::into_inner)
 }
@@ -142,7 +144,7 @@ pub fn initialise(flags: u32) -> Result<()> {
 /// Forgets everything, as if the process had just started; the environment is read again.
 pub fn reset() -> Result<(), String> {
     let mut driver = lock_any();
-    while driver.running {
+    while driver.is_busy() {
         driver = wait(driver);
     }
     let settings = settings::from_process()?;
@@ -157,6 +159,7 @@ impl Driver {
         Self {
             initialised: false,
             running: false,
+            callbacks: 0,
             limits: settings.arch.limits().unwrap_or_else(|| unreachable!("settings allow only what has limits")),
             memory: Arc::new(Memory::new(settings.memory)),
             random: Random::new(settings.seed),
@@ -181,6 +184,11 @@ impl Driver {
             allocations: BTreeMap::new(),
             pinned: Pinned::default(),
         }
+    }
+
+    /// Something executes, and will [`notify`] when it ends.
+    pub fn is_busy(&self) -> bool {
+        self.running || self.callbacks > 0
     }
 
     /// The calling thread's context, which must be live and without an error.

@@ -16,8 +16,9 @@ use crate::export::exports;
 use crate::queue;
 use crate::work::Work;
 
-/// Freeing what a graph allocated, uploading, node priorities: they change nothing here.
-const IGNORED_FLAGS: u64 = 1 | 2 | 8;
+/// Instantiation flags. Freeing what a graph allocated, uploading (2) and node priorities (8) change nothing here.
+const FREES_ON_LAUNCH: u64 = 1;
+const FROM_DEVICE: u64 = 4;
 
 /// A graph. Nodes come after those they depend on, in the order of their handles too.
 #[derive(Debug, Default, Clone)]
@@ -113,7 +114,9 @@ impl Driver {
 
     fn instantiate(&mut self, graph: Handle, flags: u64) -> Result<Handle> {
         ensure!(flags & !0xF == 0, CUDA_ERROR_INVALID_VALUE, "instantiation flags {flags:#x} are unknown");
-        let known = flags & !IGNORED_FLAGS == 0;
+        let both = flags & (FREES_ON_LAUNCH | FROM_DEVICE) == FREES_ON_LAUNCH | FROM_DEVICE;
+        ensure!(!both, CUDA_ERROR_INVALID_VALUE, "graphs launched from the device cannot free on launch");
+        let known = flags & FROM_DEVICE == 0;
         ensure!(known, CUDA_ERROR_NOT_SUPPORTED, "graphs launched from the device are not emulated");
         let nodes = &self.own_graph(graph)?.nodes;
         let places: BTreeMap<Handle, usize> = nodes.keys().enumerate().map(|(i, &handle)| (handle, i)).collect();

@@ -7,8 +7,9 @@
 //! - One file a driver object holds the object, its logic in safe code, and its entries.
 //! - `driver` is the state, behind one lock; `queue` decides when an operation executes, `work` what it does.
 //!
-//! No lock is held while a kernel or a host function runs: other threads may call the driver meanwhile. One operation
-//! runs at a time; a kernel uses all cores by itself.
+//! No lock is held while a kernel or a host function runs: other threads may call the driver meanwhile. One kernel, copy
+//! or fill runs at a time, on the thread that waits for it; a kernel uses all cores by itself. Host functions run on
+//! threads of their own.
 
 mod boundary;
 mod capture;

@@ -129,7 +129,7 @@ exports! {
     }
 
     fn cuMemPoolSetAttribute(pool: Handle, name: u32, value: InOut<u32>) {
-        set_attribute(pool, name, value.as_input(), value.as_input())?;
+        set_attribute(pool, name, value.input(), value.input())?;
     }
 
     fn cuMemPoolSetAccess(pool: Handle, access: In<MemAccess>, count: usize) {

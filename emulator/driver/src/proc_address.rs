@@ -20,7 +20,8 @@ use crate::{module, occupancy, pinned, pointer_info, pool, stream, unsupported};
 /// What cuda.h declares, made by `scripts/driver-exports.py`.
 const LIST: &str = include_str!("../exports.txt");
 const PER_THREAD: u64 = 2;
-const ALL_FLAGS: u64 = 3;
+/// By default, without and with the per-thread variants: one of them.
+const FLAGS: std::ops::RangeInclusive<u64> = 0..=PER_THREAD;
 
 /// An entry as `cuGetProcAddress` knows it.
 struct Entry {
@@ -101,7 +102,7 @@ fn find(base: &str, version: i32, flags: u64) -> Result<Address, Status> {
 fn look_up(symbol: Text, version: i32, flags: u64) -> Result<Result<Address, Status>> {
     let driver = driver::driver_version();
     ensure!(version <= driver, CUDA_ERROR_INVALID_VALUE, "version {version} is newer than the driver's, {driver}");
-    ensure!(flags <= ALL_FLAGS && flags != ALL_FLAGS, CUDA_ERROR_INVALID_VALUE, "flags {flags:#x} are unknown");
+    ensure!(FLAGS.contains(&flags), CUDA_ERROR_INVALID_VALUE, "flags {flags:#x} are unknown");
     Ok(find(&symbol.get()?, version, flags))
 }
 

@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::Builder;
 
-use cudarc::driver::sys::CUresult::CUDA_ERROR_UNKNOWN;
+use cudarc::driver::sys::CUresult::{CUDA_ERROR_OPERATING_SYSTEM, CUDA_ERROR_UNKNOWN};
 
 use crate::boundary::Handle;
 use crate::driver::{self, Guard};
-use crate::error::{Because, Error, say};
+use crate::error::{Because, Error, Result, say};
 use crate::work::{Device, Effect, Work};
 
 /// More pending operations than this, and submitting one executes another first.
@@ -132,15 +133,20 @@ impl Queue {
 pub fn finish(mut driver: Guard, targets: &[u64]) -> Guard {
     let needed = driver.queue.closure(targets);
     while targets.iter().any(|&target| driver.queue.is_pending(target)) {
-        driver = step(driver, &needed);
+        let progress;
+        (driver, progress) = step(driver, &needed);
+        if !progress {
+            assert!(driver.is_busy(), "operations are pending that nothing can start");
+            driver = driver::wait(driver);
+        }
     }
     driver
 }
 
-/// Executes one operation that `targets` need, if any is pending: how polling makes progress.
+/// Executes one operation that `targets` need, if one can begin: how polling makes progress.
 pub fn advance(driver: Guard, targets: &[u64]) -> Guard {
     let needed = driver.queue.closure(targets);
-    if needed.is_empty() { driver } else { step(driver, &needed) }
+    step(driver, &needed).0
 }
 
 /// Executes the oldest operations while there are too many.
@@ -152,41 +158,69 @@ pub fn relieve(mut driver: Guard) -> Guard {
     driver
 }
 
-fn step(mut driver: Guard, needed: &BTreeSet<u64>) -> Guard {
+/// Executes one operation, unless none can begin now; says whether one did.
+fn step(mut driver: Guard, needed: &BTreeSet<u64>) -> (Guard, bool) {
     if driver.running {
-        return driver::wait(driver);
+        return (driver, false);
     }
     let wander = driver.settings.seed != 0 && driver.random.below(4) == 0;
     let choice: Vec<u64> = driver.queue.ready.iter().copied().filter(|id| wander || needed.contains(id)).collect();
-    assert!(!choice.is_empty(), "operations are pending that nothing can start");
+    if choice.is_empty() {
+        return (driver, false);
+    }
     let id = choice[driver.random.below(choice.len())];
-    execute(driver, id)
+    (begin(driver, id), true)
 }
 
-/// Executes one operation outside the lock.
-fn execute(mut driver: Guard, id: u64) -> Guard {
+/// Executes one operation outside the lock. A host function gets a thread of its own: it may wait for the one that is
+/// calling the driver now.
+fn begin(mut driver: Guard, id: u64) -> Guard {
     let Some((context, work)) = driver.queue.start(id) else {
         return driver;
     };
-    let device = Device::new(&mut driver);
+    let device = Device::new(&mut driver, &work);
+    if work.is_host() {
+        driver.callbacks += 1;
+        let run = move || {
+            let outcome = execute(&work, &device);
+            let mut driver = driver::lock_any();
+            driver.callbacks -= 1;
+            driver.end(id, context, outcome);
+        };
+        if let Err(error) = Builder::new().name("host function".into()).spawn(run) {
+            driver.callbacks -= 1;
+            driver.end(id, context, Err(CUDA_ERROR_OPERATING_SYSTEM.because(error.to_string())));
+        }
+        return driver;
+    }
     driver.running = true;
     drop(driver);
-    let outcome = catch_unwind(AssertUnwindSafe(|| work.execute(&device)))
-        .unwrap_or_else(|_| Err(CUDA_ERROR_UNKNOWN.because("the emulator failed while executing")));
+    let outcome = execute(&work, &device);
     let mut driver = driver::lock_any();
     driver.running = false;
-    match outcome {
-        Ok(effect) => {
-            driver.queue.end(id);
-            driver.apply(id, effect);
-        }
-        Err(error) => driver.fail(context, error),
-    }
-    driver::notify();
+    driver.end(id, context, outcome);
     driver
 }
 
+/// A panic must not leave the state busy for ever.
+fn execute(work: &Work, device: &Device) -> Result<Effect> {
+    catch_unwind(AssertUnwindSafe(|| work.execute(device)))
+        .unwrap_or_else(|_| Err(CUDA_ERROR_UNKNOWN.because("the emulator failed while executing")))
+}
+
 impl driver::Driver {
+    /// An operation has ended.
+    fn end(&mut self, id: u64, context: Handle, outcome: Result<Effect>) {
+        match outcome {
+            Ok(effect) => {
+                self.queue.end(id);
+                self.apply(id, effect);
+            }
+            Err(error) => self.fail(context, error),
+        }
+        driver::notify();
+    }
+
     fn apply(&mut self, id: u64, effect: Effect) {
         match effect {
             Effect::None => {}

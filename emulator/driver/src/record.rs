@@ -26,15 +26,15 @@ impl Record {
         Self { file, launches: 0, kept: VecDeque::new(), finding: String::new() }
     }
 
-    /// The number of the launch that comes next, from 1.
-    pub fn next_launch(&self) -> u64 {
-        self.launches + 1
+    /// The number of the launch that begins, from 1.
+    pub fn begin_launch(&mut self) -> u64 {
+        self.launches += 1;
+        self.launches
     }
 
     /// Notes a launch that went well.
     pub fn launched(&mut self, launch: &Launched) {
         let line = line(launch);
-        self.launches += 1;
         if let Some(path) = &self.file {
             let written =
                 OpenOptions::new().create(true).append(true).open(path).and_then(|mut f| writeln!(f, "{line}"));

@@ -73,7 +73,7 @@ pub enum Effect {
     None,
     Event(Handle),
     Freed(u64),
-    Launched(Launched),
+    Launched(Box<Launched>),
 }
 
 /// A launch that went well.
@@ -85,7 +85,7 @@ pub struct Launched {
 
 impl Device {
     /// Each operation gets a seed of its own, so that two launches of a kernel do not run alike.
-    pub fn new(driver: &mut Driver) -> Self {
+    pub fn new(driver: &mut Driver, work: &Work) -> Self {
         let Driver { settings, random, memory, limits, record, .. } = driver;
         Self {
             memory: memory.clone(),
@@ -96,7 +96,7 @@ impl Device {
                 threads: settings.threads,
                 step_budget: settings.step_budget,
             },
-            number: record.next_launch(),
+            number: if let Work::Launch(_) = work { record.begin_launch() } else { 0 },
         }
     }
 }
@@ -117,6 +117,11 @@ impl Grid {
 }
 
 impl Work {
+    /// A function of the caller's.
+    pub fn is_host(&self) -> bool {
+        matches!(self, Work::Host(..) | Work::Callback(..))
+    }
+
     /// Does it.
     ///
     /// # Errors
@@ -157,7 +162,7 @@ fn out_of_bounds(error: MemoryError) -> Error {
 fn launch(grid: &Arc<Grid>, device: &Device) -> Result<Effect> {
     let number = device.number;
     match grid.launch().run(&device.memory, &device.limits, &device.settings) {
-        Ok(counts) => Ok(Effect::Launched(Launched { grid: grid.clone(), number, counts })),
+        Ok(counts) => Ok(Effect::Launched(Box::new(Launched { grid: grid.clone(), number, counts }))),
         Err(error) => Err(code_of(&error).because(format!("launch {number}: {error}"))),
     }
 }

@@ -244,6 +244,27 @@ fn host_functions_run_in_their_turn_and_may_not_call_the_driver() {
     assert_eq!(cu!(cuLaunchHostFunc(stream, None, null_mut())), Err(CUDA_ERROR_INVALID_VALUE));
 }
 
+#[test]
+fn polling_does_not_wait_for_a_host_function() {
+    let _turn = turn();
+    static RELEASED: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn wait_for_release(_: *mut c_void) {
+        while RELEASED.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+    }
+    let (stream, other, address, mark) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(4), event());
+    cu!(cuLaunchHostFunc(stream, Some(wait_for_release), null_mut())).unwrap();
+    cu!(cuEventRecord(mark, stream)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(cu!(cuEventQuery(mark)), Err(CUDA_ERROR_NOT_READY));
+    }
+    fill(address, 1, other);
+    cu!(cuStreamSynchronize(other)).unwrap();
+    RELEASED.store(1, Ordering::SeqCst);
+    cu!(cuEventSynchronize(mark)).unwrap();
+}
+
 /// Two streams write the same word with nothing between them: who is last?
 fn race(seed: u64) -> u32 {
     set_seed(seed);

@@ -192,6 +192,14 @@ pub enum Space {
     Param,
 }
 
+/// What `isspacep` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    Space(Space),
+    /// Constant variables, which lie in device memory here.
+    Const,
+}
+
 /// `[base + offset]`
 #[derive(Debug, Clone, Copy)]
 pub struct Address {
@@ -393,7 +401,7 @@ pub enum Op {
     IsSpace {
         to: u32,
         address: Src,
-        space: Space,
+        window: Window,
     },
     /// `%clock64`, `%globaltimer`: instructions executed so far; or one half of that.
     Clock {

@@ -96,3 +96,22 @@ impl Registers {
         *out = values & mask | *out & !mask;
     }
 }
+
+/// The lanes of a mask, in order.
+#[inline]
+pub fn each_lane(mask: u32) -> impl Iterator<Item = u32> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let lane = rest.trailing_zeros();
+        (rest != 0).then(|| {
+            rest &= rest - 1;
+            lane
+        })
+    })
+}
+
+/// The lanes of a mask for which something holds.
+#[inline]
+pub fn lanes_where(mask: u32, holds: impl Fn(u32) -> bool) -> u32 {
+    each_lane(mask).filter(|&lane| holds(lane)).fold(0, |lanes, lane| lanes | 1 << lane)
+}

@@ -56,8 +56,22 @@ fn tokens(text: &str) -> Vec<(usize, usize)> {
 }
 
 const VALUES: [&str; 16] = [
-    "0", "1", "-1", "31", "32", "33", "255", "4096", "0x7fffffff", "0x80000000", "0xffffffff", "1 << 40", "%tid.x",
-    "0f7FC00000", "0f00000001", "1024",
+    "0",
+    "1",
+    "-1",
+    "31",
+    "32",
+    "33",
+    "255",
+    "4096",
+    "0x7fffffff",
+    "0x80000000",
+    "0xffffffff",
+    "1 << 40",
+    "%tid.x",
+    "0f7FC00000",
+    "0f00000001",
+    "1024",
 ];
 
 /// Registers, opcodes and numbers are told apart, so that a replacement is of the same sort more often than not.

@@ -99,9 +99,10 @@ impl Want {
             Want::Floats { values, tolerances } => {
                 let have = have.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes([c[0], c[1], c[2], c[3]])));
                 let mut all = have.zip(values).zip(tolerances).enumerate();
-                // A comparison that NaN fails, too.
-                let (i, ((have, want), tolerance)) =
-                    all.find(|(_, ((have, want), tolerance))| !((have - **want).abs() <= **tolerance))?;
+                let (i, ((have, want), tolerance)) = all.find(|(_, ((have, want), tolerance))| {
+                    let error = (have - **want).abs();
+                    error.is_nan() || error > **tolerance
+                })?;
                 Some(format!("element {i} is {have}, not {want} ± {tolerance:e}"))
             }
         }
@@ -234,13 +235,13 @@ impl Case {
     /// The first difference from what the case must write.
     ///
     /// # Errors
-    /// Shape, buffer, place and both values.
+    /// Buffer, place and both values.
     pub fn compare(&self, done: &Done) -> Result<(), String> {
         for (index, bytes) in &done.outputs {
             if let Arg::Out(name, want) | Arg::InOut(name, _, want) = &self.args[*index]
                 && let Some(difference) = want.compare(bytes)
             {
-                return Err(format!("{}: `{name}`: {difference}", self.shape));
+                return Err(format!("`{name}`: {difference}"));
             }
         }
         Ok(())

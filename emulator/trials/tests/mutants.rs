@@ -12,6 +12,7 @@ const EQUIVALENT: &[(&str, Kind, &str, &str)] = &[
     ("matmul", NeverLeave, "from < k;", "without any k, one step multiplies the zeros that the bounds make"),
     ("matmul", ShiftComparison, "from < k;", "where k is a multiple of 32, one more step multiplies such zeros"),
     ("producer_consumer", ShiftComparison, "first < len;", "a block that begins at the end hands over an empty chunk"),
+    ("relay", NeverLeave, "if (lane == 0) {", "all lanes raise the flag, each behind a fence of its own"),
     ("warp_sort", NeverLeave, "distance > 0;", "nvcc's test before a loop of one step or more"),
     ("warp_sort", ShiftComparison, "size <= RUN;", "nvcc compares with 33, and sizes are powers of 2"),
 ];

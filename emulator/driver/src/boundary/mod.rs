@@ -91,7 +91,7 @@ impl<T> Out<T> {
         let _ = self.set(value);
     }
 
-    pub fn is_null(self) -> bool {
+    pub fn is_null(&self) -> bool {
         self.0.is_null()
     }
 }
@@ -122,7 +122,7 @@ impl<T: Plain> In<T> {
         Ok((0..count).map(|i| unsafe { self.0.add(i).read_unaligned() }).collect())
     }
 
-    pub fn is_null(self) -> bool {
+    pub fn is_null(&self) -> bool {
         self.0.is_null()
     }
 }
@@ -133,7 +133,7 @@ impl<T: Plain> In<T> {
 pub struct OutList<T>(*mut T);
 
 impl<T: Copy> OutList<T> {
-    pub fn is_null(self) -> bool {
+    pub fn is_null(&self) -> bool {
         self.0.is_null()
     }
 
@@ -170,7 +170,7 @@ impl<T: Plain> InOut<T> {
 
 impl<T> InOut<T> {
     /// An argument whose type another argument says.
-    pub fn as_input<U>(self) -> In<U> {
+    pub fn input<U>(self) -> In<U> {
         In(self.0.cast())
     }
 }
@@ -243,7 +243,7 @@ impl Buffer {
         length
     }
 
-    pub fn is_null(self) -> bool {
+    pub fn is_null(&self) -> bool {
         self.0.is_null()
     }
 }

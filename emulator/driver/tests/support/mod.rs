@@ -1,6 +1,7 @@
 //! A client of the built library: loads it, and calls it through cudarc's bindings or by name.
 
-#![allow(dead_code, unsafe_code)]
+// Each test program uses some of it.
+#![allow(dead_code, unused_imports, unsafe_code)]
 
 use std::ffi::{CStr, CString, c_void};
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ macro_rules! cu {
     ($name:ident($($argument:expr),* $(,)?)) => {{
         $crate::support::library();
         // SAFETY: tests pass what the driver API asks for, or what it must refuse without looking inside.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, clippy::macro_metavars_in_unsafe)]
         match unsafe { $crate::support::sys::$name($($argument),*) } {
             $crate::support::CUresult::CUDA_SUCCESS => Ok(()),
             error => Err(error),

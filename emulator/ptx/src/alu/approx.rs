@@ -45,10 +45,11 @@ pub enum Function {
     Tanh,
 }
 
-/// Whether the opcode is one of the approximate forms, given that other forms may exist.
+/// Whether the opcode is an approximate form, of those that have others.
 pub(super) fn is_approximate(modifiers: &Modifiers) -> bool {
     matches!(modifiers.name(), "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh")
-        || matches!(modifiers.peek(), "approx" | "full")
+        || modifiers.has("approx")
+        || modifiers.has("full")
 }
 
 pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
@@ -60,7 +61,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
     let ftz = name != "tanh" && modifiers.take("ftz");
     let function = match name {
         "div" => {
-            modifiers.need("type", |text| (text == "f32").then_some(()))?;
+            modifiers.ty(|text| (text == "f32").then_some(()))?;
             return modifiers.plain(Op::Approx(Approx::Div { ftz, full }), Kind::F32, &[Kind::F32; 2], operands);
         }
         "rcp" => Function::Rcp,
@@ -72,7 +73,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
         "ex2" => Function::Ex2,
         _ => Function::Tanh,
     };
-    let op = modifiers.need("type", |text| match (text, function) {
+    let op = modifiers.ty(|text| match (text, function) {
         ("f32", _) => Some((Approx::F32(function, ftz), Kind::F32)),
         ("f64", Function::Rsqrt) if !ftz => Some((Approx::Rsqrt64, Kind::F64)),
         ("f64", Function::Rsqrt | Function::Rcp) if ftz => Some((Approx::Gross64(function), Kind::F64)),
@@ -112,8 +113,8 @@ pub(super) fn execute(op: Approx, frame: &mut Frame) {
             let (a, b) = (flush_if(ftz, a), flush_if(ftz, b));
             // Beyond 2^126 the reciprocal that hardware multiplies with is flushed to zero.
             let reciprocal_is_zero = b.abs() > f32::from_bits(0x7e80_0000);
-            let sign = f32::from_bits((a.to_bits() ^ b.to_bits()) & 0x8000_0000);
-            flush_if(ftz, if reciprocal_is_zero { a * sign } else { a / b })
+            let zero = f32::from_bits(b.to_bits() & 0x8000_0000);
+            flush_if(ftz, if reciprocal_is_zero { a * zero } else { a / b })
         }),
     }
 }

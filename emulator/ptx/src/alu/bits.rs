@@ -112,7 +112,7 @@ const WORD: Kind = Kind::Int(32);
 
 /// `b16`, `b32` or `b64`.
 fn any_width(modifiers: &mut Modifiers) -> Result<Width, String> {
-    modifiers.need("type", |text| match text {
+    modifiers.ty(|text| match text {
         "b16" => Some(Width::W16),
         "b32" => Some(Width::W32),
         "b64" => Some(Width::W64),
@@ -122,7 +122,7 @@ fn any_width(modifiers: &mut Modifiers) -> Result<Width, String> {
 
 /// `b32` or `b64`.
 fn wide_or_word(modifiers: &mut Modifiers) -> Result<Width, String> {
-    modifiers.need("type", |text| match text {
+    modifiers.ty(|text| match text {
         "b32" => Some(Width::W32),
         "b64" => Some(Width::W64),
         _ => None,
@@ -130,7 +130,7 @@ fn wide_or_word(modifiers: &mut Modifiers) -> Result<Width, String> {
 }
 
 fn b32(modifiers: &mut Modifiers) -> Result<(), String> {
-    modifiers.need("type", |text| (text == "b32").then_some(()))
+    modifiers.ty(|text| (text == "b32").then_some(()))
 }
 
 /// An integer type, with `b` types as unsigned.
@@ -156,11 +156,11 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
             (Bits::Cnot(width), width.kind(), vec![width.kind()])
         }
         "shl" => {
-            let ty = modifiers.need("type", |text| shift_type(text).filter(|_| text.starts_with('b')))?;
+            let ty = modifiers.ty(|text| shift_type(text).filter(|_| text.starts_with('b')))?;
             (Bits::Shl(ty), ty.kind(), vec![ty.kind(), WORD])
         }
         "shr" => {
-            let ty = modifiers.need("type", shift_type)?;
+            let ty = modifiers.ty(shift_type)?;
             (Bits::Shr(ty), ty.kind(), vec![ty.kind(), WORD])
         }
         "shf" => {
@@ -185,11 +185,11 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
         }
         "bfind" => {
             let shift_amount = modifiers.take("shiftamt");
-            let ty = modifiers.need("type", at_least_32)?;
+            let ty = modifiers.ty(at_least_32)?;
             (Bits::Bfind(ty, shift_amount), WORD, vec![ty.kind()])
         }
         "bfe" => {
-            let ty = modifiers.need("type", at_least_32)?;
+            let ty = modifiers.ty(at_least_32)?;
             (Bits::Bfe(ty), ty.kind(), vec![ty.kind(), WORD, WORD])
         }
         "bfi" => {
@@ -202,7 +202,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
         }
         "szext" => {
             let clamp = clamps(modifiers)?;
-            let ty = modifiers.need("type", |text| at_least_32(text).filter(|ty| ty.bits() == 32))?;
+            let ty = modifiers.ty(|text| at_least_32(text).filter(|ty| ty.bits() == 32))?;
             (Bits::Szext(ty.signed(), clamp), WORD, vec![WORD; 2])
         }
         _ => {
@@ -481,7 +481,11 @@ fn fns(mask: u32, base: u32, offset: i32) -> u32 {
         n => n.unsigned_abs() - 1,
     };
     let set = |&position: &u32| mask >> position & 1 != 0;
-    let found = if offset > 0 { (base..32).filter(set).nth(nth as usize) } else { (0..=base).rev().filter(set).nth(nth as usize) };
+    let found = if offset > 0 {
+        (base..32).filter(set).nth(nth as usize)
+    } else {
+        (0..=base).rev().filter(set).nth(nth as usize)
+    };
     found.unwrap_or(u32::MAX)
 }
 

@@ -14,11 +14,6 @@ pub enum Extended {
     MadHi,
 }
 
-/// Whether an add, sub or mad writes the carry flag.
-pub(super) fn is_extended(opcode: &[String]) -> bool {
-    opcode.iter().take(3).any(|part| part == "cc")
-}
-
 pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
     let (base, reads) = match modifiers.name() {
         "addc" => ("add", true),
@@ -36,7 +31,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
         },
     };
     let uses = CarryUse { reads, writes: modifiers.take("cc") };
-    let ty = modifiers.need("type", |text| IntType::parse(text).filter(|ty| ty.bits() > 16))?;
+    let ty = modifiers.ty(|text| IntType::parse(text).filter(|ty| ty.bits() > 16))?;
     let sources = if base == "mad" { 3 } else { 2 };
     let op = Op::Extended(op, ty, uses);
     let mut decoded = modifiers.plain(op, ty.kind(), &[ty.kind(); 3][..sources], operands)?;

@@ -44,6 +44,12 @@ enum CompareType {
     Half(HalfType, bool),
 }
 
+impl CompareType {
+    fn is_packed(self) -> bool {
+        matches!(self, CompareType::Half(ty, _) if ty.is_packed())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Combine {
     None,
@@ -156,14 +162,14 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
     });
     let ftz = modifiers.take("ftz");
     let is_set = modifiers.name() == "set";
-    let destination = if is_set { Some(modifiers.need("result type", |text| Some(text.to_string()))?) } else { None };
-    let (ty, bits, kind) = modifiers.need("type", |text| source_type(text, ftz))?;
+    let destination = if is_set { Some(modifiers.ty(result_type)?) } else { None };
+    let (ty, bits, kind) = modifiers.ty(|text| source_type(text, ftz))?;
     modifiers.finish()?;
     modifiers.count(operands, if operator.is_some() { 4 } else { 3 })?;
     check_types(modifiers, operation.types, ty, bits, ftz)?;
     let operation = if matches!(ty, CompareType::Int(_)) { operation.for_integers() } else { operation };
     let (result, results) = match destination {
-        Some(text) => set_result(modifiers, &text, ty, &operands[0])?,
+        Some(destination) => set_result(modifiers, destination, ty, &operands[0])?,
         None => setp_results(modifiers, ty, &operands[0])?,
     };
     let mut sources = vec![modifiers.source(kind, &operands[1])?, modifiers.source(kind, &operands[2])?];
@@ -202,34 +208,56 @@ fn check_types(modifiers: &Modifiers, types: Types, ty: CompareType, bits: bool,
 type Results = (CompareResult, Vec<(Kind, Operand)>);
 
 fn setp_results(modifiers: &Modifiers, ty: CompareType, operand: &Operand) -> Result<Results, String> {
-    let packed = matches!(ty, CompareType::Half(HalfType::F16x2 | HalfType::BF16x2, _));
+    let packed = ty.is_packed();
     match operand {
+        Operand::Pair(..) if matches!(ty, CompareType::Half(..)) && !packed => Err(modifiers.error("needs one result")),
         Operand::Pair(p, q) => {
-            let results =
-                vec![modifiers.result_or_sink(Kind::Pred, p)?, modifiers.result_or_sink(Kind::Pred, q)?];
+            let results = vec![modifiers.result_or_sink(Kind::Pred, p)?, modifiers.result_or_sink(Kind::Pred, q)?];
             Ok((CompareResult::Predicates, results))
         }
-        _ if packed => Err(modifiers.error("the result must be a pair p|q")),
         _ => Ok((CompareResult::Predicate, vec![modifiers.result(Kind::Pred, operand)?])),
     }
 }
 
-fn set_result(modifiers: &Modifiers, text: &str, ty: CompareType, operand: &Operand) -> Result<Results, String> {
+/// A type that `set` may write.
+fn result_type(text: &str) -> Option<(&'static str, u32, Kind)> {
+    Some(match text {
+        "u32" => ("u32", u32::MAX, Kind::Int(32)),
+        "s32" => ("s32", u32::MAX, Kind::Int(32)),
+        "u16" => ("u16", 0xffff, Kind::Int(16)),
+        "s16" => ("s16", 0xffff, Kind::Int(16)),
+        "f32" => ("f32", 0x3f80_0000, Kind::F32),
+        "f16" => ("f16", 0x3c00, Kind::F16),
+        "bf16" => ("bf16", 0x3f80, Kind::BF16),
+        "f16x2" => ("f16x2", 0x3c00_3c00, Kind::Int(32)),
+        "bf16x2" => ("bf16x2", 0x3f80_3f80, Kind::Int(32)),
+        _ => return None,
+    })
+}
+
+fn set_result(
+    modifiers: &Modifiers,
+    (name, ones, kind): (&str, u32, Kind),
+    ty: CompareType,
+    operand: &Operand,
+) -> Result<Results, String> {
     let half = match ty {
         CompareType::Half(half, _) => Some(half),
         _ => None,
     };
-    let packed = matches!(half, Some(HalfType::F16x2 | HalfType::BF16x2));
-    let (ones, kind) = match text {
-        "u32" | "s32" => (u32::MAX, Kind::Int(32)),
-        "u16" | "s16" if half.is_some() && !packed => (0xffff, Kind::Int(16)),
-        "f32" if half.is_none() => (0x3f80_0000, Kind::F32),
-        "f16" if !packed => (0x3c00, Kind::F16),
-        "bf16" if !packed => (0x3f80, Kind::BF16),
-        "f16x2" if half == Some(HalfType::F16x2) => (0x3c00_3c00, Kind::Int(32)),
-        "bf16x2" if half == Some(HalfType::BF16x2) => (0x3f80_3f80, Kind::Int(32)),
-        _ => return Err(modifiers.error(&format!(".{text} cannot be the result of this comparison"))),
+    let packed = half.is_some_and(HalfType::is_packed);
+    let fits = match name {
+        "u32" | "s32" => true,
+        "u16" | "s16" => half.is_some() && !packed,
+        "f32" => half.is_none(),
+        "f16" => !packed && half != Some(HalfType::BF16),
+        "bf16" => !packed,
+        "f16x2" => half == Some(HalfType::F16x2),
+        _ => half == Some(HalfType::BF16x2),
     };
+    if !fits {
+        return Err(modifiers.error(&format!(".{name} cannot be the result of this comparison")));
+    }
     Ok((CompareResult::Word(ones), vec![modifiers.result(kind, operand)?]))
 }
 
@@ -247,7 +275,7 @@ pub(super) fn execute(op: Compare, frame: &mut Frame) {
         }
     };
     let (low, high) = (low ^ ones(op.negated), high ^ ones(op.negated));
-    let packed = matches!(op.ty, CompareType::Half(HalfType::F16x2 | HalfType::BF16x2, _));
+    let packed = op.ty.is_packed();
     match op.result {
         CompareResult::Predicate => frame.set_predicate(0, with(low, frame)),
         CompareResult::Predicates => {

@@ -14,10 +14,32 @@ use crate::registers::LANES;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Convert {
     /// `register`: the width that a signed result narrower than its register is extended to.
-    IntToInt { from: IntType, to: IntType, sat: bool, register: u8 },
-    FloatToInt { from: FloatType, to: IntType, round: Round, ftz: bool, register: u8 },
-    IntToFloat { from: IntType, to: FloatType, round: Round, sat: bool },
-    FloatToFloat { from: FloatType, to: FloatType, round: FloatRound, ftz: bool, clamp: Clamp },
+    IntToInt {
+        from: IntType,
+        to: IntType,
+        sat: bool,
+        register: u8,
+    },
+    FloatToInt {
+        from: FloatType,
+        to: IntType,
+        round: Round,
+        ftz: bool,
+        register: u8,
+    },
+    IntToFloat {
+        from: IntType,
+        to: FloatType,
+        round: Round,
+        sat: bool,
+    },
+    FloatToFloat {
+        from: FloatType,
+        to: FloatType,
+        round: FloatRound,
+        ftz: bool,
+        clamp: Clamp,
+    },
 }
 
 /// Integer types of `cvt`.
@@ -81,9 +103,13 @@ impl IntType {
         u64::MAX >> (64 - self.bits + self.signed as u8)
     }
 
-    /// What a NaN becomes, from a type of this or another width.
+    /// What a NaN becomes: 0, or where f64 or 64 bits are involved, the top bit alone.
     fn of_nan(self, from: FloatType) -> u64 {
-        if from == FloatType::F64 || self.bits == 64 { 1 << (self.bits - 1) } else { 0 }
+        match self.signed {
+            _ if from != FloatType::F64 && self.bits != 64 => 0,
+            true => self.least() as u64,
+            false => 1 << (self.bits - 1),
+        }
     }
 }
 
@@ -147,30 +173,19 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
         return convert_packed::decode_pack(modifiers, operands);
     }
     let round = modifiers.pick(rounding).unwrap_or(Rounding::None);
-    let mut ftz = false;
-    let mut clamp = Clamp::NONE;
-    // Their order is free.
-    loop {
-        match modifiers.peek() {
-            "ftz" => ftz = true,
-            "sat" => clamp.sat = true,
-            "relu" => clamp.relu = true,
-            "satfinite" => clamp.satfinite = true,
-            _ => break,
-        }
-        modifiers.pick(|_| Some(()));
-    }
-    if convert_packed::is_packed(modifiers) {
+    let ftz = modifiers.take("ftz");
+    let clamp =
+        Clamp { sat: modifiers.take("sat"), relu: modifiers.take("relu"), satfinite: modifiers.take("satfinite") };
+    if modifiers.rest().any(convert_packed::is_packed) {
         if ftz || clamp.sat {
             return Err(modifiers.error(".ftz and .sat are not supported here"));
         }
         return convert_packed::decode(modifiers, round, clamp, operands);
     }
-    let text = modifiers.need("type", |text| Some(text.to_string()))?;
-    let (op, kinds) = match (IntType::parse(&text), FloatType::parse(&text)) {
-        (Some(to), _) => to_int(modifiers, to, round, ftz, clamp)?,
-        (_, Some(to)) => to_float(modifiers, to, round, ftz, clamp)?,
-        _ => return Err(modifiers.error(&format!(".{text} is not a supported type"))),
+    let to = modifiers.ty(|text| IntType::parse(text).map(Ok).or(FloatType::parse(text).map(Err)))?;
+    let (op, kinds) = match to {
+        Ok(to) => to_int(modifiers, to, round, ftz, clamp)?,
+        Err(to) => to_float(modifiers, to, round, ftz, clamp)?,
     };
     modifiers.plain(Op::Convert(op), kinds.0, &[kinds.1], operands)
 }
@@ -188,7 +203,7 @@ fn to_int(modifiers: &mut Modifiers, to: IntType, round: Rounding, ftz: bool, cl
         }
         return Ok((Convert::IntToInt { from, to, sat: clamp.sat, register }, (to.kind(), from.kind())));
     }
-    let from = modifiers.need("type", FloatType::parse)?;
+    let from = modifiers.ty(FloatType::parse)?;
     let Rounding::Integer(round) = round else {
         return Err(modifiers.error("needs a rounding to integer: .rni, .rzi, .rmi or .rpi"));
     };
@@ -218,7 +233,7 @@ fn to_float(modifiers: &mut Modifiers, to: FloatType, round: Rounding, ftz: bool
         }
         return Ok((Convert::IntToFloat { from, to, round, sat: clamp.sat }, (to.kind(), from.kind())));
     }
-    let from = modifiers.need("type", FloatType::parse)?;
+    let from = modifiers.ty(FloatType::parse)?;
     if ftz && from != FloatType::F32 && to != FloatType::F32 {
         return Err(modifiers.error(".ftz needs f32"));
     }
@@ -296,9 +311,7 @@ fn int_to_int_sat(from: IntType, to: IntType, register: u8, frame: &mut Frame) {
     let clamped = match (from.bits, from.signed) {
         (64, false) => frame.gather(|a: u64| a.min(greatest)),
         (64, true) => frame.gather(|a: i64| a.clamp(least, signed_greatest) as u64),
-        (_, true) => {
-            frame.gather(|a: u32| i64::from(extend(a, from) as i32).clamp(least, signed_greatest) as u64)
-        }
+        (_, true) => frame.gather(|a: u32| i64::from(extend(a, from) as i32).clamp(least, signed_greatest) as u64),
         (_, false) => frame.gather(|a: u32| u64::from(extend(a, from)).min(greatest)),
     };
     scatter_int(&clamped, to, register, frame);
@@ -411,8 +424,20 @@ fn int_to_f64(magnitude: u64, negative: bool, round: Option<Round>) -> f64 {
     let bits = match round {
         Some(Round::Nearest) => bits,
         Some(Round::Zero) => toward_zero,
-        Some(Round::Down) => if negative { away } else { toward_zero },
-        Some(Round::Up) => if negative { toward_zero } else { away },
+        Some(Round::Down) => {
+            if negative {
+                away
+            } else {
+                toward_zero
+            }
+        }
+        Some(Round::Up) => {
+            if negative {
+                toward_zero
+            } else {
+                away
+            }
+        }
         None => toward_zero | inexact as u64,
     };
     f64::from_bits(bits | u64::from(negative) << 63)
@@ -478,13 +503,7 @@ fn scatter_float(values: &[f64; LANES], to: FloatType, round: Round, ftz: bool, 
     }
 }
 
-fn scatter_directed<D: Direction>(
-    values: &[f64; LANES],
-    to: FloatType,
-    ftz: bool,
-    clamp: Clamp,
-    frame: &mut Frame,
-) {
+fn scatter_directed<D: Direction>(values: &[f64; LANES], to: FloatType, ftz: bool, clamp: Clamp, frame: &mut Frame) {
     match to {
         FloatType::F16 => frame.scatter(values, |value| narrow_half::<F16, D>(narrow_odd(value), clamp)),
         FloatType::BF16 => frame.scatter(values, |value| narrow_half::<BF16, D>(narrow_odd(value), clamp)),

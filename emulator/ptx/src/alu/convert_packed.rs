@@ -37,20 +37,33 @@ pub enum Fp8Source {
     F16x2,
 }
 
-impl Fp8 {
+/// A type of these conversions, f32 among them.
+#[derive(Clone, Copy, PartialEq)]
+enum Packed {
+    F32,
+    Tf32,
+    F16x2,
+    BF16x2,
+    Fp8(Fp8),
+}
+
+impl Packed {
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "e4m3x2" => Some(Fp8::E4M3),
-            "e5m2x2" => Some(Fp8::E5M2),
-            _ => None,
-        }
+        Some(match text {
+            "f32" => Packed::F32,
+            "tf32" => Packed::Tf32,
+            "f16x2" => Packed::F16x2,
+            "bf16x2" => Packed::BF16x2,
+            "e4m3x2" => Packed::Fp8(Fp8::E4M3),
+            "e5m2x2" => Packed::Fp8(Fp8::E5M2),
+            _ => return None,
+        })
     }
 }
 
-/// Whether the next two modifiers name a conversion of this file.
-pub(super) fn is_packed(modifiers: &Modifiers) -> bool {
-    let packed = |text: &str| text == "tf32" || text.contains('x');
-    packed(modifiers.peek()) || packed(modifiers.last())
+/// Whether a type belongs to this file.
+pub(super) fn is_packed(ty: &str) -> bool {
+    ty == "tf32" || ty.contains('x')
 }
 
 const WORD: Kind = Kind::Int(32);
@@ -61,56 +74,50 @@ pub(super) fn decode(
     clamp: Clamp,
     operands: &[Operand],
 ) -> Result<Decoded, String> {
-    let f32_source = |text: &str| (text == "f32").then_some(());
     let near_or_zero = match round {
         Rounding::To(round @ (Round::Nearest | Round::Zero)) => Some(round),
         _ => None,
     };
-    let needs = |what: &str| Err(modifiers.error(what));
-    if modifiers.peek() == "tf32" {
-        let round = match (round, near_or_zero) {
-            (Rounding::Away, _) if !clamp.relu => None,
-            (_, Some(round)) => Some(round),
-            _ => return needs("needs .rna without .relu, or .rn or .rz"),
-        };
-        modifiers.take("tf32");
-        modifiers.need("type", f32_source)?;
-        return modifiers.plain(Op::ConvertPacked(ConvertPacked::Tf32 { round, clamp }), WORD, &[Kind::F32], operands);
-    }
-    if let Some(format) = Fp8::parse(modifiers.peek()) {
-        if near_or_zero != Some(Round::Nearest) || !clamp.satfinite {
-            return needs("needs .rn and .satfinite");
+    let to = modifiers.ty(Packed::parse)?;
+    let from = modifiers.ty(Packed::parse)?;
+    let (op, result, source, count) = match (to, from) {
+        (Packed::Tf32, Packed::F32) => {
+            let round = match round {
+                Rounding::Away if !clamp.relu => None,
+                _ if near_or_zero.is_some() => near_or_zero,
+                _ => return Err(modifiers.error("needs .rna without .relu, or .rn or .rz")),
+            };
+            (ConvertPacked::Tf32 { round, clamp }, WORD, Kind::F32, 1)
         }
-        modifiers.pick(Fp8::parse);
-        let (from, sources) = modifiers.need("type", |text| match text {
-            "f32" => Some((Fp8Source::F32, [Kind::F32; 2])),
-            "f16x2" => Some((Fp8Source::F16x2, [WORD; 2])),
-            _ => None,
-        })?;
-        let sources = &sources[..if from == Fp8Source::F32 { 2 } else { 1 }];
-        let op = ConvertPacked::ToFp8 { format, from, relu: clamp.relu };
-        return modifiers.plain(Op::ConvertPacked(op), Kind::Int(16), sources, operands);
-    }
-    let Some(round) = near_or_zero else {
-        return needs("needs .rn or .rz");
+        (Packed::F16x2 | Packed::BF16x2, Packed::F32) => {
+            let round = near_or_zero.ok_or_else(|| modifiers.error("needs .rn or .rz"))?;
+            (ConvertPacked::Halves { bf16: to == Packed::BF16x2, round, clamp }, WORD, Kind::F32, 2)
+        }
+        (Packed::Fp8(format), Packed::F32 | Packed::F16x2) => {
+            if near_or_zero != Some(Round::Nearest) || !clamp.satfinite {
+                return Err(modifiers.error("needs .rn and .satfinite"));
+            }
+            let (source, kind, count) = match from {
+                Packed::F32 => (Fp8Source::F32, Kind::F32, 2),
+                _ => (Fp8Source::F16x2, WORD, 1),
+            };
+            (ConvertPacked::ToFp8 { format, from: source, relu: clamp.relu }, Kind::Int(16), kind, count)
+        }
+        (Packed::F16x2, Packed::Fp8(format)) => {
+            if near_or_zero != Some(Round::Nearest) || clamp.satfinite {
+                return Err(modifiers.error("needs .rn, without .satfinite"));
+            }
+            (ConvertPacked::FromFp8 { format, relu: clamp.relu }, WORD, Kind::Int(16), 1)
+        }
+        _ => return Err(modifiers.error("this pair of types is not supported")),
     };
-    let bf16 = modifiers.need("type", |text| ["f16x2", "bf16x2"].iter().position(|&ty| ty == text))? == 1;
-    if let Some(format) = Fp8::parse(modifiers.peek()) {
-        if bf16 || round != Round::Nearest || clamp.satfinite {
-            return Err(modifiers.error("needs f16x2 and .rn, without .satfinite"));
-        }
-        modifiers.pick(Fp8::parse);
-        let op = ConvertPacked::FromFp8 { format, relu: clamp.relu };
-        return modifiers.plain(Op::ConvertPacked(op), WORD, &[Kind::Int(16)], operands);
-    }
-    modifiers.need("type", f32_source)?;
-    modifiers.plain(Op::ConvertPacked(ConvertPacked::Halves { bf16, round, clamp }), WORD, &[Kind::F32; 2], operands)
+    modifiers.plain(Op::ConvertPacked(op), result, &[source; 2][..count], operands)
 }
 
 /// `cvt.pack.sat.u8.s32.b32`, after `pack`.
 pub(super) fn decode_pack(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
     modifiers.need("modifier", |text| (text == "sat").then_some(()))?;
-    let (signed, bits) = modifiers.need("type", |text| {
+    let (signed, bits) = modifiers.ty(|text| {
         let bits = match text.strip_prefix(['u', 's'])? {
             "2" => 2,
             "4" => 4,
@@ -120,9 +127,9 @@ pub(super) fn decode_pack(modifiers: &mut Modifiers, operands: &[Operand]) -> Re
         };
         Some((text.starts_with('s'), bits))
     })?;
-    modifiers.need("type", |text| (text == "s32").then_some(()))?;
+    modifiers.ty(|text| (text == "s32").then_some(()))?;
     if bits < 16 {
-        modifiers.need("type", |text| (text == "b32").then_some(()))?;
+        modifiers.ty(|text| (text == "b32").then_some(()))?;
     }
     let sources = [WORD; 3];
     let sources = &sources[..if bits < 16 { 3 } else { 2 }];

@@ -145,7 +145,7 @@ pub(super) fn saturate(value: f32) -> f32 {
 }
 
 pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
-    let double = modifiers.last() == "f64";
+    let double = modifiers.has("f64");
     match modifiers.name() {
         "min" | "max" => min_max(modifiers, double, operands),
         "abs" | "neg" | "copysign" => sign(modifiers, double, operands),
@@ -157,7 +157,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
 /// The type, which `double` has been seen to be.
 fn finish_type(modifiers: &mut Modifiers, double: bool) -> Result<Kind, String> {
     let (name, kind) = if double { ("f64", Kind::F64) } else { ("f32", Kind::F32) };
-    modifiers.need("type", |text| (text == name).then_some(kind))
+    modifiers.ty(|text| (text == name).then_some(kind))
 }
 
 fn arithmetic(modifiers: &mut Modifiers, double: bool, operands: &[Operand]) -> Result<Decoded, String> {
@@ -244,9 +244,9 @@ pub(super) fn execute(op: Float, frame: &mut Frame) {
         Float::MinMax32(variant @ MinMax { three: false, .. }, ftz) => {
             frame.map2(|a, b| variant.of(flush_if(ftz, a), flush_if(ftz, b)));
         }
-        Float::MinMax32(variant, ftz) => frame.map3(|a, b, c| {
-            variant.of(variant.of(flush_if(ftz, a), flush_if(ftz, b)), flush_if(ftz, c))
-        }),
+        Float::MinMax32(variant, ftz) => {
+            frame.map3(|a, b, c| variant.of(variant.of(flush_if(ftz, a), flush_if(ftz, b)), flush_if(ftz, c)))
+        }
         Float::MinMax64 { max: true } => frame.map2(larger64::<true>),
         Float::MinMax64 { max: false } => frame.map2(larger64::<false>),
         Float::Abs32(ftz) => frame.map1(|a: u32| flush_if(ftz, f32::from_bits(a & 0x7fff_ffff)).to_bits()),

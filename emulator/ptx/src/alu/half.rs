@@ -109,7 +109,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
         () if name == "fma" && modifiers.take("relu") => After::Relu,
         () => After::Nothing,
     };
-    let ty = modifiers.need("type", HalfType::parse)?;
+    let ty = modifiers.ty(HalfType::parse)?;
     if ty.is_bf16() && (ftz || after == After::Saturate) {
         return Err(modifiers.error(".ftz and .sat need f16"));
     }

@@ -44,7 +44,6 @@ impl IntType {
     pub fn kind(self) -> Kind {
         Kind::Int(self.bits())
     }
-
 }
 
 /// An integer operation and its type.
@@ -98,14 +97,22 @@ pub enum Word {
 
 pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
     match modifiers.name() {
-        "add" => limited(modifiers, "sat", Integer::Word(Word::AddSat), |ty| Integer::Wrapping(Wrapping::Add, ty), operands),
-        "sub" => limited(modifiers, "sat", Integer::Word(Word::SubSat), |ty| Integer::Wrapping(Wrapping::Sub, ty), operands),
-        "min" => limited(modifiers, "relu", Integer::Word(Word::MinRelu), |ty| Integer::Ordered(Ordered::Min, ty), operands),
-        "max" => limited(modifiers, "relu", Integer::Word(Word::MaxRelu), |ty| Integer::Ordered(Ordered::Max, ty), operands),
+        "add" => {
+            limited(modifiers, "sat", Integer::Word(Word::AddSat), |ty| Integer::Wrapping(Wrapping::Add, ty), operands)
+        }
+        "sub" => {
+            limited(modifiers, "sat", Integer::Word(Word::SubSat), |ty| Integer::Wrapping(Wrapping::Sub, ty), operands)
+        }
+        "min" => {
+            limited(modifiers, "relu", Integer::Word(Word::MinRelu), |ty| Integer::Ordered(Ordered::Min, ty), operands)
+        }
+        "max" => {
+            limited(modifiers, "relu", Integer::Word(Word::MaxRelu), |ty| Integer::Ordered(Ordered::Max, ty), operands)
+        }
         "mul" | "mad" => product(modifiers, operands),
         "mul24" | "mad24" => product24(modifiers, operands),
         name => {
-            let ty = modifiers.need("type", IntType::parse)?;
+            let ty = modifiers.ty(IntType::parse)?;
             let (op, sources) = match name {
                 "div" => (Integer::Ordered(Ordered::Div, ty), 2),
                 "rem" => (Integer::Ordered(Ordered::Rem, ty), 2),
@@ -130,7 +137,7 @@ fn limited(
     operands: &[Operand],
 ) -> Result<Decoded, String> {
     let limits = modifiers.take(modifier);
-    let ty = modifiers.need("type", IntType::parse)?;
+    let ty = modifiers.ty(IntType::parse)?;
     if limits && ty != IntType::S32 {
         return Err(modifiers.error(&format!(".{modifier} needs s32")));
     }
@@ -159,7 +166,7 @@ impl Half {
 fn product(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
     let half = modifiers.need("half", Half::parse)?;
     let saturates = modifiers.take("sat");
-    let ty = modifiers.need("type", IntType::parse)?;
+    let ty = modifiers.ty(IntType::parse)?;
     let adds = modifiers.name() == "mad";
     if saturates && !(adds && half == Half::Hi && ty == IntType::S32) {
         return Err(modifiers.error(".sat needs mad.hi and s32"));
@@ -180,7 +187,7 @@ fn product(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, S
 fn product24(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
     let half = modifiers.need("half", |text| Half::parse(text).filter(|&half| half != Half::Wide))?;
     let saturates = modifiers.take("sat");
-    let ty = modifiers.need("type", |text| IntType::parse(text).filter(|ty| ty.bits() == 32))?;
+    let ty = modifiers.ty(|text| IntType::parse(text).filter(|ty| ty.bits() == 32))?;
     let adds = modifiers.name() == "mad24";
     if saturates && !(adds && half == Half::Hi && ty == IntType::S32) {
         return Err(modifiers.error(".sat needs mad24.hi and s32"));
@@ -335,9 +342,15 @@ pub(super) fn execute(op: Integer, frame: &mut Frame) {
             _ => frame.map2(|a: u32, b: u32| u64::from(a).wrapping_mul(u64::from(b))),
         },
         Integer::Wide(ty, true) => match ty {
-            IntType::U16 => frame.map3(|a: u16, b: u16, c: u32| u32::from(a).wrapping_mul(u32::from(b)).wrapping_add(c)),
-            IntType::S16 => frame.map3(|a: i16, b: i16, c: i32| i32::from(a).wrapping_mul(i32::from(b)).wrapping_add(c)),
-            IntType::S32 => frame.map3(|a: i32, b: i32, c: i64| i64::from(a).wrapping_mul(i64::from(b)).wrapping_add(c)),
+            IntType::U16 => {
+                frame.map3(|a: u16, b: u16, c: u32| u32::from(a).wrapping_mul(u32::from(b)).wrapping_add(c))
+            }
+            IntType::S16 => {
+                frame.map3(|a: i16, b: i16, c: i32| i32::from(a).wrapping_mul(i32::from(b)).wrapping_add(c))
+            }
+            IntType::S32 => {
+                frame.map3(|a: i32, b: i32, c: i64| i64::from(a).wrapping_mul(i64::from(b)).wrapping_add(c))
+            }
             _ => frame.map3(|a: u32, b: u32, c: u64| u64::from(a).wrapping_mul(u64::from(b)).wrapping_add(c)),
         },
         Integer::Word(op) => word(op, frame),
@@ -384,7 +397,9 @@ fn word(op: Word, frame: &mut Frame) {
         Word::Mad24Hi(false) => {
             frame.map3(|a: u32, b: u32, c: u32| ((product_u24(a, b) >> 16) as u32).wrapping_add(c));
         }
-        Word::Mad24HiSat => frame.map3(|a: i32, b: i32, c: i32| clamp((product_s24(a, b) >> 16).wrapping_add(i64::from(c)))),
+        Word::Mad24HiSat => {
+            frame.map3(|a: i32, b: i32, c: i32| clamp((product_s24(a, b) >> 16).wrapping_add(i64::from(c))))
+        }
     }
 }
 

@@ -104,7 +104,7 @@ pub struct Alu {
 /// `None` if the opcode is none of this module's; an error names the modifier or operand that is not supported.
 pub fn decode(opcode: &[String], operands: &[Operand]) -> Option<Result<Decoded, String>> {
     let modifiers = &mut Modifiers::new(opcode);
-    let family = Family::of(modifiers.last());
+    let family = modifiers.rest().filter_map(Family::of).last();
     Some(match modifiers.name() {
         "mov" | "selp" | "slct" => moves::decode(modifiers, operands),
         "set" | "setp" => compare::decode(modifiers, operands),
@@ -115,19 +115,21 @@ pub fn decode(opcode: &[String], operands: &[Operand]) -> Option<Result<Decoded,
         "mul24" | "mad24" | "sad" | "rem" => integer::decode(modifiers, operands),
         "testp" | "copysign" => float::decode(modifiers, operands),
         "addc" | "subc" | "madc" => carry::decode(modifiers, operands),
-        "add" | "sub" | "mad" if carry::is_extended(opcode) => carry::decode(modifiers, operands),
+        "add" | "sub" | "mad" if modifiers.has("cc") => carry::decode(modifiers, operands),
         "rcp" | "sqrt" | "div" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh"
             if approx::is_approximate(modifiers) =>
         {
             approx::decode(modifiers, operands)
         }
         "rcp" | "sqrt" => float::decode(modifiers, operands),
-        "fma" if family == Family::Integer => Err(modifiers.error("the type is not supported")),
-        "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => match family {
-            Family::Integer => integer::decode(modifiers, operands),
-            Family::Packed => packed::decode(modifiers, operands),
-            Family::Float => float::decode(modifiers, operands),
-            Family::Half => half::decode(modifiers, operands),
+        "add" | "min" | "max" if family == Some(Family::Packed) => packed::decode(modifiers, operands),
+        "add" | "sub" | "mul" | "fma" | "min" | "max" | "abs" | "neg" if family == Some(Family::Half) => {
+            half::decode(modifiers, operands)
+        }
+        "fma" => float::decode(modifiers, operands),
+        "add" | "sub" | "mul" | "mad" | "div" | "min" | "max" | "abs" | "neg" => match family {
+            Some(Family::Float) => float::decode(modifiers, operands),
+            _ => integer::decode(modifiers, operands),
         },
         "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" | "vadd2" | "vsub2"
         | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4" | "vsub4" | "vavrg4" | "vabsdiff4"
@@ -136,23 +138,21 @@ pub fn decode(opcode: &[String], operands: &[Operand]) -> Option<Result<Decoded,
     })
 }
 
-/// What the last modifier says of an opcode that several families share.
+/// What its type says of an opcode that several families share; integers are all others.
 #[derive(Clone, Copy, PartialEq)]
 enum Family {
-    /// Everything else too, for the error.
-    Integer,
     Packed,
     Float,
     Half,
 }
 
 impl Family {
-    fn of(ty: &str) -> Self {
+    fn of(ty: &str) -> Option<Self> {
         match ty {
-            "f32" | "f64" | "f32x2" => Family::Float,
-            "f16" | "f16x2" | "bf16" | "bf16x2" => Family::Half,
-            "u16x2" | "s16x2" => Family::Packed,
-            _ => Family::Integer,
+            "f32" | "f64" | "f32x2" => Some(Family::Float),
+            "f16" | "f16x2" | "bf16" | "bf16x2" => Some(Family::Half),
+            "u16x2" | "s16x2" => Some(Family::Packed),
+            _ => None,
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
 }
 
 fn mov(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
-    let kind = modifiers.need("type", |text| if text == "pred" { Some(Kind::Pred) } else { any_type(text) })?;
+    let kind = modifiers.ty(|text| if text == "pred" { Some(Kind::Pred) } else { any_type(text) })?;
     modifiers.finish()?;
     modifiers.count(operands, 2)?;
     match (&operands[0], &operands[1]) {
@@ -123,7 +123,7 @@ fn vector(modifiers: &Modifiers, kind: Kind, count: usize) -> Result<(Parts, Kin
 }
 
 fn selp(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
-    let kind = modifiers.need("type", any_type)?;
+    let kind = modifiers.ty(any_type)?;
     modifiers.finish()?;
     modifiers.count(operands, 4)?;
     let results = vec![modifiers.result(kind, &operands[0])?];
@@ -134,8 +134,8 @@ fn selp(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, Stri
 
 fn slct(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded, String> {
     let ftz = modifiers.take("ftz");
-    let kind = modifiers.need("type", any_type)?;
-    let selector = modifiers.need("type", |text| match text {
+    let kind = modifiers.ty(any_type)?;
+    let selector = modifiers.ty(|text| match text {
         "s32" => Some(Kind::Int(32)),
         "f32" => Some(Kind::F32),
         _ => None,

@@ -42,7 +42,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
         }
         name => {
             let relu = modifiers.take("relu");
-            let signed = modifiers.need("type", |text| ["u16x2", "s16x2"].iter().position(|&ty| ty == text))? == 1;
+            let signed = modifiers.ty(|text| ["u16x2", "s16x2"].iter().position(|&ty| ty == text))? == 1;
             let clamp = match (signed, relu) {
                 (true, true) => Clamp::SignedRelu,
                 (true, false) => Clamp::Signed,
@@ -67,7 +67,7 @@ fn signs(modifiers: &mut Modifiers) -> Result<Signs, String> {
         "u32" => Some(false),
         _ => None,
     };
-    Ok(Signs { a: modifiers.need("type", sign)?, b: modifiers.need("type", sign)? })
+    Ok(Signs { a: modifiers.ty(sign)?, b: modifiers.ty(sign)? })
 }
 
 pub(super) fn execute(op: Packed, frame: &mut Frame) {
@@ -84,11 +84,15 @@ pub(super) fn execute(op: Packed, frame: &mut Frame) {
             frame.map2(|a: u32, b: u32| signed_halves(a, b, |a, b| a.max(b).max(0)));
         }
         Packed::Dp4a(signs) => frame.map3(|a: u32, b: u32, c: u32| {
-            (0..4).fold(c, |sum, i| sum.wrapping_add(field(a, 8 * i, 8, signs.a).wrapping_mul(field(b, 8 * i, 8, signs.b))))
+            (0..4).fold(c, |sum, i| {
+                sum.wrapping_add(field(a, 8 * i, 8, signs.a).wrapping_mul(field(b, 8 * i, 8, signs.b)))
+            })
         }),
         Packed::Dp2a(signs, high) => frame.map3(|a: u32, b: u32, c: u32| {
             let b = if high { b >> 16 } else { b };
-            (0..2).fold(c, |sum, i| sum.wrapping_add(field(a, 16 * i, 16, signs.a).wrapping_mul(field(b, 8 * i, 8, signs.b))))
+            (0..2).fold(c, |sum, i| {
+                sum.wrapping_add(field(a, 16 * i, 16, signs.a).wrapping_mul(field(b, 8 * i, 8, signs.b)))
+            })
         }),
     }
 }

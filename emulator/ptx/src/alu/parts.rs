@@ -3,15 +3,20 @@
 use super::{Decoded, Kind, Op};
 use crate::ast::Operand;
 
-/// An opcode's modifiers. PTX fixes their order, so each is taken or known to be absent in turn.
+/// An opcode's modifiers, each of which is taken once. Their order is free, as it is for ptxas; of two types the first is
+/// the result's.
 pub(super) struct Modifiers<'a> {
     parts: &'a [String],
-    next: usize,
+    taken: Vec<bool>,
 }
 
 impl<'a> Modifiers<'a> {
     pub fn new(opcode: &'a [String]) -> Self {
-        Self { parts: opcode, next: 1 }
+        let mut taken = vec![false; opcode.len()];
+        if let Some(name) = taken.first_mut() {
+            *name = true;
+        }
+        Self { parts: opcode, taken }
     }
 
     /// The opcode's first part.
@@ -19,41 +24,54 @@ impl<'a> Modifiers<'a> {
         self.parts.first().map_or("", String::as_str)
     }
 
-    /// The opcode's last part, most often the type.
-    pub fn last(&self) -> &'a str {
-        self.parts.last().map_or("", String::as_str)
+    /// What has not been taken yet.
+    pub fn rest(&self) -> impl Iterator<Item = &'a str> {
+        self.parts.iter().zip(&self.taken).filter(|&(_, taken)| !taken).map(|(part, _)| part.as_str())
     }
 
-    pub fn peek(&self) -> &'a str {
-        self.parts.get(self.next).map_or("", String::as_str)
+    pub fn has(&self, modifier: &str) -> bool {
+        self.rest().any(|part| part == modifier)
     }
 
-    /// Takes the next modifier if it is this one.
+    /// Takes this modifier if it is there.
     pub fn take(&mut self, modifier: &str) -> bool {
-        let found = self.parts.get(self.next).is_some_and(|part| part == modifier);
-        self.next += found as usize;
-        found
+        self.pick(|part| (part == modifier).then_some(())).is_some()
     }
 
-    /// Takes the next modifier if the function knows it.
+    /// Takes the first modifier that the function knows.
     pub fn pick<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let found = self.parts.get(self.next).and_then(|part| parse(part));
-        self.next += found.is_some() as usize;
-        found
+        for (part, taken) in self.parts.iter().zip(&mut self.taken).filter(|(_, taken)| !**taken) {
+            if let Some(found) = parse(part) {
+                *taken = true;
+                return Some(found);
+            }
+        }
+        None
     }
 
-    /// Takes the next modifier, which must be known to the function.
+    /// Takes the first modifier that the function knows; there must be one.
     pub fn need<T>(&mut self, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
-        match self.pick(parse) {
+        match (self.pick(parse), self.rest().find(|part| !is_type(part))) {
+            (Some(found), _) => Ok(found),
+            (None, None) => Err(self.error(&format!("{what} is missing"))),
+            (None, Some(part)) => Err(self.error(&format!(".{part} is not a supported {what}"))),
+        }
+    }
+
+    /// Takes the first type, which the function must know.
+    pub fn ty<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+        let Some(first) = self.rest().find(|part| is_type(part)) else {
+            return Err(self.error("type is missing"));
+        };
+        match self.pick(|part| if part == first { parse(part) } else { None }) {
             Some(found) => Ok(found),
-            None if self.next >= self.parts.len() => Err(self.error(&format!("{what} is missing"))),
-            None => Err(self.error(&format!(".{} is not a supported {what}", self.peek()))),
+            None => Err(self.error(&format!(".{first} is not a supported type"))),
         }
     }
 
     /// All modifiers must have been taken.
     pub fn finish(&self) -> Result<(), String> {
-        match self.parts.get(self.next) {
+        match self.rest().next() {
             None => Ok(()),
             Some(part) => Err(self.error(&format!(".{part} is not supported here"))),
         }
@@ -114,6 +132,14 @@ impl<'a> Modifiers<'a> {
         let sources = sources.iter().zip(&operands[1..]).map(|(&kind, operand)| self.source(kind, operand));
         Ok(Decoded { op, results, sources: sources.collect::<Result<_, _>>()? })
     }
+}
+
+/// Whether a modifier names a type: `pred`, or letters and digits such as `s32`, `bf16x2`, `e4m3x2`.
+fn is_type(text: &str) -> bool {
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let letters = &text[..text.len() - digits.len()];
+    let known = ["b", "u", "s", "f", "bf", "tf", "e", "ue"].contains(&letters);
+    text == "pred" || known && digits.ends_with(|c: char| c.is_ascii_digit())
 }
 
 /// The flag CC.CF as an operand.

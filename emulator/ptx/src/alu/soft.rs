@@ -107,8 +107,7 @@ pub(super) fn fma(a: f64, b: f64, c: f64, mode: Round) -> f64 {
         std::mem::swap(&mut high_negative, &mut low_negative);
     }
     let low = shift_right_sticky(low.significand, high.exponent - low.exponent);
-    let significand =
-        if high_negative == low_negative { high.significand + low } else { high.significand - low };
+    let significand = if high_negative == low_negative { high.significand + low } else { high.significand - low };
     if significand == 0 {
         return zero(mode == Round::Down);
     }

@@ -5,14 +5,13 @@ use std::sync::MutexGuard;
 use super::block::{Core, Lent};
 use super::sync::Strong;
 use super::warp::Warp;
-use crate::ir::{Address, Elements, Order, Space, Target};
-use crate::lower::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_BASE, SHARED_WINDOW, WINDOW};
+use crate::ir::{Address, Elements, Op, Order, Scope, Space, Target, Window};
+use crate::lower::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_BASE, SHARED_WINDOW, WINDOW, space_of_address};
 use crate::memory::Allocation;
 use crate::memory::page::{PAGE, POISON, Page};
 use crate::observe::{Check, Moved};
-use crate::race::clock::each_lane;
 use crate::race::shadow::{Access, Accessor, Conflict, Kind, Stamp, mark};
-use crate::registers::{LANES, Lanes32, Src};
+use crate::registers::{LANES, Lanes32, Src, each_lane, lanes_where};
 
 /// Sixteen bytes for every lane: what an access moves at most.
 pub type Values = [[u8; 16]; LANES];
@@ -68,12 +67,14 @@ pub enum Manner {
     StrongRead,
     StrongWrite,
     Atomic,
+    /// By an asynchronous copy, some time before its wait.
+    ReadAhead,
 }
 
 impl Manner {
     fn access(self) -> Access {
         match self {
-            Manner::Read | Manner::ReadOnly => Access::Read,
+            Manner::Read | Manner::ReadOnly | Manner::ReadAhead => Access::Read,
             Manner::Write => Access::Write,
             Manner::StrongRead => Access::StrongRead,
             Manner::StrongWrite | Manner::Atomic => Access::Atomic,
@@ -82,6 +83,7 @@ impl Manner {
 
     fn kind(self) -> Kind {
         match self.access() {
+            _ if self == Manner::ReadAhead => Kind::Pending,
             Access::Read | Access::Write => Kind::Plain,
             Access::StrongRead => Kind::StrongRead,
             Access::Atomic => Kind::Atomic,
@@ -98,7 +100,7 @@ impl Manner {
 
     fn verb(self) -> &'static str {
         match self {
-            Manner::Read | Manner::ReadOnly | Manner::StrongRead => "read",
+            Manner::Read | Manner::ReadOnly | Manner::StrongRead | Manner::ReadAhead => "read",
             Manner::Write | Manner::StrongWrite => "write",
             Manner::Atomic => "atomic",
         }
@@ -235,8 +237,7 @@ impl<'g> Core<'g> {
         let windows = [(Space::Shared, SHARED_WINDOW), (Space::Local, LOCAL_WINDOW), (Space::Param, PARAM_WINDOW)];
         let mut rest = mask;
         for (space, base) in windows {
-            let inside = each_lane(mask).filter(|&lane| addresses[lane as usize].wrapping_sub(base) < WINDOW);
-            let inside = inside.fold(0, |mask, lane| mask | 1 << lane);
+            let inside = lanes_where(mask, |lane| addresses[lane as usize].wrapping_sub(base) < WINDOW);
             if inside != 0 {
                 rest &= !inside;
                 go(self, space, inside, &addresses.map(|address| address.wrapping_sub(base)))?;
@@ -256,17 +257,7 @@ impl<'g> Core<'g> {
         mut visit: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), Fault> {
         let size = reach.size;
-        for lane in each_lane(reach.mask) {
-            let address = reach.addresses[lane as usize];
-            if address & u64::from(size - 1) != 0 {
-                let verb = manner.verb();
-                return Err(Fault::new(
-                    Check::Alignment,
-                    lane,
-                    format!("{verb} of {size} bytes at {address:#x}, which is no multiple of {size}"),
-                ));
-            }
-        }
+        self.check_alignment(space, reach, manner)?;
         match space {
             Space::Shared => {
                 lent.tally.shared(&reach, manner.writes());
@@ -368,6 +359,17 @@ impl<'g> Core<'g> {
         }
     }
 
+    /// `isspacep`. Parameters count as global memory too, as their window lies inside its.
+    pub fn lies_in(&self, address: u64, window: Window) -> bool {
+        let space = space_of_address(address);
+        let constant = || self.allocation(address, 1).is_some_and(|allocation| allocation.read_only);
+        match window {
+            Window::Const => space == Space::Global && constant(),
+            Window::Space(Space::Global) => space == Space::Param || space == Space::Global && !constant(),
+            Window::Space(wanted) => space == wanted,
+        }
+    }
+
     /// The allocation that holds a whole range.
     fn allocation(&self, address: u64, size: usize) -> Option<&'g Allocation> {
         let all = &self.grid.allocations;
@@ -432,6 +434,31 @@ impl<'g> Core<'g> {
         Ok(offset as usize)
     }
 
+    fn check_alignment(&self, space: Space, reach: Reach, manner: Manner) -> Result<(), Fault> {
+        let Reach { size, addresses, mask, .. } = reach;
+        let unaligned = lanes_where(mask, |lane| addresses[lane as usize] & u64::from(size - 1) != 0);
+        if unaligned == 0 {
+            return Ok(());
+        }
+        let lane = unaligned.trailing_zeros();
+        let (verb, address) = (manner.verb(), addresses[lane as usize]);
+        let place = self.name(space, address);
+        let message = format!("{verb} of {size} bytes at {address:#x}, which is no multiple of {size}: {place}");
+        Err(Fault::new(Check::Alignment, lane, message))
+    }
+
+    /// What lies at an address of a space, in words.
+    fn name(&self, space: Space, address: u64) -> String {
+        match space {
+            Space::Shared => self.shared_name(address),
+            Space::Local => {
+                format!("byte {address} of {} bytes of local memory a thread", self.grid.program.local_bytes)
+            }
+            Space::Param => format!("byte {address} of {} bytes of parameters", self.grid.launch.params.len()),
+            _ => self.grid.memory.describe(address),
+        }
+    }
+
     fn shared_name(&self, address: u64) -> String {
         let offset = address.wrapping_sub(u64::from(SHARED_BASE)) as i64;
         format!("byte {offset} of the block's {} bytes of shared memory", self.shared_bytes)
@@ -450,7 +477,7 @@ impl<'g> Core<'g> {
             let address = reach.addresses[lane as usize];
             let verb = manner.verb();
             if address.saturating_add(size as u64) > each as u64 {
-                let message = format!("{verb} of {size} bytes at local address {address:#x} of {each} bytes a thread");
+                let message = format!("{verb} of {size} bytes: {}", self.name(Space::Local, address));
                 return Err(Fault::new(Check::Bounds, lane, message));
             }
             // Every lane's part begins at a multiple of 16, so that aligned accesses stay in one word of bits.
@@ -458,7 +485,7 @@ impl<'g> Core<'g> {
             let bits = (u64::MAX >> (64 - size)) << (at % 64);
             let written = &mut warp.local_written[at / 64];
             if manner.reads() && *written & bits != bits && self.grid.settings.checks {
-                return Err(uninitialised(lane, address, size, "local memory"));
+                return Err(uninitialised(lane, address, size, &self.name(Space::Local, address)));
             }
             if manner.writes() {
                 *written |= bits;
@@ -474,8 +501,7 @@ impl<'g> Core<'g> {
         for lane in each_lane(reach.mask) {
             let address = reach.addresses[lane as usize];
             if manner.writes() || address.saturating_add(size as u64) > params.len() as u64 {
-                let (verb, have) = (manner.verb(), params.len());
-                let message = format!("{verb} of {size} bytes at byte {address} of {have} bytes of parameters");
+                let message = format!("{} of {size} bytes: {}", manner.verb(), self.name(Space::Param, address));
                 return Err(Fault::new(Check::Bounds, lane, message));
             }
             let mut bytes = [0; 16];
@@ -485,9 +511,35 @@ impl<'g> Core<'g> {
         Ok(())
     }
 
-    /// Checks the source of an asynchronous copy; the bytes are read when it is waited for.
-    pub fn read_ahead(&mut self, warp: &mut Warp, reach: Reach, lent: &mut Lent) -> Result<(), Fault> {
-        self.each_lane(warp, Space::Global, reach, Manner::Read, lent, |_, _| ())
+    /// Checks the source of an asynchronous copy, of which each lane reads `sizes` bytes when it is waited for. Until then
+    /// nobody may write there. Gives the stamp of the reads, for `Stamps::finish`; 0 if there are none.
+    pub fn read_ahead(
+        &mut self,
+        warp: &mut Warp,
+        reach: Reach,
+        sizes: &[u32; LANES],
+        lent: &mut Lent,
+    ) -> Result<u32, Fault> {
+        // Each copy has a stamp of its own, as each is finished on its own.
+        warp.stamps[reach.site as usize][0] = (0, 0);
+        let whole = lanes_where(reach.mask, |lane| sizes[lane as usize] == reach.size);
+        self.each_lane(warp, Space::Global, Reach { mask: whole, ..reach }, Manner::ReadAhead, lent, |_, _| ())?;
+        for lane in each_lane(reach.mask & !whole) {
+            let (address, end) = (reach.addresses[lane as usize], sizes[lane as usize]);
+            if end > 0 {
+                self.check_alignment(Space::Global, Reach { mask: 1 << lane, ..reach }, Manner::ReadAhead)?;
+            }
+            // A part is read in the largest aligned pieces.
+            let mut done = 0;
+            while done < end {
+                let size = 1 << (end - done).ilog2().min(if done == 0 { 4 } else { done.trailing_zeros() });
+                let addresses = [address + u64::from(done); LANES];
+                let piece = Reach { mask: 1 << lane, addresses: &addresses, size, ..reach };
+                self.each_lane(warp, Space::Global, piece, Manner::ReadAhead, lent, |_, _| ())?;
+                done += size;
+            }
+        }
+        Ok(warp.stamps[reach.site as usize][0].1)
     }
 
     /// Reads device memory that was checked before.
@@ -508,7 +560,14 @@ impl<'g> Core<'g> {
         if !self.grid.settings.checks {
             return Ok(());
         }
-        let stamp = Stamp { block: self.block, warp: warp.index, time: warp.now, pc: reach.pc, kind: Kind::Pending };
+        let stamp = Stamp {
+            block: self.block,
+            warp: warp.index,
+            time: warp.now,
+            pc: reach.pc,
+            kind: Kind::Pending,
+            narrow: false,
+        };
         let pending = self.stamps.stamp(stamp).ok_or_else(|| too_long(reach.mask))?;
         for lane in each_lane(reach.mask) {
             let at = (reach.addresses[lane as usize] - u64::from(SHARED_BASE)) as usize;
@@ -538,16 +597,28 @@ impl<'g> Core<'g> {
     fn device_stamp(&self, warp: &mut Warp, site: u32, pc: u32, mask: u32, kind: Kind) -> Result<u32, Fault> {
         let [(time, stamp), _] = &mut warp.stamps[site as usize];
         if *time != warp.now {
-            let new = Stamp { block: self.block, warp: warp.index, time: warp.now, pc, kind };
+            let narrow = kind != Kind::Plain && self.is_narrow(pc);
+            let new = Stamp { block: self.block, warp: warp.index, time: warp.now, pc, kind, narrow };
             (*time, *stamp) = (warp.now, self.grid.stamps.stamp(new).ok_or_else(|| too_long(mask))?);
         }
         Ok(*stamp)
     }
 
+    /// Whether a strong access is for its block alone.
+    fn is_narrow(&self, pc: u32) -> bool {
+        match &self.grid.program.code[pc as usize].op {
+            Op::Load { target, .. } | Op::Store { target, .. } | Op::Atomic { target, .. } => {
+                target.scope == Scope::Block
+            }
+            _ => false,
+        }
+    }
+
     fn shared_stamp(&self, warp: &mut Warp, site: u32, pc: u32, mask: u32, kind: Kind) -> Result<u32, Fault> {
         let [_, (time, stamp)] = &mut warp.stamps[site as usize];
         if *time != warp.now {
-            let new = Stamp { block: self.block, warp: warp.index, time: warp.now, pc, kind };
+            // All that share this memory are in one block.
+            let new = Stamp { block: self.block, warp: warp.index, time: warp.now, pc, kind, narrow: false };
             (*time, *stamp) = (warp.now, self.stamps.stamp(new).ok_or_else(|| too_long(mask))?);
         }
         Ok(*stamp)
@@ -569,18 +640,22 @@ impl<'g> Core<'g> {
         let at = self.grid.source(other.pc);
         let verb = manner.verb();
         if other.kind == Kind::Pending {
+            let end = if was_read { "source" } else { "target" };
             let message = format!(
-                "{verb} of {size} bytes at {address:#x} ({place}), the target of a cp.async by {whose} at {at} that was not waited for"
+                "{verb} of {size} bytes at {address:#x} ({place}), the {end} of a cp.async by {whose} at {at} that was not waited for"
             );
             return Fault::new(Check::AsyncProxy, lane, message);
         }
         let earlier = match other.kind {
+            Kind::Atomic if matches!(self.grid.program.code[other.pc as usize].op, Op::Store { .. }) => "strong write",
             Kind::Atomic => "atomic",
             _ if was_read => "read",
             _ => "write",
         };
+        let strong = other.kind != Kind::Plain && manner.kind() != Kind::Plain;
+        let why = if strong { "one of them is for its own block alone" } else { "nothing orders them" };
         let message = format!(
-            "{verb} of {size} bytes at {address:#x} ({place}) races with the {earlier} by {whose} at {at}: nothing orders them"
+            "{verb} of {size} bytes at {address:#x} ({place}) races with the {earlier} by {whose} at {at}: {why}"
         );
         Fault::new(Check::Race, lane, message)
     }

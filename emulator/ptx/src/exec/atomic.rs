@@ -5,7 +5,8 @@ use half::{bf16, f16};
 use super::access::Fault;
 use super::block::{Core, Lent};
 use super::warp::Warp;
-use crate::ir::{AtomicOp, AtomicType, Target};
+use crate::ir::{AtomicOp, AtomicType, Space, Target};
+use crate::lower::space_of_address;
 use crate::registers::{LANES, Src};
 
 /// An atomic with its operands.
@@ -34,11 +35,20 @@ impl Core<'_> {
         let (first, second) = (read(warp, operands[0]), read(warp, operands[1]));
         let size = ty.bytes() as usize;
         let mut old = [0u64; LANES];
+        let addresses = warp.addresses(&target.address);
+        // In device memory f32 sums are made where subnormals are flushed, in shared memory they are not.
+        let flushes = |lane: usize| match target.space {
+            Space::Generic => space_of_address(addresses[lane]) == Space::Global,
+            space => space == Space::Global,
+        };
         self.update(warp, target, ty.bytes(), (mask, pc), lent, |lane, bytes| {
             let mut word = [0; 8];
             word[..size].copy_from_slice(bytes);
             old[lane] = u64::from_le_bytes(word);
-            let new = apply(op, ty, old[lane], first[lane], second[lane]);
+            let new = match (op, ty) {
+                (AtomicOp::Add, AtomicType::F32) if flushes(lane) => flushed_sum(old[lane] as u32, first[lane] as u32),
+                _ => apply(op, ty, old[lane], first[lane], second[lane]),
+            };
             bytes.copy_from_slice(&new.to_le_bytes()[..size]);
         })?;
         if let Some(to) = to {
@@ -119,6 +129,13 @@ fn add(ty: AtomicType, old: u64, a: u64) -> u64 {
         AtomicType::BF16x2 => halves(&bf16_sum),
         _ => old.wrapping_add(a),
     }
+}
+
+/// The sum of two f32, subnormal ones taken as zero.
+fn flushed_sum(old: u32, a: u32) -> u64 {
+    let flush = |value: f32| if value.is_subnormal() { 0f32.copysign(value) } else { value };
+    let sum = flush(f32::from_bits(old)) + flush(f32::from_bits(a));
+    u64::from(flush(sum).to_bits())
 }
 
 /// One rounding: the sum of two bf16 is exact in f64, though not in f32.

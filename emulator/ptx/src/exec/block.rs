@@ -8,9 +8,9 @@ use super::{Grid, Rng};
 use crate::ir::{BarrierKind, Op};
 use crate::memory::page::{PAGE, Page};
 use crate::observe::{Check, Finding, Tally};
-use crate::race::clock::{View, each_lane};
+use crate::race::clock::View;
 use crate::race::shadow::{KnownSets, Stamps};
-use crate::registers::LANES;
+use crate::registers::{LANES, each_lane};
 
 /// Barriers of a block.
 pub const BARRIERS: usize = 16;

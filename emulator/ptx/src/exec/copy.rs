@@ -4,8 +4,7 @@ use super::access::{Fault, Reach, Settled};
 use super::block::{Core, Lent};
 use super::warp::Warp;
 use crate::ir::Target;
-use crate::race::clock::each_lane;
-use crate::registers::LANES;
+use crate::registers::{LANES, each_lane};
 
 /// Not committed yet.
 const OPEN: u32 = u32::MAX;
@@ -26,6 +25,8 @@ struct Copy {
     /// Bytes written; those past `source_bytes` are zero.
     bytes: u32,
     source_bytes: u32,
+    /// Stamp of the read of its source.
+    reading: u32,
     site: u32,
     pc: u32,
 }
@@ -51,8 +52,8 @@ impl Core<'_> {
                 return Err(Fault::operand(lane, format!("cp.async of {bytes} bytes from a source of {have}")));
             }
         }
-        let reading = each_lane(mask).filter(|&lane| source_bytes[lane as usize] > 0).fold(0, |m, lane| m | 1 << lane);
-        self.read_ahead(warp, Reach { site: from.site, pc, mask: reading, addresses: &sources, size: bytes }, lent)?;
+        let source = Reach { site: from.site, pc, mask, addresses: &sources, size: bytes };
+        let reading = self.read_ahead(warp, source, &source_bytes, lent)?;
         self.mark_pending(warp, Reach { site: to.site, pc, mask, addresses: &targets, size: bytes }, lent)?;
         for lane in each_lane(mask) {
             let i = lane as usize;
@@ -63,6 +64,7 @@ impl Core<'_> {
                 from: sources[i],
                 bytes,
                 source_bytes: source_bytes[i],
+                reading,
                 site: from.site,
                 pc,
             });
@@ -87,7 +89,10 @@ impl Core<'_> {
             let mut bytes = [0u8; 16];
             let source = &mut bytes[..copy.source_bytes as usize];
             self.read_late(copy.from, source);
-            let Copy { lane, site, pc, to, .. } = copy;
+            let Copy { lane, reading, site, pc, to, .. } = copy;
+            if reading != 0 {
+                self.grid.stamps.finish(reading, warp.now);
+            }
             self.settle(warp, lane, Settled { site, pc, to }, &bytes[..copy.bytes as usize])?;
         }
         Ok(())

@@ -3,8 +3,7 @@
 use super::access::Fault;
 use super::warp::Warp;
 use crate::ir::{Op, ReduxOp, ShuffleMode, VoteMode};
-use crate::race::clock::each_lane;
-use crate::registers::{LANES, Lanes32, Src};
+use crate::registers::{LANES, Lanes32, Src, each_lane, lanes_where};
 
 impl Warp {
     /// The lanes that the running lanes of `mask` name as members; all of them have to come.
@@ -74,8 +73,7 @@ impl Warp {
                 let mut full = 0;
                 for lane in each_lane(mask) {
                     let members = named[lane as usize] & mask;
-                    let same = |&other: &u32| values[other as usize] == values[lane as usize];
-                    let equal = each_lane(members).filter(same).fold(0, |mask, lane| mask | 1 << lane);
+                    let equal = lanes_where(members, |other| values[other as usize] == values[lane as usize]);
                     result[lane as usize] = if all && equal != members { 0 } else { equal };
                     full |= u32::from(equal == members) << lane;
                 }
@@ -96,8 +94,7 @@ impl Warp {
             Op::Elect { to, elected, members } => {
                 let named = self.registers.get32(members);
                 let leaders: Lanes32 = named.map(|members| (members & mask).trailing_zeros());
-                let elected_lanes = each_lane(mask).filter(|&lane| leaders[lane as usize] == lane);
-                let elected_lanes = elected_lanes.fold(0, |mask, lane| mask | 1 << lane);
+                let elected_lanes = lanes_where(mask, |lane| leaders[lane as usize] == lane);
                 if let Some(slot) = to {
                     self.registers.set32(slot, mask, &leaders);
                 }

@@ -8,8 +8,7 @@ use super::sync::AtBarrier;
 use super::warp::{Group, State, Warp};
 use crate::ir::{Call, ClockPart, Elements, Instr, Op, Track};
 use crate::observe::{Check, Finding};
-use crate::race::clock::each_lane;
-use crate::registers::{LANES, Src};
+use crate::registers::{LANES, Src, each_lane, lanes_where};
 
 /// One in so many backward branches of diverged lanes lets other lanes go first, so that lanes may wait for each other.
 const YIELD: u32 = 16;
@@ -169,11 +168,9 @@ impl Core<'_> {
             Op::Fence { scope } => {
                 warp.fence(mask, *scope, self.block, &mut self.time);
             }
-            Op::IsSpace { to, address, space } => {
+            Op::IsSpace { to, address, window } => {
                 let addresses = warp.registers.get64(*address);
-                let inside = |address: u64| crate::lower::space_of_address(address) == *space;
-                let lanes = each_lane(mask).filter(|&lane| inside(addresses[lane as usize]));
-                let lanes = lanes.fold(0, |lanes, lane| lanes | 1 << lane);
+                let lanes = lanes_where(mask, |lane| self.lies_in(addresses[lane as usize], *window));
                 warp.registers.set_pred(*to, mask, lanes);
             }
             Op::Clock { to, part } => match part {
@@ -227,8 +224,7 @@ impl Core<'_> {
                 while rest != 0 {
                     let lane = rest.trailing_zeros();
                     let index = indices[lane as usize];
-                    let same = each_lane(rest).filter(|&lane| indices[lane as usize] == index);
-                    let same = same.fold(0, |lanes, lane| lanes | 1 << lane);
+                    let same = lanes_where(rest, |lane| indices[lane as usize] == index);
                     let Some(&target) = targets.get(index as usize) else {
                         return Err(Fault::operand(lane, format!("brx.idx {index} of {} targets", targets.len())));
                     };
@@ -321,8 +317,7 @@ impl Core<'_> {
                 }
                 let first = mask.trailing_zeros();
                 let members = named[first as usize];
-                let same = each_lane(mask).filter(|&lane| named[lane as usize] == members);
-                let same = same.fold(0, |lanes, lane| lanes | 1 << lane);
+                let same = lanes_where(mask, |lane| named[lane as usize] == members);
                 if same != mask {
                     split(warp, group, mask & !same, pc, pc);
                 }

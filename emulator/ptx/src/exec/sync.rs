@@ -3,8 +3,8 @@
 use super::block::Core;
 use super::warp::{State, Unfenced, Warp};
 use crate::ir::{BarrierKind, Order, Scope};
-use crate::race::clock::{View, each_lane};
-use crate::registers::{LANES, Src};
+use crate::race::clock::View;
+use crate::registers::{LANES, Src, each_lane};
 
 /// A barrier that threads have come to.
 #[derive(Default)]

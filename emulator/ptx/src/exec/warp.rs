@@ -3,8 +3,8 @@
 use crate::exec::Grid;
 use crate::exec::copy::Copies;
 use crate::ir::{Relation, Scope, Special};
-use crate::race::clock::{View, Views, each_lane};
-use crate::registers::{LANES, Lanes32, Registers};
+use crate::race::clock::{View, Views};
+use crate::registers::{LANES, Lanes32, Registers, each_lane};
 
 /// Lanes at one program counter.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use super::control::scope_of;
 use super::operands::window;
 use super::{Lowering, Result};
 use crate::ast::Operand;
-use crate::ir::{Address, AtomicOp, AtomicType, Elements, Op, Order, Scope, Space, Target};
+use crate::ir::{Address, AtomicOp, AtomicType, Elements, Op, Order, Scope, Space, Target, Window};
 use crate::registers::{Class, Src};
 
 /// What the parts of a load's or store's opcode say.
@@ -27,10 +27,16 @@ impl Lowering<'_> {
             (["red", parts @ ..], [address, values @ ..]) => self.atomic(parts, None, address, values),
             (["cvta", parts @ ..], [to, from]) => self.convert_address(parts, to, from),
             (["isspacep", space], [to, from]) => {
-                let Some(space) = space_of(space) else { return Ok(false) };
+                let space = match *space {
+                    "const" => Window::Const,
+                    space => match space_of(space) {
+                        Some(space) => Window::Space(space),
+                        None => return Ok(false),
+                    },
+                };
                 let to = self.result(Class::Pred, to)?;
                 let address = self.source(Class::B64, from)?;
-                self.emit(Op::IsSpace { to, address, space });
+                self.emit(Op::IsSpace { to, address, window: space });
                 Ok(true)
             }
             (["cp", "async", parts @ ..], operands) => self.copy_async(parts, operands),
@@ -156,7 +162,9 @@ impl Lowering<'_> {
         if *width != "u64" {
             return Ok(false);
         }
-        self.synthesise(&format!("{opcode}.u64"), &[to.clone(), from.clone(), Operand::Integer(base)])?;
+        // The address of a variable is a constant, which `mov` alone takes with an offset.
+        self.synthesise("mov.u64", &[to.clone(), from.clone()])?;
+        self.synthesise(&format!("{opcode}.u64"), &[to.clone(), to.clone(), Operand::Integer(base)])?;
         Ok(true)
     }
 

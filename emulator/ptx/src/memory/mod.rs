@@ -277,9 +277,10 @@ impl Heap {
                 let inside = format!("at byte {} of {}", address - base, named(base, extent, label));
                 if past == 0 { inside } else { format!("{inside}, {past} bytes too many") }
             }
-            (Some((base, extent, label, _)), _) if address - base - extent <= GAP => {
-                format!("{} bytes past the end of {}", address - base - extent, named(base, extent, label))
-            }
+            (Some((base, extent, label, _)), _) if address - base - extent <= GAP => match address - base - extent {
+                0 => format!("just past the end of {}", named(base, extent, label)),
+                past => format!("{past} bytes past the end of {}", named(base, extent, label)),
+            },
             (_, Some((&base, a))) => format!("{} bytes before {}", base - address, named(base, a.size, &a.label)),
             _ if address < 4096 => "a null pointer".to_owned(),
             _ => "no allocation is near".to_owned(),

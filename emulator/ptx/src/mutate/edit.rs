@@ -93,6 +93,10 @@ fn order(opcode: &[&str], text: &Text, edits: &mut Edits) {
     }
     if opcode.iter().any(|part| scope(part)) {
         edits.push((Kind::NarrowScope, text.with_opcode(&replaced(&scope, "cta"))));
+    } else if matches!(opcode[0], "atom" | "red") && opcode.contains(&"global") && !opcode.contains(&"cta") {
+        // Without a scope it is the device's. The order, if one is given, comes first.
+        let after = 1 + usize::from(opcode.get(1).is_some_and(|part| orders(part) || *part == "relaxed"));
+        edits.push((Kind::NarrowScope, text.with_opcode(&[&opcode[..after], &["cta"], &opcode[after..]].concat())));
     }
 }
 

@@ -32,6 +32,8 @@ const PTX: &str = r#".version 8.0
   ld.volatile.shared.u32 %r1, [%r2];
   st.relaxed.sys.global.u32 [%rd1], %r1;
   atom.global.add.u32 %r1, [%rd1], 1;
+  atom.shared.add.u32 %r1, [%r2], 1;
+  red.release.global.add.u32 [%rd1], 1;
   setp.lt.u32 %p1, %r1, 4; setp.hs.and.u64 %p2, %rd1, %rd2, %p1;
   setp.lt.f32 %p1, %f1, %f2;
   selp.f32 %f1, 0f3F800000,
@@ -76,6 +78,9 @@ fn every_kind_is_made_and_nothing_else() {
         (Weaken, text("ld.shared.u32 %r1, [%r2];")),
         (Weaken, text("st.global.u32 [%rd1], %r1;")),
         (NarrowScope, text("st.relaxed.cta.global.u32 [%rd1], %r1;")),
+        (NarrowScope, text("atom.cta.global.add.u32 %r1, [%rd1], 1;")),
+        (Relax, text("red.relaxed.global.add.u32 [%rd1], 1;")),
+        (NarrowScope, text("red.release.cta.global.add.u32 [%rd1], 1;")),
         (ShiftComparison, text("setp.le.u32 %p1, %r1, 4;")),
         (ShiftComparison, text("setp.hi.and.u64 %p2, %rd1, %rd2, %p1;")),
         (SelectFirst, text("selp.f32 %f1, 0f3F800000, 0f3F800000, %p1;")),
@@ -85,6 +90,10 @@ fn every_kind_is_made_and_nothing_else() {
     ];
     assert_eq!(listed(Some("kernel")), want);
     assert_eq!(listed(Some("helper")).len(), 1);
+    let mutants = mutants(PTX, Some("kernel")).unwrap();
+    let never_taken = mutants.iter().filter(|mutant| mutant.kind == NeverLeave);
+    // Not the branch back.
+    assert_eq!(never_taken.map(|mutant| &*mutant.before).collect::<Vec<_>>(), ["@%p1 exit;", "@%p1 bra ahead;"]);
     // The other kernel's barrier can go or be narrowed.
     assert_eq!(listed(None).len(), want.len() + 2);
     assert!(listed(Some("absent")).is_empty());
@@ -125,7 +134,7 @@ fn a_survey_tells_killed_from_survived() {
     assert_eq!(killed[1].1, Fate::Killed { seed: 7, by: Death::WrongBits });
     assert_eq!((survey.of(Class::Barrier), survey.of(Class::Fence)), ((1, 4), (2, 3)));
     let report = survey.to_string();
-    assert!(report.contains("Barrier        1       4\n") && report.contains("all            3      24\n"), "{report}");
+    assert!(report.contains("Barrier        1       4\n") && report.contains("all            3      27\n"), "{report}");
     assert!(report.contains("survivors:\n  NeverLeave in helper at PTX line 6 (PTX line 6)"), "{report}");
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::registers::LANES;
+use crate::registers::{LANES, each_lane};
 
 /// Lane code of a mark that stands for all lanes of a warp.
 pub const ALL_LANES: u32 = LANES as u32;
@@ -177,19 +177,6 @@ impl Views {
             change(&mut lanes[lane as usize]);
         }
     }
-}
-
-/// The lanes of a mask, in order.
-#[inline]
-pub fn each_lane(mask: u32) -> impl Iterator<Item = u32> {
-    let mut rest = mask;
-    std::iter::from_fn(move || {
-        let lane = rest.trailing_zeros();
-        (rest != 0).then(|| {
-            rest &= rest - 1;
-            lane
-        })
-    })
 }
 
 #[cfg(test)]

@@ -27,9 +27,9 @@ pub fn mark(stamp: u32, lane: u32) -> Mark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Plain = 0,
-    /// An atomic, or a strong store: never races with another, nor with a strong load.
+    /// An atomic, or a strong store: races with another or with a strong load only where one of both is narrow.
     Atomic = 1,
-    /// The target of an asynchronous copy that nobody has waited for.
+    /// The target or the source of an asynchronous copy that nobody has waited for.
     Pending = 2,
     /// A volatile, relaxed or acquiring load.
     StrongRead = 3,
@@ -43,17 +43,23 @@ pub struct Stamp {
     pub time: u32,
     pub pc: u32,
     pub kind: Kind,
+    /// Strong, and for its own block alone.
+    pub narrow: bool,
 }
+
+/// In the byte of a packed kind.
+const NARROW: u64 = 0x80;
 
 impl Stamp {
     fn pack(self) -> [u64; 2] {
         let high = u64::from(self.block) << 32 | u64::from(self.time);
-        [high, u64::from(self.pc) << 32 | u64::from(self.warp) << 8 | self.kind as u64]
+        let kind = self.kind as u64 | if self.narrow { NARROW } else { 0 };
+        [high, u64::from(self.pc) << 32 | u64::from(self.warp) << 8 | kind]
     }
 
     #[inline]
     fn unpack([high, low]: [u64; 2]) -> Self {
-        let kind = match low & 0xFF {
+        let kind = match low & 0xFF & !NARROW {
             0 => Kind::Plain,
             1 => Kind::Atomic,
             2 => Kind::Pending,
@@ -65,6 +71,7 @@ impl Stamp {
             pc: (low >> 32) as u32,
             warp: low as u32 >> 8 & 0xFF,
             kind,
+            narrow: low & NARROW != 0,
         }
     }
 }
@@ -73,8 +80,15 @@ impl Stamp {
 #[derive(Debug)]
 pub struct Stamps {
     stamps: Table,
-    /// Words: parent set and mark; whether an atomic is in it.
+    /// Words: parent set and mark; what it [`Holds`].
     sets: Table,
+}
+
+/// What is among some readers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Holds {
+    atomic: bool,
+    narrow: bool,
 }
 
 impl Stamps {
@@ -85,6 +99,12 @@ impl Stamps {
     /// The id of a new stamp; `None` if the launch is too long for the race check.
     pub fn stamp(&self, stamp: Stamp) -> Option<u32> {
         self.stamps.push(stamp.pack())
+    }
+
+    /// The copy that a pending stamp stands for has been waited for: it becomes a plain access at `time`.
+    pub fn finish(&self, stamp: u32, time: u32) {
+        let pending = Stamp::unpack(self.stamps.get(stamp));
+        self.stamps.replace(stamp, Stamp { time, kind: Kind::Plain, ..pending }.pack());
     }
 
     /// The stamp of a mark that is no set.
@@ -99,16 +119,19 @@ impl Stamps {
         self.sets.clear();
     }
 
-    fn set(&self, set: Mark) -> (Mark, Mark, bool) {
-        let [link, atomic] = self.sets.get(set >> CODE_BITS);
-        ((link >> 32) as u32, link as u32, atomic != 0)
+    fn set(&self, set: Mark) -> (Mark, Mark, Holds) {
+        let [link, holds] = self.sets.get(set >> CODE_BITS);
+        ((link >> 32) as u32, link as u32, Holds { atomic: holds & 1 != 0, narrow: holds & 2 != 0 })
     }
 
-    fn any_atomic(&self, readers: Mark) -> bool {
+    fn holds(&self, readers: Mark) -> Holds {
         match readers & CODE {
-            _ if readers == 0 => false,
+            _ if readers == 0 => Holds::default(),
             SET => self.set(readers).2,
-            _ => self.of(readers).kind == Kind::Atomic,
+            _ => {
+                let Stamp { kind, narrow, .. } = self.of(readers);
+                Holds { atomic: kind == Kind::Atomic, narrow }
+            }
         }
     }
 }
@@ -169,7 +192,7 @@ impl Accessor<'_> {
     }
 
     /// The first of `readers` that this access races with.
-    fn unordered(&self, readers: Mark, skip: impl Fn(Kind) -> bool) -> Option<Mark> {
+    fn unordered(&self, readers: Mark, skip: impl Fn(Stamp) -> bool) -> Option<Mark> {
         let mut rest = readers;
         while rest != 0 {
             let member;
@@ -180,7 +203,7 @@ impl Accessor<'_> {
                 }
                 _ => (0, rest),
             };
-            if !skip(self.stamps.of(member).kind) && !self.follows(member) {
+            if !skip(self.stamps.of(member)) && !self.follows(member) {
                 return Some(member);
             }
         }
@@ -206,7 +229,13 @@ impl Accessor<'_> {
         let mut members = Vec::new();
         let mut rest = readers;
         while rest != 0 && members.len() < REBUILD {
-            let (parent, member, _) = if rest & CODE == SET { self.stamps.set(rest) } else { (0, rest, false) };
+            let (parent, member) = match rest & CODE {
+                SET => {
+                    let (parent, member, _) = self.stamps.set(rest);
+                    (parent, member)
+                }
+                _ => (0, rest),
+            };
             members.push(member);
             rest = parent;
         }
@@ -228,8 +257,21 @@ impl Accessor<'_> {
 
     /// Whether whoever is ordered behind this access is behind `member` too, so that it may be forgotten.
     fn supersedes(&self, member: Mark) -> bool {
-        let (theirs, ours) = (self.stamps.of(member).kind, self.stamps.of(mark(self.stamp, 0)).kind);
-        (theirs == ours || theirs == Kind::StrongRead) && self.follows(member)
+        let (theirs, ours) = (self.stamps.of(member), self.stamps.of(mark(self.stamp, 0)));
+        let covered = theirs.kind == ours.kind
+            || theirs.kind == Kind::StrongRead
+            || (theirs.kind, ours.kind) == (Kind::Plain, Kind::Pending);
+        covered && (ours.narrow || !theirs.narrow) && self.follows(member)
+    }
+
+    /// What a strong access must not skip: strong accesses of other blocks, where one of both is narrow.
+    fn apart(&self, other: Stamp, narrow: bool) -> bool {
+        other.block != self.block && (narrow || other.narrow)
+    }
+
+    /// Whether this access is for its own block alone.
+    fn is_narrow(&self) -> bool {
+        self.stamps.of(mark(self.stamp, 0)).narrow
     }
 
     fn all_lanes(&self, mark: Mark) -> Mark {
@@ -242,8 +284,10 @@ impl Accessor<'_> {
         if let Some(&set) = self.sets.get(&(parent, member)) {
             return set;
         }
-        let atomic = self.stamps.any_atomic(parent) || self.stamps.of(member).kind == Kind::Atomic;
-        let words = [u64::from(parent) << 32 | u64::from(member), u64::from(atomic)];
+        let (before, member_holds) = (self.stamps.holds(parent), self.stamps.holds(member));
+        let atomic = before.atomic || member_holds.atomic;
+        let narrow = before.narrow || member_holds.narrow;
+        let words = [u64::from(parent) << 32 | u64::from(member), u64::from(atomic) | u64::from(narrow) << 1];
         // Without room for another set, the newest reader alone is kept: a race may be missed, none is invented.
         let set = self.stamps.sets.push(words).map_or(member, |id| mark(id, SET));
         self.sets.insert((parent, member), set);
@@ -287,18 +331,30 @@ impl Cell {
                 if readers == me {
                     return Ok(());
                 }
-                if accessor.stamps.any_atomic(readers)
-                    && let Some(atomic) = accessor.unordered(readers, |kind| kind != Kind::Atomic)
+                if accessor.stamps.holds(readers).atomic
+                    && let Some(atomic) = accessor.unordered(readers, |other| other.kind != Kind::Atomic)
                 {
                     return Err(accessor.conflict(atomic, false));
                 }
             }
             Access::Atomic => {
-                if let Some(reader) = accessor.unordered(readers, |kind| kind != Kind::Plain) {
+                let narrow = accessor.is_narrow();
+                let strong = |kind| matches!(kind, Kind::Atomic | Kind::StrongRead);
+                let skip = |other: Stamp| strong(other.kind) && !accessor.apart(other, narrow);
+                if let Some(reader) = accessor.unordered(readers, skip) {
                     return Err(accessor.conflict(reader, true));
                 }
             }
-            Access::StrongRead => {}
+            Access::StrongRead => {
+                let (narrow, holds) = (accessor.is_narrow(), accessor.stamps.holds(readers));
+                let skip = |other: Stamp| other.kind != Kind::Atomic || !accessor.apart(other, narrow);
+                if holds.atomic
+                    && (narrow || holds.narrow)
+                    && let Some(atomic) = accessor.unordered(readers, skip)
+                {
+                    return Err(accessor.conflict(atomic, false));
+                }
+            }
         }
         self.readers = WAS_READ | if readers == 0 { me } else { accessor.with_me(readers, me) };
         Ok(())

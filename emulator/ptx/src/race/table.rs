@@ -37,6 +37,15 @@ impl Table {
         Some(id)
     }
 
+    /// Changes the words of an id that [`Table::push`] gave.
+    pub fn replace(&self, id: u32, words: [u64; 2]) {
+        if let Some(chunk) = self.chunks[(id >> CHUNK_BITS) as usize].get() {
+            let entry = &chunk[id as usize % CHUNK];
+            entry[0].store(words[0], Ordering::Relaxed);
+            entry[1].store(words[1], Ordering::Relaxed);
+        }
+    }
+
     /// The words of an id that [`Table::push`] gave. Ids travel under the locks of the pages that hold them, which
     /// is what makes relaxed loads enough.
     #[inline]

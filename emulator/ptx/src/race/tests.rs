@@ -3,7 +3,7 @@
 use super::clock::Views;
 use super::shadow::{Access, Accessor, Conflict, Kind, KnownSets, Shadow, Stamp, Stamps, mark};
 
-/// Threads of block 0 that share a page.
+/// Threads that share a page.
 struct Bench {
     stamps: Stamps,
     sets: KnownSets,
@@ -11,11 +11,14 @@ struct Bench {
 }
 
 /// A thread's place in time.
+#[derive(Clone, Copy)]
 struct Thread<'a> {
+    block: u32,
     warp: u32,
     lane: u32,
     time: u32,
     views: &'a Views,
+    narrow: bool,
 }
 
 impl Bench {
@@ -29,10 +32,17 @@ impl Bench {
             Access::StrongRead => Kind::StrongRead,
             _ => Kind::Plain,
         };
-        let stamp = Stamp { block: 0, warp: by.warp, time: by.time, pc: by.warp * 10 + by.time, kind };
+        let stamp = Stamp {
+            block: by.block,
+            warp: by.warp,
+            time: by.time,
+            pc: by.warp * 10 + by.time,
+            kind,
+            narrow: by.narrow,
+        };
         let stamp = self.stamps.stamp(stamp).unwrap();
         let mut accessor = Accessor {
-            block: 0,
+            block: by.block,
             warp: by.warp,
             lane: by.lane,
             stamp,
@@ -57,16 +67,16 @@ fn behind(time: u32) -> Views {
 fn a_barrier_orders_and_nothing_else_does() {
     let (none, after) = (Views::default(), behind(1));
     let mut bench = Bench::new();
-    let writer = Thread { warp: 0, lane: 3, time: 1, views: &none };
+    let writer = Thread { block: 0, narrow: false, warp: 0, lane: 3, time: 1, views: &none };
     bench.access(&writer, 64, 16, Access::Write).unwrap();
-    let unordered = Thread { warp: 1, lane: 0, time: 1, views: &none };
+    let unordered = Thread { block: 0, narrow: false, warp: 1, lane: 0, time: 1, views: &none };
     let conflict = bench.access(&unordered, 68, 4, Access::Read).unwrap_err();
     assert_eq!((conflict.other.warp, conflict.lane, conflict.was_read), (0, Some(3), false));
     bench.access(&unordered, 80, 4, Access::Write).unwrap();
-    let ordered = Thread { warp: 1, lane: 0, time: 2, views: &after };
+    let ordered = Thread { block: 0, narrow: false, warp: 1, lane: 0, time: 2, views: &after };
     bench.access(&ordered, 64, 4, Access::Read).unwrap();
     // Lanes of one warp are not ordered by being one.
-    let neighbour = Thread { warp: 0, lane: 4, time: 1, views: &none };
+    let neighbour = Thread { block: 0, narrow: false, warp: 0, lane: 4, time: 1, views: &none };
     assert!(bench.access(&neighbour, 76, 4, Access::Read).is_err());
 }
 
@@ -74,7 +84,7 @@ fn a_barrier_orders_and_nothing_else_does() {
 fn a_write_looks_for_every_reader() {
     let none = Views::default();
     let mut bench = Bench::new();
-    let reader = |warp, lane| Thread { warp, lane, time: 1, views: &none };
+    let reader = |warp, lane| Thread { block: 0, narrow: false, warp, lane, time: 1, views: &none };
     for (warp, lane) in [(0, 0), (0, 1), (1, 7), (2, 7), (1, 7)] {
         bench.access(&reader(warp, lane), 0, 4, Access::Read).unwrap();
     }
@@ -84,18 +94,18 @@ fn a_write_looks_for_every_reader() {
         view.own.learn_warp(0, 1);
         view.own.learn_lane(2, 7, 1);
     });
-    let writer = Thread { warp: 3, lane: 0, time: 1, views: &views };
+    let writer = Thread { block: 0, narrow: false, warp: 3, lane: 0, time: 1, views: &views };
     let conflict = bench.access(&writer, 0, 4, Access::Write).unwrap_err();
     assert_eq!((conflict.other.warp, conflict.lane, conflict.was_read), (1, Some(7), true));
     views.update(u32::MAX, u32::MAX, |view| view.own.learn_lane(1, 7, 1));
-    let writer = Thread { warp: 3, lane: 0, time: 1, views: &views };
+    let writer = Thread { block: 0, narrow: false, warp: 3, lane: 0, time: 1, views: &views };
     bench.access(&writer, 0, 4, Access::Write).unwrap();
 }
 
 #[test]
 fn atomics_race_with_plain_accesses_only() {
     let none = Views::default();
-    let thread = |warp| Thread { warp, lane: 0, time: 1, views: &none };
+    let thread = |warp| Thread { block: 0, narrow: false, warp, lane: 0, time: 1, views: &none };
     let mut bench = Bench::new();
     bench.access(&thread(0), 0, 4, Access::Atomic).unwrap();
     bench.access(&thread(1), 0, 4, Access::Atomic).unwrap();
@@ -108,13 +118,39 @@ fn atomics_race_with_plain_accesses_only() {
 }
 
 #[test]
+fn a_narrow_atomic_is_none_for_other_blocks() {
+    let none = Views::default();
+    let thread = |block, narrow| Thread { block, narrow, warp: 0, lane: 0, time: 1, views: &none };
+    for (first, second) in [(Access::Atomic, Access::Atomic), (Access::Atomic, Access::StrongRead)] {
+        for (narrow, other_narrow, block, fails) in [
+            (false, false, 1, false),
+            (true, true, 0, false),
+            (true, false, 1, true),
+            (false, true, 1, true),
+            (true, true, 1, true),
+        ] {
+            for (first, second) in [(first, second), (second, first)] {
+                let mut bench = Bench::new();
+                // Others between them change nothing.
+                bench.access(&thread(0, narrow), 0, 4, first).unwrap();
+                let warp = Thread { warp: 1, ..thread(0, narrow) };
+                bench.access(&warp, 0, 4, Access::StrongRead).unwrap();
+                let warp = Thread { warp: 1, ..thread(block, other_narrow) };
+                let result = bench.access(&warp, 0, 4, second);
+                assert_eq!(result.is_err(), fails, "{first:?} {narrow}, {second:?} {other_narrow}, block {block}");
+            }
+        }
+    }
+}
+
+#[test]
 fn unfinished_copies_belong_to_nobody() {
     let none = Views::default();
     let mut bench = Bench::new();
-    let stamp = Stamp { block: 0, warp: 0, time: 1, pc: 5, kind: Kind::Pending };
+    let stamp = Stamp { block: 0, warp: 0, time: 1, pc: 5, kind: Kind::Pending, narrow: false };
     let pending = bench.stamps.stamp(stamp).unwrap();
     bench.shadow.settle(1, 32, 16, mark(pending, 2));
-    let same = Thread { warp: 0, lane: 2, time: 1, views: &none };
+    let same = Thread { block: 0, narrow: false, warp: 0, lane: 2, time: 1, views: &none };
     assert_eq!(bench.access(&same, 32, 4, Access::Read).unwrap_err().other, stamp);
     bench.access(&same, 48, 4, Access::Read).unwrap();
 }
@@ -123,7 +159,7 @@ fn unfinished_copies_belong_to_nobody() {
 fn touched_bytes_are_counted_in_the_grain_of_the_accesses() {
     let none = Views::default();
     let mut bench = Bench::new();
-    let thread = Thread { warp: 0, lane: 0, time: 1, views: &none };
+    let thread = Thread { block: 0, narrow: false, warp: 0, lane: 0, time: 1, views: &none };
     bench.access(&thread, 0, 16, Access::Read).unwrap();
     bench.access(&thread, 0, 4, Access::Write).unwrap();
     bench.access(&thread, 32, 2, Access::Write).unwrap();

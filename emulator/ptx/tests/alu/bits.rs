@@ -151,29 +151,35 @@ fn fields() {
             (0..=msb).map(|i| u64::from(of(i)) << i).sum()
         });
     }
-    check("bfe.s32 r, a, b, c", &[
-        &[0x80, 7, 1, 0xffff_ffff],
-        &[0x8000_0000, 40, 3, 0xffff_ffff],
-        &[0x8000_0000, 31, 0, 0],
-        &[0x8000_0000, 0, 255, 0x8000_0000],
-        &[0xabcd, 256 + 4, 256 + 4, 0xffff_fffc],
-    ]);
+    check(
+        "bfe.s32 r, a, b, c",
+        &[
+            &[0x80, 7, 1, 0xffff_ffff],
+            &[0x8000_0000, 40, 3, 0xffff_ffff],
+            &[0x8000_0000, 31, 0, 0],
+            &[0x8000_0000, 0, 255, 0x8000_0000],
+            &[0xabcd, 256 + 4, 256 + 4, 0xffff_fffc],
+        ],
+    );
     check("bfi.b32 r, a, b, c, d", &[&[0xff, 0, 28, 8, 0xf000_0000], &[0xff, 5, 32, 8, 5], &[0xff, 5, 0, 0, 5]]);
 }
 
 #[test]
 fn finding_the_nth_set_bit() {
-    check("fns.b32 r, a, b, c", &[
-        &[0xaaaa_aaaa, 2, 0, 0xffff_ffff],
-        &[0xaaaa_aaaa, 3, 0, 3],
-        &[0xaaaa_aaaa, 2, 1, 3],
-        &[0xaaaa_aaaa, 2, 0xffff_ffff, 1],
-        &[0xaaaa_aaaa, 3, 0xffff_fffe, 1],
-        &[0xaaaa_aaaa, 3, 2, 5],
-        &[0xaaaa_aaaa, 31, 2, 0xffff_ffff],
-        &[0, 0, 1, 0xffff_ffff],
-        &[0xffff_ffff, 31, 0x8000_0000, 0xffff_ffff],
-    ]);
+    check(
+        "fns.b32 r, a, b, c",
+        &[
+            &[0xaaaa_aaaa, 2, 0, 0xffff_ffff],
+            &[0xaaaa_aaaa, 3, 0, 3],
+            &[0xaaaa_aaaa, 2, 1, 3],
+            &[0xaaaa_aaaa, 2, 0xffff_ffff, 1],
+            &[0xaaaa_aaaa, 3, 0xffff_fffe, 1],
+            &[0xaaaa_aaaa, 3, 2, 5],
+            &[0xaaaa_aaaa, 31, 2, 0xffff_ffff],
+            &[0, 0, 1, 0xffff_ffff],
+            &[0xffff_ffff, 31, 0x8000_0000, 0xffff_ffff],
+        ],
+    );
 }
 
 #[test]
@@ -191,8 +197,7 @@ fn extension_and_masks() {
     }
     for mode in ["clamp", "wrap"] {
         against(&format!("bmsk.{mode}.b32 r, a, b"), |row| {
-            let (start, width) =
-                if mode == "clamp" { (row[0], row[1].min(32)) } else { (row[0] & 31, row[1] & 31) };
+            let (start, width) = if mode == "clamp" { (row[0], row[1].min(32)) } else { (row[0] & 31, row[1] & 31) };
             (0..32).map(|i| u64::from(i >= start && i - start < width) << i).sum()
         });
     }

@@ -230,10 +230,10 @@ pub fn against(text: &str, reference: impl Fn(&[u64]) -> u64) {
 /// The same for all results.
 pub fn against_all(text: &str, reference: impl Fn(&[u64]) -> Vec<u64>) {
     let instruction = Instruction::new(text);
-    let mut random = Random(0x9e37_79b9 ^ text.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31) + u64::from(byte)));
-    let rows: Vec<Vec<u64>> = (0..4000)
-        .map(|_| instruction.inputs.iter().map(|(_, kind, _)| random.value(*kind)).collect())
-        .collect();
+    let mut random =
+        Random(0x9e37_79b9 ^ text.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31) + u64::from(byte)));
+    let rows: Vec<Vec<u64>> =
+        (0..4000).map(|_| instruction.inputs.iter().map(|(_, kind, _)| random.value(*kind)).collect()).collect();
     for (row, got) in rows.iter().zip(instruction.run(&rows)) {
         assert_eq!(hex(&got), hex(&reference(row)), "{text} of {}", hex(row));
     }

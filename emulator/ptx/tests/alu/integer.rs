@@ -66,13 +66,16 @@ fn quotients_and_remainders() {
     let ones = -1;
     each_type("div", ALL, "r, a, b", |v, _| if v[1] == 0 { ones } else { v[0] / v[1] });
     each_type("rem", ALL, "r, a, b", |v, _| if v[1] == 0 { ones } else { v[0] % v[1] });
-    check("div.s32 r, a, b", &[
-        &[0x8000_0000, 0xffff_ffff, 0x8000_0000],
-        &[0x8000_0000, 1, 0x8000_0000],
-        &[7, 0xffff_fffe, 0xffff_fffd],
-        &[0xffff_fff9, 2, 0xffff_fffd],
-        &[5, 0, 0xffff_ffff],
-    ]);
+    check(
+        "div.s32 r, a, b",
+        &[
+            &[0x8000_0000, 0xffff_ffff, 0x8000_0000],
+            &[0x8000_0000, 1, 0x8000_0000],
+            &[7, 0xffff_fffe, 0xffff_fffd],
+            &[0xffff_fff9, 2, 0xffff_fffd],
+            &[5, 0, 0xffff_ffff],
+        ],
+    );
     check("rem.s32 r, a, b", &[&[0x8000_0000, 0xffff_ffff, 0], &[0xffff_fff9, 2, 0xffff_ffff], &[5, 0, 0xffff_ffff]]);
     check("div.s16 r, a, b", &[&[0x8000, 0xffff, 0x8000], &[9, 0, 0xffff]]);
     check("div.s64 r, a, b", &[&[1 << 63, u64::MAX, 1 << 63], &[9, 0, u64::MAX]]);

@@ -11,3 +11,4 @@ mod half;
 mod harness;
 mod integer;
 mod moves;
+mod reference;

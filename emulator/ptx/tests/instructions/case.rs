@@ -66,9 +66,14 @@ pub struct Tolerance {
 pub enum Outcome {
     Completes,
     /// A check of that name finds something, and says so in a message with these words.
-    Finding { check: String, words: String },
+    Finding {
+        check: String,
+        words: String,
+    },
     /// Loading fails with a message that has these words.
-    Refused { words: String },
+    Refused {
+        words: String,
+    },
 }
 
 impl Case {
@@ -103,7 +108,7 @@ impl Case {
             "arg" => self.argument(rest),
             "in" | "out" | "inout" => self.buffer(word, rest),
             "finding" => {
-                let (check, words) = rest.split_once(": ").ok_or("needs `check: words`")?;
+                let (check, words) = rest.split_once(": ").unwrap_or((rest, ""));
                 self.outcome = Outcome::Finding { check: check.to_owned(), words: words.to_owned() };
                 Ok(())
             }
@@ -148,7 +153,10 @@ impl Case {
         let (before, after) = match word {
             "in" => (Some(values), None),
             "out" => (None, Some(values)),
-            _ => values.split_once(" becomes ").map(|(before, after)| (Some(before), Some(after))).ok_or("needs `becomes`")?,
+            _ => values
+                .split_once(" becomes ")
+                .map(|(before, after)| (Some(before), Some(after)))
+                .ok_or("needs `becomes`")?,
         };
         let (tolerance, any_order) = comparison_of(comparison)?;
         let before = before.map(|text| self.inputs(ty, text)).transpose()?;
@@ -167,9 +175,7 @@ impl Case {
 
     fn inputs(&self, ty: Type, text: &str) -> Result<Vec<u64>, String> {
         match call(text) {
-            Some((name, arguments)) => {
-                generate(ty, name, &arguments)?.ok_or(format!("`{name}` is no generator"))
-            }
+            Some((name, arguments)) => generate(ty, name, &arguments)?.ok_or(format!("`{name}` is no generator")),
             None => list(text)?.into_iter().map(|literal| ty.literal(literal)).collect(),
         }
     }
@@ -182,12 +188,15 @@ impl Case {
             Some(bits) => bits,
             None => reference::compute(name, &arguments, ty, &|name| self.input(name))?,
         };
-        Ok(bits.into_iter().map(Value::Bits).collect())
+        let value = |bits| if ty.is_nan(bits) { Value::Nan } else { Value::Bits(bits) };
+        Ok(bits.into_iter().map(value).collect())
     }
 
     /// The input buffer of that name.
     fn input(&self, name: &str) -> Option<(Type, &[u64])> {
-        self.buffers().find(|buffer| buffer.name == name).and_then(|buffer| Some((buffer.ty, &buffer.before.as_ref()?[..])))
+        self.buffers()
+            .find(|buffer| buffer.name == name)
+            .and_then(|buffer| Some((buffer.ty, &buffer.before.as_ref()?[..])))
     }
 
     /// The arguments that are buffers.
@@ -269,7 +278,7 @@ impl Tolerance {
     }
 }
 
-/// The lines that begin with `//@`; one whose bracket is open goes on in the next.
+/// The lines that begin with `//@`; one whose bracket is open, or that ends in `becomes`, goes on in the next.
 fn directives(text: &str) -> Vec<String> {
     let mut directives: Vec<String> = Vec::new();
     let mut open = false;
@@ -282,7 +291,7 @@ fn directives(text: &str) -> Vec<String> {
             _ => directives.push(line.trim().to_owned()),
         }
         let count = |c: char| directives.last().map_or(0, |last| last.matches(c).count());
-        open = count('[') > count(']');
+        open = count('[') > count(']') || directives.last().is_some_and(|last| last.ends_with("becomes"));
     }
     directives
 }
@@ -317,7 +326,9 @@ fn comparison_of(text: &str) -> Result<(Tolerance, bool), String> {
     };
     for pair in rest.chunks(2) {
         match *pair {
-            [number, "ulp" | "ulps"] => tolerance.ulps = number.parse().map_err(|_| format!("`{number}` is no number"))?,
+            [number, "ulp" | "ulps"] => {
+                tolerance.ulps = number.parse().map_err(|_| format!("`{number}` is no number"))?
+            }
             ["rel", number] => tolerance.relative = magnitude(number)?,
             ["abs", number] => tolerance.absolute = magnitude(number)?,
             _ => return Err(format!("`{}` is no tolerance", pair.join(" "))),

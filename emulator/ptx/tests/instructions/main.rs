@@ -17,14 +17,16 @@
 //!   a structure), the others are buffers whose address is passed. Nothing has written to an `out` before the kernel does.
 //!   An `in` must be unchanged at the end.
 //! - Types: `u8` … `u64`, `s8` … `s64`, `b8` … `b64`, `f16`, `bf16`, `f32`, `f64`.
-//! - Values: a list, `[list; n]` repeated until there are n, or a rule: `iota(count, start, step)`; `random(count, seed)`,
+//! - Values: a list, which may go on in the lines below; `[list; n]` repeated until there are n, or a rule: `iota(count, start, step)`; `random(count, seed)`,
 //!   any bits or, for numbers, from [-1, 1); `integers(count, seed, lowest, highest)`. What comes out may also be a
 //!   reference of `reference.rs`: `mma(m16n8k16, a, b, c)`.
 //! - Literals: decimal, or the element's bits as `0x…`, `0b…`, `0f…`, `0d…`; of a number also `inf`, `-inf`, `nan`. Among
 //!   what comes out `nan` is any NaN, and `_` is not compared.
 //! - Comparison: the same bits, `within 2 ulps`, `within rel 2^-22 abs 1e-9` (either will do), or `in any order`.
-//! - `//@ finding Check: words`: the launch must end with a finding of that check that has these words.
-//! - `//@ refuse words`: loading must fail with these words.
+//! - `//@ finding Check: words`: the launch must end with a finding of that check, with these words in its message.
+//! - `//@ refuse words`: loading must fail with a message that has these words.
+//!
+//! Files with one of the last two are for the emulator alone: what they do is undefined on a GPU.
 //!
 //! To add a file, put it into one of the folders. `INSTRUCTIONS=shfl cargo test --test instructions -- --nocapture` runs
 //! the files whose name contains that.
@@ -34,7 +36,7 @@ mod run;
 
 use std::path::{Path, PathBuf};
 
-use case::Case;
+use case::{Case, Outcome};
 use ptx_emulator::Arch;
 
 /// Orders of execution that every file is run in.
@@ -78,10 +80,16 @@ fn load(path: &Path) -> Result<Case, String> {
     Case::parse(name.trim_end_matches(".ptx"), &text)
 }
 
-/// On every device that the file's target runs on, in every order.
+/// On every device that the file's target runs on, in every order. A text that must be refused is given to all.
 fn run_everywhere(case: &Case) -> Result<(), String> {
-    for arch in [Arch::SM_80, Arch::SM_90].into_iter().filter(|arch| arch.major * 10 + arch.minor >= case.target) {
-        for seed in 0..SEEDS {
+    let refused = matches!(case.outcome, Outcome::Refused { .. });
+    let runs = |arch: &Arch| refused || arch.major * 10 + arch.minor >= case.target;
+    let archs: Vec<Arch> = [Arch::SM_80, Arch::SM_90].into_iter().filter(runs).collect();
+    if archs.is_empty() {
+        return Err(format!("{}: no device runs its target", case.name));
+    }
+    for arch in archs {
+        for seed in 0..if refused { 1 } else { SEEDS } {
             let what = |what| format!("{} (sm_{}{}, seed {seed}):\n  {what}", case.name, arch.major, arch.minor);
             run::run(case, arch, seed).map_err(what)?;
         }
@@ -102,6 +110,7 @@ fn run_folder(folder: &str) {
         ran += 1;
         failures.extend(result.err());
     }
+    assert!(ran > 0 || !filter.is_empty(), "no files in {folder}");
     let all = failures.join("\n\n");
     assert!(failures.is_empty(), "{} of {ran} files failed\n\n{all}\n", failures.len());
 }

@@ -12,12 +12,16 @@ pub type Inputs<'a> = &'a dyn Fn(&str) -> Option<(Type, &'a [u64])>;
 /// There is no such reference, or its arguments do not fit.
 pub fn compute(name: &str, arguments: &[&str], ty: Type, inputs: Inputs) -> Result<Vec<u64>, String> {
     match (name, arguments) {
-        ("mma", &[shape, a, b, c]) => {
+        ("mma" | "mma.twice", &[shape, a, b, c]) => {
             let find = |name: &str| {
                 let (ty, bits) = inputs(name).ok_or(format!("`{name}` is no input above"))?;
                 Ok::<Vec<f64>, String>(bits.iter().map(|&bits| ty.number(bits)).collect())
             };
-            let d = mma(Shape::parse(shape)?, &find(a)?, &find(b)?, &find(c)?)?;
+            let (shape, a, b) = (Shape::parse(shape)?, find(a)?, find(b)?);
+            let mut d = mma(shape, &a, &b, &find(c)?)?;
+            if name == "mma.twice" {
+                d = mma(shape, &a, &b, &d)?;
+            }
             Ok(d.into_iter().map(|value| ty.round(value)).collect())
         }
         _ => Err(format!("there is no reference `{name}` of {} arguments", arguments.len())),

@@ -41,7 +41,11 @@ pub fn run(case: &Case, arch: Arch, seed: u64) -> Result<(), String> {
         (Err(LaunchError::Found(finding)), Outcome::Finding { check, words }) => {
             let message = finding.to_string();
             let fits = format!("{:?}", finding.check) == *check && message.contains(words);
-            return if fits { Ok(()) } else { Err(format!("expected a finding {check} with `{words}`, got {message}")) };
+            return if fits {
+                Ok(())
+            } else {
+                Err(format!("expected a finding {check} with `{words}`, got {message}"))
+            };
         }
         (Ok(_), Outcome::Finding { check, words }) => {
             return Err(format!("it completed, expected a finding {check} with `{words}`"));

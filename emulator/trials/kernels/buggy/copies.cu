@@ -43,3 +43,13 @@ extern "C" __global__ void target_overwritten(const float4 *x, float *out) {
     cp_async_wait<0>();
     out[threadIdx.x] = buffer[threadIdx.x].x;
 }
+
+extern "C" __global__ void source_overwritten(float4 *scratch, float *out) {
+    __shared__ float4 buffer[32];
+    scratch[threadIdx.x] = make_float4(1.0f, 2.0f, 3.0f, 4.0f);
+    cp_async_16(&buffer[threadIdx.x], &scratch[threadIdx.x], 16);
+    cp_async_commit();
+    scratch[threadIdx.x].x = 5.0f;  // BUG: the copy may read the old value or the new
+    cp_async_wait<0>();
+    out[threadIdx.x] = buffer[threadIdx.x].x;
+}

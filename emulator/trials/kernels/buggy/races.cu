@@ -69,6 +69,11 @@ extern "C" __global__ void store_beside_atomic(uint32_t *count) {
     }
 }
 
+// Launched with two blocks: an atomic for the block alone is none for the other.
+extern "C" __global__ void atomic_of_the_block(uint32_t *count) {
+    atomicAdd_block(count, 1);  // BUG
+}
+
 // value goes through the read-only cache, which knows nothing of stores.
 extern "C" __global__ void read_only_load(float *value, float *out) {
     value[threadIdx.x] = 2.0f;

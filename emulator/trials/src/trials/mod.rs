@@ -6,6 +6,7 @@ mod grid_sum;
 mod histogram;
 mod matmul;
 mod producer_consumer;
+mod relay;
 mod reverse;
 mod row_sum;
 mod transpose;
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         Trial { kernel: "histogram", cases: histogram::cases() },
         Trial { kernel: "matmul", cases: matmul::cases() },
         Trial { kernel: "producer_consumer", cases: producer_consumer::cases() },
+        Trial { kernel: "relay", cases: relay::cases() },
         Trial { kernel: "reverse", cases: reverse::cases() },
         Trial { kernel: "row_sum", cases: row_sum::cases() },
         Trial { kernel: "transpose", cases: transpose::cases() },

@@ -11,13 +11,13 @@ fn alignment() {
             Bug::new(
                 "shifted_vector",
                 Alignment,
-                &["read of 16 bytes", "multiple of 16"],
+                &["read of 16 bytes", "multiple of 16", "of `x` ("],
                 vec![Arg::In("x", bytes_of(&floats(132))), Arg::Out("out", Want::Anything(512))],
             ),
             Bug::new(
                 "odd_row",
                 Alignment,
-                &["read of 8 bytes", "multiple of 8"],
+                &["read of 8 bytes", "multiple of 8", "bytes of shared memory"],
                 vec![Arg::Out("out", Want::Anything(128)), Arg::U32(33)],
             ),
         ],

@@ -20,6 +20,12 @@ fn copies() {
             Bug::new("lenient_wait", AsyncProxy, unfinished, args()),
             Bug::new("no_commit", AsyncProxy, unfinished, args()),
             Bug::new("target_overwritten", AsyncProxy, unfinished, args()),
+            Bug::new(
+                "source_overwritten",
+                AsyncProxy,
+                &["write of 4 bytes", "`scratch`", "the source of a cp.async by thread (", "not waited for"],
+                vec![Arg::Out("scratch", Want::Anything(512)), Arg::Out("out", Want::Anything(128))],
+            ),
         ],
     );
 }

@@ -17,7 +17,7 @@ fn races() {
             Bug::new(
                 "no_second_syncthreads",
                 Race,
-                &["write of 4 bytes", "races with the read by thread ("],
+                &["races with the", "by thread (", "bytes of shared memory"],
                 vec![out(), Arg::U32(3)],
             )
             .with(1, 64),
@@ -45,6 +45,13 @@ fn races() {
                 vec![Arg::InOut("count", bytes_of(&[0u32]), Want::Anything(4))],
             )
             .with(3, 32),
+            Bug::new(
+                "atomic_of_the_block",
+                Race,
+                &["races with the atomic by", "of block (", "for its own block alone"],
+                vec![Arg::InOut("count", bytes_of(&[0u32]), Want::Anything(4))],
+            )
+            .with(2, 32),
             Bug::new(
                 "read_only_load",
                 Race,

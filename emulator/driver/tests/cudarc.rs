@@ -1,0 +1,53 @@
+//! cudarc's safe interface, unchanged, on the emulator: the library is loaded first and found as libcuda.so.
+
+mod support;
+
+use cudarc::driver::{CudaContext, DriverError, LaunchConfig, PushKernelArg};
+use support::PTX;
+
+#[test]
+fn cudarc_runs_a_kernel() -> Result<(), DriverError> {
+    support::library();
+    let context = CudaContext::new(0)?;
+    assert!(context.name()?.starts_with("Emulated"));
+    assert_eq!(context.compute_capability()?, (8, 0));
+    let stream = context.new_stream()?;
+    let module = context.load_module(cudarc::nvrtc::Ptx::from_src(PTX))?;
+    let scale = module.load_function("scale")?;
+    let input: Vec<u32> = (0..500).collect();
+    let input = stream.clone_htod(&input)?;
+    let mut out = stream.alloc_zeros::<u32>(500)?;
+    let (a, b, n) = (2_u32, 9_u32, 500_u32);
+    let mut launch = stream.launch_builder(&scale);
+    launch.arg(&mut out).arg(&input).arg(&a).arg(&b).arg(&n);
+    // SAFETY: arguments as the kernel declares them; both buffers hold n words.
+    #[allow(unsafe_code)]
+    unsafe { launch.launch(LaunchConfig::for_num_elems(n)) }?;
+    let out = stream.clone_dtoh(&out)?;
+    assert_eq!(out, (0..500).map(|i| 2 * i + 9).collect::<Vec<u32>>());
+    Ok(())
+}
+
+#[test]
+fn cudarc_captures_a_graph() -> Result<(), DriverError> {
+    use cudarc::driver::sys::{CUgraphInstantiate_flags_enum, CUstreamCaptureMode};
+    support::library();
+    let context = CudaContext::new(0)?;
+    // A captured stream must not wait for the events by which cudarc keeps its streams in order.
+    // SAFETY: there is one stream.
+    #[allow(unsafe_code)]
+    unsafe {
+        context.disable_event_tracking();
+    }
+    let stream = context.new_stream()?;
+    let from = stream.clone_htod(&[1_u32, 2, 3])?;
+    let mut to = stream.alloc_zeros::<u32>(3)?;
+    stream.synchronize()?;
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)?;
+    stream.memcpy_dtod(&from, &mut to)?;
+    let flags = CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+    let graph = stream.end_capture(flags)?.expect("something was captured");
+    graph.launch()?;
+    assert_eq!(stream.clone_dtoh(&to)?, [1, 2, 3]);
+    Ok(())
+}
