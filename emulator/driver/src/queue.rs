@@ -27,6 +27,8 @@ pub struct Queue {
     ready: BTreeSet<u64>,
     next: u64,
     ended: u64,
+    /// The operations last polled for, and how many a further poll executes.
+    polled: (Vec<u64>, u32),
 }
 
 #[derive(Debug)]
@@ -143,10 +145,21 @@ pub fn finish(mut driver: Guard, targets: &[u64]) -> Guard {
     driver
 }
 
-/// Executes one operation that `targets` need, if one can begin: how polling makes progress.
-pub fn advance(driver: Guard, targets: &[u64]) -> Guard {
+/// Polling makes progress: the first poll executes one of the operations that `targets` need, each further one twice as
+/// many as the one before, unless none can begin.
+pub fn advance(mut driver: Guard, targets: &[u64]) -> Guard {
     let needed = driver.queue.closure(targets);
-    step(driver, &needed).0
+    let (before, count) = &driver.queue.polled;
+    let count = if before == targets { count.saturating_mul(2) } else { 1 };
+    driver.queue.polled = (targets.to_vec(), count);
+    for _ in 0..count {
+        let progress;
+        (driver, progress) = step(driver, &needed);
+        if !progress {
+            break;
+        }
+    }
+    driver
 }
 
 /// Executes the oldest operations while there are too many.

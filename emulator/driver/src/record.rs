@@ -36,8 +36,10 @@ impl Record {
     pub fn launched(&mut self, launch: &Launched) {
         let line = line(launch);
         if let Some(path) = &self.file {
-            let written =
-                OpenOptions::new().create(true).append(true).open(path).and_then(|mut f| writeln!(f, "{line}"));
+            // One write, so that lines of several processes do not mix.
+            let whole = format!("{line}\n");
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let written = file.and_then(|mut file| file.write_all(whole.as_bytes()));
             if let Err(error) = written {
                 say(&format!("counts cannot be written to {}: {error}", path.display()));
                 self.file = None;

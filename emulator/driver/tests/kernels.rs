@@ -245,3 +245,29 @@ fn kernels_of_libraries_are_launched_as_functions() {
     launch(kernel.cast(), (1, 1, 0), null_mut(), &mut [param(&mut out)]).unwrap();
     assert_eq!(read(out, 1), [7]);
 }
+
+#[test]
+fn threads_work_side_by_side() {
+    let threads: Vec<_> = (0..6_u32)
+        .map(|thread| {
+            std::thread::spawn(move || {
+                let _context = Context::new();
+                let module = load(PTX).unwrap();
+                let (input, out) = (allocate(400), allocate(400));
+                let (one, two, done) = (stream(NON_BLOCKING), stream(0), event());
+                for round in 0..40 {
+                    write(input, &[thread * 1000 + round; 100]);
+                    cu!(cuCtxSynchronize()).unwrap();
+                    scale(module, (out, input), 100, one);
+                    cu!(cuEventRecord(done, one)).unwrap();
+                    cu!(cuStreamWaitEvent(two, done, 0)).unwrap();
+                    scale(module, (out, out), 100, two);
+                    assert_eq!(read(out, 100), [9 * (thread * 1000 + round) + 4; 100]);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,78 @@
+//! Speed of the emulator: lane instructions a second and core, with all checks and with none.
+//!
+//! `cargo bench -p emulator-trials --bench speed`. Each row is one trial kernel at a size that takes a while, on one host thread;
+//! time is that of whole runs, buffers allocated and filled included, and the median of several. These are speeds of
+//! the emulator and say nothing about a GPU.
+
+use std::time::Instant;
+
+use emulator_trials::{Arg, Case, Device, Random, SOUND, Want, bytes_of, ptx};
+use ptx_emulator::Settings;
+
+const RUNS: usize = 7;
+
+fn cases() -> Vec<(&'static str, Case)> {
+    let mut random = Random::new(1);
+    let case = |grid, block, args| Case {
+        shape: String::new(),
+        why: "large enough to be timed",
+        grid,
+        block,
+        dynamic_shared: 0,
+        args,
+    };
+    let matrix = 256u32;
+    let (rows, columns) = (512u32, 2048u32);
+    let numbers = 1u32 << 14;
+    let floats = bytes_of(&random.floats((rows * columns) as usize));
+    let start: Vec<u64> = (0..numbers).map(|_| random.bits() % 1000 + 1).collect();
+    let data: Vec<u8> = (0..1 << 20).map(|_| random.bits() as u8).collect();
+    let mut bf16s = || bytes_of(&random.bf16s((matrix * matrix) as usize));
+    let shape = || [Arg::U32(rows), Arg::U32(columns)];
+    let out = |name, bytes: u32| Arg::Out(name, Want::Anything(u64::from(bytes)));
+    let [a, b] = [Arg::In("a", bf16s()), Arg::In("b", bf16s())];
+    let sizes = [Arg::U32(matrix), Arg::U32(matrix), Arg::U32(matrix)];
+    let product = [a, b, out("c", 4 * matrix * matrix)].into_iter().chain(sizes).collect();
+    let transposed =
+        [Arg::In("x", floats.clone()), out("out", 4 * rows * columns)].into_iter().chain(shape()).collect();
+    let summed = [Arg::In("x", floats), out("out", 4 * rows)].into_iter().chain(shape()).collect();
+    let bins = Arg::InOut("counts", vec![0; 1024], Want::Anything(1024));
+    vec![
+        ("matmul", case([matrix / 32, matrix / 32, 1], [128, 1, 1], product)),
+        ("row_sum", case([rows, 1, 1], [256, 1, 1], summed)),
+        ("transpose", case([columns / 32, rows / 32, 1], [32, 8, 1], transposed)),
+        (
+            "collatz",
+            case(
+                [numbers / 64, 1, 1],
+                [64, 1, 1],
+                vec![Arg::In("start", bytes_of(&start)), out("steps", 4 * numbers), Arg::U32(numbers)],
+            ),
+        ),
+        ("histogram", case([64, 1, 1], [256, 1, 1], vec![Arg::In("data", data), bins, Arg::U32(1 << 20)])),
+    ]
+}
+
+/// Median million lane instructions a second.
+fn speed(device: &Device, kernel: &str, case: &Case, checks: bool) -> f64 {
+    let settings = Settings { seed: 1, checks, threads: 1, ..Settings::default() };
+    let mut speeds: Vec<f64> = (0..RUNS)
+        .map(|_| {
+            let start = Instant::now();
+            let done = device.run(kernel, case, &settings).unwrap_or_else(|failure| panic!("{kernel}: {failure}"));
+            done.counts.lane_instructions as f64 / start.elapsed().as_secs_f64() / 1e6
+        })
+        .collect();
+    speeds.sort_by(f64::total_cmp);
+    speeds[RUNS / 2]
+}
+
+fn main() {
+    println!("million lane instructions a second and core, median of {RUNS} runs on one thread");
+    println!("{:<12} {:>10} {:>10} {:>14}", "kernel", "checked", "unchecked", "cost of checks");
+    for (kernel, case) in cases() {
+        let device = Device::load(ptx(SOUND, kernel)).unwrap_or_else(|failure| panic!("{kernel}: {failure}"));
+        let [checked, unchecked] = [true, false].map(|checks| speed(&device, kernel, &case, checks));
+        println!("{kernel:<12} {checked:>10.0} {unchecked:>10.0} {:>13.2}x", unchecked / checked);
+    }
+}
