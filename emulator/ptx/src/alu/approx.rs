@@ -8,7 +8,7 @@
 
 use std::marker::PhantomData;
 
-use super::float::flush_if;
+use super::float::{flush, flush_if};
 use super::formats::{BF16, F16, Format, decode as widen, encode};
 use super::half::{HalfType, Twice};
 use super::integer::INTEGER_BITS;
@@ -96,8 +96,8 @@ pub(super) fn execute(op: Approx, frame: &mut Frame) {
                 Function::Rcp => frame.map1(|a| flush_if(ftz, 1.0 / before(a))),
                 Function::Sqrt => frame.map1(|a| flush_if(ftz, before(a).sqrt())),
                 Function::Rsqrt => frame.map1(|a| rsqrt(before(a))),
-                Function::Sin => circular(frame, false, ftz),
-                Function::Cos => circular(frame, true, ftz),
+                Function::Sin => circular(frame, false),
+                Function::Cos => circular(frame, true),
                 Function::Lg2 => frame.map1(|a| lg2(before(a))),
                 Function::Ex2 => frame.map1(|a| flush_if(ftz, ex2(before(a)))),
                 Function::Tanh => frame.map1(tanh),
@@ -189,7 +189,7 @@ fn ex2_f64(a: f64) -> f64 {
     // (ln 2)^k / k!
     const SERIES: [f64; 11] = [
         1.0,
-        0.6931471805599453,
+        std::f64::consts::LN_2,
         0.24022650695910072,
         0.05550410866482158,
         0.009618129107628477,
@@ -252,13 +252,14 @@ fn tanh(a: f32) -> f32 {
 /// The largest argument that the vectorised reduction takes.
 const REDUCIBLE: f32 = 1048576.0;
 
-fn circular(frame: &mut Frame, cosine: bool, ftz: bool) {
+/// Subnormal arguments are flushed with `.ftz` and without.
+fn circular(frame: &mut Frame, cosine: bool) {
     let huge = frame.test1(|a: f32| a.abs() > REDUCIBLE && a.is_finite());
     if huge & frame.mask != 0 {
         let exact = |a: f32| if cosine { libm::cos(f64::from(a)) } else { libm::sin(f64::from(a)) } as f32;
-        return frame.map1(|a: f32| if a.abs() > REDUCIBLE { exact(a) } else { sine(flush_if(ftz, a), cosine) });
+        return frame.map1(|a: f32| if a.abs() > REDUCIBLE { exact(a) } else { sine(flush(a), cosine) });
     }
-    frame.map1(|a| sine(flush_if(ftz, a), cosine));
+    frame.map1(|a| sine(flush(a), cosine));
 }
 
 /// The sine, or the cosine: the sine a quarter turn on.

@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::convert::{Clamp, Rounding, narrow_half};
+use super::convert::{Clamp, Rounding};
+use super::convert_lanes::narrow_half;
 use super::formats::{BF16, E4M3, E5M2, F16, Format, LARGEST_TF32, decode as widen, encode, encode_tf32};
 use super::half::relu;
 use super::lanes::{Binary, Frame, Unary};

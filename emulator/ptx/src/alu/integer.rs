@@ -288,7 +288,7 @@ fn divide_i32(a: i32, b: i32) -> (i32, i32) {
 
 #[inline(always)]
 fn divide_u64(a: u64, b: u64) -> (u64, u64) {
-    if b == 0 { (u64::MAX, u64::MAX) } else { (a / b, a % b) }
+    (a.checked_div(b).unwrap_or(u64::MAX), a.checked_rem(b).unwrap_or(u64::MAX))
 }
 
 #[inline(always)]

@@ -310,8 +310,8 @@ impl<F: Fn(V) -> R, V: Copy, R: Lane> Body<(V, R)> for (F, &[V; LANES]) {
     #[inline(always)]
     fn run(self, frame: &mut Frame<'_>) {
         let mut out = [R::Word::default(); LANES];
-        for lane in 0..LANES {
-            out[lane] = (self.0)(self.1[lane]).write();
+        for (out, &value) in out.iter_mut().zip(self.1) {
+            *out = (self.0)(value).write();
         }
         R::Word::store(frame.registers, frame.alu.results[0], frame.mask, &out);
     }

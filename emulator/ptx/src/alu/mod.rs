@@ -19,6 +19,7 @@ mod bits;
 mod carry;
 mod compare;
 mod convert;
+mod convert_lanes;
 mod convert_packed;
 mod float;
 mod formats;
@@ -28,6 +29,7 @@ mod lanes;
 mod moves;
 mod packed;
 mod parts;
+mod permute;
 mod rounding;
 mod soft;
 
@@ -172,7 +174,7 @@ impl Alu {
             Op::Half(op) => half::execute(op, frame),
             Op::Approx(op) => approx::execute(op, frame),
             Op::Compare(op) => compare::execute(op, frame),
-            Op::Convert(op) => convert::execute(op, frame),
+            Op::Convert(op) => convert_lanes::execute(op, frame),
             Op::ConvertPacked(op) => convert_packed::execute(op, frame),
         }
     }

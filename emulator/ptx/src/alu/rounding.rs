@@ -57,7 +57,7 @@ macro_rules! odd_sum {
             let bits = sum.to_bits();
             let even = bits & 1 == 0;
             let step = if (error > 0.0) == (sum > 0.0) { 1 } else { <$bits>::MAX };
-            let inexact = error > 0.0 || error < 0.0;
+            let inexact = error.abs() > 0.0;
             <$type>::from_bits(if inexact && even { bits.wrapping_add(step) } else { bits })
         }
     };

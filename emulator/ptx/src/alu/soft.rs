@@ -129,7 +129,7 @@ pub(super) fn div(a: f64, b: f64, mode: Round) -> f64 {
     }
     let (x, y) = (Magnitude::of(a).aligned(126), Magnitude::of(b).aligned(52));
     let lost = x.significand % y.significand != 0;
-    let significand = x.significand / y.significand | lost as u128;
+    let significand = (x.significand / y.significand) | lost as u128;
     let quotient = Magnitude { significand, exponent: x.exponent - y.exponent };
     round(a.is_sign_negative() != b.is_sign_negative(), quotient, mode)
 }

@@ -1,10 +1,14 @@
 //! `cp.async`: begun at once, done as late as its wait allows.
 
-use super::access::{Fault, Reach, Settled};
+use super::access::report::too_long;
+use super::access::{Fault, Manner, Reach};
 use super::block::{Core, Lent};
 use super::warp::Warp;
-use crate::ir::Target;
-use crate::registers::{LANES, each_lane};
+use crate::ir::{Space, Target};
+use crate::lower::SHARED_BASE;
+use crate::memory::page::{PAGE, POISON};
+use crate::race::shadow::{Kind, Stamp, mark};
+use crate::registers::{LANES, each_lane, lanes_where};
 
 /// Not committed yet.
 const OPEN: u32 = u32::MAX;
@@ -86,14 +90,101 @@ impl Core<'_> {
         let (due, rest): (Vec<Copy>, Vec<Copy>) = std::mem::take(&mut warp.copies.pending).into_iter().partition(due);
         warp.copies.pending = rest;
         for copy in due {
-            let mut bytes = [0u8; 16];
-            let source = &mut bytes[..copy.source_bytes as usize];
-            self.read_late(copy.from, source);
-            let Copy { lane, reading, site, pc, to, .. } = copy;
-            if reading != 0 {
-                self.grid.stamps.finish(reading, warp.now);
+            if copy.reading != 0 {
+                self.grid.stamps.finish(copy.reading, warp.now);
             }
-            self.settle(warp, lane, Settled { site, pc, to }, &bytes[..copy.bytes as usize])?;
+            self.settle(warp, &copy)?;
+        }
+        Ok(())
+    }
+
+    /// Checks the source of an asynchronous copy, of which each lane reads `sizes` bytes when it is waited for. Until then
+    /// nobody may write there. Gives the stamp of the reads, for `Stamps::finish`; 0 if there are none.
+    fn read_ahead(
+        &mut self,
+        warp: &mut Warp,
+        reach: Reach,
+        sizes: &[u32; LANES],
+        lent: &mut Lent,
+    ) -> Result<u32, Fault> {
+        // Each copy has a stamp of its own, as each is finished on its own.
+        warp.stamps[reach.site as usize][0] = (0, 0);
+        let whole = lanes_where(reach.mask, |lane| sizes[lane as usize] == reach.size);
+        self.each_lane(warp, Space::Global, Reach { mask: whole, ..reach }, Manner::ReadAhead, lent, |_, _| ())?;
+        for lane in each_lane(reach.mask & !whole) {
+            let (address, end) = (reach.addresses[lane as usize], sizes[lane as usize]);
+            if end > 0 {
+                self.check_alignment(Space::Global, Reach { mask: 1 << lane, ..reach }, Manner::ReadAhead)?;
+            }
+            // A part is read in the largest aligned pieces.
+            let mut done = 0;
+            while done < end {
+                let size = 1 << (end - done).ilog2().min(if done == 0 { 4 } else { done.trailing_zeros() });
+                let addresses = [address + u64::from(done); LANES];
+                let piece = Reach { mask: 1 << lane, addresses: &addresses, size, ..reach };
+                self.each_lane(warp, Space::Global, piece, Manner::ReadAhead, lent, |_, _| ())?;
+                done += size;
+            }
+        }
+        Ok(warp.stamps[reach.site as usize][0].1)
+    }
+
+    /// Reads device memory that was checked before.
+    fn read_late(&self, address: u64, out: &mut [u8]) {
+        out.fill(POISON);
+        if let Some(allocation) = self.allocation(address, out.len()) {
+            let offset = address - allocation.base;
+            let page = allocation.page((offset / PAGE as u64) as usize);
+            if let Some(page) = &*page {
+                out.copy_from_slice(page.bytes((offset % PAGE as u64) as usize, out.len()));
+            }
+        }
+    }
+
+    /// Marks shared memory as the target of asynchronous copies: nobody may touch it until they are waited for.
+    fn mark_pending(&mut self, warp: &mut Warp, reach: Reach, lent: &mut Lent) -> Result<(), Fault> {
+        self.each_lane(warp, Space::Shared, reach, Manner::Write, lent, |_, bytes| bytes.fill(POISON))?;
+        if !self.grid.settings.checks {
+            return Ok(());
+        }
+        let stamp = Stamp {
+            block: self.block,
+            warp: warp.index,
+            time: warp.now,
+            pc: reach.pc,
+            kind: Kind::Pending,
+            narrow: false,
+        };
+        let pending = self.stamps.stamp(stamp).ok_or_else(|| too_long(reach.mask))?;
+        for lane in each_lane(reach.mask) {
+            let at = (reach.addresses[lane as usize] - u64::from(SHARED_BASE)) as usize;
+            if let Some(page) = &mut self.shared[at / PAGE] {
+                page.shadow.settle(self.shadow_number, at % PAGE, reach.size as usize, mark(pending, lane));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a copy, as if the waiting lane had stored the bytes.
+    fn settle(&mut self, warp: &mut Warp, copy: &Copy) -> Result<(), Fault> {
+        let mut bytes = [0u8; 16];
+        self.read_late(copy.from, &mut bytes[..copy.source_bytes as usize]);
+        let (size, at) = (copy.bytes as usize, (copy.to - u64::from(SHARED_BASE)) as usize);
+        if self.grid.settings.checks {
+            let reach = Reach {
+                site: copy.site,
+                pc: copy.pc,
+                mask: 1 << copy.lane,
+                addresses: &[copy.to; LANES],
+                size: copy.bytes,
+            };
+            let stamp = self.stamp(warp, &self.stamps, reach, Kind::Plain)?;
+            if let Some(page) = &mut self.shared[at / PAGE] {
+                page.shadow.settle(self.shadow_number, at % PAGE, size, mark(stamp, copy.lane));
+            }
+        }
+        if let Some(page) = &mut self.shared[at / PAGE] {
+            page.store(at % PAGE, &bytes[..size]);
         }
         Ok(())
     }

@@ -166,6 +166,9 @@ impl Lowering<'_> {
                     }
                 }
             }
+            _ if self.module.functions.iter().any(|function| function.name == name) => {
+                Err(self.unsupported(format!("the address of the function {name}")))
+            }
             _ => Err(self.invalid(format!("{name} is not declared"))),
         }
     }

@@ -86,7 +86,7 @@ fn quotients_and_remainders() {
 /// Quotients just below and at an integer, where a division through f64 would show an error.
 #[test]
 fn quotients_next_to_integers() {
-    against("div.u32 r, a, b", |row| if row[1] == 0 { 0xffff_ffff } else { row[0] / row[1] });
+    against("div.u32 r, a, b", |row| row[0].checked_div(row[1]).unwrap_or(0xffff_ffff));
     for divisor in [3u64, 7, 65535, 65537, 0x7fff_ffff, 0xffff_fffe] {
         for quotient in [1, 2, 3, 0xffff, u64::from(u32::MAX) / divisor] {
             let product = (divisor * quotient).min(u64::from(u32::MAX));
@@ -103,7 +103,7 @@ fn saturation() {
     let s32 = |bits: u64| read(bits, 32, true);
     against("add.sat.s32 r, a, b", |row| clamp(s32(row[0]) + s32(row[1])));
     against("sub.sat.s32 r, a, b", |row| clamp(s32(row[0]) - s32(row[1])));
-    against("mad.hi.sat.s32 r, a, b, c", |row| clamp((s32(row[0]) * s32(row[1]) >> 32) + s32(row[2])));
+    against("mad.hi.sat.s32 r, a, b, c", |row| clamp(((s32(row[0]) * s32(row[1])) >> 32) + s32(row[2])));
     check("add.sat.s32 r, a, b", &[&[0x7fff_ffff, 1, 0x7fff_ffff], &[0x8000_0000, 0xffff_ffff, 0x8000_0000]]);
     against("min.relu.s32 r, a, b", |row| write(s32(row[0]).min(s32(row[1])).max(0), 32));
     against("max.relu.s32 r, a, b", |row| write(s32(row[0]).max(s32(row[1])).max(0), 32));

@@ -17,12 +17,13 @@
 //!   a structure), the others are buffers whose address is passed. Nothing has written to an `out` before the kernel does.
 //!   An `in` must be unchanged at the end.
 //! - Types: `u8` … `u64`, `s8` … `s64`, `b8` … `b64`, `f16`, `bf16`, `f32`, `f64`.
-//! - Values: a list, which may go on in the lines below; `[list; n]` repeated until there are n, or a rule: `iota(count, start, step)`; `random(count, seed)`,
-//!   any bits or, for numbers, from [-1, 1); `integers(count, seed, lowest, highest)`. What comes out may also be a
-//!   reference of `reference.rs`: `mma(m16n8k16, a, b, c)`.
+//! - Values: a list, which may go on in the lines below; `[list; n]`, repeated until there are n; or a rule: `iota(count,
+//!   start, step)`; `random(count, seed)`, any bits or, for numbers, from [-1, 1); `integers(count, seed, lowest, highest)`.
+//!   What comes out may also be a reference of `reference.rs`: `mma(m16n8k16, a, b, c)`.
 //! - Literals: decimal, or the element's bits as `0x…`, `0b…`, `0f…`, `0d…`; of a number also `inf`, `-inf`, `nan`. Among
 //!   what comes out `nan` is any NaN, and `_` is not compared.
-//! - Comparison: the same bits, `within 2 ulps`, `within rel 2^-22 abs 1e-9` (either will do), or `in any order`.
+//! - Comparison: the same bits, `within 2 ulps`, `within rel 2^-22 abs 1e-9` (either will do), or `in any order`. A tolerance
+//!   is the error that the ISA allows, and up to an ulp more: the number in the file is itself rounded.
 //! - `//@ finding Check: words`: the launch must end with a finding of that check, with these words in its message.
 //! - `//@ refuse words`: loading must fail with a message that has these words.
 //!

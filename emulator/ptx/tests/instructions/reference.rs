@@ -69,8 +69,8 @@ impl Shape {
                 (row, thread * 2 + i % 2 + if i < 4 { 0 } else { 8 })
             }
             Shape::K8 => (if i < 2 { group } else { group + 8 }, thread * 2 + i % 2),
-            Shape::K8Tf32 => (if i % 2 == 0 { group } else { group + 8 }, if i < 2 { thread } else { thread + 4 }),
-            Shape::K4Tf32 => (if i == 0 { group } else { group + 8 }, thread),
+            Shape::K8Tf32 => (group + 8 * (i % 2), thread + 4 * (i / 2)),
+            Shape::K4Tf32 => (group + 8 * i, thread),
         }
     }
 

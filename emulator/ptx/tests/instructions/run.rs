@@ -1,7 +1,7 @@
 //! Runs a case on the emulator.
 
 use ptx_emulator::memory::Memory;
-use ptx_emulator::{Arch, Launch, LaunchError, LoadError, Module, Settings};
+use ptx_emulator::{Arch, Launch, LaunchError, LoadError, Module, Param, Settings};
 
 use crate::case::{Argument, Buffer, Case, Outcome};
 
@@ -24,7 +24,7 @@ pub fn run(case: &Case, arch: Arch, seed: u64) -> Result<(), String> {
     };
     let limits = arch.limits().ok_or("a device without limits")?;
     let kernel = module.kernel("test").ok_or("no entry `test`")?;
-    let (params, buffers) = place(case, &kernel.params, &memory)?;
+    let Placed { params, buffers } = place(case, &kernel.params, &memory)?;
     let launch = Launch {
         kernel,
         grid: case.grid,
@@ -67,11 +67,12 @@ fn refused(error: &LoadError, words: &str) -> Result<(), String> {
 }
 
 /// The parameter block, and where the buffers are.
-fn place<'c>(
-    case: &'c Case,
-    params: &[ptx_emulator::Param],
-    memory: &Memory,
-) -> Result<(Vec<u8>, Vec<(&'c Buffer, u64)>), String> {
+struct Placed<'c> {
+    params: Vec<u8>,
+    buffers: Vec<(&'c Buffer, u64)>,
+}
+
+fn place<'c>(case: &'c Case, params: &[Param], memory: &Memory) -> Result<Placed<'c>, String> {
     let (have, want) = (case.arguments.len(), params.len());
     if have != want {
         return Err(format!("the entry has {want} parameters, the header {have}"));
@@ -97,5 +98,5 @@ fn place<'c>(
         }
         block[param.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
     }
-    Ok((block, buffers))
+    Ok(Placed { params: block, buffers })
 }
