@@ -115,3 +115,26 @@ fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
     error::say(&format!("{name} failed inside the emulator: {}", said.unwrap_or("no message")));
     CUDA_ERROR_UNKNOWN.because(said.unwrap_or("a panic without a message"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cudarc::driver::sys::CUresult::CUDA_ERROR_INVALID_VALUE;
+
+    #[test]
+    fn a_panic_is_an_answer() {
+        assert_eq!(call("cuInit", || panic!("planted")), CUDA_ERROR_UNKNOWN as u32);
+        assert_eq!(error::last(), "cuInit: planted");
+        assert_eq!(call("cuInit", || Err(CUDA_ERROR_INVALID_VALUE.because("why"))), CUDA_ERROR_INVALID_VALUE as u32);
+        assert_eq!(error::last(), "cuInit: why");
+        assert_eq!(call("cuInit", || Ok(())), 0);
+    }
+
+    #[test]
+    fn callbacks_are_kept_from_the_driver() {
+        let mut inside = 0;
+        callback(|| inside = call("cuInit", || Ok(())));
+        assert_eq!(inside, CUDA_ERROR_NOT_PERMITTED as u32);
+        assert_eq!(call("cuInit", || Ok(())), 0);
+    }
+}

@@ -52,6 +52,7 @@ fn attributes_of_pointers_the_driver_does_not_know() {
 
 #[test]
 fn what_cannot_be_is_refused() {
+    let _alone = alone();
     let _context = Context::new();
     let (mut address, mut word) = (0, 7_u32);
     let host = std::ptr::from_mut(&mut word);
@@ -169,6 +170,7 @@ fn three_dimensions() {
 
 #[test]
 fn pools_account_for_what_they_gave() {
+    let _alone = alone();
     let _context = Context::new();
     let (mut default, mut current) = (null_mut(), null_mut());
     cu!(cuDeviceGetDefaultMemPool(&mut default, 0)).unwrap();
@@ -213,6 +215,7 @@ fn pools_account_for_what_they_gave() {
 
 #[test]
 fn page_locked_memory() {
+    let _alone = alone();
     let _context = Context::new();
     let mut words = vec![0_u32; 4096];
     let pointer: *mut c_void = words.as_mut_ptr().cast();

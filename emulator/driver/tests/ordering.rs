@@ -7,8 +7,8 @@ mod support;
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use support::*;
 
@@ -21,8 +21,7 @@ struct Turn {
 }
 
 fn turn() -> Turn {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = alone();
     let context = Context::new();
     set_seed(0);
     Turn { _context: context, _turn: turn }

@@ -41,7 +41,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-        Self { seed: 0, checks: true, threads, step_budget: 1 << 33 }
+        Self { seed: 0, checks: true, threads, step_budget: 1 << 31 }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString, c_void};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use cudarc::driver::sys::{self, CUresult, CUresult::*};
 use libloading::Library;
@@ -68,6 +68,12 @@ pub fn set_seed(seed: u64) {
 pub fn set_faults(rules: &str) -> u32 {
     let rules = CString::new(rules).expect("rules have no zero");
     symbol::<extern "C" fn(*const i8) -> u32>("ironwarp_emulator_set_faults")(rules.as_ptr().cast())
+}
+
+/// For tests that see, or cause, work in other contexts: they take turns.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A context of its own for a test, current to its thread.
