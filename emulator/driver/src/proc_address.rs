@@ -136,6 +136,13 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_counts_right() {
+        let (entries, missing) = (all().count(), unsupported::EXPORTS.len());
+        let sentence = format!("{} of the {entries} functions are emulated; the other {missing}", entries - missing);
+        assert!(include_str!("../README.md").contains(&sentence), "{sentence}");
+    }
+
+    #[test]
     fn versions_and_variants_are_chosen() {
         let address = |name: &str| Ok::<_, Status>(ADDRESSES[name].0);
         let found = |base, version, flags| find(base, version, flags).map(|address| address.0);

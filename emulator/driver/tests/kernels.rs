@@ -142,9 +142,9 @@ fn failing(name: &std::ffi::CStr, params: &mut [*mut c_void]) -> (CUresult, Stri
     (code, text("ironwarp_emulator_last_finding"))
 }
 
-/// Findings are the process's last one, so these tests are one.
 #[test]
 fn findings_fail_the_launch_and_stick_to_the_context() {
+    let _alone = alone();
     symbol::<extern "C" fn(u64)>("ironwarp_emulator_set_step_budget")(1 << 20);
     for (name, code, words) in [
         (c"overrun", CUDA_ERROR_ILLEGAL_ADDRESS, vec!["overrun", "0 bytes past the end of", "64 bytes at"]),
@@ -168,6 +168,7 @@ fn findings_fail_the_launch_and_stick_to_the_context() {
 
 #[test]
 fn an_error_ends_with_the_primary_context() {
+    let _alone = alone();
     cu!(cuInit(0)).unwrap();
     let mut context = null_mut();
     cu!(cuDevicePrimaryCtxRetain(&mut context, 0)).unwrap();
@@ -211,6 +212,24 @@ fn counts_are_kept_and_written() {
     for line in lines.lines() {
         assert!(line.starts_with('{') && line.ends_with('}') && said.contains(line), "{line}");
     }
+}
+
+#[test]
+#[ignore = "run by others with an environment"]
+fn child_reads_what_nothing_wrote() {
+    let _context = Context::new();
+    let module = load(PTX).unwrap();
+    let (input, out) = (allocate(16), allocate(16));
+    scale(module, (out, input), 4, null_mut());
+    println!("outcome {:?}", cu!(cuCtxSynchronize()));
+}
+
+#[test]
+fn checks_can_be_switched_off() {
+    let child = "child_reads_what_nothing_wrote";
+    let said = check_in_process(child, &[("THREADS", "1"), ("SEED", "5")]);
+    assert!(said.contains("outcome Err(CUDA_ERROR_LAUNCH_FAILED)") && said.contains("Initialised in scale"), "{said}");
+    assert!(check_in_process(child, &[("CHECKS", "off")]).contains("outcome Ok(())"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::ir::{BarrierKind, Op};
 use crate::memory::page::{PAGE, Page};
 use crate::observe::{Check, Finding, Tally};
 use crate::race::clock::View;
-use crate::race::shadow::{KnownSets, Stamps};
+use crate::race::stamp::{KnownSets, Stamps};
 use crate::registers::{LANES, each_lane};
 
 /// Barriers of a block.
@@ -184,7 +184,7 @@ impl<'g> Block<'g> {
                 warp.views.set(joined.clone());
                 warp.now = core.time;
             } else if waiting != 0 {
-                warp.views.update(waiting, warp.present, |view| view.join(&joined));
+                warp.views.update(waiting, warp.alive(), |view| view.join(&joined));
             }
         }
         Ok(())

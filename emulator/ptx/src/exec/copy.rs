@@ -7,7 +7,7 @@ use super::warp::Warp;
 use crate::ir::{Space, Target};
 use crate::lower::SHARED_BASE;
 use crate::memory::page::{PAGE, POISON};
-use crate::race::shadow::{Kind, Stamp, mark};
+use crate::race::stamp::{Kind, Stamp, mark};
 use crate::registers::{LANES, each_lane, lanes_where};
 
 /// Not committed yet.
@@ -154,6 +154,7 @@ impl Core<'_> {
             pc: reach.pc,
             kind: Kind::Pending,
             narrow: false,
+            lanes: reach.mask,
         };
         let pending = self.stamps.stamp(stamp).ok_or_else(|| too_long(reach.mask))?;
         for lane in each_lane(reach.mask) {

@@ -3,7 +3,11 @@
 use super::access::Fault;
 use super::warp::Warp;
 use crate::ir::{Op, ReduxOp, ShuffleMode, VoteMode};
+use crate::observe::Check;
 use crate::registers::{LANES, Lanes32, Src, each_lane, lanes_where};
+
+/// What a shuffle gives where PTX leaves it open: of no use to anybody, as a number or as an index.
+const UNDEFINED: u32 = 0xCBCB_CBCB;
 
 impl Warp {
     /// The lanes that the running lanes of `mask` name as members; all of them have to come.
@@ -18,6 +22,11 @@ impl Warp {
                     format!("the member mask {members:#010x} leaves out the lane itself"),
                 ));
             }
+            let of_others = each_lane(members & mask).map(|other| named[other as usize]);
+            if let Some(other) = of_others.into_iter().find(|&other| other != members) {
+                let message = format!("lanes that name each other disagree: {members:#010x} and {other:#010x}");
+                return Err(Fault::operand(lane, message));
+            }
             all |= members;
         }
         Ok(all & self.alive())
@@ -26,17 +35,23 @@ impl Warp {
     /// Executes an exchange among the lanes of `mask`, each with the members that it names.
     pub fn exchange(&mut self, op: &Op, mask: u32) -> Result<(), Fault> {
         match *op {
-            Op::Shuffle { mode, to, in_range, value, lane, clamp, .. } => {
+            Op::Shuffle { mode, to, in_range, value, lane, clamp, members } => {
+                let named = self.registers.get32(members);
                 let (values, picks, clamps) =
                     (self.registers.get32(value), self.registers.get32(lane), self.registers.get32(clamp));
                 let mut result: Lanes32 = [0; LANES];
                 let mut inside = 0;
                 for lane in each_lane(mask) {
                     let (source, fits) = shuffle_source(mode, lane, picks[lane as usize], clamps[lane as usize]);
-                    if mask >> source & 1 == 0 {
-                        return Err(Fault::operand(lane, format!("shfl from lane {source}, which does not take part")));
+                    let members = named[lane as usize];
+                    // All members that still run are here, so one that is not has exited.
+                    if members & !mask & 1 << source != 0 {
+                        let message = format!("shfl from lane {source}, a member that has exited or does not exist");
+                        return Err(Fault::new(Check::Initialised, lane, message));
                     }
-                    result[lane as usize] = values[source as usize];
+                    // What is read from a lane that is no member is undefined: harmless until it is used.
+                    result[lane as usize] =
+                        if members >> source & 1 == 1 { values[source as usize] } else { UNDEFINED };
                     inside |= u32::from(fits) << lane;
                 }
                 self.registers.set32(to, mask, &result);

@@ -20,7 +20,7 @@ use crate::launch::{Launch, Settings};
 use crate::memory::{Allocation, Memory};
 use crate::module::Kernel;
 use crate::observe::{Check, Counts, Finding, Tally};
-use crate::race::shadow::{KnownSets, Stamps};
+use crate::race::stamp::{KnownSets, Stamps};
 use block::Block;
 use sync::SyncVariable;
 

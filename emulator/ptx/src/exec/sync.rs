@@ -12,6 +12,8 @@ pub struct Barrier {
     pub arrivals: Vec<Arrival>,
     /// How many threads it waits for; `None` for all of the block.
     pub threads: Option<u32>,
+    /// Whether a predicate is reduced; the two must not be mixed.
+    pub reduces: bool,
     /// For reductions: how many threads brought a predicate, and how many of those were true.
     pub voters: u32,
     pub votes: u32,
@@ -68,7 +70,14 @@ impl Core<'_> {
             let (first, now) = (name(barrier.threads), name(threads));
             return Err((lane, format!("barrier {id} for {now} threads, while it waits for {first}")));
         }
-        barrier.threads = threads;
+        let reduces = !matches!(at.kind, BarrierKind::Sync | BarrierKind::Arrive);
+        if !barrier.arrivals.is_empty() && barrier.reduces != reduces {
+            return Err((
+                lane,
+                format!("barrier {id} with bar.red by some threads and bar.sync or bar.arrive by others"),
+            ));
+        }
+        (barrier.threads, barrier.reduces) = (threads, reduces);
         // An aligned barrier counts warps, whole or not.
         let counted = if at.aligned { LANES as u32 } else { at.mask.count_ones() };
         barrier.voters += at.mask.count_ones();
@@ -109,7 +118,7 @@ impl Core<'_> {
             }
             for (view, same_block) in seen {
                 if order.acquires() {
-                    warp.views.update(1 << lane, warp.present, |own| own.acquire(&view, block));
+                    warp.views.update(1 << lane, warp.alive(), |own| own.acquire(&view, block));
                 } else {
                     let mask = 1 << lane;
                     // A loop that polls adds to what it saw.

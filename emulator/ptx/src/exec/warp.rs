@@ -196,7 +196,8 @@ impl Warp {
     /// Lanes of `mask` release what they did and know.
     pub fn release(&mut self, mask: u32, time: &mut u32) -> View {
         let mut view = self.views.joined(mask);
-        if mask == self.present {
+        // What exited lanes did counts as ordered by whoever of the warp is left.
+        if mask | self.exited == self.present {
             view.own.learn_warp(self.index, *time);
         } else {
             for lane in each_lane(mask) {
@@ -211,20 +212,20 @@ impl Warp {
     /// Orders the lanes of `mask` behind each other.
     pub fn synchronise(&mut self, mask: u32, time: &mut u32) {
         let view = self.release(mask, time);
-        if mask == self.present {
+        if mask | self.exited == self.present {
             self.views.set(view);
         } else {
-            self.views.update(mask, self.present, |own| own.join(&view));
+            self.views.update(mask, self.alive(), |own| own.join(&view));
         }
     }
 
     /// A fence: what the lanes did is published by their next strong store, what they saw counts.
     pub fn fence(&mut self, mask: u32, scope: Scope, block: u32, time: &mut u32) {
-        let present = self.present;
+        let alive = self.alive();
         for unfenced in &mut self.unfenced {
             let lanes = unfenced.mask & mask;
             if lanes != 0 && (scope == Scope::Device || unfenced.same_block) {
-                self.views.update(lanes, present, |view| view.acquire(&unfenced.view, block));
+                self.views.update(lanes, alive, |view| view.acquire(&unfenced.view, block));
                 unfenced.mask &= !lanes;
             }
         }

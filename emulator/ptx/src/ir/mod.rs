@@ -40,6 +40,8 @@ pub struct Source {
     /// Line of the PTX text.
     pub ptx_line: u32,
     pub mix: Mix,
+    /// A step of an instruction that takes several here; its last step is the one that is counted.
+    pub is_step: bool,
 }
 
 /// Classes of the instruction mix.

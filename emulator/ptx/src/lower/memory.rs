@@ -164,7 +164,9 @@ impl Lowering<'_> {
         }
         // The address of a variable is a constant, which `mov` alone takes with an offset.
         self.synthesise("mov.u64", &[to.clone(), from.clone()])?;
-        self.synthesise(&format!("{opcode}.u64"), &[to.clone(), to.clone(), Operand::Integer(base)])?;
+        if base != 0 {
+            self.synthesise(&format!("{opcode}.u64"), &[to.clone(), to.clone(), Operand::Integer(base)])?;
+        }
         Ok(true)
     }
 

@@ -339,6 +339,16 @@ impl<'a> Lowering<'a> {
     }
 
     fn instruction(&mut self, instruction: &ast::Instruction) -> Result<()> {
+        let first = self.program.code.len();
+        self.decode(instruction)?;
+        let last = self.program.code.len().saturating_sub(1);
+        for source in self.program.sources.get_mut(first..last).into_iter().flatten() {
+            source.is_step = true;
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, instruction: &ast::Instruction) -> Result<()> {
         self.position = instruction.position;
         self.source.ptx_line = instruction.position.line;
         self.source.mix = mix_of(&instruction.opcode);

@@ -84,7 +84,7 @@ impl Counts {
         let names: BTreeMap<Mix, &str> = Mix::ALL.into_iter().collect();
         let mut lines: BTreeMap<String, LineCounts> = BTreeMap::new();
         for (pc, (&executed, &lanes)) in tally.executed.iter().zip(&tally.lanes).enumerate() {
-            if executed == 0 {
+            if executed == 0 || program.sources[pc].is_step {
                 continue;
             }
             counts.warp_instructions += executed;

@@ -9,9 +9,6 @@ use std::sync::Arc;
 
 use crate::registers::{LANES, each_lane};
 
-/// Lane code of a mark that stands for all lanes of a warp.
-pub const ALL_LANES: u32 = LANES as u32;
-
 /// What is known of the threads of one block: everything they did up to these times, inclusive.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
@@ -28,30 +25,30 @@ impl Known {
         Self { floor: time, ..Self::default() }
     }
 
-    /// Whether what lane `lane` (or [`ALL_LANES`]) of `warp` did at `time` is known.
+    /// Whether what the lanes `lanes` (a mask) of `warp` did at `time` is known.
     #[inline]
-    pub fn covers(&self, warp: u32, lane: u32, time: u32) -> bool {
-        time <= self.floor || self.covers_beyond_floor(warp, lane, time)
+    pub fn covers(&self, warp: u32, lanes: u32, time: u32) -> bool {
+        time <= self.floor || self.covers_beyond_floor(warp, lanes, time)
     }
 
-    fn covers_beyond_floor(&self, warp: u32, lane: u32, time: u32) -> bool {
+    fn covers_beyond_floor(&self, warp: u32, lanes: u32, time: u32) -> bool {
         let at_least = |list: &[(u32, u32)], key| match list.binary_search_by_key(&key, |&(key, _)| key) {
             Ok(found) => list[found].1 >= time,
             Err(_) => false,
         };
-        at_least(&self.warps, warp) || lane != ALL_LANES && at_least(&self.lanes, warp * ALL_LANES + lane)
+        at_least(&self.warps, warp) || each_lane(lanes).all(|lane| at_least(&self.lanes, thread(warp, lane)))
     }
 
     /// Learns what a whole warp did up to `time`.
     pub fn learn_warp(&mut self, warp: u32, time: u32) {
         raise(&mut self.warps, warp, time);
-        self.lanes.retain(|&(thread, lane_time)| thread / ALL_LANES != warp || lane_time > time);
+        self.lanes.retain(|&(thread, lane_time)| thread / LANES as u32 != warp || lane_time > time);
     }
 
     /// Learns what one lane did up to `time`.
     pub fn learn_lane(&mut self, warp: u32, lane: u32, time: u32) {
-        if !self.covers(warp, lane, time) {
-            raise(&mut self.lanes, warp * ALL_LANES + lane, time);
+        if !self.covers(warp, 1 << lane, time) {
+            raise(&mut self.lanes, thread(warp, lane), time);
         }
     }
 
@@ -67,9 +64,13 @@ impl Known {
             self.learn_warp(warp, time);
         }
         for &(thread, time) in &other.lanes {
-            self.learn_lane(thread / ALL_LANES, thread % ALL_LANES, time);
+            self.learn_lane(thread / LANES as u32, thread % LANES as u32, time);
         }
     }
+}
+
+fn thread(warp: u32, lane: u32) -> u32 {
+    warp * LANES as u32 + lane
 }
 
 fn raise(list: &mut Vec<(u32, u32)>, key: u32, time: u32) {
@@ -93,8 +94,8 @@ impl View {
     }
 
     /// Whether what a thread of another block did is known.
-    pub fn covers_other(&self, block: u32, warp: u32, lane: u32, time: u32) -> bool {
-        self.others.as_ref().and_then(|others| others.get(&block)).is_some_and(|known| known.covers(warp, lane, time))
+    pub fn covers_other(&self, block: u32, warp: u32, lanes: u32, time: u32) -> bool {
+        self.others.as_ref().and_then(|others| others.get(&block)).is_some_and(|known| known.covers(warp, lanes, time))
     }
 
     /// Learns what another thread of the same block knows.
@@ -166,9 +167,9 @@ impl Views {
         self.lanes = None;
     }
 
-    /// Changes the views of the lanes of `mask`; `all` are the lanes that exist.
+    /// Changes the views of the lanes of `mask`; `all` are the lanes that still run.
     pub fn update(&mut self, mask: u32, all: u32, mut change: impl FnMut(&mut View)) {
-        if mask == all && self.lanes.is_none() {
+        if all & !mask == 0 && self.lanes.is_none() {
             return change(&mut self.uniform);
         }
         let uniform = &self.uniform;
@@ -188,12 +189,12 @@ mod tests {
         let mut known = Known::floor(3);
         known.learn_lane(1, 4, 7);
         known.learn_warp(2, 5);
-        assert!(known.covers(0, 0, 3) && !known.covers(0, 0, 4));
-        assert!(known.covers(1, 4, 7) && !known.covers(1, 5, 4) && !known.covers(1, ALL_LANES, 4));
-        assert!(known.covers(2, ALL_LANES, 5) && known.covers(2, 31, 5) && !known.covers(2, 31, 6));
+        assert!(known.covers(0, 1, 3) && !known.covers(0, 1, 4));
+        assert!(known.covers(1, 1 << 4, 7) && !known.covers(1, 1 << 5, 4) && !known.covers(1, 0b11 << 4, 4));
+        assert!(known.covers(2, u32::MAX, 5) && known.covers(2, 1 << 31, 5) && !known.covers(2, 1 << 31, 6));
         let mut other = Known::floor(5);
         other.join(&known);
-        assert!(other.covers(1, 4, 7) && !other.covers(1, 4, 8) && !other.covers(2, 0, 6));
+        assert!(other.covers(1, 1 << 4, 7) && !other.covers(1, 1 << 4, 8) && !other.covers(2, 1, 6));
     }
 
     #[test]
@@ -202,11 +203,11 @@ mod tests {
         writer.own.learn_lane(0, 0, 2);
         let published = writer.published(7);
         let mut reader = View::default();
-        assert!(!reader.covers_other(7, 0, 0, 2));
+        assert!(!reader.covers_other(7, 0, 1, 2));
         reader.acquire(&published, 9);
-        assert!(reader.covers_other(7, 0, 0, 2) && !reader.covers_other(7, 0, 1, 2) && !reader.own.covers(0, 0, 2));
+        assert!(reader.covers_other(7, 0, 1, 2) && !reader.covers_other(7, 0, 2, 2) && !reader.own.covers(0, 1, 2));
         let mut sibling = View::default();
         sibling.acquire(&reader.published(9), 7);
-        assert!(sibling.own.covers(0, 0, 2));
+        assert!(sibling.own.covers(0, 1, 2));
     }
 }

@@ -46,6 +46,13 @@ impl Table {
         }
     }
 
+    /// Sets bits of the second word of an id.
+    pub fn set_bits(&self, id: u32, bits: u64) {
+        if let Some(chunk) = self.chunks[(id >> CHUNK_BITS) as usize].get() {
+            chunk[id as usize % CHUNK][1].fetch_or(bits, Ordering::Relaxed);
+        }
+    }
+
     /// The words of an id that [`Table::push`] gave. Ids travel under the locks of the pages that hold them, which
     /// is what makes relaxed loads enough.
     #[inline]

@@ -1,7 +1,8 @@
 //! Shadows, accessed by threads that know more or less of each other.
 
 use super::clock::Views;
-use super::shadow::{Access, Accessor, Conflict, Kind, KnownSets, Shadow, Stamp, Stamps, mark};
+use super::shadow::{Access, Accessor, Conflict, Shadow};
+use super::stamp::{Kind, KnownSets, Stamp, Stamps, mark};
 
 /// Threads that share a page.
 struct Bench {
@@ -39,6 +40,7 @@ impl Bench {
             pc: by.warp * 10 + by.time,
             kind,
             narrow: by.narrow,
+            lanes: 1 << by.lane,
         };
         let stamp = self.stamps.stamp(stamp).unwrap();
         let mut accessor = Accessor {
@@ -147,7 +149,7 @@ fn a_narrow_atomic_is_none_for_other_blocks() {
 fn unfinished_copies_belong_to_nobody() {
     let none = Views::default();
     let mut bench = Bench::new();
-    let stamp = Stamp { block: 0, warp: 0, time: 1, pc: 5, kind: Kind::Pending, narrow: false };
+    let stamp = Stamp { block: 0, warp: 0, time: 1, pc: 5, kind: Kind::Pending, narrow: false, lanes: 1 << 2 };
     let pending = bench.stamps.stamp(stamp).unwrap();
     bench.shadow.settle(1, 32, 16, mark(pending, 2));
     let same = Thread { block: 0, narrow: false, warp: 0, lane: 2, time: 1, views: &none };

@@ -10,7 +10,8 @@ use super::warp::Warp;
 use crate::ir::{Address, Elements, Order, Space, Target};
 use crate::lower::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use crate::observe::{Check, Moved};
-use crate::race::shadow::{Access, Kind, Stamp, Stamps};
+use crate::race::shadow::Access;
+use crate::race::stamp::{Kind, Stamp, Stamps};
 use crate::registers::{LANES, Lanes32, Src, each_lane, lanes_where};
 
 /// Sixteen bytes for every lane: what an access moves at most.
@@ -66,16 +67,18 @@ impl Manner {
             Manner::Read | Manner::ReadOnly | Manner::ReadAhead => Access::Read,
             Manner::Write => Access::Write,
             Manner::StrongRead => Access::StrongRead,
-            Manner::StrongWrite | Manner::Atomic => Access::Atomic,
+            Manner::StrongWrite => Access::StrongWrite,
+            Manner::Atomic => Access::Atomic,
         }
     }
 
     pub fn kind(self) -> Kind {
         match self.access() {
             _ if self == Manner::ReadAhead => Kind::Pending,
+            _ if self == Manner::ReadOnly => Kind::ReadOnly,
             Access::Read | Access::Write => Kind::Plain,
             Access::StrongRead => Kind::StrongRead,
-            Access::Atomic => Kind::Atomic,
+            Access::StrongWrite | Access::Atomic => Kind::Atomic,
         }
     }
 
@@ -239,10 +242,12 @@ impl<'g> Core<'g> {
     pub fn stamp(&self, warp: &mut Warp, stamps: &Stamps, reach: Reach, kind: Kind) -> Result<u32, Fault> {
         let memory = usize::from(std::ptr::eq(stamps, &self.stamps));
         let (time, stamp) = &mut warp.stamps[reach.site as usize][memory];
-        if *time != warp.now {
+        if *time == warp.now {
+            stamps.add_lanes(*stamp, reach.mask);
+        } else {
             let narrow = kind != Kind::Plain && self.is_narrow(reach.pc);
             let (block, warp_index, pc) = (self.block, warp.index, reach.pc);
-            let new = Stamp { block, warp: warp_index, time: warp.now, pc, kind, narrow };
+            let new = Stamp { block, warp: warp_index, time: warp.now, pc, kind, narrow, lanes: reach.mask };
             (*time, *stamp) = (warp.now, stamps.stamp(new).ok_or_else(|| report::too_long(reach.mask))?);
         }
         Ok(*stamp)

@@ -6,7 +6,8 @@ use crate::exec::unflatten;
 use crate::ir::{Op, Scope, Space};
 use crate::lower::SHARED_BASE;
 use crate::observe::Check;
-use crate::race::shadow::{Conflict, Kind};
+use crate::race::shadow::Conflict;
+use crate::race::stamp::Kind;
 use crate::registers::{LANES, lanes_where};
 
 impl<'g> Core<'g> {
@@ -65,6 +66,12 @@ impl<'g> Core<'g> {
         let whose = if other.block == self.block { whose } else { format!("{whose} of block ({x}, {y}, {z})") };
         let at = self.grid.source(other.pc);
         let verb = manner.verb();
+        if other.kind == Kind::ReadOnly {
+            let message = format!(
+                "{verb} of {size} bytes at {address:#x} ({place}) that {whose} reads with ld.global.nc at {at}: such memory must not change during the launch"
+            );
+            return Fault::new(Check::Race, lane, message);
+        }
         if other.kind == Kind::Pending {
             let end = if was_read { "source" } else { "target" };
             let message = format!(
