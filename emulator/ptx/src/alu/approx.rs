@@ -168,7 +168,7 @@ fn rsqrt(a: f32) -> f32 {
     (1.0 / f64::from(a).sqrt()) as f32
 }
 
-/// c[0] + c[1]·x + …, by Horner's scheme.
+/// c₀ + c₁·x + …, by Horner's scheme.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f64, coefficients: [f64; N]) -> f64 {
     let mut sum = coefficients[N - 1];
@@ -211,7 +211,7 @@ fn ex2_f64(a: f64) -> f64 {
 
 #[inline(always)]
 fn lg2(a: f32) -> f32 {
-    // 2 / ((2k + 1) ln 2): log2 m = Σ c[k] s^(2k + 1) with s = (m - 1) / (m + 1).
+    // 2 / ((2k + 1) ln 2): log2 m = Σ cₖ s^(2k + 1) with s = (m - 1) / (m + 1).
     const SERIES: [f64; 10] = [
         2.8853900817779268,
         0.9617966939259756,
@@ -294,6 +294,5 @@ fn sine(a: f32, cosine: bool) -> f32 {
     let square = r * r;
     let value = if quadrant & 1 == 0 { r * polynomial(square, SINE) } else { polynomial(square, COSINE) };
     let value = if quadrant & 2 == 0 { value } else { -value };
-    // The reduction turns -0 into 0.
-    if a == 0.0 && !cosine { a } else { value as f32 }
+    value as f32
 }

@@ -1,15 +1,16 @@
 //! Instructions that compute registers from registers, lane by lane, touching neither memory nor other lanes.
 //!
 //! [`decode`] reads an opcode once; [`Alu::execute`] is a match on the result and one loop over the lanes, which the
-//! compiler vectorises ([`lanes`]). Decoding knows each instruction family in the file that also executes it.
+//! compiler vectorises (`lanes`). Each instruction family has a file, which decodes it and executes it.
 //!
 //! # What differs from hardware
-//! * Approximate functions are more accurate than hardware's, and their bits differ: [`approx`] has the bounds.
-//! * NaN results of arithmetic have one pattern: 0x7fff (f16, bf16), 0x7fffffff (f32), 0xfff8000000000000 (f64). For f64
-//!   PTX lets the payload pass; here it does not.
-//! * Results that PTX leaves open: an integer divided by zero, quotient and remainder, is all ones; tf32's unused bits are 0;
-//!   the upper bits of 24-bit factors are ignored.
-//! * `.ftz` flushes a result whose rounded value is subnormal.
+//! * Approximate functions are more accurate than hardware's, and their bits differ: `approx` has the bounds.
+//! * NaN results of arithmetic and conversions have one pattern: 0x7fff (f16, bf16), 0x7fffffff (f32),
+//!   0xfff8000000000000 (f64). Hardware may pass a payload on where f64 is involved.
+//! * `.ftz` flushes a result that is subnormal once rounded. Hardware looks before: a product just below 2⁻¹²⁶ that rounds
+//!   up to 2⁻¹²⁶ is 0 there.
+//! * What PTX leaves open is fixed: an integer divided by zero gives quotient and remainder of all ones (as ptxas folds
+//!   it), tf32's unused bits are 0, bits above the low 24 of 24-bit factors are ignored.
 
 use crate::ast::Operand;
 use crate::registers::{Class, Registers, Src};

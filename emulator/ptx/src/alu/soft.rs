@@ -43,37 +43,23 @@ fn shift_right_sticky(significand: u128, shift: i32) -> u128 {
     significand >> shift | lost as u128
 }
 
-/// Rounds a magnitude that is not zero.
-fn round(negative: bool, magnitude: Magnitude, round: Round) -> f64 {
+/// Rounds a magnitude that is not zero, in a directed mode.
+fn round(negative: bool, magnitude: Magnitude, mode: Round) -> f64 {
     let Magnitude { significand, exponent } = magnitude;
     let top = exponent + 127 - significand.leading_zeros() as i32;
     let unit = (top - PRECISION + 1).max(LEAST);
-    let (kept, rest_is_zero, rest_vs_half) = match unit - exponent {
-        shift if shift <= 0 => (significand << -shift, true, std::cmp::Ordering::Less),
-        shift if shift >= 128 => (0, false, std::cmp::Ordering::Less),
-        shift => {
-            let rest = significand & ((1 << shift) - 1);
-            (significand >> shift, rest == 0, rest.cmp(&(1 << (shift - 1))))
-        }
+    let (kept, exact) = match unit - exponent {
+        shift if shift <= 0 => (significand << -shift, true),
+        shift if shift >= 128 => (0, false),
+        shift => (significand >> shift, significand & ((1 << shift) - 1) == 0),
     };
-    let up = match round {
-        Round::Nearest => rest_vs_half.is_gt() || rest_vs_half.is_eq() && kept & 1 == 1,
-        Round::Zero => false,
-        Round::Down => negative && !rest_is_zero,
-        Round::Up => !negative && !rest_is_zero,
-    };
-    let kept = kept as u64 + up as u64;
+    let away = matches!((mode, negative), (Round::Down, true) | (Round::Up, false));
+    let kept = kept as u64 + (away && !exact) as u64;
     // A carry out of the significand runs into the exponent, which is right; subnormals have a zero exponent field.
     let field = if kept < 1 << 52 { 0 } else { (unit - LEAST) as u64 };
     let bits = (field << 52) + kept;
     let infinity = f64::INFINITY.to_bits();
-    let away = match round {
-        Round::Nearest => true,
-        Round::Zero => false,
-        Round::Down => negative,
-        Round::Up => !negative,
-    };
-    let bits = if bits >= infinity && !away { infinity - 1 } else { bits.min(infinity) };
+    let bits = if away { bits.min(infinity) } else { bits.min(infinity - 1) };
     f64::from_bits(bits | (negative as u64) << 63)
 }
 

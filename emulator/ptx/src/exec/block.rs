@@ -9,7 +9,8 @@ use crate::ir::{BarrierKind, Op};
 use crate::memory::page::{PAGE, Page};
 use crate::observe::{Check, Finding, Tally};
 use crate::race::clock::View;
-use crate::race::stamp::{KnownSets, Stamps};
+use crate::race::shadow::KnownReaders;
+use crate::race::stamp::Stamps;
 use crate::registers::{LANES, each_lane};
 
 /// Barriers of a block.
@@ -32,7 +33,7 @@ pub struct Core<'g> {
     /// Tells this block's shadows from those of the block that used the memory before.
     pub shadow_number: u64,
     pub stamps: Stamps,
-    pub sets: KnownSets,
+    pub known: KnownReaders,
     pub published: HashMap<u64, SyncVariable>,
     pub barriers: Vec<Barrier>,
     /// Barriers to look at, a bit each.
@@ -46,7 +47,7 @@ pub struct Core<'g> {
 /// What a worker lends to the block that it runs.
 pub struct Lent<'a> {
     pub tally: &'a mut Tally,
-    pub sets: &'a mut KnownSets,
+    pub known: &'a mut KnownReaders,
 }
 
 impl<'g> Block<'g> {
@@ -60,7 +61,7 @@ impl<'g> Block<'g> {
             shared_bytes,
             shadow_number: 0,
             stamps: Stamps::new(),
-            sets: KnownSets::default(),
+            known: KnownReaders::default(),
             published: HashMap::new(),
             barriers: (0..BARRIERS).map(|_| Barrier::default()).collect(),
             changed: 0,
@@ -81,7 +82,7 @@ impl<'g> Block<'g> {
         }
         core.shadow_number += 1;
         core.stamps.clear();
-        core.sets.clear();
+        core.known.clear();
         core.published.clear();
         core.barriers.iter_mut().for_each(|barrier| *barrier = Barrier::default());
         core.changed = 0;
@@ -93,8 +94,8 @@ impl<'g> Block<'g> {
     }
 
     /// Executes up to about `slice` warp instructions; `true` when the block is done.
-    pub fn run(&mut self, slice: u64, tally: &mut Tally, sets: &mut KnownSets) -> Result<bool, Box<Finding>> {
-        let mut lent = Lent { tally, sets };
+    pub fn run(&mut self, slice: u64, tally: &mut Tally, known: &mut KnownReaders) -> Result<bool, Box<Finding>> {
+        let mut lent = Lent { tally, known };
         let end = self.core.steps + slice;
         let mut ready = Vec::with_capacity(self.warps.len());
         while self.core.steps < end {

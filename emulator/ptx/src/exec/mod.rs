@@ -20,7 +20,8 @@ use crate::launch::{Launch, Settings};
 use crate::memory::{Allocation, Memory};
 use crate::module::Kernel;
 use crate::observe::{Check, Counts, Finding, Tally};
-use crate::race::stamp::{KnownSets, Stamps};
+use crate::race::shadow::KnownReaders;
+use crate::race::stamp::Stamps;
 use block::Block;
 use sync::SyncVariable;
 
@@ -133,7 +134,7 @@ impl Grid<'_> {
         let mut rng = Rng::new(self.settings.seed, 0);
         let mut active: Vec<Block> = Vec::new();
         let mut idle: Vec<Block> = Vec::new();
-        let mut sets = KnownSets::default();
+        let mut known = KnownReaders::default();
         let mut left = true;
         // A block that runs for long waits for others, perhaps: only then is another one started beside it.
         let mut crowded = true;
@@ -151,7 +152,7 @@ impl Grid<'_> {
                 return;
             }
             let chosen = if crowded { rng.below(active.len() as u32) as usize } else { active.len() - 1 };
-            match active[chosen].run(SLICE, tally, &mut sets) {
+            match active[chosen].run(SLICE, tally, &mut known) {
                 Ok(true) => {
                     idle.push(active.swap_remove(chosen));
                     crowded = false;

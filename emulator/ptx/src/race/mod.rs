@@ -6,6 +6,7 @@
 //! scheme is FastTrack's (Flanagan and Freund, 2009), with one clock a block instead of one a thread.
 
 pub mod clock;
+mod crowd;
 pub mod shadow;
 pub mod stamp;
 pub mod table;

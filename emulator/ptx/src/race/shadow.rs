@@ -1,13 +1,31 @@
 //! Who accessed a page's bytes last in the running launch.
 
+use rustc_hash::FxHashMap;
+
 use super::clock::Views;
-use super::stamp::{ALL, Holds, Kind, KnownSets, Mark, SET, Stamp, Stamps, all_lanes, code, id, mark};
+use super::crowd::{Joiner, KnownCrowds};
+use super::stamp::{ALL, CROWD, Kind, Mark, SET, Stamp, Stamps, code, id, mark};
 use crate::memory::page::PAGE;
+use crate::registers::each_lane;
 
 /// In a cell's writer: the cell was written in this launch; in its readers: it was read, whoever is remembered.
 const TOUCHED: Mark = 1 << 31;
 /// Reader sets are rebuilt without what has become pointless, up to this many members.
 const REBUILD: usize = 64;
+
+/// What was made of several readers, so that the same ones are one: a block's for its shared memory, a worker's for the
+/// device's.
+#[derive(Debug, Default)]
+pub struct KnownReaders {
+    sets: FxHashMap<(Mark, Mark), Mark>,
+    crowds: KnownCrowds,
+}
+
+impl KnownReaders {
+    pub fn clear(&mut self) {
+        self.sets.clear();
+    }
+}
 
 /// The two sides of a race, or of a touch of unfinished data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +58,9 @@ pub struct Accessor<'a> {
     pub stamp: u32,
     pub views: &'a Views,
     pub stamps: &'a Stamps,
-    pub sets: &'a mut KnownSets,
-    /// Keep the lanes of readers apart where there are several warps: exact, and affordable for shared memory only.
-    pub keep_lanes: bool,
+    pub known: &'a mut KnownReaders,
+    /// Shared memory: several readers are a set of marks, lanes and all. Else they are a crowd.
+    pub shared: bool,
 }
 
 impl Accessor<'_> {
@@ -61,56 +79,106 @@ impl Accessor<'_> {
         others == 0 || view.own.covers(stamp.warp, others, stamp.time)
     }
 
-    /// The first of `readers` that this access races with.
-    fn unordered(&self, readers: Mark, skip: impl Fn(Stamp) -> bool) -> Option<Mark> {
-        self.stamps.members(readers).find(|&member| !skip(self.stamps.of(member)) && !self.follows(member))
+    /// [`Accessor::follows`] for warps of a block.
+    fn follows_warps(&self, stamp: Stamp, warps: u32) -> Result<(), u32> {
+        let view = self.views.of(self.lane);
+        let follows = |warp: u32| match () {
+            _ if matches!(stamp.kind, Kind::Pending | Kind::ReadOnly) => false,
+            _ if stamp.block != self.block => view.covers_other(stamp.block, warp, u32::MAX, stamp.time),
+            _ if warp == self.warp => view.own.covers(warp, !(1 << self.lane), stamp.time),
+            _ => view.own.covers(warp, u32::MAX, stamp.time),
+        };
+        each_lane(warps).find(|&warp| !follows(warp)).map_or(Ok(()), Err)
+    }
+
+    /// The first of `readers` that this access races with: a stamp, and a lane if one is known.
+    fn unordered(&self, readers: Mark, skip: impl Fn(Stamp) -> bool) -> Option<(Stamp, Option<u32>)> {
+        if code(readers) == CROWD {
+            return self.stamps.crowds.chain(id(readers)).find_map(|member| {
+                let stamp = self.stamps.of(mark(member.stamp, ALL));
+                let warp = self.follows_warps(stamp, member.warps).err()?;
+                (!skip(stamp)).then_some((Stamp { warp, ..stamp }, None))
+            });
+        }
+        let raced = |&member: &Mark| !skip(self.stamps.of(member)) && !self.follows(member);
+        self.stamps.members(readers).find(raced).map(|member| (self.stamps.of(member), lane_of(member)))
     }
 
     /// The readers with this one among them.
     fn with_me(&mut self, readers: Mark, me: Mark) -> Mark {
-        if code(readers) != SET {
-            return match () {
-                _ if id(readers) == self.stamp => mark(self.stamp, ALL),
-                _ if self.supersedes(readers) => me,
-                _ if self.is_superseded(readers) => readers,
-                _ => {
-                    let first = if self.keep_lanes { readers } else { all_lanes(readers) };
-                    self.insert(first, me)
+        match code(readers) {
+            SET => return self.set_with_me(readers, me),
+            CROWD => {
+                let newest = self.stamps.crowds.get(id(readers)).stamp;
+                if self.is_superseded(mark(newest, ALL)) {
+                    return readers;
                 }
-            };
+            }
+            _ if id(readers) == self.stamp => return mark(self.stamp, ALL),
+            _ if self.supersedes(readers) => return me,
+            _ if self.is_superseded(readers) => return readers,
+            _ if self.shared => return self.insert(readers, me),
+            _ => {}
         }
+        let Accessor { stamps, known, stamp, warp, .. } = self;
+        let mut crowds = std::mem::take(&mut known.crowds);
+        let mut joiner = Joiner { crowds: &stamps.crowds, known: &mut crowds, stamp: *stamp, warp: *warp };
+        let of = |stamp| stamps.of(mark(stamp, ALL));
+        let joined = joiner.join(readers, of, |theirs, warps| {
+            self.covers_kind(theirs) && self.follows_warps(theirs, warps).is_ok()
+        });
+        self.known.crowds = crowds;
+        joined
+    }
+
+    fn set_with_me(&mut self, readers: Mark, me: Mark) -> Mark {
         let (_, newest, _) = self.stamps.set(readers);
-        if newest == me || newest == mark(self.stamp, ALL) || self.is_superseded(newest) {
+        if newest == me || newest == mark(self.stamp, ALL) {
             return readers;
         }
-        let mut members: Vec<Mark> = self.stamps.members(readers).take(REBUILD + 1).collect();
-        if members.len() > REBUILD {
-            return self.insert(readers, me);
+        let mut members = [0; REBUILD];
+        let mut count = 0;
+        let mut mine = me;
+        for (place, member) in self.stamps.members(readers).enumerate() {
+            match () {
+                _ if id(member) == self.stamp && code(member) == ALL => return readers,
+                _ if id(member) == self.stamp => mine = mark(self.stamp, ALL),
+                _ if self.supersedes(member) => {}
+                _ if place >= REBUILD => return self.insert(readers, mine),
+                _ => {
+                    members[count] = member;
+                    count += 1;
+                }
+            }
         }
-        members.retain(|&member| !self.supersedes(member));
-        let same = members.iter().position(|&member| id(member) == self.stamp);
-        let me = same.map_or(me, |same| all_lanes(members.swap_remove(same)));
         // Oldest first, so that warps which read alike share their sets.
-        match members.pop() {
-            None => me,
-            Some(first) => {
-                let set = members.iter().rev().fold(first, |set, &member| self.insert(set, member));
-                self.insert(set, me)
+        match members[..count].split_last() {
+            None => mine,
+            Some((&first, rest)) => {
+                let set = rest.iter().rev().fold(first, |set, &member| self.insert(set, member));
+                self.insert(set, mine)
             }
         }
     }
 
     /// Whether whoever is ordered behind this access is behind `member` too, so that it may be forgotten.
     fn supersedes(&self, member: Mark) -> bool {
-        let (theirs, ours) = (self.stamps.of(member), self.stamps.of(mark(self.stamp, 0)));
-        if ours.kind == Kind::ReadOnly {
+        self.covers_kind(self.stamps.of(member)) && (self.is_read_only() || self.follows(member))
+    }
+
+    /// Whether this access races with all that one of `theirs` kind would race with.
+    fn covers_kind(&self, theirs: Stamp) -> bool {
+        let ours = self.stamps.of(mark(self.stamp, 0));
+        match (theirs.kind, ours.kind) {
             // No write may come after it at all.
-            return theirs.kind != Kind::Atomic;
+            (_, Kind::ReadOnly) => theirs.kind != Kind::Atomic,
+            (Kind::StrongRead, _) | (Kind::Plain, Kind::Pending) => ours.narrow || !theirs.narrow,
+            (theirs_kind, ours_kind) => theirs_kind == ours_kind && (ours.narrow || !theirs.narrow),
         }
-        let covered = theirs.kind == ours.kind
-            || theirs.kind == Kind::StrongRead
-            || (theirs.kind, ours.kind) == (Kind::Plain, Kind::Pending);
-        covered && (ours.narrow || !theirs.narrow) && self.follows(member)
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.stamps.of(mark(self.stamp, 0)).kind == Kind::ReadOnly
     }
 
     /// Whether `member` makes this access, a read, not worth remembering.
@@ -130,22 +198,20 @@ impl Accessor<'_> {
 
     /// The set of `parent` (a set or a mark) and `member`.
     fn insert(&mut self, parent: Mark, member: Mark) -> Mark {
-        let member = if self.keep_lanes { member } else { all_lanes(member) };
-        if let Some(&set) = self.sets.get(&(parent, member)) {
+        if let Some(&set) = self.known.sets.get(&(parent, member)) {
             return set;
         }
-        let (before, added) = (self.stamps.holds(parent), self.stamps.holds(member));
-        let holds = Holds { atomic: before.atomic || added.atomic, narrow: before.narrow || added.narrow };
+        let holds = self.stamps.holds(parent).and(self.stamps.holds(member));
         // Without room for another set, the newest reader alone is kept: a race may be missed, none is invented.
         let set = self.stamps.new_set(parent, member, holds).unwrap_or(member);
-        self.sets.insert((parent, member), set);
+        self.known.sets.insert((parent, member), set);
         set
     }
+}
 
-    fn conflict(&self, mark: Mark, was_read: bool) -> Conflict {
-        let lane = Some(code(mark)).filter(|&code| code < ALL);
-        Conflict { other: self.stamps.of(mark), lane, was_read }
-    }
+/// The lane of a mark that stands for one.
+fn lane_of(mark: Mark) -> Option<u32> {
+    Some(code(mark)).filter(|&code| code < ALL)
 }
 
 /// The last accesses to a few bytes.
@@ -161,15 +227,14 @@ impl Cell {
         let me = mark(accessor.stamp, accessor.lane);
         let (writer, readers) = (self.writer & !TOUCHED, self.readers & !TOUCHED);
         if writer != 0 && writer != me && !accessor.follows(writer) {
-            return Err(accessor.conflict(writer, false));
+            return Err(Conflict { other: accessor.stamps.of(writer), lane: lane_of(writer), was_read: false });
         }
         match access {
             Access::Write => {
                 if readers != 0
-                    && let Some(reader) = accessor.unordered(readers, |_| false)
+                    && let Some((other, lane)) = accessor.unordered(readers, |_| false)
                 {
-                    let atomic = accessor.stamps.of(reader).kind == Kind::Atomic;
-                    return Err(accessor.conflict(reader, !atomic));
+                    return Err(Conflict { other, lane, was_read: other.kind != Kind::Atomic });
                 }
                 self.writer = TOUCHED | me;
                 self.readers &= TOUCHED;
@@ -180,17 +245,17 @@ impl Cell {
                     return Ok(());
                 }
                 if accessor.stamps.holds(readers).atomic
-                    && let Some(atomic) = accessor.unordered(readers, |other| other.kind != Kind::Atomic)
+                    && let Some((other, lane)) = accessor.unordered(readers, |other| other.kind != Kind::Atomic)
                 {
-                    return Err(accessor.conflict(atomic, false));
+                    return Err(Conflict { other, lane, was_read: false });
                 }
             }
             Access::StrongWrite | Access::Atomic => {
                 let narrow = accessor.is_narrow();
                 let strong = |kind| matches!(kind, Kind::Atomic | Kind::StrongRead);
                 let skip = |other: Stamp| strong(other.kind) && !accessor.apart(other, narrow);
-                if let Some(reader) = accessor.unordered(readers, skip) {
-                    return Err(accessor.conflict(reader, true));
+                if let Some((other, lane)) = accessor.unordered(readers, skip) {
+                    return Err(Conflict { other, lane, was_read: true });
                 }
             }
             Access::StrongRead => {
@@ -198,9 +263,9 @@ impl Cell {
                 let skip = |other: Stamp| other.kind != Kind::Atomic || !accessor.apart(other, narrow);
                 if holds.atomic
                     && (narrow || holds.narrow)
-                    && let Some(atomic) = accessor.unordered(readers, skip)
+                    && let Some((other, lane)) = accessor.unordered(readers, skip)
                 {
-                    return Err(accessor.conflict(atomic, false));
+                    return Err(Conflict { other, lane, was_read: false });
                 }
             }
         }

@@ -1,17 +1,19 @@
 //! Marks and stamps: how an access is remembered in four bytes.
 
-use rustc_hash::FxHashMap;
-
+use super::crowd::Crowds;
 use super::table::Table;
 use crate::registers::LANES;
 
-/// A stamp and a code: `stamp << 6 | code`. 0 is nobody. Code 0–31 is a lane, [`ALL`] all lanes that used the stamp; [`SET`]
-/// says that the upper bits are the id of a reader set instead. The highest bit is free for the cells.
+/// A stamp and a code: `stamp << 6 | code`. 0 is nobody. Code 0–31 is a lane, [`ALL`] all lanes that used the stamp; with
+/// [`SET`] and [`CROWD`] the upper bits are the id of several readers instead. The highest bit is free for the cells.
 pub type Mark = u32;
 const CODE_BITS: u32 = 6;
 const CODE: u32 = (1 << CODE_BITS) - 1;
 pub const ALL: u32 = LANES as u32;
+/// A set of marks: readers of shared memory.
 pub const SET: u32 = ALL + 1;
+/// A crowd: readers of device memory, warps of many blocks.
+pub const CROWD: u32 = ALL + 2;
 
 /// The mark of one lane.
 #[inline]
@@ -28,11 +30,6 @@ pub fn id(mark: Mark) -> u32 {
 #[inline]
 pub fn code(mark: Mark) -> u32 {
     mark & CODE
-}
-
-/// The mark of all lanes that used the stamp.
-pub fn all_lanes(mark: Mark) -> Mark {
-    mark & !CODE | ALL
 }
 
 /// What kind of access a stamp stands for.
@@ -105,9 +102,10 @@ impl Stamp {
 /// Stamps and reader sets of one memory: a launch's device memory, or a block's shared memory.
 #[derive(Debug)]
 pub struct Stamps {
-    stamps: Table,
+    stamps: Table<2>,
     /// Words: parent set and mark; what it [`Holds`].
-    sets: Table,
+    sets: Table<2>,
+    pub crowds: Crowds,
 }
 
 /// What is among some readers.
@@ -117,9 +115,29 @@ pub struct Holds {
     pub narrow: bool,
 }
 
+impl Holds {
+    pub fn pack(self) -> u64 {
+        u64::from(self.atomic) | u64::from(self.narrow) << 1
+    }
+
+    pub fn unpack(bits: u64) -> Self {
+        Self { atomic: bits & 1 != 0, narrow: bits & 2 != 0 }
+    }
+
+    pub fn and(self, other: Holds) -> Self {
+        Self { atomic: self.atomic || other.atomic, narrow: self.narrow || other.narrow }
+    }
+}
+
+impl From<Stamp> for Holds {
+    fn from(stamp: Stamp) -> Self {
+        Self { atomic: stamp.kind == Kind::Atomic, narrow: stamp.narrow }
+    }
+}
+
 impl Stamps {
     pub fn new() -> Self {
-        Self { stamps: Table::new(), sets: Table::new() }
+        Self { stamps: Table::new(), sets: Table::new(), crowds: Crowds::default() }
     }
 
     /// The id of a new stamp; `None` if the launch is too long for the race check.
@@ -131,7 +149,7 @@ impl Stamps {
     #[inline]
     pub fn add_lanes(&self, stamp: u32, lanes: u32) {
         if (self.stamps.get(stamp)[1] >> 32) as u32 & lanes != lanes {
-            self.stamps.set_bits(stamp, u64::from(lanes) << 32);
+            self.stamps.set_bits(stamp, 1, u64::from(lanes) << 32);
         }
     }
 
@@ -151,12 +169,13 @@ impl Stamps {
     pub fn clear(&mut self) {
         self.stamps.clear();
         self.sets.clear();
+        self.crowds.clear();
     }
 
     /// The set without its newest member, that member, and what the set holds.
     pub fn set(&self, set: Mark) -> (Mark, Mark, Holds) {
         let [link, holds] = self.sets.get(id(set));
-        ((link >> 32) as u32, link as u32, Holds { atomic: holds & 1 != 0, narrow: holds & 2 != 0 })
+        ((link >> 32) as u32, link as u32, Holds::unpack(holds))
     }
 
     /// A new set; `None` if there is no room for more.
@@ -166,19 +185,17 @@ impl Stamps {
         self.sets.push(words).map(|id| mark(id, SET))
     }
 
-    /// What is among readers: nobody, one mark, or a set.
+    /// What is among readers: nobody, one mark, a set or a crowd.
     pub fn holds(&self, readers: Mark) -> Holds {
         match code(readers) {
             _ if readers == 0 => Holds::default(),
             SET => self.set(readers).2,
-            _ => {
-                let Stamp { kind, narrow, .. } = self.of(readers);
-                Holds { atomic: kind == Kind::Atomic, narrow }
-            }
+            CROWD => self.crowds.get(id(readers)).holds,
+            _ => self.of(readers).into(),
         }
     }
 
-    /// The members of readers, newest first.
+    /// The marks of one mark or a set, newest first.
     pub fn members(&self, readers: Mark) -> impl Iterator<Item = Mark> {
         let mut rest = readers;
         std::iter::from_fn(move || {
@@ -195,6 +212,3 @@ impl Stamps {
         })
     }
 }
-
-/// Sets that were made, so that equal ones are one.
-pub type KnownSets = FxHashMap<(Mark, Mark), Mark>;

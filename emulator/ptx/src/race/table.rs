@@ -8,23 +8,23 @@ const CHUNK: usize = 1 << CHUNK_BITS;
 /// Ids are below this: what a mark has room for.
 pub const MAX_IDS: u32 = 1 << 25;
 
-type Chunk = Box<[[AtomicU64; 2]]>;
+type Chunk<const N: usize> = Box<[[AtomicU64; N]]>;
 
-/// Pairs of words under ids that count from 1.
+/// Entries of `N` words under ids that count from 1.
 #[derive(Debug)]
-pub struct Table {
-    chunks: Box<[OnceLock<Chunk>]>,
+pub struct Table<const N: usize> {
+    chunks: Box<[OnceLock<Chunk<N>>]>,
     next: AtomicU32,
 }
 
-impl Table {
+impl<const N: usize> Table<N> {
     pub fn new() -> Self {
         let chunks = (0..MAX_IDS >> CHUNK_BITS).map(|_| OnceLock::new()).collect();
         Self { chunks, next: AtomicU32::new(1) }
     }
 
     /// `None` if all ids are taken.
-    pub fn push(&self, words: [u64; 2]) -> Option<u32> {
+    pub fn push(&self, words: [u64; N]) -> Option<u32> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         if id >= MAX_IDS {
             self.next.store(MAX_IDS, Ordering::Relaxed);
@@ -32,37 +32,31 @@ impl Table {
         }
         let chunk = self.chunks[(id >> CHUNK_BITS) as usize].get_or_init(new_chunk);
         let entry = &chunk[id as usize % CHUNK];
-        entry[0].store(words[0], Ordering::Relaxed);
-        entry[1].store(words[1], Ordering::Relaxed);
+        store(entry, words);
         Some(id)
     }
 
     /// Changes the words of an id that [`Table::push`] gave.
-    pub fn replace(&self, id: u32, words: [u64; 2]) {
+    pub fn replace(&self, id: u32, words: [u64; N]) {
         if let Some(chunk) = self.chunks[(id >> CHUNK_BITS) as usize].get() {
-            let entry = &chunk[id as usize % CHUNK];
-            entry[0].store(words[0], Ordering::Relaxed);
-            entry[1].store(words[1], Ordering::Relaxed);
+            store(&chunk[id as usize % CHUNK], words);
         }
     }
 
-    /// Sets bits of the second word of an id.
-    pub fn set_bits(&self, id: u32, bits: u64) {
+    /// Sets bits of a word of an id.
+    pub fn set_bits(&self, id: u32, word: usize, bits: u64) {
         if let Some(chunk) = self.chunks[(id >> CHUNK_BITS) as usize].get() {
-            chunk[id as usize % CHUNK][1].fetch_or(bits, Ordering::Relaxed);
+            chunk[id as usize % CHUNK][word].fetch_or(bits, Ordering::Relaxed);
         }
     }
 
     /// The words of an id that [`Table::push`] gave. Ids travel under the locks of the pages that hold them, which
     /// is what makes relaxed loads enough.
     #[inline]
-    pub fn get(&self, id: u32) -> [u64; 2] {
+    pub fn get(&self, id: u32) -> [u64; N] {
         match self.chunks[(id >> CHUNK_BITS) as usize].get() {
-            Some(chunk) => {
-                let entry = &chunk[id as usize % CHUNK];
-                [entry[0].load(Ordering::Relaxed), entry[1].load(Ordering::Relaxed)]
-            }
-            None => [0; 2],
+            Some(chunk) => chunk[id as usize % CHUNK].each_ref().map(|word| word.load(Ordering::Relaxed)),
+            None => [0; N],
         }
     }
 
@@ -72,8 +66,14 @@ impl Table {
     }
 }
 
-fn new_chunk() -> Chunk {
-    (0..CHUNK).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect()
+fn store<const N: usize>(entry: &[AtomicU64; N], words: [u64; N]) {
+    for (to, word) in entry.iter().zip(words) {
+        to.store(word, Ordering::Relaxed);
+    }
+}
+
+fn new_chunk<const N: usize>() -> Chunk<N> {
+    (0..CHUNK).map(|_| [const { AtomicU64::new(0) }; N]).collect()
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn ids_run_out_with_a_word() {
-        let table = Table::new();
+        let table = Table::<2>::new();
         assert_eq!(table.push([1, 2]), Some(1));
         table.next.store(MAX_IDS - 1, Ordering::Relaxed);
         assert_eq!(table.push([3, 4]), Some(MAX_IDS - 1));

@@ -1,13 +1,13 @@
 //! Shadows, accessed by threads that know more or less of each other.
 
 use super::clock::Views;
-use super::shadow::{Access, Accessor, Conflict, Shadow};
-use super::stamp::{Kind, KnownSets, Stamp, Stamps, mark};
+use super::shadow::{Access, Accessor, Conflict, KnownReaders, Shadow};
+use super::stamp::{Kind, Stamp, Stamps, mark};
 
 /// Threads that share a page.
 struct Bench {
     stamps: Stamps,
-    sets: KnownSets,
+    known: KnownReaders,
     shadow: Shadow,
 }
 
@@ -24,7 +24,7 @@ struct Thread<'a> {
 
 impl Bench {
     fn new() -> Self {
-        Self { stamps: Stamps::new(), sets: KnownSets::default(), shadow: Shadow::default() }
+        Self { stamps: Stamps::new(), known: KnownReaders::default(), shadow: Shadow::default() }
     }
 
     fn access(&mut self, by: &Thread, offset: usize, size: usize, access: Access) -> Result<(), Conflict> {
@@ -50,8 +50,8 @@ impl Bench {
             stamp,
             views: by.views,
             stamps: &self.stamps,
-            sets: &mut self.sets,
-            keep_lanes: true,
+            known: &mut self.known,
+            shared: true,
         };
         self.shadow.access(1, offset, size, &mut accessor, access)
     }

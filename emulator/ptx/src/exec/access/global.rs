@@ -60,8 +60,8 @@ impl<'g> Core<'g> {
                     stamp,
                     views: &warp.views,
                     stamps: &grid.stamps,
-                    sets: lent.sets,
-                    keep_lanes: false,
+                    known: lent.known,
+                    shared: false,
                 };
                 if let Err(conflict) = page.shadow.access(grid.number, at, size, &mut accessor, manner.access()) {
                     return Err(self.race(lane, address, size, manner, conflict, grid.memory.describe(address)));

@@ -25,7 +25,7 @@ impl<'g> Core<'g> {
         for lane in each_lane(reach.mask) {
             let address = reach.addresses[lane as usize];
             let at = self.shared_place(address, size, manner, lane)?;
-            let Core { shared, stamps, sets, block, shadow_number, .. } = self;
+            let Core { shared, stamps, known, block, shadow_number, .. } = self;
             let page = shared[at / PAGE].get_or_insert_with(Page::boxed);
             if checks {
                 let mut accessor = Accessor {
@@ -35,8 +35,8 @@ impl<'g> Core<'g> {
                     stamp,
                     views: &warp.views,
                     stamps,
-                    sets,
-                    keep_lanes: true,
+                    known,
+                    shared: true,
                 };
                 let raced = page.shadow.access(*shadow_number, at % PAGE, size, &mut accessor, manner.access());
                 let written = page.is_written(at % PAGE, size);
