@@ -115,7 +115,7 @@ impl Module {
                     let size = size_of(variable)?;
                     let read_only = variable.space == Space::Const;
                     let label = format!("variable `{}`", variable.name);
-                    let address = memory.allocate_as(size, Some(label), read_only)?.base;
+                    let address = memory.allocate_variable(size, label, read_only)?.base;
                     self.globals.push(Global { name: variable.name.clone(), address, size });
                     if globals.addresses.insert(variable.name.clone(), address).is_some() {
                         return Err(invalid(variable, "is declared twice"));
@@ -159,7 +159,6 @@ impl Module {
     fn initialise(&self, ast: &ast::Module, globals: &Globals, memory: &Memory) -> Result<(), LoadError> {
         let placed = ast.variables.iter().filter(|variable| matches!(variable.space, Space::Global | Space::Const));
         for (variable, global) in placed.zip(&self.globals) {
-            memory.fill(global.address, &[0], global.size)?;
             let element = variable.ty.size() as usize;
             if variable.init.len() as u64 * element as u64 > global.size {
                 return Err(invalid(variable, "has more initialisers than elements"));

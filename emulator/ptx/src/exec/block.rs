@@ -20,8 +20,10 @@ const TURN: u32 = 256;
 
 /// A block.
 pub struct Block<'g> {
-    pub core: Core<'g>,
+    core: Core<'g>,
     warps: Vec<Warp>,
+    /// Slices used up.
+    pub slices: u32,
 }
 
 /// All of a block but its warps.
@@ -42,7 +44,22 @@ pub struct Core<'g> {
     pub rng: Rng,
     /// Warp instructions executed.
     pub steps: u64,
+    /// Strong accesses that changed nothing, since the last that did: the block waits for another.
+    pub polls: u32,
 }
+
+/// How far a block has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    Done,
+    /// The slice is used up.
+    Sliced,
+    /// It does nothing but look whether others are done.
+    Waiting,
+}
+
+/// So many polls, and a block lets others go first.
+const POLLS: u32 = 32;
 
 /// What a worker lends to the block that it runs.
 pub struct Lent<'a> {
@@ -68,13 +85,15 @@ impl<'g> Block<'g> {
             time: 1,
             rng: Rng::new(0, 0),
             steps: 0,
+            polls: 0,
         };
         let warps = (0..threads.div_ceil(LANES as u32)).map(|index| Warp::new(grid, index)).collect();
-        Self { core, warps }
+        Self { core, warps, slices: 0 }
     }
 
     /// Becomes block `block`, at its beginning.
     pub fn start(&mut self, block: u32) {
+        self.slices = 0;
         let core = &mut self.core;
         core.block = block;
         for page in core.shared.iter_mut().flatten() {
@@ -86,6 +105,7 @@ impl<'g> Block<'g> {
         core.published.clear();
         core.barriers.iter_mut().for_each(|barrier| *barrier = Barrier::default());
         core.changed = 0;
+        core.polls = 0;
         core.time = 1;
         core.rng = Rng::new(core.grid.settings.seed, u64::from(block) + 1);
         for warp in &mut self.warps {
@@ -93,8 +113,8 @@ impl<'g> Block<'g> {
         }
     }
 
-    /// Executes up to about `slice` warp instructions; `true` when the block is done.
-    pub fn run(&mut self, slice: u64, tally: &mut Tally, known: &mut KnownReaders) -> Result<bool, Box<Finding>> {
+    /// Executes up to about `slice` warp instructions.
+    pub fn run(&mut self, slice: u64, tally: &mut Tally, known: &mut KnownReaders) -> Result<Progress, Box<Finding>> {
         let mut lent = Lent { tally, known };
         let end = self.core.steps + slice;
         let mut ready = Vec::with_capacity(self.warps.len());
@@ -103,7 +123,7 @@ impl<'g> Block<'g> {
             ready.extend((0..self.warps.len()).filter(|&warp| self.warps[warp].is_ready()));
             if ready.is_empty() {
                 if self.warps.iter().all(|warp| warp.alive() == 0) {
-                    return self.left_over().map_or(Ok(true), Err);
+                    return self.left_over().map_or(Ok(Progress::Done), Err);
                 }
                 return Err(self.deadlock());
             }
@@ -119,13 +139,18 @@ impl<'g> Block<'g> {
                 self.core.changed &= self.core.changed - 1;
                 self.look_at_barrier(id)?;
             }
+            if self.core.polls >= POLLS {
+                self.core.polls = 0;
+                return Ok(Progress::Waiting);
+            }
         }
-        Ok(false)
+        self.slices += 1;
+        Ok(Progress::Sliced)
     }
 
     /// Releases a barrier's threads if all that it waits for have come.
     fn look_at_barrier(&mut self, id: u32) -> Result<(), Box<Finding>> {
-        let Block { core, warps } = self;
+        let Block { core, warps, .. } = self;
         let barrier = &mut core.barriers[id as usize];
         if barrier.arrivals.is_empty() {
             return Ok(());
@@ -159,6 +184,8 @@ impl<'g> Block<'g> {
             // All threads know all that any did: that folds into one number.
             joined = joined.after_barrier(core.time);
             core.time += 1;
+            // No set of readers from before can be met again.
+            core.known.clear();
         }
         for warp in warps.iter_mut() {
             let mut waiting = 0;

@@ -7,6 +7,7 @@ use super::warp::Warp;
 use crate::ir::{Space, Target};
 use crate::lower::SHARED_BASE;
 use crate::memory::page::{PAGE, POISON};
+use crate::observe::Moved;
 use crate::race::stamp::{Kind, Stamp, mark};
 use crate::registers::{LANES, each_lane, lanes_where};
 
@@ -90,7 +91,9 @@ impl Core<'_> {
         let (due, rest): (Vec<Copy>, Vec<Copy>) = std::mem::take(&mut warp.copies.pending).into_iter().partition(due);
         warp.copies.pending = rest;
         for copy in due {
-            if copy.reading != 0 {
+            // The lanes of one instruction share the stamp: it stands until the last of them has waited.
+            let shared = |other: &Copy| other.reading == copy.reading;
+            if copy.reading != 0 && !warp.copies.pending.iter().any(shared) {
                 self.grid.stamps.finish(copy.reading, warp.now);
             }
             self.settle(warp, &copy)?;
@@ -109,20 +112,21 @@ impl Core<'_> {
     ) -> Result<u32, Fault> {
         // Each copy has a stamp of its own, as each is finished on its own.
         warp.stamps[reach.site as usize][0] = (0, 0);
-        let whole = lanes_where(reach.mask, |lane| sizes[lane as usize] == reach.size);
-        self.each_lane(warp, Space::Global, Reach { mask: whole, ..reach }, Manner::ReadAhead, lent, |_, _| ())?;
-        for lane in each_lane(reach.mask & !whole) {
+        let reading = lanes_where(reach.mask, |lane| sizes[lane as usize] > 0);
+        let whole = lanes_where(reading, |lane| sizes[lane as usize] == reach.size);
+        let reach = Reach { mask: reading, ..reach };
+        self.check_alignment(Space::Global, reach, Manner::ReadAhead)?;
+        lent.tally.global(&reach, Moved::Loaded);
+        self.global_lanes(warp, Reach { mask: whole, ..reach }, Manner::ReadAhead, lent, |_, _, _| ())?;
+        for lane in each_lane(reading & !whole) {
             let (address, end) = (reach.addresses[lane as usize], sizes[lane as usize]);
-            if end > 0 {
-                self.check_alignment(Space::Global, Reach { mask: 1 << lane, ..reach }, Manner::ReadAhead)?;
-            }
             // A part is read in the largest aligned pieces.
             let mut done = 0;
             while done < end {
                 let size = 1 << (end - done).ilog2().min(if done == 0 { 4 } else { done.trailing_zeros() });
                 let addresses = [address + u64::from(done); LANES];
                 let piece = Reach { mask: 1 << lane, addresses: &addresses, size, ..reach };
-                self.each_lane(warp, Space::Global, piece, Manner::ReadAhead, lent, |_, _| ())?;
+                self.global_lanes(warp, piece, Manner::ReadAhead, lent, |_, _, _| ())?;
                 done += size;
             }
         }

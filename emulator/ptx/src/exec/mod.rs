@@ -10,7 +10,7 @@ mod step;
 mod sync;
 mod warp;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,13 +22,15 @@ use crate::module::Kernel;
 use crate::observe::{Check, Counts, Finding, Tally};
 use crate::race::shadow::KnownReaders;
 use crate::race::stamp::Stamps;
-use block::Block;
+use block::{Block, Progress};
 use sync::SyncVariable;
 
 /// Numbers launches, so that a page's shadow knows which one it belongs to.
 static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 /// Warp instructions that a block may execute before others get their turn.
-const SLICE: u64 = 200_000;
+const SLICE: u64 = 100_000;
+/// Slices after which another block is begun beside one that does not end.
+const PATIENCE: u32 = 16;
 
 /// What all blocks of a launch share.
 pub struct Grid<'a> {
@@ -131,33 +133,34 @@ impl Grid<'_> {
 
     fn work(&self, resident: usize, tally: &mut Tally) {
         let blocks = self.blocks();
-        let mut rng = Rng::new(self.settings.seed, 0);
-        let mut active: Vec<Block> = Vec::new();
+        let mut active: VecDeque<Block> = VecDeque::new();
         let mut idle: Vec<Block> = Vec::new();
         let mut known = KnownReaders::default();
-        let mut left = true;
-        // A block that runs for long waits for others, perhaps: only then is another one started beside it.
-        let mut crowded = true;
+        let (mut left, mut another) = (true, true);
         loop {
-            if left && (active.is_empty() || crowded && active.len() < resident) {
+            // A second block is begun only beside one that waits for others, or that may do so in a way not seen here.
+            if left && (active.is_empty() || another && active.len() < resident) {
                 let next = self.next_block.fetch_add(1, Ordering::Relaxed);
                 left = next < blocks;
                 if left {
                     let mut block = idle.pop().unwrap_or_else(|| Block::new(self));
                     block.start(self.block_at(next));
-                    active.push(block);
+                    active.push_front(block);
                 }
             }
-            if active.is_empty() || self.stop.load(Ordering::Relaxed) {
+            let Some(mut block) = active.pop_front() else { return };
+            if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            let chosen = if crowded { rng.below(active.len() as u32) as usize } else { active.len() - 1 };
-            match active[chosen].run(SLICE, tally, &mut known) {
-                Ok(true) => {
-                    idle.push(active.swap_remove(chosen));
-                    crowded = false;
+            match block.run(SLICE, tally, &mut known) {
+                Ok(Progress::Done) => {
+                    idle.push(block);
+                    another = false;
                 }
-                Ok(false) => crowded = true,
+                Ok(progress) => {
+                    another = progress == Progress::Waiting || block.slices % PATIENCE == 0;
+                    active.push_back(block);
+                }
                 Err(finding) => {
                     self.stop.store(true, Ordering::Relaxed);
                     self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(finding);

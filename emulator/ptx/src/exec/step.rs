@@ -346,7 +346,7 @@ impl Core<'_> {
     }
 }
 
-/// Whether all `needed` lanes are here; else the group waits for them.
+/// Whether all `needed` lanes are here; else the group waits for them, but for lanes whose guard is off.
 fn together(warp: &mut Warp, group: usize, mask: u32, needed: u32, lent: &mut Lent, pc: u32) -> bool {
     if needed & !mask == 0 {
         return true;
@@ -354,6 +354,10 @@ fn together(warp: &mut Warp, group: usize, mask: u32, needed: u32, lent: &mut Le
     // It is executed, and counted, when they have come.
     lent.tally.executed[pc as usize] -= 1;
     lent.tally.lanes[pc as usize] -= u64::from(mask.count_ones());
+    let passing = warp.groups[group].mask & !mask;
+    if passing != 0 {
+        split(warp, group, passing, pc + 1, pc);
+    }
     warp.groups[group].state = State::Converge(needed);
     false
 }

@@ -1,7 +1,7 @@
 //! Barriers of a block, and what is published through an address.
 
 use super::block::Core;
-use super::warp::{State, Unfenced, Warp};
+use super::warp::{State, Warp};
 use crate::ir::{BarrierKind, Order, Scope};
 use crate::race::clock::View;
 use crate::registers::{LANES, Src, each_lane};
@@ -120,12 +120,7 @@ impl Core<'_> {
                 if order.acquires() {
                     warp.views.update(1 << lane, warp.alive(), |own| own.acquire(&view, block));
                 } else {
-                    let mask = 1 << lane;
-                    // A loop that polls adds to what it saw.
-                    match warp.unfenced.iter_mut().find(|u| u.mask == mask && u.same_block == same_block) {
-                        Some(unfenced) => unfenced.view.join_others(&view),
-                        None => warp.unfenced.push(Unfenced { mask, same_block, view }),
-                    }
+                    warp.saw(lane, same_block, address, view);
                 }
             }
         }
@@ -148,6 +143,9 @@ impl Core<'_> {
             *variable = SyncVariable::default();
         }
         for (view, scope) in published {
+            if scope == Scope::Device && variable.device.includes(&view) {
+                continue;
+            }
             if scope == Scope::Device {
                 variable.device.join_others(&view);
             }

@@ -1,5 +1,7 @@
 //! A warp: its registers, where its lanes are, and what they know.
 
+use rustc_hash::FxHashMap;
+
 use crate::exec::Grid;
 use crate::exec::copy::Copies;
 use crate::ir::{Relation, Scope, Special};
@@ -60,12 +62,13 @@ pub struct Fenced {
     pub view: View,
 }
 
-/// Views that a strong load saw.
+/// Views that strong loads of a lane saw.
 pub struct Unfenced {
-    pub mask: u32,
+    pub lane: u32,
     /// The publisher is in the same block, so that a fence for the block is enough.
     pub same_block: bool,
-    pub view: View,
+    /// The latest by address. They are joined when a fence asks for them, and most never are.
+    pub views: FxHashMap<u64, View>,
 }
 
 impl Warp {
@@ -222,14 +225,13 @@ impl Warp {
     /// A fence: what the lanes did is published by their next strong store, what they saw counts.
     pub fn fence(&mut self, mask: u32, scope: Scope, block: u32, time: &mut u32) {
         let alive = self.alive();
-        for unfenced in &mut self.unfenced {
-            let lanes = unfenced.mask & mask;
-            if lanes != 0 && (scope == Scope::Device || unfenced.same_block) {
-                self.views.update(lanes, alive, |view| view.acquire(&unfenced.view, block));
-                unfenced.mask &= !lanes;
-            }
+        let takes =
+            |unfenced: &mut Unfenced| mask >> unfenced.lane & 1 == 1 && (scope == Scope::Device || unfenced.same_block);
+        for unfenced in self.unfenced.extract_if(.., takes) {
+            self.views.update(1 << unfenced.lane, alive, |own| {
+                unfenced.views.values().for_each(|view| own.acquire(view, block));
+            });
         }
-        self.unfenced.retain(|unfenced| unfenced.mask != 0);
         for fenced in &mut self.fenced {
             // A wider fence makes an older narrow one pointless; a narrow one leaves the wider in force.
             if fenced.scope <= scope {
@@ -245,6 +247,20 @@ impl Warp {
         }
         *time += 1;
         self.now = *time;
+    }
+
+    /// A strong load of a lane saw what was published through an address.
+    pub fn saw(&mut self, lane: u32, same_block: bool, address: u64, view: View) {
+        let mut of_lane = self.unfenced.iter_mut();
+        match of_lane.find(|unfenced| (unfenced.lane, unfenced.same_block) == (lane, same_block)) {
+            Some(unfenced) => {
+                unfenced.views.insert(address, view);
+            }
+            None => {
+                let views = FxHashMap::from_iter([(address, view)]);
+                self.unfenced.push(Unfenced { lane, same_block, views });
+            }
+        }
     }
 
     /// What the fences of a lane published, each with the scope in which a store of scope `scope` shows it.

@@ -221,7 +221,7 @@ impl Lowering<'_> {
     }
 }
 
-/// `cta`, `cluster`, `gpu`, `sys`. A cluster's scope is treated as the device's until clusters are here.
+/// `cta`, `gpu` and `sys`; there are no clusters yet, so their scope is refused.
 pub(super) fn scope_of(name: &str) -> Option<Scope> {
     match name {
         "cta" => Some(Scope::Block),

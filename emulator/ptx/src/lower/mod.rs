@@ -26,6 +26,10 @@ pub const PARAM_WINDOW: u64 = 0x0C00_0000_0000_0000;
 pub const WINDOW: u64 = 1 << 32;
 /// Registers one function may declare: a malformed text must not take all memory.
 const MAX_REGISTERS: u32 = 1 << 20;
+/// Bytes of local memory a thread, as on every device.
+const MAX_LOCAL: u32 = 512 << 10;
+/// Bytes of shared memory that a kernel may declare; no device has more, dynamic or not.
+const MAX_SHARED: u32 = 228 << 10;
 
 /// What a module's names mean.
 #[derive(Default)]
@@ -154,6 +158,14 @@ pub fn lower(module: &ast::Module, entry: usize, globals: &Globals) -> Result<Lo
     let registers = lowering.place_registers(&starts)?;
     // Dynamic shared memory begins behind the static, aligned for any vector.
     let static_shared = lowering.shared_bytes;
+    for (what, bytes, most) in
+        [("shared memory", static_shared, MAX_SHARED), ("local memory a thread", lowering.local_bytes, MAX_LOCAL)]
+    {
+        if bytes > most {
+            lowering.position = module.functions[entry].position;
+            return Err(lowering.invalid(format!("{bytes} bytes of {what}, where {most} are possible")));
+        }
+    }
     lowering.program.local_bytes = lowering.local_bytes;
     Ok(Lowered { program: lowering.program, static_shared, registers })
 }
@@ -469,7 +481,8 @@ pub fn space_of_address(address: u64) -> Space {
 
 /// Rounds up to a multiple of an alignment, which the parser has seen to be a power of two.
 pub fn align(offset: u32, alignment: u32) -> u32 {
-    offset.next_multiple_of(alignment.max(1))
+    // What is too large to be aligned is too large for every limit.
+    offset.checked_next_multiple_of(alignment.max(1)).unwrap_or(u32::MAX)
 }
 
 fn class_of(ty: Type) -> Class {

@@ -50,6 +50,8 @@ pub struct Allocation {
     pub label: String,
     /// Stores from kernels are refused (`.const` variables).
     pub read_only: bool,
+    /// What nothing wrote is zero (variables), and not uninitialised.
+    zeroed: bool,
     /// A launch has accessed it since [`Allocation::take_touched`].
     touched: AtomicBool,
     pages: Box<[Mutex<Option<Box<Page>>>]>,
@@ -112,6 +114,26 @@ impl Memory {
         label: Option<String>,
         read_only: bool,
     ) -> Result<Arc<Allocation>, MemoryError> {
+        self.place(size, label, read_only, false)
+    }
+
+    /// Memory for a variable: all zero.
+    pub(crate) fn allocate_variable(
+        &self,
+        size: u64,
+        label: String,
+        read_only: bool,
+    ) -> Result<Arc<Allocation>, MemoryError> {
+        self.place(size, Some(label), read_only, true)
+    }
+
+    fn place(
+        &self,
+        size: u64,
+        label: Option<String>,
+        read_only: bool,
+        zeroed: bool,
+    ) -> Result<Arc<Allocation>, MemoryError> {
         let mut heap = self.heap.write().unwrap_or_else(PoisonError::into_inner);
         let free = self.limit - heap.used;
         if size > free {
@@ -121,7 +143,7 @@ impl Memory {
         let pages = (0..size.div_ceil(PAGE as u64)).map(|_| Mutex::new(None)).collect();
         let base = heap.next_address;
         let touched = AtomicBool::new(false);
-        let allocation = Arc::new(Allocation { base, size, label, read_only, touched, pages });
+        let allocation = Arc::new(Allocation { base, size, label, read_only, zeroed, touched, pages });
         heap.next_number += 1;
         heap.used += size;
         heap.next_address = (base + size + GAP).next_multiple_of(ALIGNMENT);
@@ -174,7 +196,7 @@ impl Memory {
         let allocation = self.range(address, out.len() as u64)?;
         allocation.for_pages(address, out.len() as u64, |page, offset, at, size| match page {
             Some(page) => out[at..at + size].copy_from_slice(page.bytes(offset, size)),
-            None => out[at..at + size].fill(page::POISON),
+            None => out[at..at + size].fill(if allocation.zeroed { 0 } else { page::POISON }),
         });
         Ok(())
     }
@@ -186,7 +208,7 @@ impl Memory {
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         let allocation = self.range(address, bytes.len() as u64)?;
         allocation.for_pages(address, bytes.len() as u64, |page, offset, at, size| {
-            page.get_or_insert_with(Page::boxed).write(offset, &bytes[at..at + size]);
+            page.get_or_insert_with(|| allocation.blank_page()).write(offset, &bytes[at..at + size]);
         });
         Ok(())
     }
@@ -201,7 +223,7 @@ impl Memory {
         let block: Vec<u8> = pattern.iter().copied().cycle().take(PAGE + pattern.len()).collect();
         allocation.for_pages(address, size, |page, offset, at, size| {
             let phase = at % pattern.len();
-            page.get_or_insert_with(Page::boxed).write(offset, &block[phase..phase + size]);
+            page.get_or_insert_with(|| allocation.blank_page()).write(offset, &block[phase..phase + size]);
         });
         Ok(())
     }
@@ -213,7 +235,7 @@ impl Memory {
     pub fn copy(&self, to: u64, from: u64, size: u64) -> Result<(), MemoryError> {
         let (source, target) = (self.range(from, size)?, self.range(to, size)?);
         let mut bytes = vec![0; size as usize];
-        let mut initialised = vec![false; size as usize];
+        let mut initialised = vec![source.zeroed; size as usize];
         source.for_pages(from, size, |page, offset, at, size| {
             if let Some(page) = page {
                 bytes[at..at + size].copy_from_slice(page.bytes(offset, size));
@@ -225,7 +247,7 @@ impl Memory {
         target.for_pages(to, size, |page, offset, at, size| {
             let any = initialised[at..at + size].iter().any(|&i| i);
             if page.is_some() || any {
-                let page = page.get_or_insert_with(Page::boxed);
+                let page = page.get_or_insert_with(|| target.blank_page());
                 page.write(offset, &bytes[at..at + size]);
                 for i in 0..size {
                     if !initialised[at + i] {
@@ -294,6 +316,11 @@ impl Allocation {
     pub fn holds(&self, address: u64, size: usize) -> bool {
         let offset = address.wrapping_sub(self.base);
         offset < self.size && self.size - offset >= size as u64
+    }
+
+    /// A page that nothing wrote yet.
+    pub(crate) fn blank_page(&self) -> Box<Page> {
+        if self.zeroed { Page::zeroed() } else { Page::boxed() }
     }
 
     /// The page that holds byte `offset`, locked, and the byte's place in it.

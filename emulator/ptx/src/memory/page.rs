@@ -22,6 +22,11 @@ impl Page {
         Box::new(Self { data: [POISON; PAGE], written: [0; PAGE / 64], shadow: Shadow::default() })
     }
 
+    /// A page of zeros.
+    pub fn zeroed() -> Box<Self> {
+        Box::new(Self { data: [0; PAGE], written: [u64::MAX; PAGE / 64], shadow: Shadow::default() })
+    }
+
     #[inline]
     pub fn bytes(&self, offset: usize, size: usize) -> &[u8] {
         &self.data[offset..offset + size]

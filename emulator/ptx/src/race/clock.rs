@@ -4,8 +4,9 @@
 //! advances it, so a warp's accesses after a release carry later times than the release itself. What is known of a
 //! block is a floor for all its threads, and later times for single warps and threads.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use rpds::RedBlackTreeMapSync;
 
 use crate::registers::{LANES, each_lane};
 
@@ -37,6 +38,14 @@ impl Known {
             Err(_) => false,
         };
         at_least(&self.warps, warp) || each_lane(lanes).all(|lane| at_least(&self.lanes, thread(warp, lane)))
+    }
+
+    /// Whether all that `other` knows of the same block is known.
+    pub fn includes(&self, other: &Known) -> bool {
+        let warp = |&(warp, time): &(u32, u32)| self.covers(warp, u32::MAX, time);
+        let lane =
+            |&(thread, time): &(u32, u32)| self.covers(thread / LANES as u32, 1 << (thread % LANES as u32), time);
+        other.floor <= self.floor && other.warps.iter().all(warp) && other.lanes.iter().all(lane)
     }
 
     /// Learns what a whole warp did up to `time`.
@@ -84,8 +93,12 @@ fn raise(list: &mut Vec<(u32, u32)>, key: u32, time: u32) {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
     pub own: Known,
-    others: Option<Arc<BTreeMap<u32, Known>>>,
+    others: Option<Arc<Others>>,
 }
+
+/// What is known of other blocks, by block. Each version shares what it has in common with the one before: a counter on
+/// which thousands of blocks publish is read by each of them.
+type Others = RedBlackTreeMapSync<u32, Known>;
 
 impl View {
     /// A view that every thread of the block has just gained at `time`, with what `self` knows of other blocks.
@@ -110,11 +123,11 @@ impl View {
         match &mut self.others {
             None => self.others = Some(theirs.clone()),
             Some(ours) if Arc::ptr_eq(ours, theirs) => {}
+            Some(ours) if ours.size() >= theirs.size() => merge(Arc::make_mut(ours), theirs),
             Some(ours) => {
-                let ours = Arc::make_mut(ours);
-                for (&block, known) in theirs.iter() {
-                    ours.entry(block).or_default().join(known);
-                }
+                let mut merged = Others::clone(theirs);
+                merge(&mut merged, ours);
+                *ours = Arc::new(merged);
             }
         }
     }
@@ -122,8 +135,21 @@ impl View {
     /// The view as any block may see it: nothing is anybody's own.
     pub fn published(&self, block: u32) -> View {
         let mut others = self.others.clone().unwrap_or_default();
-        Arc::make_mut(&mut others).entry(block).or_default().join(&self.own);
+        learn(Arc::make_mut(&mut others), block, &self.own);
         View { own: Known::default(), others: Some(others) }
+    }
+
+    /// Whether a published view adds nothing to this one.
+    pub fn includes(&self, published: &View) -> bool {
+        match (&self.others, &published.others) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            // Large views are not compared: whoever publishes one does so once.
+            (Some(ours), Some(theirs)) => {
+                let known = |(block, known)| ours.get(block).is_some_and(|have: &Known| have.includes(known));
+                Arc::ptr_eq(ours, theirs) || theirs.size() == 1 && theirs.iter().all(known)
+            }
+        }
     }
 
     /// Learns a published view as a thread of `block`.
@@ -132,6 +158,26 @@ impl View {
             self.own.join(known);
         }
         self.join_others(published);
+    }
+}
+
+fn merge(into: &mut Others, from: &Others) {
+    for (&block, known) in from.iter() {
+        learn(into, block, known);
+    }
+}
+
+fn learn(others: &mut Others, block: u32, known: &Known) {
+    match others.get(&block) {
+        Some(have) if have.includes(known) => {}
+        Some(have) => {
+            let mut joined = have.clone();
+            joined.join(known);
+            others.insert_mut(block, joined);
+        }
+        None => {
+            others.insert_mut(block, known.clone());
+        }
     }
 }
 

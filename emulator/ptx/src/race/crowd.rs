@@ -11,6 +11,8 @@ use super::table::Table;
 
 /// How far back a block looks for its own member. Blocks that run at present are near the head.
 const LOOK: usize = 64;
+/// Crowds that a worker knows by their hashes.
+const KNOWN: usize = 1 << 20;
 /// Transitions that a worker remembers.
 const MEMO: usize = 256;
 
@@ -100,12 +102,7 @@ pub struct Joiner<'a> {
 impl Joiner<'_> {
     /// The readers (a mark or a crowd) with the joiner among them. `of` gives stamps, `supersedes` says of a member's
     /// (stamp, warps) whether it may be forgotten for the joiner.
-    pub fn join(
-        &mut self,
-        readers: Mark,
-        of: impl Fn(u32) -> Stamp,
-        supersedes: impl Fn(Stamp, u32) -> bool,
-    ) -> Mark {
+    pub fn join(&mut self, readers: Mark, of: impl Fn(u32) -> Stamp, supersedes: impl Fn(Stamp, u32) -> bool) -> Mark {
         let place = (readers.wrapping_mul(0x9E37_79B1) ^ self.stamp.wrapping_mul(0x85EB_CA77)) as usize % MEMO;
         let (of_readers, of_stamp, result) = self.known.memo[place];
         if (of_readers, of_stamp) == (readers, self.stamp) {
@@ -116,12 +113,7 @@ impl Joiner<'_> {
         result
     }
 
-    fn look(
-        &mut self,
-        readers: Mark,
-        of: impl Fn(u32) -> Stamp,
-        supersedes: impl Fn(Stamp, u32) -> bool,
-    ) -> Mark {
+    fn look(&mut self, readers: Mark, of: impl Fn(u32) -> Stamp, supersedes: impl Fn(Stamp, u32) -> bool) -> Mark {
         let (ours, mine) = (of(self.stamp), 1 << self.warp);
         let crowd = match super::stamp::code(readers) {
             CROWD => super::stamp::id(readers),
@@ -167,6 +159,10 @@ impl Joiner<'_> {
         let before = if rest == 0 { Holds::default() } else { self.crowds.get(rest).holds };
         let holds = before.and(as_of.into());
         let id = self.crowds.push(Crowd { rest, stamp, warps, holds, pending, hash })?;
+        // They only save room: now and then the old ones are forgotten, most of which nobody meets again.
+        if self.known.by_hash.len() >= KNOWN {
+            self.known.by_hash.clear();
+        }
         self.known.by_hash.insert(hash, id);
         Some(id)
     }

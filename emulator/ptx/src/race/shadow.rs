@@ -96,8 +96,11 @@ impl Accessor<'_> {
         if code(readers) == CROWD {
             return self.stamps.crowds.chain(id(readers)).find_map(|member| {
                 let stamp = self.stamps.of(mark(member.stamp, ALL));
+                if skip(stamp) {
+                    return None;
+                }
                 let warp = self.follows_warps(stamp, member.warps).err()?;
-                (!skip(stamp)).then_some((Stamp { warp, ..stamp }, None))
+                Some((Stamp { warp, ..stamp }, None))
             });
         }
         let raced = |&member: &Mark| !skip(self.stamps.of(member)) && !self.follows(member);
@@ -124,9 +127,8 @@ impl Accessor<'_> {
         let mut crowds = std::mem::take(&mut known.crowds);
         let mut joiner = Joiner { crowds: &stamps.crowds, known: &mut crowds, stamp: *stamp, warp: *warp };
         let of = |stamp| stamps.of(mark(stamp, ALL));
-        let joined = joiner.join(readers, of, |theirs, warps| {
-            self.covers_kind(theirs) && self.follows_warps(theirs, warps).is_ok()
-        });
+        let joined = joiner
+            .join(readers, of, |theirs, warps| self.covers_kind(theirs) && self.follows_warps(theirs, warps).is_ok());
         self.known.crowds = crowds;
         joined
     }
@@ -251,10 +253,12 @@ impl Cell {
                 }
             }
             Access::StrongWrite | Access::Atomic => {
-                let narrow = accessor.is_narrow();
+                let (narrow, holds) = (accessor.is_narrow(), accessor.stamps.holds(readers));
                 let strong = |kind| matches!(kind, Kind::Atomic | Kind::StrongRead);
                 let skip = |other: Stamp| strong(other.kind) && !accessor.apart(other, narrow);
-                if let Some((other, lane)) = accessor.unordered(readers, skip) {
+                if (holds.weak || narrow || holds.narrow)
+                    && let Some((other, lane)) = accessor.unordered(readers, skip)
+                {
                     return Err(Conflict { other, lane, was_read: true });
                 }
             }

@@ -113,25 +113,28 @@ pub struct Stamps {
 pub struct Holds {
     pub atomic: bool,
     pub narrow: bool,
+    /// Something that is not strong.
+    pub weak: bool,
 }
 
 impl Holds {
     pub fn pack(self) -> u64 {
-        u64::from(self.atomic) | u64::from(self.narrow) << 1
+        u64::from(self.atomic) | u64::from(self.narrow) << 1 | u64::from(self.weak) << 2
     }
 
     pub fn unpack(bits: u64) -> Self {
-        Self { atomic: bits & 1 != 0, narrow: bits & 2 != 0 }
+        Self { atomic: bits & 1 != 0, narrow: bits & 2 != 0, weak: bits & 4 != 0 }
     }
 
     pub fn and(self, other: Holds) -> Self {
-        Self { atomic: self.atomic || other.atomic, narrow: self.narrow || other.narrow }
+        Self { atomic: self.atomic || other.atomic, narrow: self.narrow || other.narrow, weak: self.weak || other.weak }
     }
 }
 
 impl From<Stamp> for Holds {
     fn from(stamp: Stamp) -> Self {
-        Self { atomic: stamp.kind == Kind::Atomic, narrow: stamp.narrow }
+        let strong = matches!(stamp.kind, Kind::Atomic | Kind::StrongRead);
+        Self { atomic: stamp.kind == Kind::Atomic, narrow: stamp.narrow, weak: !strong }
     }
 }
 
@@ -180,9 +183,8 @@ impl Stamps {
 
     /// A new set; `None` if there is no room for more.
     pub fn new_set(&self, parent: Mark, member: Mark, holds: Holds) -> Option<Mark> {
-        let words =
-            [u64::from(parent) << 32 | u64::from(member), u64::from(holds.atomic) | u64::from(holds.narrow) << 1];
-        self.sets.push(words).map(|id| mark(id, SET))
+        let link = u64::from(parent) << 32 | u64::from(member);
+        self.sets.push([link, holds.pack()]).map(|id| mark(id, SET))
     }
 
     /// What is among readers: nobody, one mark, a set or a crowd.

@@ -51,7 +51,7 @@ impl<'g> Core<'g> {
                 allocation.touch();
             }
             let (_, _, guard) = held.get_or_insert_with(|| (allocation, index, allocation.page(index)));
-            let page = guard.get_or_insert_with(Page::boxed);
+            let page = guard.get_or_insert_with(|| allocation.blank_page());
             if checks {
                 let mut accessor = Accessor {
                     block: self.block,

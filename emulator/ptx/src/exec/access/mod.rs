@@ -145,6 +145,7 @@ impl<'g> Core<'g> {
             })
         })?;
         if manner == Manner::StrongRead {
+            self.polls += u32::from(target.space != Space::Shared);
             let how = Strong { order: target.order, scope: target.scope, loads: true, stores: false, atomic: false };
             self.order_all(warp, target, mask, &addresses, how);
         }
@@ -162,6 +163,7 @@ impl<'g> Core<'g> {
         lent: &mut Lent,
     ) -> Result<(), Fault> {
         let addresses = warp.addresses(&target.address);
+        self.polls = 0;
         let mut manner = Manner::Write;
         if target.order != Order::Weak {
             manner = Manner::StrongWrite;
@@ -196,7 +198,15 @@ impl<'g> Core<'g> {
                 return Err(Fault::operand(mask.trailing_zeros(), "an atomic on local memory or parameters".into()));
             }
             let reach = Reach { site: target.site, pc, mask, addresses, size };
-            core.each_lane(warp, space, reach, Manner::Atomic, lent, &mut change)
+            let mut changed = false;
+            core.each_lane(warp, space, reach, Manner::Atomic, lent, |lane, bytes| {
+                let mut before = [0; 8];
+                before[..bytes.len()].copy_from_slice(bytes);
+                change(lane, bytes);
+                changed |= before[..bytes.len()] != *bytes;
+            })?;
+            core.polls = if changed || space == Space::Shared { 0 } else { core.polls + 1 };
+            Ok(())
         })?;
         self.order_all(warp, target, mask, &addresses, look_up);
         Ok(())
