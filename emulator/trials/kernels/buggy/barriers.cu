@@ -64,3 +64,18 @@ extern "C" __global__ void endless_loop(unsigned *flag, unsigned *out) {
     while (*seen == 0) {}  // BUG
     out[threadIdx.x] = 1;
 }
+
+extern "C" __global__ void masks_disagree(unsigned *out) {
+    const unsigned mask = threadIdx.x % 32 == 0 ? 0xffffffff : 0xfffffffe;
+    out[threadIdx.x] = __ballot_sync(mask, threadIdx.x & 1);  // BUG
+}
+
+extern "C" __global__ void sync_meets_count(unsigned *out) {
+    unsigned count = 0;
+    if (threadIdx.x < 32) {
+        __syncthreads();  // BUG
+    } else {
+        count = __syncthreads_count(1);  // BUG
+    }
+    out[threadIdx.x] = count;
+}

@@ -80,3 +80,15 @@ extern "C" __global__ void read_only_load(float *value, float *out) {
     __syncthreads();                                // others wrote
     out[threadIdx.x] = __ldg(value + threadIdx.x);  // BUG
 }
+
+extern "C" __global__ void read_only_after_an_atomic(unsigned *counts, unsigned *out) {
+    atomicAdd(&counts[threadIdx.x], 1u);
+    __syncthreads();
+    out[threadIdx.x] = __ldg(&counts[threadIdx.x ^ 1]);  // BUG: the read-only path may hold the old value
+}
+
+extern "C" __global__ void read_only_before_a_store(unsigned *counts, unsigned *out) {
+    out[threadIdx.x] = __ldg(&counts[threadIdx.x]);
+    __syncthreads();
+    counts[threadIdx.x ^ 1] = 1;  // BUG: what is read so must not change in the launch
+}

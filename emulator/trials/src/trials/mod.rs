@@ -5,6 +5,7 @@ mod collatz;
 mod grid_sum;
 mod histogram;
 mod matmul;
+mod partial_warp;
 mod producer_consumer;
 mod relay;
 mod reverse;
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         Trial { kernel: "grid_sum", cases: grid_sum::cases() },
         Trial { kernel: "histogram", cases: histogram::cases() },
         Trial { kernel: "matmul", cases: matmul::cases() },
+        Trial { kernel: "partial_warp", cases: partial_warp::cases() },
         Trial { kernel: "producer_consumer", cases: producer_consumer::cases() },
         Trial { kernel: "relay", cases: relay::cases() },
         Trial { kernel: "reverse", cases: reverse::cases() },

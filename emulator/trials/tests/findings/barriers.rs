@@ -19,6 +19,8 @@ fn barriers() {
             Bug::new("lanes_never_arrive", Barrier, &["bar.warp.sync for lanes 0xffffffff"], halves()),
             Bug::new("shuffle_from_the_gone", Initialised, &["shfl from lane 16, a member that has exited"], halves()),
             Bug::new("mask_without_itself", Trap, &["0x0000ffff leaves out the lane itself"], vec![out()]),
+            Bug::new("masks_disagree", Trap, &["disagree", "0xffffffff and 0xfffffffe"], vec![out()]),
+            Bug::new("sync_meets_count", Barrier, &["barrier 0 with bar.red by some threads"], vec![out()]).with(1, 64),
             Bug::new(
                 "endless_loop",
                 EndlessLoop,

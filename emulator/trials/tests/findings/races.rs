@@ -53,6 +53,18 @@ fn races() {
             )
             .with(2, 32),
             Bug::new(
+                "read_only_after_an_atomic",
+                Race,
+                &["ld.global.nc", "that this launch writes", "`counts`"],
+                vec![Arg::InOut("counts", bytes_of(&[0u32; 32]), Want::Anything(128)), out()],
+            ),
+            Bug::new(
+                "read_only_before_a_store",
+                Race,
+                &["write of 4 bytes", "`counts`", "reads with ld.global.nc", "must not change during the launch"],
+                vec![Arg::InOut("counts", bytes_of(&[0u32; 32]), Want::Anything(128)), out()],
+            ),
+            Bug::new(
                 "read_only_load",
                 Race,
                 &["ld.global.nc", "that this launch writes", "`value`"],
