@@ -241,6 +241,7 @@ impl Core<'_> {
                 if mask != running {
                     split(warp, group, running & !mask, pc + 1, pc);
                 }
+                warp.defined[call.tracked.clone()].iter_mut().for_each(|lanes| *lanes &= !mask);
                 pass(warp, &call.arguments, mask);
                 let group = &mut warp.groups[group];
                 group.stack.push(pc);

@@ -2,6 +2,8 @@
 
 mod operands;
 
+use std::ops::Range;
+
 use crate::alu::Alu;
 use crate::registers::Src;
 pub use operands::Role;
@@ -375,6 +377,8 @@ pub struct Mma {
 pub struct Call {
     /// Program counter of the function; while lowering, its index.
     pub target: u32,
+    /// Tracked registers of the function: each call finds them unwritten.
+    pub tracked: Range<usize>,
     /// (from, to, bytes) in local memory: arguments before, results after.
     pub arguments: Vec<(u32, u32, u32)>,
     pub results: Vec<(u32, u32, u32)>,

@@ -64,11 +64,18 @@ impl Lowering<'_> {
             used[0] += 1;
         }
         let mut most = 0;
+        let mut tracked = Vec::with_capacity(starts.len());
         for (number, &start) in starts.iter().enumerate() {
             let end = starts.get(number + 1).map_or(self.program.code.len(), |&end| end as usize);
-            let before = used;
+            let (before, first) = (used, self.program.tracked.len());
             self.place_function(start as usize, end, &mut slots, &mut used);
             most += used[0] - before[0] + 2 * (used[1] - before[1]);
+            tracked.push(first..self.program.tracked.len());
+        }
+        for instr in &mut self.program.code {
+            if let Op::Call(call) = &mut instr.op {
+                call.tracked = tracked[starts.partition_point(|&start| start < call.target)].clone();
+            }
         }
         self.program.slots = used.map(|used| used as usize);
         Ok(most)

@@ -100,7 +100,7 @@ impl Lowering<'_> {
                 results.len()
             )));
         }
-        let mut call = Call { target: function, arguments: Vec::new(), results: Vec::new() };
+        let mut call = Call { target: function, tracked: 0..0, arguments: Vec::new(), results: Vec::new() };
         for (operand, (offset, size)) in arguments.iter().zip(to) {
             call.arguments.push((self.call_param(operand, size)?, offset, size));
         }

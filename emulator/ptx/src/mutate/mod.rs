@@ -1,7 +1,7 @@
 //! Mutants: a kernel's PTX with one barrier, wait, fence, memory order, bound or mask taken out or weakened.
 //!
 //! A check that finds none of them checks nothing. [`mutants`] makes them, as edits of the text, so that each is PTX for
-//! any driver; [`survey`] runs them and says which were found out.
+//! any driver; [`survey()`] runs them and says which were found out.
 //!
 //! ```
 //! use ptx_emulator::mutate::{Kind, mutants};
