@@ -1,10 +1,10 @@
 //! Kernels through cudarc on the emulated driver, against the CPU reference in f64.
 
-// Loading a library and launching a kernel cannot be checked by the compiler; each use says why it is sound.
+// Launching a kernel cannot be checked by the compiler; each use says why it is sound.
 #![allow(unsafe_code)]
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytemuck::Pod;
 use cudarc::driver::{
@@ -13,24 +13,21 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use half::bf16;
 use ironwarp::cpu::Cpu;
+use ironwarp::cuda::driver;
 use ironwarp::cuda::images::IMAGES;
 use ironwarp::cuda::params::{GELU_FORWARD_BLOCK, GELU_FORWARD_THREADS, GeluForwardParams};
 use ironwarp::ops::{Backend, GeluForward};
 use ironwarp::tensor::Tensor;
-use libloading::Library;
 
-/// The emulator, once loaded, is what cudarc finds under its name `libcuda.so`.
-static EMULATOR: LazyLock<Library> = LazyLock::new(|| {
+/// The emulator's file: `make emulator` builds it, IRONWARP_EMULATOR names another.
+fn emulator() -> PathBuf {
     let built = || Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("release/libcuda_emulator.so");
-    let path = std::env::var_os("IRONWARP_EMULATOR").map_or_else(built, PathBuf::from);
-    // SAFETY: the emulator's initialisers touch nothing but itself.
-    unsafe { Library::new(&path) }.unwrap_or_else(|e| {
-        panic!("no emulated CUDA driver ({e}); `make emulator` builds it, IRONWARP_EMULATOR names it")
-    })
-});
+    std::env::var_os("IRONWARP_EMULATOR").map_or_else(built, PathBuf::from)
+}
 
 fn device() -> Arc<CudaContext> {
-    LazyLock::force(&EMULATOR);
+    driver::emulate(&emulator()).unwrap();
+    driver::require().unwrap();
     CudaContext::new(0).unwrap()
 }
 

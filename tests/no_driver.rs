@@ -1,0 +1,33 @@
+//! What is said where no CUDA driver is to be had. A process of its own: a driver that is loaded stays.
+
+use std::path::Path;
+
+use cudarc::driver::sys;
+use ironwarp::cuda::driver;
+
+#[test]
+fn no_driver_is_one_line() {
+    let missing = driver::emulate(Path::new("no/such/libcuda_emulator.so")).unwrap_err().to_string();
+    assert!(missing.starts_with("no emulated CUDA driver at no/such/libcuda_emulator.so ("), "{missing}");
+    assert!(missing.ends_with("; `make emulator` builds it") && !missing.contains('\n'), "{missing}");
+
+    // SAFETY: loads the driver's library, if there is one, as `require` does.
+    #[allow(unsafe_code)]
+    let present = unsafe { sys::is_culib_present() };
+    match driver::require() {
+        Ok(()) => assert!(present, "nothing was found and nothing said"),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!present, "{text}");
+            assert!(text.starts_with("no CUDA driver: libcuda.so was not found;"), "{text}");
+            assert!(text.ends_with("the CPU backend works without either") && !text.contains('\n'), "{text}");
+        }
+    }
+}
+
+#[test]
+fn another_library_is_no_emulator() {
+    // Any library will do that every Linux program has loaded.
+    let error = driver::emulate(Path::new("libc.so.6")).unwrap_err().to_string();
+    assert!(error.contains("it is a library, but not the emulator"), "{error}");
+}
