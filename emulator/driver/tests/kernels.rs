@@ -147,7 +147,7 @@ fn findings_fail_the_launch_and_stick_to_the_context() {
     let _alone = alone();
     symbol::<extern "C" fn(u64)>("ironwarp_emulator_set_step_budget")(1 << 20);
     for (name, code, words) in [
-        (c"overrun", CUDA_ERROR_ILLEGAL_ADDRESS, vec!["overrun", "0 bytes past the end of", "64 bytes at"]),
+        (c"overrun", CUDA_ERROR_ILLEGAL_ADDRESS, vec!["overrun", "just past the end of", "64 bytes at"]),
         (c"misaligned", CUDA_ERROR_MISALIGNED_ADDRESS, vec!["misaligned", "align"]),
         (c"endless", CUDA_ERROR_LAUNCH_TIMEOUT, vec!["endless"]),
         (c"trapped", CUDA_ERROR_LAUNCH_FAILED, vec!["trapped", "trap"]),

@@ -27,16 +27,17 @@ fn cases() -> Vec<(&'static str, Case)> {
     let floats = bytes_of(&random.floats((rows * columns) as usize));
     let start: Vec<u64> = (0..numbers).map(|_| random.bits() % 1000 + 1).collect();
     let data: Vec<u8> = (0..1 << 20).map(|_| random.bits() as u8).collect();
-    let mut bf16s = || bytes_of(&random.bf16s((matrix * matrix) as usize));
     let shape = || [Arg::U32(rows), Arg::U32(columns)];
     let out = |name, bytes: u32| Arg::Out(name, Want::Anything(u64::from(bytes)));
-    let [a, b] = [Arg::In("a", bf16s()), Arg::In("b", bf16s())];
+    let [a, b] = ["a", "b"].map(|name| Arg::In(name, bytes_of(&random.bf16s((matrix * matrix) as usize))));
     let sizes = [Arg::U32(matrix), Arg::U32(matrix), Arg::U32(matrix)];
     let product = [a, b, out("c", 4 * matrix * matrix)].into_iter().chain(sizes).collect();
     let transposed =
         [Arg::In("x", floats.clone()), out("out", 4 * rows * columns)].into_iter().chain(shape()).collect();
     let summed = [Arg::In("x", floats), out("out", 4 * rows)].into_iter().chain(shape()).collect();
     let bins = Arg::InOut("counts", vec![0; 1024], Want::Anything(1024));
+    let (blocks, scanned) = (2048u32, 512u32);
+    let ticket = || Arg::InOut("ticket", vec![0; 4], Want::Anything(4));
     vec![
         ("matmul", case([matrix / 32, matrix / 32, 1], [128, 1, 1], product)),
         ("row_sum", case([rows, 1, 1], [256, 1, 1], summed)),
@@ -47,6 +48,36 @@ fn cases() -> Vec<(&'static str, Case)> {
                 [numbers / 64, 1, 1],
                 [64, 1, 1],
                 vec![Arg::In("start", bytes_of(&start)), out("steps", 4 * numbers), Arg::U32(numbers)],
+            ),
+        ),
+        // Thousands of blocks on one counter, and blocks that wait for each other.
+        (
+            "grid_sum",
+            case(
+                [blocks, 1, 1],
+                [128, 1, 1],
+                vec![
+                    Arg::In("x", bytes_of(&random.floats((blocks * 128) as usize))),
+                    out("partials", 4 * blocks),
+                    ticket(),
+                    out("out", 4),
+                    Arg::U32(blocks * 128),
+                ],
+            ),
+        ),
+        (
+            "chained_scan",
+            case(
+                [scanned, 1, 1],
+                [128, 1, 1],
+                vec![
+                    Arg::In("x", bytes_of(&random.words((scanned * 128) as usize))),
+                    out("out", 4 * scanned * 128),
+                    out("totals", 4 * scanned),
+                    Arg::InOut("ready", vec![0; 4 * scanned as usize], Want::Anything(4 * u64::from(scanned))),
+                    ticket(),
+                    Arg::U32(scanned * 128),
+                ],
             ),
         ),
         ("histogram", case([64, 1, 1], [256, 1, 1], vec![Arg::In("data", data), bins, Arg::U32(1 << 20)])),
