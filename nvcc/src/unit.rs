@@ -117,8 +117,8 @@ impl Build {
     fn source(&self, path: &Path) -> Option<PathBuf> {
         let path = plain(&self.root.join(path));
         // The toolkit, the project's own or another, may lie inside of its folder.
-        let toolkit = self.nvcc.path.ancestors().nth(2);
-        if path.starts_with(&self.target) || toolkit.is_some_and(|toolkit| path.starts_with(toolkit)) {
+        let headers = self.nvcc.path.ancestors().nth(2).map(|toolkit| toolkit.join("include"));
+        if path.starts_with(&self.target) || headers.is_some_and(|headers| path.starts_with(headers)) {
             return None;
         }
         Some(path.strip_prefix(&self.root).ok()?.to_owned())
