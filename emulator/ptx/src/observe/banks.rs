@@ -10,9 +10,12 @@ const BANKS: usize = 32;
 /// Sectors that the lanes of `mask` touch, each counted once.
 pub fn sectors(mask: u32, addresses: &[u64; LANES], size: u32) -> u32 {
     let size = u64::from(size);
-    let consecutive = mask == u32::MAX && (1..LANES).all(|lane| addresses[lane] == addresses[lane - 1] + size);
+    // An aligned address has room for its own bytes; only a range that goes on past the last address wraps around.
+    let consecutive = mask == u32::MAX
+        && addresses[0] <= addresses[LANES - 1]
+        && (1..LANES).all(|lane| addresses[lane] == addresses[lane - 1].wrapping_add(size));
     if consecutive {
-        return ((addresses[LANES - 1] + size - 1) / SECTOR - addresses[0] / SECTOR + 1) as u32;
+        return ((addresses[LANES - 1] + (size - 1)) / SECTOR - addresses[0] / SECTOR + 1) as u32;
     }
     let mut touched = [0u64; LANES];
     let mut count = 0;
@@ -50,13 +53,13 @@ pub fn wavefronts(mask: u32, addresses: &[u64; LANES], size: u32) -> (u32, u32) 
 
 /// How many banks are asked, if each is asked for one word only: the usual case.
 fn one_word_a_bank(mask: u32, addresses: &[u64], words: u32) -> Option<u32> {
-    let mut of_bank = [0u32; BANKS];
+    let mut of_bank = [0u64; BANKS];
     let mut asked = 0u32;
     for (lane, address) in addresses.iter().enumerate() {
         if mask >> lane & 1 == 0 {
             continue;
         }
-        for word in (address / 4) as u32..(address / 4) as u32 + words {
+        for word in address / 4..address / 4 + u64::from(words) {
             let bank = word as usize % BANKS;
             if asked >> bank & 1 == 1 && of_bank[bank] != word {
                 return None;
@@ -70,9 +73,9 @@ fn one_word_a_bank(mask: u32, addresses: &[u64], words: u32) -> Option<u32> {
 
 /// (most words of one bank, words in all), each word counted once.
 fn words_by_bank(mask: u32, addresses: &[u64], words: u32) -> (u32, u32) {
-    let mut of_bank: [Vec<u32>; BANKS] = Default::default();
+    let mut of_bank: [Vec<u64>; BANKS] = Default::default();
     for (_, address) in addresses.iter().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
-        for word in (address / 4) as u32..(address / 4) as u32 + words {
+        for word in address / 4..address / 4 + u64::from(words) {
             let have = &mut of_bank[word as usize % BANKS];
             if !have.contains(&word) {
                 have.push(word);
@@ -98,6 +101,10 @@ mod tests {
         assert_eq!(sectors(u32::MAX, &strided(32), 4), 32);
         assert_eq!(sectors(u32::MAX, &[64; LANES], 4), 1);
         assert_eq!(sectors(0b1011, &strided(4), 4), 1);
+        // Wild addresses are counted before they are refused.
+        let wrapped: [u64; LANES] = std::array::from_fn(|lane| (lane as u64 * 16).wrapping_sub(256));
+        assert_eq!(sectors(u32::MAX, &wrapped, 16), 16);
+        assert_eq!(wavefronts(u32::MAX, &[u64::MAX - 15; LANES], 16), (4, 4));
         let mut shifted = strided(4);
         shifted.iter_mut().for_each(|address| *address += 4);
         assert_eq!(sectors(u32::MAX, &shifted, 4), 5);
