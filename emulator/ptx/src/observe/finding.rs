@@ -5,12 +5,19 @@ use std::fmt;
 /// The checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Check {
+    /// Access outside of live memory, or a write to what is read-only.
     Bounds,
+    /// An access that is no multiple of its width.
     Alignment,
+    /// A read of what nothing wrote.
     Initialised,
+    /// Two accesses that nothing orders, one of them a write.
     Race,
+    /// An end of an asynchronous copy touched before its wait.
     AsyncProxy,
+    /// Divergence, wrong arrivals, deadlock.
     Barrier,
+    /// A launch that is too long for the race check.
     Launch,
     /// The step budget is spent.
     EndlessLoop,

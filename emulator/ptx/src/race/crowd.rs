@@ -66,6 +66,10 @@ impl Crowds {
         })
     }
 
+    pub fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -145,7 +149,7 @@ impl Joiner<'_> {
             hash = hash.wrapping_sub(hash_of(theirs, member.stamp, member.warps, member.pending));
             break;
         }
-        // Without room for another crowd the newest reader is not remembered: a race may be missed, none is invented.
+        // Without room for another crowd the launch ends ([`Crowds::is_full`]).
         self.make(crowd, stamp, ours, warps, hash).map_or(mark(crowd, CROWD), |crowd| mark(crowd, CROWD))
     }
 

@@ -204,7 +204,7 @@ impl Accessor<'_> {
             return set;
         }
         let holds = self.stamps.holds(parent).and(self.stamps.holds(member));
-        // Without room for another set, the newest reader alone is kept: a race may be missed, none is invented.
+        // Without room for another set the launch ends ([`Stamps::is_full`]).
         let set = self.stamps.new_set(parent, member, holds).unwrap_or(member);
         self.known.sets.insert((parent, member), set);
         set

@@ -168,6 +168,12 @@ impl Stamps {
         Stamp::unpack(self.stamps.get(id(mark)))
     }
 
+    /// No more readers can be told apart: the launch is too long for the race check.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.sets.is_full() || self.crowds.is_full()
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.stamps.clear();

@@ -60,6 +60,12 @@ impl<const N: usize> Table<N> {
         }
     }
 
+    /// Whether a [`Table::push`] found no room.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.next.load(Ordering::Relaxed) >= MAX_IDS
+    }
+
     /// Forgets all ids; the memory stays for the next.
     pub fn clear(&mut self) {
         *self.next.get_mut() = 1;
@@ -87,6 +93,7 @@ mod tests {
         table.next.store(MAX_IDS - 1, Ordering::Relaxed);
         assert_eq!(table.push([3, 4]), Some(MAX_IDS - 1));
         assert_eq!((table.push([5, 6]), table.push([5, 6])), (None, None));
+        assert!(table.is_full());
         assert_eq!((table.get(1), table.get(MAX_IDS - 1)), ([1, 2], [3, 4]));
     }
 }

@@ -252,6 +252,9 @@ impl<'g> Core<'g> {
     pub fn stamp(&self, warp: &mut Warp, stamps: &Stamps, reach: Reach, kind: Kind) -> Result<u32, Fault> {
         let memory = usize::from(std::ptr::eq(stamps, &self.stamps));
         let (time, stamp) = &mut warp.stamps[reach.site as usize][memory];
+        if stamps.is_full() {
+            return Err(report::too_long(reach.mask));
+        }
         if *time == warp.now {
             stamps.add_lanes(*stamp, reach.mask);
         } else {
