@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::tensor::Category;
+
 /// Result with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -71,6 +73,55 @@ pub enum Error {
     /// What was asked for is not to be had on this machine or in this build.
     #[error("{0}")]
     Unavailable(String),
+
+    /// A device has no room for an allocation. Nothing else changed: what is smaller may still fit.
+    #[error("{0}")]
+    OutOfDeviceMemory(Box<OutOfDeviceMemory>),
+
+    /// A device failed in a way that leaves its memory in doubt: nothing on it can be used any more, and nothing read
+    /// from it after the last good synchronisation must be kept.
+    #[error("device lost: {0}")]
+    DeviceLost(String),
+}
+
+/// What is known when a device's memory is at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfDeviceMemory {
+    /// Bytes that were asked for.
+    pub asked: u64,
+    /// What for.
+    pub category: Category,
+    /// Bytes free and in all, where the driver tells.
+    pub free_and_total: Option<(u64, u64)>,
+    /// Bytes held by this process's tensors.
+    pub held: Vec<(Category, u64)>,
+}
+
+impl fmt::Display for OutOfDeviceMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "out of device memory: {} asked for {}", Bytes(self.asked), self.category)?;
+        if let Some((free, total)) = self.free_and_total {
+            write!(f, ", {} of {} free", Bytes(free), Bytes(total))?;
+        }
+        let held: Vec<String> =
+            self.held.iter().map(|(category, bytes)| format!("{category} {}", Bytes(*bytes))).collect();
+        write!(f, "; held: {}", if held.is_empty() { "nothing".into() } else { held.join(", ") })?;
+        write!(f, "; {}", self.category.advice())
+    }
+}
+
+/// A size as people read it.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} bytes", self.0);
+        }
+        let power = (self.0.ilog2() / 10).min(UNITS.len() as u32);
+        write!(f, "{:.1} {}", self.0 as f64 / 1024f64.powi(power as i32), UNITS[power as usize - 1])
+    }
 }
 
 /// ` at byte N`, or nothing.
@@ -119,5 +170,16 @@ mod tests {
         let format = Error::format_at("a.bin", 12, "token 70000 >= V = 50257");
         assert_eq!(format.to_string(), "a.bin at byte 12: token 70000 >= V = 50257");
         assert_eq!(Error::format("a.bin", "empty").to_string(), "a.bin: empty");
+        let memory = OutOfDeviceMemory {
+            asked: 3 << 30,
+            category: Category::Activations,
+            free_and_total: Some((200 << 20, 80 << 30)),
+            held: vec![(Category::Weights, 1536 << 10), (Category::Other, 12)],
+        };
+        assert_eq!(
+            Error::OutOfDeviceMemory(Box::new(memory)).to_string(),
+            "out of device memory: 3.0 GiB asked for activations, 200.0 MiB of 80.0 GiB free; held: weights 1.5 MiB, \
+             other 12 bytes; lower --batch or --context, or use --recompute"
+        );
     }
 }

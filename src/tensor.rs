@@ -54,6 +54,61 @@ float_elements! {
     bf16, "bf16", bf16::from_f32, bf16::to_f32;
 }
 
+/// What memory is for, in accounts and messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Category {
+    /// Weights, a full-precision copy included.
+    Weights,
+    /// Gradients of the weights.
+    Gradients,
+    /// The optimizer's moments.
+    Moments,
+    /// What the forward keeps.
+    Activations,
+    /// Gradients of activations.
+    ActivationGradients,
+    /// What operations need while they run.
+    Scratch,
+    /// Everything else: token ids, losses, what a caller allocates himself.
+    Other,
+}
+
+impl Category {
+    /// Every category, in the order of messages.
+    pub const ALL: [Category; 7] = [
+        Category::Weights,
+        Category::Gradients,
+        Category::Moments,
+        Category::Activations,
+        Category::ActivationGradients,
+        Category::Scratch,
+        Category::Other,
+    ];
+
+    /// What a user can do when there is no room for it.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Category::Weights | Category::Gradients | Category::Moments => "choose a smaller model",
+            Category::Activations | Category::ActivationGradients => "lower --batch or --context, or use --recompute",
+            Category::Scratch | Category::Other => "lower --batch or --context",
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Category::Weights => "weights",
+            Category::Gradients => "gradients",
+            Category::Moments => "moments",
+            Category::Activations => "activations",
+            Category::ActivationGradients => "activation gradients",
+            Category::Scratch => "scratch",
+            Category::Other => "other",
+        })
+    }
+}
+
 /// Where a backend's tensors live, and in which precision.
 pub trait Storage: Sized {
     /// Activations, their gradients, and the weights that matmuls read: bf16 on CUDA.
@@ -68,6 +123,9 @@ pub trait Storage: Sized {
     type Buffer<E: Element>: Send + Sync;
     /// Exclusive access to a part of a buffer.
     type SliceMut<'a, E: Element>: Send;
+
+    /// From here on, what is allocated counts as `category`, where memory is accounted at all.
+    fn account_to(&self, _category: Category) {}
 
     /// A buffer of `len` zeros.
     ///

@@ -18,24 +18,29 @@ pub static IMAGES: &[Image] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// What to load of an [`Image`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub enum Code<'a> {
     /// Machine code for the very architecture.
-    Cubin(&'static [u8]),
+    Cubin(&'a [u8]),
     /// PTX of an older architecture, for the driver to compile.
-    Ptx(&'static str),
+    Ptx(&'a str),
 }
 
-/// The code of a kernel file for a compute capability such as `(9, 0)`: the exact cubin, else the newest PTX that fits.
-pub fn find(stem: &str, capability: (u32, u32)) -> Option<Code> {
+/// Shared memory that a block may have without asking, on every architecture.
+pub(super) const DEFAULT_SHARED: u32 = 48 << 10;
+
+/// The code of a kernel file for a compute capability such as `(9, 0)`, best first: the exact machine code, then PTX from
+/// the newest architecture that fits. What a driver cannot load, the next may do for.
+pub fn candidates(stem: &str, capability: (u32, u32)) -> Vec<Code<'static>> {
     select(IMAGES, stem, capability)
 }
 
-fn select(images: &[Image], stem: &str, (major, minor): (u32, u32)) -> Option<Code> {
+fn select(images: &[Image], stem: &str, (major, minor): (u32, u32)) -> Vec<Code<'static>> {
     let device = 10 * major + minor;
-    let fitting = images.iter().filter(|image| image.stem == stem && image.fits(device));
+    let mut fitting: Vec<&Image> = images.iter().filter(|image| image.stem == stem && image.fits(device)).collect();
     // Of two for the same architecture, the one that may use all its instructions.
-    let newest = fitting.max_by_key(|image| (image.number(), image.is_specific()))?;
-    Some(if newest.number() == device { Code::Cubin(newest.cubin) } else { Code::Ptx(newest.ptx) })
+    fitting.sort_by_key(|image| std::cmp::Reverse((image.number(), image.is_specific())));
+    let exact = fitting.first().filter(|image| image.number() == device).map(|image| Code::Cubin(image.cubin));
+    exact.into_iter().chain(fitting.iter().map(|image| Code::Ptx(image.ptx))).collect()
 }
 
 impl Image {
@@ -61,23 +66,24 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_cubin_else_the_newest_ptx_that_fits() {
+    fn the_exact_cubin_then_the_newest_ptx_that_fits() {
         let images = [
             image("a", "80", "a80", b"A80"),
             image("a", "90", "a90", b"A90"),
             image("a", "90a", "a90a", b"A90a"),
             image("b_sm90", "90a", "b90a", b"B90a"),
         ];
+        let (cubin, ptx) = (|code: &'static str| Code::Cubin(code.as_bytes()), Code::Ptx);
         for (stem, capability, want) in [
-            ("a", (8, 0), Some(Code::Cubin(b"A80"))),
-            ("a", (8, 9), Some(Code::Ptx("a80"))),
-            ("a", (9, 0), Some(Code::Cubin(b"A90a"))),
-            ("a", (12, 1), Some(Code::Ptx("a90"))),
-            ("a", (7, 5), None),
-            ("b_sm90", (9, 0), Some(Code::Cubin(b"B90a"))),
+            ("a", (8, 0), vec![cubin("A80"), ptx("a80")]),
+            ("a", (8, 9), vec![ptx("a80")]),
+            ("a", (9, 0), vec![cubin("A90a"), ptx("a90a"), ptx("a90"), ptx("a80")]),
+            ("a", (12, 1), vec![ptx("a90"), ptx("a80")]),
+            ("a", (7, 5), vec![]),
+            ("b_sm90", (9, 0), vec![cubin("B90a"), ptx("b90a")]),
             // wgmma is Hopper's alone.
-            ("b_sm90", (10, 0), None),
-            ("c", (9, 0), None),
+            ("b_sm90", (10, 0), vec![]),
+            ("c", (9, 0), vec![]),
         ] {
             assert_eq!(select(&images, stem, capability), want, "{stem} on {capability:?}");
         }

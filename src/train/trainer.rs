@@ -11,7 +11,7 @@ use crate::model::config::Config;
 use crate::model::forward::Attend;
 use crate::model::params::{HostWeights, Layout};
 use crate::ops::{AdamW, AdamWSettings, Backend, GradNorm, UpdateGuard, Write, needs_master};
-use crate::tensor::{FloatElement, Tensor};
+use crate::tensor::{Category, FloatElement, Tensor};
 
 /// The optimizer's settings that stay the same over a run.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -132,17 +132,29 @@ impl<B: Backend> Trainer<B> {
     ) -> Result<Self> {
         let (batch, time) = shape;
         let HostWeights { config, layout, data } = weights;
+        backend.account_to(Category::Weights);
         let master = needs_master::<B>().then(|| Arena::from_f32(&backend, &layout, data.clone())).transpose()?;
+        let params = Arena::from_f32(&backend, &layout, data)?;
+        backend.account_to(Category::Gradients);
+        let grads = Arena::zeros(&backend, &layout)?;
+        backend.account_to(Category::Moments);
+        let [m, v] = [Arena::zeros(&backend, &layout)?, Arena::zeros(&backend, &layout)?];
+        backend.account_to(Category::Activations);
+        let acts = Activations::new(&backend, &config, batch, time, Keep::Backward(recompute))?;
+        let head = Head::new(&backend, &config, batch, time)?;
+        backend.account_to(Category::ActivationGradients);
+        let act_grads = ActivationGrads::new(&backend, &config, batch, time)?;
+        backend.account_to(Category::Other);
         Ok(Trainer {
             master,
-            params: Arena::from_f32(&backend, &layout, data)?,
-            grads: Arena::zeros(&backend, &layout)?,
-            m: Arena::zeros(&backend, &layout)?,
-            v: Arena::zeros(&backend, &layout)?,
+            params,
+            grads,
+            m,
+            v,
             norm: Tensor::zeros(&backend, [1])?,
-            acts: Activations::new(&backend, &config, batch, time, Keep::Backward(recompute))?,
-            head: Head::new(&backend, &config, batch, time)?,
-            act_grads: ActivationGrads::new(&backend, &config, batch, time)?,
+            acts,
+            head,
+            act_grads,
             tokens: Tensor::zeros(&backend, [batch, time])?,
             targets: Tensor::zeros(&backend, [batch, time])?,
             backend,

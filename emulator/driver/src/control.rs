@@ -76,9 +76,20 @@ controls! {
         copy_out(buffer, size, || driver::lock_any().record.all())
     }
 
-    /// Forgets the counts.
+    /// How often each driver function was called since the counts were cleared, a JSON object.
+    fn ironwarp_emulator_calls(buffer: Buffer, size: usize) -> usize {
+        copy_out(buffer, size, fault::calls)
+    }
+
+    /// Forgets the counts, of launches and of calls.
     fn ironwarp_emulator_clear_counts() -> () {
         change(|driver| driver.record.clear());
+        fault::clear_calls();
+    }
+
+    /// Says nothing on standard error (1), or what there is to say (0).
+    fn ironwarp_emulator_set_quiet(on: i32) -> () {
+        error::set_quiet(on != 0);
     }
 
     /// Starts the random sequence anew.

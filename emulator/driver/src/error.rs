@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::sys::CUresult::{self, *};
 
@@ -56,8 +57,18 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`say`] says nothing.
+pub fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
 /// Tells the person who runs the program. Standard error that cannot be written to is no reason to fail.
 pub fn say(text: &str) {
+    if QUIET.load(Ordering::Relaxed) {
+        return;
+    }
     // One write, so that lines of several threads do not mix.
     let _ = std::io::stderr().write_all(format!("cuda-emulator: {text}\n").as_bytes());
 }

@@ -1,5 +1,6 @@
 //! Injected faults: the k-th call of a function answers a given code instead of doing anything.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error;
@@ -18,6 +19,7 @@ pub struct Rule {
 }
 
 static RULES: Mutex<Option<Vec<Rule>>> = Mutex::new(None);
+static CALLS: Mutex<BTreeMap<&str, u64>> = Mutex::new(BTreeMap::new());
 
 /// Reads `NAME:K=CODE[,…]`.
 ///
@@ -47,8 +49,22 @@ pub fn set(rules: Vec<Rule>) {
     *RULES.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
 }
 
+/// How often each function was called since the counts were cleared, as a JSON object.
+pub fn calls() -> String {
+    let calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
+    // Names are C identifiers, so nothing in them needs escaping.
+    let entries: Vec<String> = calls.iter().map(|(name, count)| format!("\"{name}\":{count}")).collect();
+    format!("{{{}}}", entries.join(","))
+}
+
+/// Forgets how often functions were called.
+pub fn clear_calls() {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
 /// Counts a call; the code it must answer, if one of the faults is due.
-pub fn before(name: &str) -> Option<u32> {
+pub fn before(name: &'static str) -> Option<u32> {
+    *CALLS.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
     let mut rules = RULES.lock().unwrap_or_else(PoisonError::into_inner);
     let rules =
         rules.get_or_insert_with(|| settings::from_process().map(|settings| settings.faults).unwrap_or_default());

@@ -82,7 +82,7 @@ impl Driver {
     pub fn cluster(&self, function: &Function, shape: &Shape) -> Result<[u32; 3]> {
         let cluster = shape.cluster.or(function.attributes.cluster()).unwrap_or([1; 3]);
         let size = cluster.iter().fold(1_u32, |size, &n| size.saturating_mul(n));
-        let most = match (self.settings.arch == Arch::SM_80, function.attributes.large_clusters) {
+        let most = match (self.settings.arch < Arch::SM_90, function.attributes.large_clusters) {
             (true, _) => 1,
             (false, true) => LARGEST_CLUSTER,
             (false, false) => PORTABLE_CLUSTER,

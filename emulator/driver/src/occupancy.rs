@@ -107,8 +107,8 @@ fn largest_cluster(handle: Handle, config: In<LaunchConfig>) -> Result<i32> {
     let shape = Shape::from_config(&config.get()?)?;
     let (driver, function) = locked(handle)?;
     let (function, _) = driver.healthy_function(function)?;
-    let clusters = driver.settings.arch != Arch::SM_80;
-    ensure!(clusters, CUDA_ERROR_INVALID_CLUSTER_SIZE, "compute capability 8.0 has no clusters");
+    let clusters = driver.settings.arch >= Arch::SM_90;
+    ensure!(clusters, CUDA_ERROR_INVALID_CLUSTER_SIZE, "only compute capability 9.0 has clusters");
     let blocks = Blocks::of(function, &driver.limits, shape.threads(), shape.dynamic_shared);
     ensure!(blocks.per_multiprocessor > 0, CUDA_ERROR_INVALID_VALUE, "not even one such block fits a multiprocessor");
     Ok(if function.attributes.large_clusters { 16 } else { 8 })

@@ -54,7 +54,8 @@ pub fn from_process() -> Result<Settings, String> {
 
 fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
     let mut settings = Settings::default();
-    set(&variable, "ARCH", "80 or 90", &mut settings.arch, |text| match text {
+    set(&variable, "ARCH", "75, 80 or 90", &mut settings.arch, |text| match text {
+        "75" => Some(Arch::SM_75),
         "80" => Some(Arch::SM_80),
         "90" => Some(Arch::SM_90),
         _ => None,

@@ -26,7 +26,7 @@ fn the_symbol_table_is_the_list() {
     let (own, driver): (BTreeSet<&str>, BTreeSet<&str>) =
         exported.iter().partition(|name| name.starts_with("ironwarp_emulator_"));
     assert_eq!(driver, listed());
-    assert_eq!(own.len(), 11, "{own:?}");
+    assert_eq!(own.len(), 13, "{own:?}");
 }
 
 #[test]

@@ -8,14 +8,24 @@ pub struct Arch {
 }
 
 impl Arch {
+    /// Turing: T4. Nothing of this project runs on it: it is there for programs to refuse.
+    pub const SM_75: Arch = Arch { major: 7, minor: 5 };
     /// Ampere: A100.
     pub const SM_80: Arch = Arch { major: 8, minor: 0 };
     /// Hopper: H100, H200.
     pub const SM_90: Arch = Arch { major: 9, minor: 0 };
 
-    /// The limits of its data-centre chip; `None` for an architecture that is not emulated.
+    /// The limits of a data-centre chip of it; `None` for an architecture that is not emulated.
     pub fn limits(self) -> Option<Limits> {
         match self {
+            Arch::SM_75 => Some(Limits {
+                multiprocessors: 40,
+                shared_per_multiprocessor: 64 << 10,
+                shared_reserved: 0,
+                threads_per_multiprocessor: 1024,
+                blocks_per_multiprocessor: 16,
+                ..Limits::COMMON
+            }),
             Arch::SM_80 => {
                 Some(Limits { multiprocessors: 108, shared_per_multiprocessor: 164 << 10, ..Limits::COMMON })
             }

@@ -1,5 +1,5 @@
-//! Device attributes: those of the A100 (SXM4, 80 GB) and H100 (SXM5) where they describe the chip, and 0 for what the
-//! chip can do and the emulator cannot.
+//! Device attributes: those of the T4, A100 (SXM4, 80 GB) and H100 (SXM5) where they describe the chip, and 0 for what
+//! the chip can do and the emulator cannot.
 
 use cudarc::driver::sys::CUdevice_attribute::{self as Attribute, *};
 use ptx_emulator::{Arch, Limits};
@@ -11,7 +11,7 @@ const MAX_PITCH: i32 = i32::MAX;
 const CONSTANT_BYTES: i32 = 65536;
 const TEXTURE_ALIGNMENT: i32 = 512;
 
-/// What differs between the two chips beyond [`Limits`].
+/// What differs between the chips beyond [`Limits`].
 struct Chip {
     /// Kilohertz.
     clock: i32,
@@ -23,6 +23,17 @@ struct Chip {
     clusters: i32,
     sync_domains: i32,
 }
+
+const T4: Chip = Chip {
+    clock: 1_590_000,
+    memory_clock: 5_001_000,
+    bus_bits: 256,
+    l2: 4 << 20,
+    persisting_l2: 0,
+    pci_id: 0x1EB8_10DE,
+    clusters: 0,
+    sync_domains: 1,
+};
 
 const A100: Chip = Chip {
     clock: 1_410_000,
@@ -47,7 +58,11 @@ const H100: Chip = Chip {
 };
 
 fn chip(arch: Arch) -> Chip {
-    if arch == Arch::SM_80 { A100 } else { H100 }
+    match arch {
+        Arch::SM_75 => T4,
+        Arch::SM_80 => A100,
+        _ => H100,
+    }
 }
 
 /// An attribute by its number; `None` for one that the 13.0 interface does not have.
@@ -111,7 +126,7 @@ fn of_limits(limits: &Limits) -> [(Attribute, i32); 17] {
     ]
 }
 
-/// The same for both chips.
+/// The same for all chips.
 const CONSTANT: &[(Attribute, i32)] = &[
     (CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY, CONSTANT_BYTES),
     (CU_DEVICE_ATTRIBUTE_MAX_PITCH, MAX_PITCH),
@@ -243,7 +258,7 @@ mod tests {
 
     #[test]
     fn every_attribute_of_the_interface_has_one_value() {
-        for arch in [Arch::SM_80, Arch::SM_90] {
+        for arch in [Arch::SM_75, Arch::SM_80, Arch::SM_90] {
             let limits = arch.limits().unwrap();
             let missing: Vec<i32> =
                 (1..CU_DEVICE_ATTRIBUTE_MAX as i32).filter(|&n| find(arch, &limits, n).is_none()).collect();

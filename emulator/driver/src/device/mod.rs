@@ -1,4 +1,4 @@
-//! The device: one A100 or H100, by name, limits and attributes.
+//! The device: one T4, A100 or H100, by name, limits and attributes.
 
 mod attributes;
 

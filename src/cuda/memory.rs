@@ -1,0 +1,275 @@
+//! Device memory: tensors' buffers, what they are accounted to, and the addresses that kernels get.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, result};
+use half::bf16;
+
+use super::Cuda;
+use super::device::{Device, Refusal};
+use crate::error::{Error, OutOfDeviceMemory, Result};
+use crate::tensor::{Category, Element, Storage, View, ViewMut};
+
+/// Who holds how much of a device's memory.
+#[derive(Debug, Default)]
+pub(super) struct Account(Mutex<Ledger>);
+
+#[derive(Debug)]
+struct Ledger {
+    current: Category,
+    held: BTreeMap<Category, u64>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Ledger { current: Category::Other, held: BTreeMap::new() }
+    }
+}
+
+impl Account {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn held(&self) -> Vec<(Category, u64)> {
+        self.ledger()
+            .held
+            .iter()
+            .filter(|(_, bytes)| **bytes > 0)
+            .map(|(&category, &bytes)| (category, bytes))
+            .collect()
+    }
+}
+
+/// Bytes of device memory, given back when dropped, in the stream's order.
+#[derive(Debug)]
+struct Allocation {
+    // Given back by its own Drop, after ours.
+    bytes: CudaSlice<u8>,
+    address: u64,
+    account: Arc<Account>,
+    category: Category,
+}
+
+impl Allocation {
+    /// Uninitialised memory.
+    fn new(device: &Device, bytes: usize, category: Category) -> Result<Self> {
+        device.usable()?;
+        let stream = device.stream();
+        // The driver has no allocation of nothing, and Rust none beyond isize.
+        let len = bytes.max(1);
+        let attempt = if isize::try_from(len).is_err() {
+            None
+        } else {
+            // SAFETY: nothing reads it before it was written: `zeros` and `adopt` fill it, scratch memory is a kernel's own.
+            #[allow(unsafe_code)]
+            let allocated = unsafe { stream.alloc::<u8>(len) };
+            match device.asked(&format_args!("allocating {len} bytes for {category}"), allocated) {
+                Ok(bytes) => Some(bytes),
+                Err(Refusal::Harmless(fault)) if fault.is(CUDA_ERROR_OUT_OF_MEMORY) => None,
+                Err(Refusal::Harmless(fault)) => {
+                    return Err(Error::Unavailable(format!("{len} bytes for {category} cannot be allocated: {fault}")));
+                }
+                Err(Refusal::Lost(error)) => return Err(error),
+            }
+        };
+        let Some(slice) = attempt else {
+            return Err(Error::OutOfDeviceMemory(Box::new(OutOfDeviceMemory {
+                asked: len as u64,
+                category,
+                free_and_total: stream.context().mem_get_info().ok().map(|(free, total)| (free as u64, total as u64)),
+                held: device.held(),
+            })));
+        };
+        let account = device.account().clone();
+        *account.ledger().held.entry(category).or_default() += len as u64;
+        // With one stream there is nothing to wait for, so the guard has nothing to do.
+        let address = slice.device_ptr(stream).0;
+        Ok(Allocation { bytes: slice, address, account, category })
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if let Some(held) = self.account.ledger().held.get_mut(&self.category) {
+            *held -= self.bytes.len() as u64;
+        }
+        // cudarc frees without looking which context is current, and the thread may be another.
+        bind(self.bytes.context());
+    }
+}
+
+/// Makes the context current. An error that cudarc has kept is left for the next call to report.
+fn bind(context: &CudaContext) {
+    let kept = context.bind_to_thread();
+    if kept.is_err() {
+        context.record_err(context.bind_to_thread());
+        context.record_err(kept);
+    }
+}
+
+/// A tensor's memory.
+#[derive(Debug)]
+pub struct Buffer<E> {
+    allocation: Allocation,
+    len: usize,
+    element: PhantomData<E>,
+}
+
+impl<E: Element> Buffer<E> {
+    fn new(device: &Device, len: usize) -> Result<Self> {
+        let category = device.account().ledger().current;
+        let allocation = Allocation::new(device, len.saturating_mul(E::BYTES), category)?;
+        Ok(Buffer { allocation, len, element: PhantomData })
+    }
+}
+
+/// Exclusive access to a part of a buffer.
+#[derive(Debug)]
+pub struct SliceMut<'a, E> {
+    address: u64,
+    len: usize,
+    buffer: PhantomData<&'a mut [E]>,
+}
+
+impl Storage for Cuda {
+    type Compute = bf16;
+    type Accum = f32;
+    const VECTOR: usize = 8;
+    type Buffer<E: Element> = Buffer<E>;
+    type SliceMut<'a, E: Element> = SliceMut<'a, E>;
+
+    fn account_to(&self, category: Category) {
+        self.device().account().ledger().current = category;
+    }
+
+    fn zeros<E: Element>(&self, len: usize) -> Result<Buffer<E>> {
+        let device = self.device();
+        let mut buffer = Buffer::new(device, len)?;
+        let outcome = device.stream().memset_zeros(&mut buffer.allocation.bytes);
+        device.queued(&format_args!("clearing {} bytes", len * E::BYTES), outcome)?;
+        Ok(buffer)
+    }
+
+    fn adopt<E: Element>(&self, data: Vec<E>) -> Result<Buffer<E>> {
+        let buffer = Buffer::new(self.device(), data.len())?;
+        self.copy_in(&data, buffer.allocation.address)?;
+        Ok(buffer)
+    }
+
+    fn slice_mut<E: Element>(buffer: &mut Buffer<E>) -> SliceMut<'_, E> {
+        SliceMut { address: buffer.allocation.address, len: buffer.len, buffer: PhantomData }
+    }
+
+    fn split_at_mut<'a, E: Element>(
+        slice: Self::SliceMut<'a, E>,
+        mid: usize,
+    ) -> (Self::SliceMut<'a, E>, Self::SliceMut<'a, E>) {
+        assert!(mid <= slice.len, "{mid} is past the end of {} elements", slice.len);
+        let second = slice.address + (mid * E::BYTES) as u64;
+        let part = |address, len| SliceMut { address, len, buffer: PhantomData };
+        (part(slice.address, mid), part(second, slice.len - mid))
+    }
+
+    fn reborrow<'b, E: Element>(slice: &'b mut SliceMut<'_, E>) -> SliceMut<'b, E> {
+        SliceMut { address: slice.address, len: slice.len, buffer: PhantomData }
+    }
+
+    fn upload<E: Element>(&self, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
+        assert_eq!(src.len(), dst.shape().len(), "elements for {}", dst.shape());
+        self.copy_in(src, dst.into_slice().address)
+    }
+
+    fn download<E: Element>(&self, src: View<'_, Self, E>, dst: &mut [E]) -> Result<()> {
+        assert_eq!(src.shape().len(), dst.len(), "room for {}", src.shape());
+        let device = self.device();
+        // First, as the copy itself would wait without an end for a kernel that hangs.
+        device.synchronize()?;
+        if dst.is_empty() {
+            return Ok(());
+        }
+        let context = device.stream().context();
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(dst);
+        let what = format!("copying {} bytes from the device", bytes.len());
+        device.queued(&what, context.bind_to_thread())?;
+        // SAFETY: the view is inside of a live buffer, and as long as `dst`. The copy has ended before this returns: one to
+        // pageable memory does not return earlier, and the stream is waited for.
+        #[allow(unsafe_code)]
+        let copied = unsafe { result::memcpy_dtoh_async(bytes, src.address(), device.stream().cu_stream()) };
+        device.queued(&what, copied)?;
+        device.synchronize()
+    }
+}
+
+impl Cuda {
+    /// Copies to an address of a live buffer with room for it.
+    fn copy_in<E: Element>(&self, src: &[E], address: u64) -> Result<()> {
+        let device = self.device();
+        device.usable()?;
+        if src.is_empty() {
+            return Ok(());
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(src);
+        let what = format!("copying {} bytes to the device", bytes.len());
+        device.queued(&what, device.stream().context().bind_to_thread())?;
+        // SAFETY: callers pass the address of a live buffer, or of a part of one, of this length. Pageable memory has been
+        // read when the call returns.
+        #[allow(unsafe_code)]
+        let copied = unsafe { result::memcpy_htod_async(address, bytes, device.stream().cu_stream()) };
+        device.queued(&what, copied)
+    }
+}
+
+/// An operand of a kernel: something with an address on the device.
+pub(super) trait Operand: Sized {
+    /// Of its first element. Valid for as long as the operand is borrowed, and for the kernels queued meanwhile.
+    fn address(self) -> u64;
+
+    /// The address, which must be a multiple of 16: for kernels that access vectors.
+    fn aligned(self, operation: &'static str, name: &str) -> Result<u64> {
+        let address = self.address();
+        if address.is_multiple_of(16) {
+            return Ok(address);
+        }
+        Err(Error::Precondition {
+            operation,
+            rule: format!("{name} 16-byte aligned"),
+            found: format!("{name} begins {} bytes past a multiple of 16", address % 16),
+        })
+    }
+}
+
+impl<E: Element> Operand for View<'_, Cuda, E> {
+    fn address(self) -> u64 {
+        self.buffer().allocation.address + (self.offset() * E::BYTES) as u64
+    }
+}
+
+impl<E: Element> Operand for ViewMut<'_, Cuda, E> {
+    fn address(self) -> u64 {
+        self.into_slice().address
+    }
+}
+
+/// Memory for what operations need while they run. It grows to the largest need, and is used by one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Scratch(Option<Allocation>);
+
+impl Scratch {
+    pub fn grow(&mut self, device: &Device, bytes: usize) -> Result<()> {
+        if self.0.as_ref().is_none_or(|allocation| allocation.bytes.len() < bytes) {
+            // Freed first, in the stream's order: the kernels that use it are before.
+            self.0 = None;
+            self.0 = Some(Allocation::new(device, bytes, Category::Scratch)?);
+        }
+        Ok(())
+    }
+
+    /// Of the first byte: a multiple of 256, as the driver allocates. 0 before the first use.
+    pub fn address(&self) -> u64 {
+        self.0.as_ref().map_or(0, |allocation| allocation.address)
+    }
+}

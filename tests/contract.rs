@@ -1,0 +1,80 @@
+//! Kernels and their launchers are written in two languages: the PTX of every kernel against its [`Spec`].
+
+use std::collections::BTreeMap;
+
+use ironwarp::cuda::images::IMAGES;
+use ironwarp::cuda::kernels;
+use ironwarp::cuda::spec::Spec;
+
+/// What PTX says of an entry point.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    /// Alignment and bytes of each parameter.
+    params: Vec<(usize, usize)>,
+    threads: u32,
+    min_blocks: u32,
+    dynamic_shared: bool,
+}
+
+/// The number after `keyword`.
+fn number(text: &str, keyword: &str) -> Option<usize> {
+    let rest = text.split_once(keyword)?.1.trim_start();
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
+}
+
+/// The entry points of a PTX text, by name.
+fn entries(ptx: &str) -> BTreeMap<&str, Entry> {
+    // Dynamic shared memory is declared outside of the kernels that use it, by name.
+    let dynamic: Vec<&str> = ptx
+        .lines()
+        .filter(|line| line.contains(".extern .shared"))
+        .filter_map(|line| line.rsplit_once('[')?.0.split_whitespace().last())
+        .collect();
+    let parse = |text: &'static str, entry: &str| -> usize {
+        number(entry, text).unwrap_or_else(|| panic!("no {text} in {entry}"))
+    };
+    ptx.split(".visible .entry ")
+        .skip(1)
+        .map(|entry| {
+            let (name, rest) = entry.split_once('(').expect("an entry has parameters");
+            let (params, rest) = rest.split_once(')').expect("parameters end");
+            let (directives, body) = rest.split_once('{').expect("an entry has a body");
+            let params = params.split(',').map(|param| (parse(".align", param), parse("[", param))).collect();
+            let threads = parse(".maxntid", directives) as u32;
+            let min_blocks = number(directives, ".minnctapersm").unwrap_or(1) as u32;
+            let dynamic_shared = dynamic.iter().any(|name| body.contains(name));
+            (name.trim(), Entry { params, threads, min_blocks, dynamic_shared })
+        })
+        .collect()
+}
+
+fn expected(spec: &Spec) -> Entry {
+    Entry {
+        params: vec![(8, spec.param_bytes)],
+        threads: spec.threads,
+        min_blocks: spec.min_blocks,
+        dynamic_shared: spec.dynamic_shared > 0,
+    }
+}
+
+#[test]
+fn every_kernel_is_what_its_launcher_takes_it_for() {
+    let specs: Vec<&Spec> = kernels().collect();
+    assert!(!specs.is_empty() && !IMAGES.is_empty());
+    for image in IMAGES {
+        let entries = entries(image.ptx);
+        for (name, entry) in &entries {
+            let spec = specs.iter().find(|spec| spec.name == *name && spec.stem == image.stem);
+            let spec = spec.unwrap_or_else(|| panic!("{name} of {}.cu has no launcher", image.stem));
+            assert_eq!(*entry, expected(spec), "{name} for {}: PTX, and its launcher's", image.arch);
+        }
+        for spec in specs.iter().filter(|spec| spec.stem == image.stem) {
+            assert!(entries.contains_key(spec.name), "{} is not in {}.cu for {}", spec.name, image.stem, image.arch);
+        }
+    }
+    for spec in &specs {
+        assert!(IMAGES.iter().any(|image| image.stem == spec.stem), "no file {}.cu for {}", spec.stem, spec.name);
+        assert_eq!(specs.iter().filter(|other| other.name == spec.name).count(), 1, "{}", spec.name);
+    }
+}

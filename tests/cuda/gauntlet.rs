@@ -1,0 +1,126 @@
+//! What a family of kernels is put through: a thousand schedules, and mutants.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use cudarc::driver::CudaContext;
+use ironwarp::cuda::Cuda;
+use ironwarp::cuda::images::IMAGES;
+use ptx_emulator::mutate::{Kind, Mutant, Outcome, Survey, mutants, survey};
+
+use crate::emulator::{Alone, alone};
+
+/// Orders of blocks and warps in which the bits must be the same.
+const SCHEDULES: u64 = 1000;
+/// Of them, those that a mutant must survive to count as a survivor.
+const SEEDS: [u64; 4] = [0, 1, 2, 3];
+/// Warp instructions of a launch, beyond which a mutant has an endless loop.
+const STEP_BUDGET: u64 = 1 << 20;
+
+/// A small piece of work whose outputs depend on nothing but the kernels.
+pub struct Trial {
+    /// What the shape is there for.
+    pub why: &'static str,
+    /// The kernels that it launches.
+    pub kernels: &'static [&'static str],
+    /// Runs the operations on new tensors; all that they wrote. Errors panic.
+    pub run: Box<dyn Fn(&Cuda) -> Vec<Vec<f64>> + Sync>,
+}
+
+/// A mutant that does what the kernel does.
+pub struct Equivalent {
+    pub kernel: &'static str,
+    pub kind: Kind,
+    /// A part of the source line.
+    pub line: &'static str,
+    /// Why there is nothing to find.
+    pub why: &'static str,
+}
+
+fn bits(outputs: &[Vec<f64>]) -> Vec<u8> {
+    // A NaN's sign and payload are the emulator's choice, as they are a GPU's.
+    let canonical = |x: f64| if x.is_nan() { f64::NAN } else { x };
+    outputs.iter().flatten().flat_map(|&x| canonical(x).to_bits().to_le_bytes()).collect()
+}
+
+/// Every trial gives the same bits in every order of blocks and warps.
+pub fn assert_any_schedule(family: &str, trials: &[Trial]) {
+    let cuda = alone();
+    for trial in trials {
+        let mut first = None;
+        for seed in 0..SCHEDULES {
+            cuda.set_seed(seed);
+            let now = bits(&(trial.run)(&cuda));
+            let first = first.get_or_insert_with(|| now.clone());
+            assert!(*first == now, "{family}, {}: other bits with seed {seed}", trial.why);
+        }
+    }
+    println!("{family}: {} trials, {SCHEDULES} schedules each, same bits", trials.len());
+}
+
+/// Mutants of every kernel of the family are found out, but for the equivalent ones.
+pub fn assert_mutants_die(stem: &'static str, trials: &[Trial], equivalents: &[Equivalent]) {
+    let cuda = alone();
+    cuda.set_quiet(true);
+    cuda.set_step_budget(STEP_BUDGET);
+    let image = IMAGES.iter().find(|image| image.stem == stem).unwrap_or_else(|| panic!("{stem} was not built"));
+    let kernels: BTreeSet<&str> = trials.iter().flat_map(|trial| trial.kernels).copied().collect();
+    let built = ironwarp::cuda::kernels().filter(|spec| spec.stem == stem).map(|spec| spec.name);
+    assert_eq!(kernels, built.collect(), "kernels with a trial");
+    let hook = std::panic::take_hook();
+    // Most mutants end in a panic, of an assertion or of an error: that is what they are for.
+    std::panic::set_hook(Box::new(|_| {}));
+    let surveyed: Result<Vec<Survey>, String> =
+        kernels.iter().map(|kernel| survey_kernel(&cuda, image.ptx, stem, kernel, trials)).collect();
+    std::panic::set_hook(hook);
+    let mut total = Survey::default();
+    surveyed.unwrap_or_else(|error| panic!("{stem}: {error}")).into_iter().for_each(|survey| total.join(survey));
+
+    println!("{stem}\n{total}");
+    let excuse = |mutant: &Mutant| equivalents.iter().position(|equivalent| equivalent.excuses(mutant));
+    let unexcused: Vec<String> = total.survivors().filter(|m| excuse(m).is_none()).map(ToString::to_string).collect();
+    assert!(unexcused.is_empty(), "{stem}: survived:\n{}", unexcused.join("\n"));
+    let used: BTreeSet<usize> = total.survivors().filter_map(excuse).collect();
+    let unused = (0..equivalents.len()).find(|index| !used.contains(index));
+    assert!(unused.is_none(), "{stem}: listed as equivalent and found out: {:?}", unused.map(|i| equivalents[i].line));
+    let (killed, all) = total.total();
+    assert!(killed * 100 >= (all - total.survivors().count()) * 95, "{stem}: {killed} of {all}");
+}
+
+fn survey_kernel(cuda: &Alone, ptx: &str, stem: &str, kernel: &str, trials: &[Trial]) -> Result<Survey, String> {
+    let mutants = mutants(ptx, Some(kernel)).map_err(|error| error.to_string())?;
+    let one_at_a_time = Mutex::new(());
+    let run = |ptx: &str, seed| {
+        let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        cuda.set_seed(seed);
+        let of_kernel = trials.iter().filter(|trial| trial.kernels.contains(&kernel));
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            // A context for each: a finding ends it.
+            let context = CudaContext::new_non_primary(0, 0).unwrap();
+            let cuda = Cuda::with_context(&context).unwrap();
+            cuda.device().replace_kernels(stem, ptx);
+            of_kernel.flat_map(|trial| bits(&(trial.run)(&cuda))).collect()
+        }));
+        match attempt {
+            Ok(bits) => Outcome::Bits(bits),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                Outcome::Stopped(text.unwrap_or_else(|| "a panic without words".into()))
+            }
+        }
+    };
+    survey(ptx, &mutants, &SEEDS, run).map_err(|error| format!("{kernel}: {error}"))
+}
+
+impl Equivalent {
+    fn excuses(&self, mutant: &Mutant) -> bool {
+        assert!(!self.why.is_empty());
+        let place = mutant.called_from.as_ref().unwrap_or(&mutant.source);
+        let line = place.rsplit_once(':').and_then(|(file, line)| {
+            let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).ok()?;
+            text.lines().nth(line.parse::<usize>().ok()? - 1).map(str::to_owned)
+        });
+        mutant.function == self.kernel && mutant.kind == self.kind && line.is_some_and(|line| line.contains(self.line))
+    }
+}

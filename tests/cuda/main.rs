@@ -1,0 +1,13 @@
+//! The CUDA backend, every operation that it has, on the emulated GPU against the CPU reference.
+//!
+//! A file an operation's stem, each with the same parts: the formula's accuracy, edge shapes, what must stay untouched,
+//! bad numbers, the traffic of device memory, and [`gauntlet::Trial`]s, which are run with a thousand schedules and with
+//! every mutant of the kernels.
+
+mod emulator;
+mod gauntlet;
+mod gelu;
+mod judge;
+#[allow(dead_code)] // The operations' own tests use the rest.
+#[path = "../ops/support.rs"]
+mod support;
