@@ -23,7 +23,7 @@ const SHAPES: [(usize, usize, &str); 6] = [
 /// Every finite bf16, in an order that mixes large and small; over again from 65,280 on.
 fn finite_numbers(len: usize) -> Vec<f64> {
     // An odd factor visits every 16-bit number.
-    let numbers = (0..).map(|i: u32| bf16::from_bits((i * 40503) as u16));
+    let numbers = (0..).map(|i: u32| bf16::from_bits(i.wrapping_mul(40503) as u16));
     numbers.filter(|x| x.is_finite()).take(len).map(bf16::to_f64).collect()
 }
 
