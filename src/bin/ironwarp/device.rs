@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ironwarp::cpu::Cpu;
+#[cfg(feature = "cuda")]
+use ironwarp::cuda::Cuda;
 use ironwarp::model::arena::Arena;
 use ironwarp::model::config::Config;
 use ironwarp::model::plan::MemoryPlan;
@@ -45,17 +47,55 @@ impl FromStr for Device {
 }
 
 impl Device {
-    /// The backend. Today there is one.
+    /// The backend that runs a model. As the CUDA backend lacks operations of it, that is the CPU's.
     pub fn backend(self) -> Result<Cpu<f32>> {
         match self {
-            Device::Auto | Device::Cpu => Ok(Cpu::new()),
-            Device::Cuda(_) | Device::Emulated => {
-                bail!(
+            Device::Cpu => {}
+            Device::Auto => match self.gpu() {
+                Ok(Some(gpu)) => output::note(format!("device: cpu; {gpu} is there, but {}", lacking())),
+                Ok(None) => {}
+                Err(why) => output::note(format!("device: cpu; {why}")),
+            },
+            Device::Cuda(_) | Device::Emulated => match self.gpu()? {
+                Some(gpu) => bail!("{gpu} is there, but {}; --device cpu works", lacking()),
+                None => bail!(
                     "this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works"
-                )
-            }
+                ),
+            },
         }
+        Ok(Cpu::new())
     }
+
+    /// The GPU that this means, in words; none in a build without CUDA, or for the CPU.
+    #[cfg(feature = "cuda")]
+    pub fn gpu(self) -> Result<Option<String>> {
+        let cuda = match self {
+            Device::Cpu => return Ok(None),
+            Device::Auto => Cuda::new(0)?,
+            Device::Cuda(ordinal) => Cuda::new(ordinal)?,
+            Device::Emulated => Cuda::emulated()?,
+        };
+        let gpu = cuda.device().properties();
+        let ((major, minor), memory) = (gpu.capability, output::bytes(gpu.memory));
+        Ok(Some(format!(
+            "{} (cuda:{}, compute capability {major}.{minor}, {} multiprocessors, {memory}, driver {})",
+            gpu.name, gpu.ordinal, gpu.multiprocessors, gpu.driver
+        )))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    pub fn gpu(self) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// Why a model does not run on the CUDA backend.
+fn lacking() -> String {
+    #[cfg(feature = "cuda")]
+    let missing = ironwarp::cuda::MISSING.join(", ");
+    #[cfg(not(feature = "cuda"))]
+    let missing = "any operation";
+    format!("the CUDA backend cannot run a model yet: it has no kernels for {missing}")
 }
 
 /// Refuses a training that this machine has not the memory for, before anything is allocated: an operating system may

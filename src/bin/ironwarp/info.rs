@@ -12,11 +12,15 @@ use ironwarp::train::checkpoint::load_model_folder;
 use ironwarp::train::run::check_tokens;
 use serde_json::json;
 
+use crate::device::Device;
 use crate::output;
 use crate::train::read_config;
 
 #[derive(Debug, Args)]
 pub struct InfoArgs {
+    /// GPU to look for besides the CPU: auto, cuda, cuda:N, emulated; or cpu for none
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: Device,
     /// Preset, TOML file, or model folder to describe
     #[arg(long, value_name = "NAME|FILE|DIR")]
     model: Option<String>,
@@ -35,12 +39,23 @@ pub fn run(args: InfoArgs, json: bool) -> Result<()> {
             return output::json(&json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "devices": [{"name": "cpu", "threads": threads}],
+                "gpu": match args.device.gpu() {
+                    Ok(gpu) => json!(gpu),
+                    Err(why) => json!({"none": why.to_string()}),
+                },
                 "presets": Config::preset_names().collect::<Vec<_>>(),
             }));
         }
         output::line(format!("ironwarp {}", env!("CARGO_PKG_VERSION")));
         output::line(format!("device cpu  f32, {threads} threads"));
-        output::line("no CUDA in this build");
+        match args.device.gpu() {
+            Ok(Some(gpu)) => output::line(format!("device gpu  {gpu}")),
+            Ok(None) if cfg!(feature = "cuda") => {}
+            Ok(None) => output::line("no CUDA in this build"),
+            // Asked for by name, it must be there.
+            Err(why) if args.device != Device::Auto => return Err(why),
+            Err(why) => output::line(why.to_string()),
+        }
         output::line(format!("presets     {}", Config::preset_names().collect::<Vec<_>>().join(", ")));
         return Ok(());
     };

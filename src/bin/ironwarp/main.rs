@@ -19,7 +19,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Train, evaluate and run GPT-2.
 ///
-/// Exit status: 0 fine, 1 failure, 2 usage, 3 stopped by a signal after saving, 130 ended by a second signal.
+/// Exit status: 0 fine, 1 failure, 2 usage, 3 stopped by a signal after saving, 4 device lost, 130 ended by a second
+/// signal.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
@@ -76,7 +77,10 @@ fn main() -> ExitCode {
         Ok(Status::StoppedAndSaved) => ExitCode::from(3),
         Err(error) => {
             output::note(format!("error: {}", message(&error)));
-            ExitCode::FAILURE
+            let lost = |cause: &(dyn std::error::Error + 'static)| {
+                matches!(cause.downcast_ref(), Some(ironwarp::Error::DeviceLost(_)))
+            };
+            if error.chain().any(lost) { ExitCode::from(4) } else { ExitCode::FAILURE }
         }
     }
 }

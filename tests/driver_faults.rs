@@ -1,0 +1,320 @@
+//! What may go wrong between the backend and the driver: every driver call with every error code, memory that ends, a
+//! kernel that hangs, and drivers and cards that will not do.
+
+// The emulator's own entries are called by name; each use says why it is sound.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use cudarc::driver::CudaContext;
+use half::bf16;
+use ironwarp::cuda::{Cuda, driver};
+use ironwarp::ops::{Backend, GeluForward, GradNorm};
+use ironwarp::tensor::{Category, Storage, Tensor};
+use ironwarp::{Error, Result};
+use libloading::Library;
+
+/// The emulator's settings belong to the process, so tests take turns.
+struct Emulator {
+    _turn: MutexGuard<'static, ()>,
+    /// Keeps the primary context, so that what is left behind in it can be seen.
+    context: std::sync::Arc<CudaContext>,
+}
+
+fn emulator() -> Emulator {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    driver::emulate(&driver::find_emulator().unwrap()).unwrap();
+    Emulator { _turn: turn, context: CudaContext::new(0).unwrap() }
+}
+
+fn entry<F: Copy>(name: &str) -> F {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    // SAFETY: loaded already; nothing is initialised again.
+    let library = LIBRARY.get_or_init(|| unsafe { Library::new(driver::find_emulator().unwrap()) }.unwrap());
+    // SAFETY: each caller names a function with its type.
+    *unsafe { library.get::<F>(name.as_bytes()) }.unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+impl Emulator {
+    fn set_faults(&self, rules: &str) {
+        let rules = CString::new(rules).unwrap();
+        assert_eq!(entry::<extern "C" fn(*const i8) -> u32>("ironwarp_emulator_set_faults")(rules.as_ptr().cast()), 0);
+    }
+
+    /// How often each driver function is called by `run`.
+    fn calls(&self, run: impl FnOnce()) -> BTreeMap<String, u64> {
+        entry::<extern "C" fn()>("ironwarp_emulator_clear_counts")();
+        run();
+        let text: extern "C" fn(*mut u8, usize) -> usize = entry("ironwarp_emulator_calls");
+        let mut buffer = vec![0; text(std::ptr::null_mut(), 0) + 1];
+        text(buffer.as_mut_ptr(), buffer.len());
+        buffer.pop();
+        serde_json::from_slice(&buffer).unwrap()
+    }
+
+    fn free_memory(&self) -> usize {
+        self.context.synchronize().unwrap();
+        self.context.mem_get_info().unwrap().0
+    }
+}
+
+/// All codes that the interface has, and two that it has not.
+fn codes() -> Vec<u32> {
+    let name: extern "C" fn(u32, *mut *const i8) -> u32 = entry("cuGetErrorName");
+    let known = (1..1000).filter(|&code| name(code, &mut std::ptr::null()) == 0);
+    known.chain([12_345, u32::MAX]).collect()
+}
+
+/// Uses a device from its opening to its end: memory of two categories, copies both ways, a launch, and an operation of
+/// two launches with scratch memory.
+fn scenario() -> Result<Vec<f32>> {
+    let cuda = Cuda::new(0)?;
+    cuda.account_to(Category::Activations);
+    let x: Tensor<Cuda, bf16> = Tensor::from_vec(&cuda, [3, 8], (0..24).map(|i| bf16::from_f32(i as f32)).collect())?;
+    let mut out: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8])?;
+    cuda.gelu_forward(GeluForward { x: x.view(), out: out.view_mut() })?;
+    cuda.account_to(Category::Gradients);
+    let mut grad: Tensor<Cuda, f32> = Tensor::zeros(&cuda, [64])?;
+    cuda.upload(&[3.0; 64], grad.view_mut())?;
+    let mut norm: Tensor<Cuda, f32> = Tensor::zeros(&cuda, [1])?;
+    cuda.grad_norm(GradNorm { grad: grad.view(), norm: norm.view_mut() })?;
+    let mut results: Vec<f32> = out.to_vec(&cuda)?.into_iter().map(bf16::to_f32).collect();
+    results.extend(norm.to_vec(&cuda)?);
+    cuda.device().synchronize()?;
+    Ok(results)
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// The call was one that gives something back, or asks again: the results are right.
+    Right,
+    Unavailable,
+    OutOfMemory,
+    DeviceLost,
+}
+
+#[test]
+fn every_call_with_every_code() {
+    let emulator = emulator();
+    let want = scenario().unwrap();
+    let calls = emulator.calls(|| assert_eq!(scenario().unwrap(), want));
+    let (codes, before) = (codes(), emulator.free_memory());
+    let mut table: BTreeMap<&str, BTreeMap<Outcome, u64>> = BTreeMap::new();
+    let (mut runs, mut kept) = (0, 0);
+    for (name, &count) in &calls {
+        for (k, code) in (1..=count).flat_map(|k| codes.iter().map(move |code| (k, code))) {
+            emulator.set_faults(&format!("{name}:{k}={code}"));
+            let start = Instant::now();
+            let result =
+                catch_unwind(AssertUnwindSafe(scenario)).unwrap_or_else(|_| panic!("{name}:{k}={code} panicked"));
+            assert!(start.elapsed() < Duration::from_secs(20), "{name}:{k}={code} hung");
+            emulator.set_faults("");
+            let outcome = match result {
+                Ok(results) => {
+                    assert_eq!(results, want, "{name}:{k}={code}");
+                    Outcome::Right
+                }
+                Err(Error::Unavailable(_)) => Outcome::Unavailable,
+                Err(Error::OutOfDeviceMemory(_)) => Outcome::OutOfMemory,
+                Err(Error::DeviceLost(text)) => {
+                    assert!(!text.contains('\n') && text.contains(&code.to_string()), "{name}:{k}={code}: {text}");
+                    Outcome::DeviceLost
+                }
+                Err(other) => panic!("{name}:{k}={code}: {other:?}"),
+            };
+            *table.entry(name).or_default().entry(outcome).or_default() += 1;
+            runs += 1;
+            // What the driver refused to take back stays with it; anything else must not.
+            let now = emulator.free_memory();
+            if !name.starts_with("cuMemFree") {
+                assert_eq!(before - kept, now, "{name}:{k}={code} leaked");
+            }
+            kept = before - now;
+        }
+    }
+    println!("{} functions, {} calls, {} codes: {runs} runs", calls.len(), calls.values().sum::<u64>(), codes.len());
+    for (name, outcomes) in table {
+        println!("{name:<40} {:>2} calls  {outcomes:?}", calls[name]);
+    }
+}
+
+#[test]
+fn a_lost_device_stays_lost_and_names_the_kernel() {
+    let emulator = emulator();
+    let cuda = Cuda::new(0).unwrap();
+    let x: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
+    let mut out: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
+    let mut gelu = || cuda.gelu_forward(GeluForward { x: x.view(), out: out.view_mut() });
+    gelu().unwrap();
+    emulator.set_faults("cuEventQuery:1=CUDA_ERROR_ECC_UNCORRECTABLE");
+    let first = cuda.device().synchronize().unwrap_err().to_string();
+    assert!(
+        first.contains("CUDA_ERROR_ECC_UNCORRECTABLE (214)") && first.contains("gelu_forward (N·C = 24)"),
+        "{first}"
+    );
+    emulator.set_faults("");
+    let calls = emulator.calls(|| {
+        assert_eq!(gelu().unwrap_err().to_string(), first);
+        assert_eq!(x.to_vec(&cuda).unwrap_err().to_string(), first);
+        assert_eq!(cuda.zeros::<f32>(8).unwrap_err().to_string(), first);
+    });
+    assert!(calls.is_empty(), "the driver was asked: {calls:?}");
+}
+
+#[test]
+fn memory_that_ends_tells_who_holds_it() {
+    let emulator = emulator();
+    let before = emulator.free_memory();
+    let cuda = Cuda::new(0).unwrap();
+    cuda.account_to(Category::Weights);
+    let _weights: Tensor<Cuda, f32> = Tensor::zeros(&cuda, [1 << 18]).unwrap();
+    cuda.account_to(Category::Activations);
+    for elements in [1usize << 43, usize::MAX] {
+        let text = cuda.zeros::<i32>(elements).map(drop).unwrap_err().to_string();
+        assert!(text.starts_with("out of device memory: "), "{text}");
+        assert!(text.contains("asked for activations, ") && text.contains("GiB of 80.0 GiB free"), "{text}");
+        assert!(text.ends_with("held: weights 1.0 MiB; lower --batch or --context, or use --recompute"), "{text}");
+    }
+    // What is smaller still fits.
+    let _small: Tensor<Cuda, f32> = Tensor::zeros(&cuda, [8]).unwrap();
+    assert_eq!(cuda.device().held(), [(Category::Weights, 1 << 20), (Category::Activations, 32)]);
+    drop((_weights, _small));
+    assert_eq!(cuda.device().held(), []);
+    drop(cuda);
+    assert_eq!(emulator.free_memory(), before);
+}
+
+/// A program that is run again with other settings.
+fn ironwarp(args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ironwarp"));
+    command.args(args).env("IRONWARP_EMULATOR", driver::find_emulator().unwrap());
+    command.envs(environment.iter().copied());
+    let output = command.output().unwrap();
+    (
+        output.status.code(),
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    )
+}
+
+#[test]
+fn drivers_and_cards_that_will_not_do_are_one_line() {
+    let info = ["info", "--device", "emulated"];
+    let (code, text) = ironwarp(&info, &[]);
+    assert!(
+        code == Some(0) && text.contains("Emulated sm_80 GPU (cuda:0, compute capability 8.0, 108 multi"),
+        "{text}"
+    );
+    for (variable, value, says) in [
+        (
+            "IRONWARP_EMULATOR_FAULTS",
+            "cuInit:*=CUDA_ERROR_STUB_LIBRARY",
+            "no CUDA driver: the libcuda.so found is the toolkit's stub, ",
+        ),
+        (
+            "IRONWARP_EMULATOR_FAULTS",
+            "cuInit:*=CUDA_ERROR_NO_DEVICE",
+            "no GPU: the CUDA driver found no device; the CPU",
+        ),
+        (
+            "IRONWARP_EMULATOR_FAULTS",
+            "cuInit:*=803",
+            "the CUDA driver does not start: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803): ",
+        ),
+        ("IRONWARP_EMULATOR_FAULTS", "cuInit:*=12345", "the CUDA driver does not start: CUDA error 12345, which"),
+        (
+            "IRONWARP_EMULATOR_DRIVER_VERSION",
+            "12040",
+            "the CUDA driver is too old: it has CUDA 12.4, 13.0 or newer is needed (NVIDIA's driver 580); ",
+        ),
+        (
+            "IRONWARP_EMULATOR_ARCH",
+            "75",
+            "the GPU is too old: Emulated sm_75 GPU has compute capability 7.5, 8.0 or newer is needed; ",
+        ),
+        (
+            "IRONWARP_EMULATOR",
+            "/no/such/libcuda_emulator.so",
+            "no emulated CUDA driver at /no/such/libcuda_emulator.so",
+        ),
+    ] {
+        let (code, text) = ironwarp(&info, &[(variable, value)]);
+        println!("{}", text.lines().last().unwrap_or_default());
+        let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(code == Some(1) && errors.len() == 1 && errors[0].contains(says), "{variable}={value}: {text}");
+        assert!(errors[0].contains("CPU") || errors[0].contains("make emulator"), "{text}");
+    }
+    let (code, text) = ironwarp(&["info", "--device", "auto"], &[]);
+    println!("{text}");
+    assert_eq!(code, Some(0), "{text}");
+}
+
+/// A stand-in for a kernel that hangs: the end of the queue that never comes.
+#[test]
+#[ignore = "run by another with an environment"]
+fn child_waits_for_ever() {
+    let emulator = emulator();
+    let cuda = Cuda::new(0).unwrap();
+    let x: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
+    let mut out: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
+    cuda.gelu_forward(GeluForward { x: x.view(), out: out.view_mut() }).unwrap();
+    emulator.set_faults("cuEventQuery:*=CUDA_ERROR_NOT_READY");
+    println!("said: {}", out.to_vec(&cuda).unwrap_err());
+}
+
+#[test]
+fn a_kernel_that_hangs_is_named() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["child_waits_for_ever", "--exact", "--ignored", "--nocapture"])
+        .env("IRONWARP_CUDA_TIMEOUT", "0.2")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = "said: device lost: gelu_forward (N·C = 24) did not end within 0.2 s (IRONWARP_CUDA_TIMEOUT)";
+    assert!(text.contains(said), "{text}");
+}
+
+/// An endless loop of the device's own: the emulator ends it by its budget of steps, as a display driver's watchdog would.
+#[test]
+fn an_endless_loop_is_named() {
+    let emulator = emulator();
+    let context = CudaContext::new_non_primary(0, 0).unwrap();
+    let cuda = Cuda::with_context(&context).unwrap();
+    let endless = ".version 8.0\n.target sm_80\n.address_size 64\n\
+        .visible .entry gelu_forward(.param .align 8 .b8 params[24]) .maxntid 256 { again: bra again; }\n";
+    cuda.device().replace_kernels("gelu", endless);
+    let budget: extern "C" fn(u64) = entry("ironwarp_emulator_set_step_budget");
+    budget(10_000);
+    let x: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
+    let mut out: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
+    cuda.gelu_forward(GeluForward { x: x.view(), out: out.view_mut() }).unwrap();
+    let text = cuda.device().synchronize().unwrap_err().to_string();
+    budget(1 << 31);
+    assert!(text.contains("CUDA_ERROR_LAUNCH_TIMEOUT (702)") && text.contains("gelu_forward (N·C = 24)"), "{text}");
+    drop(emulator);
+}
+
+/// PTX that a driver refuses is explained by its compiler.
+#[test]
+fn a_kernel_that_does_not_load_shows_the_jit_log() {
+    let _emulator = emulator();
+    let cuda = Cuda::new(0).unwrap();
+    cuda.device().replace_kernels(
+        "gelu",
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry gelu_forward() { frobnicate; }\n",
+    );
+    let x: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
+    let mut out: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
+    let gelu = cuda.gelu_forward(GeluForward { x: x.view(), out: out.view_mut() });
+    let text = gelu.unwrap_err().to_string();
+    assert!(text.starts_with("gelu.cu cannot be loaded for compute capability 8.0: PTX: CUDA_ERROR_"), "{text}");
+    assert!(text.contains("; its compiler says: ") && text.contains("frobnicate"), "{text}");
+    // The device is none the worse.
+    cuda.device().synchronize().unwrap();
+}
