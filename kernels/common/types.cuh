@@ -51,3 +51,7 @@ __device__ inline void store(bf16 *to, const f32x8 &from) { store_packed(to, pac
 __device__ inline float4 load(const float *from) { return *reinterpret_cast<const float4 *>(from); }
 
 __device__ inline void store(float *to, const float4 &from) { *reinterpret_cast<float4 *>(to) = from; }
+
+__device__ inline float4 operator+(const float4 &a, const float4 &b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}

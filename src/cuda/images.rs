@@ -25,9 +25,6 @@ pub enum Code<'a> {
     Ptx(&'a str),
 }
 
-/// Shared memory that a block may have without asking, on every architecture.
-pub(super) const DEFAULT_SHARED: u32 = 48 << 10;
-
 /// The code of a kernel file for a compute capability such as `(9, 0)`, best first: the exact machine code, then PTX from
 /// the newest architecture that fits. What a driver cannot load, the next may do for.
 pub fn candidates(stem: &str, capability: (u32, u32)) -> Vec<Code<'static>> {

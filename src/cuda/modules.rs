@@ -66,7 +66,8 @@ impl Modules {
             Failure { message: format!("no kernel {} in {}.cu: {fault}", spec.name, spec.stem), fault }
         };
         let kernel = file.load_function(spec.name).map_err(failed)?;
-        if spec.dynamic_shared > images::DEFAULT_SHARED {
+        // Above 48 KiB, static shared memory included, a kernel has to ask; asking for less does no harm.
+        if spec.dynamic_shared > 0 {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             kernel.set_attribute(attribute, spec.dynamic_shared as i32).map_err(|error| {
                 let (fault, bytes) = (Fault::from(error), spec.dynamic_shared);

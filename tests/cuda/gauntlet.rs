@@ -16,7 +16,7 @@ const SCHEDULES: u64 = 1000;
 /// Of them, those that a mutant must survive to count as a survivor.
 const SEEDS: [u64; 4] = [0, 1, 2, 3];
 /// Warp instructions of a launch, beyond which a mutant has an endless loop.
-const STEP_BUDGET: u64 = 1 << 20;
+const STEP_BUDGET: u64 = 1 << 22;
 
 /// A small piece of work whose outputs depend on nothing but the kernels.
 pub struct Trial {
@@ -30,9 +30,10 @@ pub struct Trial {
 
 /// A mutant that does what the kernel does.
 pub struct Equivalent {
+    /// The kernel, or a part of the names of several.
     pub kernel: &'static str,
     pub kind: Kind,
-    /// A part of the source line.
+    /// A part of the source line, or of the one that calls it.
     pub line: &'static str,
     /// Why there is nothing to find.
     pub why: &'static str,
@@ -116,11 +117,12 @@ fn survey_kernel(cuda: &Alone, ptx: &str, stem: &str, kernel: &str, trials: &[Tr
 impl Equivalent {
     fn excuses(&self, mutant: &Mutant) -> bool {
         assert!(!self.why.is_empty());
-        let place = mutant.called_from.as_ref().unwrap_or(&mutant.source);
-        let line = place.rsplit_once(':').and_then(|(file, line)| {
+        let line = |place: &String| {
+            let (file, line) = place.rsplit_once(':')?;
             let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).ok()?;
             text.lines().nth(line.parse::<usize>().ok()? - 1).map(str::to_owned)
-        });
-        mutant.function == self.kernel && mutant.kind == self.kind && line.is_some_and(|line| line.contains(self.line))
+        };
+        let mut lines = [Some(&mutant.source), mutant.called_from.as_ref()].into_iter().flatten().filter_map(line);
+        mutant.function.contains(self.kernel) && mutant.kind == self.kind && lines.any(|line| line.contains(self.line))
     }
 }

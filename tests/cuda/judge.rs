@@ -46,9 +46,11 @@ impl Verdict<'_> {
     }
 }
 
-/// The unit in the last place of `E` at a value, and never less than that at 2⁻²⁰: below, sums cancel.
+/// The unit in the last place of `E` at a value, and never less than that at 2⁻²⁰, or at 2⁻³ in f32: below, what is left of
+/// a sum that cancelled says nothing.
 fn ulp<E: Number>(value: f64) -> f64 {
-    E::epsilon().wide() * value.abs().max(2f64.powi(-20)).log2().floor().exp2()
+    let least = if E::BYTES == 4 { -3 } else { -20 };
+    E::epsilon().wide() * value.abs().max(2f64.powi(least)).log2().floor().exp2()
 }
 
 /// How a kernel's traffic of device memory compares with the least that there could be.

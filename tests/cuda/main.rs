@@ -8,6 +8,7 @@ mod emulator;
 mod gauntlet;
 mod gelu;
 mod judge;
+mod layernorm;
 #[allow(dead_code)] // The operations' own tests use the rest.
 #[path = "../ops/support.rs"]
 mod support;
