@@ -158,7 +158,7 @@ fn forward_is_the_formula() {
         let what = format!("layernorm_forward, N = {n}, C = {c} ({why}), offset {offset}");
         let [reference, baseline] = [inputs.forward(&Cpu::<f64>::new()), inputs.forward(&Cpu::<f32>::new())];
         // Near 0, where xhat · weight + bias cancels, f32's own errors show.
-        let ulps = [16.0, 16.0, 16.0];
+        let ulps = [if offset == 0.0 { 8.0 } else { 64.0 }, 16.0, 16.0];
         judge(&what, ["out", "mean", "rstd"], ulps, inputs.forward(&*shared()), reference, baseline);
     }
 }
@@ -421,6 +421,12 @@ fn mutants_die() {
             kind: Kind::NeverLeave,
             line: "lane_id() < 2",
             why: "more lanes load what two need",
+        },
+        Equivalent {
+            kernel: "backward_join",
+            kind: Kind::ShiftComparison,
+            line: "there = place < 2 * columns",
+            why: "what one thread more loads is not stored",
         },
     ];
     assert_mutants_die("layernorm", &trials(), EQUIVALENT);
