@@ -147,7 +147,7 @@ __device__ inline void sort_pass(const EmbeddingSortParams &params, uint32_t pas
         if (tiles > 1) {
             all = 0;
             const uint32_t *of_pass = params.counts + uint64_t(pass) * tiles * DIGITS + digit;
-#pragma unroll 8
+#pragma unroll 4
             for (uint32_t tile = 0; tile < tiles; tile++) {
                 const uint32_t count = of_pass[tile * DIGITS];
                 if (tile < blockIdx.x) before += count;
@@ -349,7 +349,7 @@ __device__ inline void sum_places(const EmbeddingSumParams &params, uint32_t blo
     }
 }
 
-extern "C" __global__ void __launch_bounds__(EMBEDDING_SUM_THREADS, 4)
+extern "C" __global__ void __launch_bounds__(EMBEDDING_SUM_THREADS, EMBEDDING_SUM_MIN_BLOCKS)
     embedding_backward_sum(const __grid_constant__ EmbeddingSumParams params) {
     __shared__ Shared shared;
     const uint32_t column = blockIdx.y * EMBEDDING_SUM_COLUMNS + lane_id() * COLUMNS;

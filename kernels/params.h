@@ -68,9 +68,11 @@ struct EmbeddingSortParams {
 
 /// Threads of a block of `embedding_backward_sum` and `embedding_backward_join`.
 constexpr uint32_t EMBEDDING_SUM_THREADS = 256;
-/// Columns of such a block: the grid's y has ceil(C / this) slices.
+/// Blocks of `embedding_backward_sum` that a multiprocessor must have room for.
+constexpr uint32_t EMBEDDING_SUM_MIN_BLOCKS = 4;
+/// Columns of a block of either: the grid's y has ceil(C / this) slices.
 constexpr uint32_t EMBEDDING_SUM_COLUMNS = 128;
-/// Sorted places of a block.
+/// Sorted places of a block of `embedding_backward_sum`.
 constexpr uint32_t EMBEDDING_SUM_PLACES = 128;
 
 /// Parameters of `embedding_backward_sum` and `embedding_backward_join`.

@@ -114,9 +114,11 @@ const _: () = {
 };
 /// Threads of a block of `embedding_backward_sum` and `embedding_backward_join`.
 pub const EMBEDDING_SUM_THREADS: u32 = 256;
-/// Columns of such a block: the grid's y has ceil(C / this) slices.
+/// Blocks of `embedding_backward_sum` that a multiprocessor must have room for.
+pub const EMBEDDING_SUM_MIN_BLOCKS: u32 = 4;
+/// Columns of a block of either: the grid's y has ceil(C / this) slices.
 pub const EMBEDDING_SUM_COLUMNS: u32 = 128;
-/// Sorted places of a block.
+/// Sorted places of a block of `embedding_backward_sum`.
 pub const EMBEDDING_SUM_PLACES: u32 = 128;
 /// Parameters of `embedding_backward_sum` and `embedding_backward_join`.
 #[repr(C)]
