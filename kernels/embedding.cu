@@ -101,6 +101,7 @@ extern "C" __global__ void __launch_bounds__(EMBEDDING_SORT_THREADS)
 
     if (digit >= DIGITS) return;
     params.counts[blockIdx.x * DIGITS + digit] = counts[digit];
+#pragma unroll 1
     for (uint32_t pass = 1; pass < params.passes; pass++) {
         params.counts[(uint64_t(pass) * gridDim.x + blockIdx.x) * DIGITS + digit] = 0;
     }
