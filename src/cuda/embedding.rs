@@ -94,7 +94,7 @@ pub(super) fn backward(cuda: &Cuda, op: EmbeddingBackward<'_, Cuda>) -> Result<(
     };
     let split_log2 = (dims.b / SHARE).max(1).ilog2().min((EMBEDDING_SUM_THREADS / 32).ilog2());
     let positions = if op.write == Write::Overwrite { dims.max_t } else { dims.t };
-    let position_blocks = positions.div_ceil((EMBEDDING_SUM_THREADS / 32 >> split_log2) as usize);
+    let position_blocks = positions.div_ceil(((EMBEDDING_SUM_THREADS / 32) >> split_log2) as usize);
     let sum = EmbeddingSumParams {
         pairs: scratch.address() + plan.sorted,
         dout: op.dout.aligned(NAME, "dout")?,
@@ -157,7 +157,7 @@ impl Plan {
         piece(2 * pairs);
         let counts = if tiles > 1 { (passes as usize * tiles * size_of::<u32>()) << EMBEDDING_SORT_BITS } else { 0 };
         let (counts, heads) = (piece(counts), piece(blocks * c * size_of::<f32>()));
-        let sorted = if passes % 2 == 0 { pairs as u64 } else { 0 };
+        let sorted = if passes.is_multiple_of(2) { pairs as u64 } else { 0 };
         Plan { passes, tiles, blocks, sorted, counts, heads, bytes }
     }
 }

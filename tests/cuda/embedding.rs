@@ -162,7 +162,7 @@ fn backward_cases() -> Vec<Case> {
 
 /// Ids of a vocabulary of 64 and, for every other, one that is none.
 fn bad_id(n: usize) -> i32 {
-    if n % 2 == 0 { (n * n % 64) as i32 } else { [-1, 64, i32::MIN, i32::MAX, -64, 65_536][n / 2 % 6] }
+    if n.is_multiple_of(2) { (n * n % 64) as i32 } else { [-1, 64, i32::MIN, i32::MAX, -64, 65_536][n / 2 % 6] }
 }
 
 #[test]
@@ -237,6 +237,49 @@ fn many_equal_tokens_are_summed() {
     let want = case.backward(&Cpu::<f64>::new(), Write::Overwrite, |_| ());
     compare::<f32>("embedding_backward dwte", [50_304, 8], &got[0], &want[0], 256.0);
     compare::<f32>("embedding_backward dwpe", [1027, 8], &got[1], &want[1], 64.0);
+}
+
+/// Sums numbers whose places, from `first` on, are cut at multiples of `unit`, each part by `sum`, in order.
+fn in_parts(values: &[f32], first: usize, unit: usize, sum: impl Fn(&[f32], usize) -> f32) -> Vec<f32> {
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while at < values.len() {
+        let end = ((first + at) / unit * unit + unit - first).min(values.len());
+        parts.push(sum(&values[at..end], first + at));
+        at = end;
+    }
+    parts
+}
+
+fn in_order(values: &[f32]) -> f32 {
+    values.iter().copied().reduce(|sum, x| sum + x).unwrap_or(0.0)
+}
+
+/// To the bit: 16 places, 128 places, blocks' heads by eight warps; rows of one token in the order of positions.
+#[test]
+fn sums_are_in_the_order_that_the_kernel_states() {
+    let case = Case::new("", [4, 1100, 8, 9]).with_ids(|n| if n % 3 == 0 { 7 } else { n as i32 * 5 % 9 });
+    // So unequal that every sum is rounded: sums of like numbers are exact in any order.
+    let spread = |dout: &mut [f64]| dout.iter_mut().enumerate().for_each(|(i, x)| *x *= (i as f64 % 37.0).exp2());
+    let (c, mut dout) = (case.c, Draws::new(2).numbers(4400 * 8).into_iter().map(round).collect::<Vec<_>>());
+    spread(&mut dout);
+    let mut places: Vec<usize> = (0..4400).collect();
+    places.sort_by_key(|&n| case.tokens[n]);
+    let mut want: Vec<f32> = Draws::new(99).numbers(9 * c).into_iter().map(|x| x as f32).collect();
+    for (i, want) in want.iter_mut().enumerate() {
+        let (token, column) = ((i / c) as i32, i % c);
+        let Some(first) = places.iter().position(|&n| case.tokens[n] == token) else { continue };
+        let run = places.iter().filter(|&&n| case.tokens[n] == token);
+        let values: Vec<f32> = run.map(|&n| dout[n * c + column] as f32).collect();
+        let of_block = |values: &[f32], first| in_order(&in_parts(values, first, 16, |values, _| in_order(values)));
+        let blocks = in_parts(&values, first, 128, of_block);
+        let heads = &blocks[1..];
+        let shares: Vec<f32> = heads.chunks(heads.len().div_ceil(8).max(1)).map(in_order).collect();
+        *want += blocks[0];
+        *want += in_order(&shares);
+    }
+    let [dwte, _] = case.backward(&*shared(), Write::Accumulate, spread);
+    assert_same_bits("dwte", &dwte, &want.into_iter().map(f64::from).collect::<Vec<_>>());
 }
 
 /// A tensor of zeros: large tables, whose values do not matter.
