@@ -76,7 +76,7 @@ impl Case {
         [dwte.read(backend), dwpe.read(backend)]
     }
 
-    /// With ids that are none in place of no id at all: the references refuse those, so they get one more row.
+    /// The references refuse ids that are none: a row more takes them.
     fn for_reference(&self) -> Case {
         let tokens = (0..self.tokens.len()).map(|n| if self.valid(n) { self.tokens[n] } else { self.vp as i32 });
         Case { vp: self.vp + 1, tokens: tokens.collect(), ..self.clone() }
@@ -87,17 +87,16 @@ impl Case {
         let got = self.backward(&*shared(), write, |_| ());
         let mut want = reference.backward(&Cpu::<f64>::new(), write, |_| ());
         let mut baseline = reference.backward(&Cpu::<f32>::new(), write, |_| ());
-        // What was in dwte before is drawn row by row: the row too many is the last.
+        // What was in dwte before is drawn row by row, so that without the row too many it is the same.
         for dwte in [&mut want[0], &mut baseline[0]] {
             dwte.truncate(self.vp * self.c);
         }
         for (output, name) in ["dwte", "dwpe"].into_iter().enumerate() {
             let what = self.what(&format!("{name}, {write:?}"));
             let (reference, baseline) = (&want[output], &baseline[output]);
-            // The largest rounding is of partial sums, and they are larger than what is left where it cancels: the cap is
-            // for the sum of as many numbers below 1 as there are tokens.
-            let ulps = 2f64.powi(20) * self.tokens.len() as f64;
-            Verdict { what: &what, reference, baseline, ulps }.pass::<f32>(&got[output]);
+            // Of what is left where a thousand numbers cancel; the f32 reference, one sum from the first row to the last,
+            // has up to 4096.
+            Verdict { what: &what, reference, baseline, ulps: 64.0 }.pass::<f32>(&got[output]);
         }
     }
 }
@@ -186,24 +185,15 @@ fn dwpe_past_t_is_zero_or_untouched() {
 #[test]
 fn an_id_that_is_none_is_a_row_of_nan() {
     let case = Case::new("ids that are none", [3, 16, 24, 64]).with_ids(bad_id);
-    let got = case.forward(&*shared());
-    let want = case.for_reference().forward(&Cpu::<f64>::new());
+    let tokens = (0..case.tokens.len()).map(|n| if case.valid(n) { case.tokens[n] } else { 0 });
+    let good = Case { tokens: tokens.collect(), ..case.clone() };
+    let (got, want) = (case.forward(&*shared()), good.forward(&*shared()));
     for (n, (got, want)) in got.chunks(case.c).zip(want.chunks(case.c)).enumerate() {
-        // The tables of the reference are drawn alike but for the row too many, which comes before wpe's.
-        if !case.valid(n) {
-            assert!(got.iter().all(|x| x.is_nan()), "token {n} is {}", case.tokens[n]);
+        if case.valid(n) {
+            assert_same_bits("a row beside one of NaN", got, want);
         } else {
-            assert!(got.iter().chain(want).all(|x| x.is_finite()), "token {n} is {}", case.tokens[n]);
+            assert!(got.iter().all(|x| x.is_nan()), "token {n} is {}", case.tokens[n]);
         }
-    }
-    // Valid ids are as if there were no others.
-    let good = Case {
-        tokens: case.tokens.iter().map(|&id| if (0..64).contains(&id) { id } else { 0 }).collect(),
-        ..case.clone()
-    };
-    let want = good.forward(&*shared());
-    for n in (0..case.tokens.len()).filter(|&n| case.valid(n)) {
-        assert_same_bits("row", &got[n * case.c..][..case.c], &want[n * case.c..][..case.c]);
     }
 }
 
