@@ -317,6 +317,11 @@ extern "C" __global__ void __launch_bounds__(LOSS_SUM_THREADS)
         sums = {sums.x + x.x, sums.y + x.y, sums.z + x.z, sums.w + x.w};
     }
     __shared__ float partials[LOSS_SUM_THREADS / WARP];
-    const float sum = block_sum(((sums.x + sums.y) + (sums.z + sums.w)), warp_id(), partials);
+    static_assert(LOSS_SUM_THREADS == WARP * WARP, "as many warps as lanes, so that one warp adds them up in pairs");
+    const float warp = warp_sum((sums.x + sums.y) + (sums.z + sums.w));
+    if (lane_id() == 0) partials[warp_id()] = warp;
+    __syncthreads();  // the first warp reads what each has written
+    if (warp_id() > 0) return;
+    const float sum = warp_sum(partials[lane_id()]);
     if (threadIdx.x == 0) *params.total = (params.accumulate ? *params.total : 0.0f) + params.scale * sum;
 }

@@ -4,6 +4,7 @@
 //! bad numbers, the traffic of device memory, and [`gauntlet::Trial`]s, which are run with a thousand schedules and with
 //! every mutant of the kernels.
 
+mod cross_entropy;
 mod emulator;
 mod gauntlet;
 mod gelu;
