@@ -4,7 +4,11 @@
 //! bad numbers, the traffic of device memory, and [`gauntlet::Trial`]s, which are run with a thousand schedules and with
 //! every mutant of the kernels.
 
+<<<<<<< HEAD
 mod embedding;
+=======
+mod cross_entropy;
+>>>>>>> wip/cross_entropy
 mod emulator;
 mod gauntlet;
 mod gelu;
