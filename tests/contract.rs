@@ -43,7 +43,8 @@ fn entries(ptx: &str) -> BTreeMap<&str, Entry> {
             let params = params.split(',').map(|param| (parse(".align", param), parse("[", param))).collect();
             let threads = parse(".maxntid", directives) as u32;
             let min_blocks = number(directives, ".minnctapersm").unwrap_or(1) as u32;
-            let dynamic_shared = dynamic.iter().any(|name| body.contains(name));
+            let words: Vec<&str> = body.split(|c: char| !(c.is_ascii_alphanumeric() || "_$.%".contains(c))).collect();
+            let dynamic_shared = dynamic.iter().any(|name| words.contains(name));
             (name.trim(), Entry { params, threads, min_blocks, dynamic_shared })
         })
         .collect()

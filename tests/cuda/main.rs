@@ -4,11 +4,8 @@
 //! bad numbers, the traffic of device memory, and [`gauntlet::Trial`]s, which are run with a thousand schedules and with
 //! every mutant of the kernels.
 
-<<<<<<< HEAD
-mod embedding;
-=======
 mod cross_entropy;
->>>>>>> wip/cross_entropy
+mod embedding;
 mod emulator;
 mod gauntlet;
 mod gelu;
