@@ -74,7 +74,9 @@ fn every_kernel_is_what_its_launcher_takes_it_for() {
             assert!(entries.contains_key(spec.name), "{} is not in {}.cu for {}", spec.name, image.stem, image.arch);
         }
     }
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kernels.md")).unwrap();
     for spec in &specs {
+        assert!(docs.contains(&format!("`{}`", spec.name)), "{} is not in docs/kernels.md", spec.name);
         assert!(IMAGES.iter().any(|image| image.stem == spec.stem), "no file {}.cu for {}", spec.stem, spec.name);
         assert_eq!(specs.iter().filter(|other| other.name == spec.name).count(), 1, "{}", spec.name);
     }

@@ -1,4 +1,5 @@
-//! Every operation of `src/ops` has a CPU reference, tests, a row in the docs and a backend method.
+//! Every operation of `src/ops` has a CPU reference, tests, a row in the docs, a backend method, and a CUDA kernel with its
+//! launcher and tests, or is listed as missing there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ fn operations(source: &str) -> Vec<(String, String)> {
 fn nothing_is_missing() {
     let root = root();
     let (docs, backend) = (read(&root.join("docs/operations.md")), read(&root.join("src/ops/mod.rs")));
+    let cuda = read(&root.join("src/cuda/mod.rs"));
     let mut missing = Vec::new();
     let mut require = |there: bool, what: String| {
         if !there {
@@ -57,6 +59,16 @@ fn nothing_is_missing() {
             require(docs.contains(&format!("\n| `{name}` |")), format!("a row for {name} in docs/operations.md"));
             let method = format!("fn {name}(&self, op: {op}<'_, Self>)");
             require(backend.contains(&method), format!("{method} in Backend"));
+            let listed = cuda.contains(&format!("    {op}::<Cuda>::NAME,"));
+            let dispatched = cuda.contains(&format!("{method} -> Result<()> {{\n        {stem}::"));
+            require(listed != dispatched, format!("{name} either in MISSING or in {stem} of src/cuda/mod.rs"));
+            if dispatched {
+                for file in
+                    [format!("kernels/{stem}.cu"), format!("src/cuda/{stem}.rs"), format!("tests/cuda/{stem}.rs")]
+                {
+                    require(root.join(&file).is_file(), file);
+                }
+            }
         }
     }
     assert!(missing.is_empty(), "missing:\n  {}", missing.join("\n  "));
