@@ -248,6 +248,13 @@ impl<S: Storage, E: Element> Tensor<S, E> {
         Ok(Tensor { buffer: storage.zeros(shape.len())?, shape })
     }
 
+    /// Over a buffer of the backend's own. Panics when its length, which `len` tells, is not the shape's.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    pub(crate) fn from_buffer(buffer: S::Buffer<E>, len: usize, shape: Shape) -> Self {
+        assert_eq!(len, shape.len(), "a buffer for a tensor of shape {shape}");
+        Tensor { buffer, shape }
+    }
+
     /// With the content of `data`. Panics when its length is not the shape's.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use half::bf16;
 use super::Cuda;
 use super::device::{Device, Refusal};
 use crate::error::{Error, OutOfDeviceMemory, Result};
-use crate::tensor::{Category, Element, Storage, View, ViewMut};
+use crate::tensor::{Category, Element, Shape, Storage, Tensor, View, ViewMut};
 
 /// Who holds how much of a device's memory.
 #[derive(Debug, Default)]
@@ -205,6 +205,18 @@ impl Storage for Cuda {
 }
 
 impl Cuda {
+    /// A tensor that nothing has written: for what is overwritten before it is read, or used in part. On a GPU it holds
+    /// what was there before; on the emulated one, reading it is a finding.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn uninitialised<E: Element>(&self, shape: impl Into<Shape>) -> Result<Tensor<Cuda, E>> {
+        let shape = shape.into();
+        let buffer = Buffer::new(self.device(), shape.len())?;
+        let len = buffer.len;
+        Ok(Tensor::from_buffer(buffer, len, shape))
+    }
+
     /// Copies to an address of a live buffer with room for it.
     fn copy_in<E: Element>(&self, src: &[E], address: u64) -> Result<()> {
         let device = self.device();

@@ -9,6 +9,7 @@ mod embedding;
 mod emulator;
 mod gauntlet;
 mod gelu;
+mod huge;
 mod judge;
 mod layernorm;
 #[allow(dead_code)] // The operations' own tests use the rest.
