@@ -149,6 +149,7 @@ struct Row {
 
     // Vectors from `first` on become 0.
     __device__ void clear(bf16 *logits, uint32_t first, uint32_t vp) const {
+#pragma unroll 1
         for (uint32_t vector = first + thread; vector < vp / VECTOR; vector += THREADS) {
             store_packed(logits + vector * VECTOR, make_uint4(0, 0, 0, 0));
         }
@@ -197,7 +198,7 @@ __device__ inline void finish(const CrossEntropyBackwardParams &params, const Ro
 template <uint32_t THREADS>
 __device__ inline void forward(const CrossEntropyForwardParams &params) {
     Row<THREADS> row(params);
-    if (row.id >= params.n) return;  // whole warps, and no barrier where a block has several rows
+    if (THREADS == WARP && row.id >= params.n) return;  // with several rows a block, which has no barrier then
     const bf16 *logits = params.logits + row.id * params.vp;
     row.target = params.targets[row.id];
     if (row.target < 0) {
@@ -216,7 +217,7 @@ __device__ inline void forward(const CrossEntropyForwardParams &params) {
 template <uint32_t THREADS, uint32_t GROUPS>
 __device__ inline void backward(const CrossEntropyBackwardParams &params) {
     Row<THREADS> row(params);
-    if (row.id >= params.n) return;  // as in the forward
+    if (THREADS == WARP && row.id >= params.n) return;  // as in the forward
     bf16 *logits = params.logits + row.id * params.vp;
     row.target = params.targets[row.id];
     if (row.target < 0) {
