@@ -18,6 +18,15 @@ __device__ inline float warp_sum(float value) {
     return value;
 }
 
+// As above, for sums of sums.
+__device__ inline double warp_sum(double value) {
+#pragma unroll
+    for (uint32_t distance = WARP / 2; distance > 0; distance /= 2) {
+        value += __shfl_xor_sync(ALL_LANES, value, distance);
+    }
+    return value;
+}
+
 // As warp_sum. NaN is not seen, unless all values are NaN.
 __device__ inline float warp_max(float value) {
 #pragma unroll
@@ -36,6 +45,19 @@ __device__ inline float block_sum(float value, uint32_t warp, float (&partials)[
     if (lane_id() == 0) partials[warp] = value;
     __syncthreads();  // everybody reads what each warp has written
     float sum = partials[0];
+#pragma unroll
+    for (uint32_t i = 1; i < WARPS; i++) sum += partials[i];
+    return sum;
+}
+
+// As above.
+template <uint32_t WARPS>
+__device__ inline double block_sum(double value, uint32_t warp, double (&partials)[WARPS]) {
+    value = warp_sum(value);
+    if constexpr (WARPS == 1) return value;
+    if (lane_id() == 0) partials[warp] = value;
+    __syncthreads();  // everybody reads what each warp has written
+    double sum = partials[0];
 #pragma unroll
     for (uint32_t i = 1; i < WARPS; i++) sum += partials[i];
     return sum;
