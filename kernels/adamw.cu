@@ -11,6 +11,7 @@
 #include "params.h"
 
 #include "common/philox.cuh"
+#include "common/reduce.cuh"
 
 // Four, not the eight of a 16-byte vector of weights: a warp's float4 then lie side by side, where two a thread would be 32
 // bytes apart, and every access of 28 of the 30 bytes would touch twice the sectors. Weights go in pieces of 8 bytes.
@@ -40,11 +41,14 @@ __device__ inline void update(const AdamWParams &params, float clip, float grad,
 // kernels
 
 extern "C" __global__ void __launch_bounds__(ADAMW_THREADS) adamw(const __grid_constant__ AdamWParams params) {
+    // The same for all threads of the grid, so that either every parameter is updated or none. One lane asks for each: if
+    // all did, that were two bytes a parameter more.
+    float number = 0.0f;
+    if (lane_id() < 2) number = *(lane_id() == 0 ? params.norm : params.loss);
+    const float norm = __shfl_sync(ALL_LANES, number, 0), loss = __shfl_sync(ALL_LANES, number, 1);
     // 64 bits: P may pass 2^32.
     const uint64_t i = uint64_t(blockIdx.x) * ADAMW_BLOCK + threadIdx.x * QUAD;
     if (i >= params.len) return;
-    // The same for all threads of the grid, so that either every parameter is updated or none.
-    const float norm = *params.norm, loss = *params.loss;
     if (!is_within(norm, params.norm_limit) || !is_within(loss, params.loss_limit)) return;
     const float clip = fminf(__fdiv_rn(params.max_norm, __fadd_rn(norm, 1e-6f)), 1.0f);
 

@@ -1,12 +1,32 @@
-//! Not there yet.
+//! The global gradient norm: see [`crate::ops::GradNorm`] and `kernels/grad_norm.cu`.
 
-use super::spec::Spec;
-use super::{Cuda, missing};
+use super::Cuda;
+use super::memory::Operand;
+use super::params::{
+    GRAD_NORM_MAX_BLOCKS, GRAD_NORM_THREADS, GRAD_NORM_TILE, GradNormPartialsParams, GradNormTotalParams,
+};
+use super::spec::{Grid, Kernel, Spec};
 use crate::error::Result;
-use crate::ops::GradNorm;
+use crate::ops::{GradNorm, Operation};
 
-pub(super) const KERNELS: &[Spec] = &[];
+const PARTIALS: Kernel<GradNormPartialsParams> =
+    Kernel::new("grad_norm", "grad_norm_partials", GRAD_NORM_THREADS).min_blocks(8);
+const TOTAL: Kernel<GradNormTotalParams> = Kernel::new("grad_norm", "grad_norm_total", GRAD_NORM_THREADS);
 
-pub(super) fn norm(_: &Cuda, op: GradNorm<'_, Cuda>) -> Result<()> {
-    missing(op)
+pub(super) const KERNELS: &[Spec] = &[PARTIALS.spec, TOTAL.spec];
+
+pub(super) fn norm(cuda: &Cuda, op: GradNorm<'_, Cuda>) -> Result<()> {
+    let p = op.check()?;
+    // P alone decides how many, and so the order of the sum.
+    let blocks = p.div_ceil(GRAD_NORM_TILE as usize).min(GRAD_NORM_MAX_BLOCKS as usize);
+    let scratch = cuda.device().scratch(blocks * size_of::<f32>())?;
+    let partials = GradNormPartialsParams {
+        grad: op.grad.aligned(GradNorm::<Cuda>::NAME, "grad")?,
+        partials: scratch.address(),
+        len: p as u64,
+    };
+    let total =
+        GradNormTotalParams { partials: scratch.address(), norm: op.norm.address(), num_partials: blocks as u64 };
+    cuda.device().launch(&PARTIALS, Grid::of(blocks), [("P", p)], &partials)?;
+    cuda.device().launch(&TOTAL, Grid::of(1), [("P", p)], &total)
 }

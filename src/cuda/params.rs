@@ -543,3 +543,182 @@ const _: () = {
         "Offset of field: LossSumParams::accumulate",
     ][::std::mem::offset_of!(LossSumParams, accumulate) - 28usize];
 };
+/// Threads of a block of `grad_norm_partials` and of `grad_norm_total`.
+pub const GRAD_NORM_THREADS: u32 = 256;
+/// Elements that a block of `grad_norm_partials` takes at a time: four 16-byte vectors a thread.
+pub const GRAD_NORM_TILE: u32 = 4096;
+/** Most blocks of `grad_norm_partials`. Constant, as the order of the sum depends on it: two waves of 132
+ multiprocessors with eight blocks each.*/
+pub const GRAD_NORM_MAX_BLOCKS: u32 = 2048;
+/// Parameters of `grad_norm_partials`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct GradNormPartialsParams {
+    /// (P) f32.
+    pub grad: u64,
+    /// (blocks of the grid) f32 `=`.
+    pub partials: u64,
+    /// P, a multiple of 4.
+    pub len: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of GradNormPartialsParams",
+    ][::std::mem::size_of::<GradNormPartialsParams>() - 24usize];
+    [
+        "Alignment of GradNormPartialsParams",
+    ][::std::mem::align_of::<GradNormPartialsParams>() - 8usize];
+    [
+        "Offset of field: GradNormPartialsParams::grad",
+    ][::std::mem::offset_of!(GradNormPartialsParams, grad) - 0usize];
+    [
+        "Offset of field: GradNormPartialsParams::partials",
+    ][::std::mem::offset_of!(GradNormPartialsParams, partials) - 8usize];
+    [
+        "Offset of field: GradNormPartialsParams::len",
+    ][::std::mem::offset_of!(GradNormPartialsParams, len) - 16usize];
+};
+/// Parameters of `grad_norm_total`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct GradNormTotalParams {
+    /// (num_partials) f32.
+    pub partials: u64,
+    /// (1) f32 `=`.
+    pub norm: u64,
+    /// Blocks of `grad_norm_partials`, at most `GRAD_NORM_MAX_BLOCKS`.
+    pub num_partials: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of GradNormTotalParams",
+    ][::std::mem::size_of::<GradNormTotalParams>() - 24usize];
+    [
+        "Alignment of GradNormTotalParams",
+    ][::std::mem::align_of::<GradNormTotalParams>() - 8usize];
+    [
+        "Offset of field: GradNormTotalParams::partials",
+    ][::std::mem::offset_of!(GradNormTotalParams, partials) - 0usize];
+    [
+        "Offset of field: GradNormTotalParams::norm",
+    ][::std::mem::offset_of!(GradNormTotalParams, norm) - 8usize];
+    [
+        "Offset of field: GradNormTotalParams::num_partials",
+    ][::std::mem::offset_of!(GradNormTotalParams, num_partials) - 16usize];
+};
+/// Threads of a block of `adamw`.
+pub const ADAMW_THREADS: u32 = 256;
+/// Parameters that a block of `adamw` updates: four a thread.
+pub const ADAMW_BLOCK: u32 = 1024;
+/// Parameters of `adamw`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AdamWParams {
+    /// (P) bf16 `=`.
+    pub weight: u64,
+    /// (P) f32, in place.
+    pub master: u64,
+    /// (P) f32.
+    pub grad: u64,
+    /// (P) f32, in place.
+    pub m: u64,
+    /// (P) f32, in place.
+    pub v: u64,
+    /// (1) f32.
+    pub norm: u64,
+    /// (1) f32.
+    pub loss: u64,
+    /// P, a multiple of 4.
+    pub len: u64,
+    /// Key of the draws.
+    pub seed: u64,
+    /// Counter of the draws.
+    pub step: u64,
+    /// Index of the first draw, a multiple of 4.
+    pub first_index: u64,
+    pub learning_rate: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    pub weight_decay: f32,
+    /// `1 - beta1^step`, which cancels unless it is computed in f64.
+    pub correction1: f32,
+    /// `1 - beta2^step`.
+    pub correction2: f32,
+    /// Gradients are scaled down to this norm.
+    pub max_norm: f32,
+    /// No update when the norm is above it.
+    pub norm_limit: f32,
+    /// No update when the loss is above it.
+    pub loss_limit: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of AdamWParams"][::std::mem::size_of::<AdamWParams>() - 128usize];
+    ["Alignment of AdamWParams"][::std::mem::align_of::<AdamWParams>() - 8usize];
+    [
+        "Offset of field: AdamWParams::weight",
+    ][::std::mem::offset_of!(AdamWParams, weight) - 0usize];
+    [
+        "Offset of field: AdamWParams::master",
+    ][::std::mem::offset_of!(AdamWParams, master) - 8usize];
+    [
+        "Offset of field: AdamWParams::grad",
+    ][::std::mem::offset_of!(AdamWParams, grad) - 16usize];
+    [
+        "Offset of field: AdamWParams::m",
+    ][::std::mem::offset_of!(AdamWParams, m) - 24usize];
+    [
+        "Offset of field: AdamWParams::v",
+    ][::std::mem::offset_of!(AdamWParams, v) - 32usize];
+    [
+        "Offset of field: AdamWParams::norm",
+    ][::std::mem::offset_of!(AdamWParams, norm) - 40usize];
+    [
+        "Offset of field: AdamWParams::loss",
+    ][::std::mem::offset_of!(AdamWParams, loss) - 48usize];
+    [
+        "Offset of field: AdamWParams::len",
+    ][::std::mem::offset_of!(AdamWParams, len) - 56usize];
+    [
+        "Offset of field: AdamWParams::seed",
+    ][::std::mem::offset_of!(AdamWParams, seed) - 64usize];
+    [
+        "Offset of field: AdamWParams::step",
+    ][::std::mem::offset_of!(AdamWParams, step) - 72usize];
+    [
+        "Offset of field: AdamWParams::first_index",
+    ][::std::mem::offset_of!(AdamWParams, first_index) - 80usize];
+    [
+        "Offset of field: AdamWParams::learning_rate",
+    ][::std::mem::offset_of!(AdamWParams, learning_rate) - 88usize];
+    [
+        "Offset of field: AdamWParams::beta1",
+    ][::std::mem::offset_of!(AdamWParams, beta1) - 92usize];
+    [
+        "Offset of field: AdamWParams::beta2",
+    ][::std::mem::offset_of!(AdamWParams, beta2) - 96usize];
+    [
+        "Offset of field: AdamWParams::eps",
+    ][::std::mem::offset_of!(AdamWParams, eps) - 100usize];
+    [
+        "Offset of field: AdamWParams::weight_decay",
+    ][::std::mem::offset_of!(AdamWParams, weight_decay) - 104usize];
+    [
+        "Offset of field: AdamWParams::correction1",
+    ][::std::mem::offset_of!(AdamWParams, correction1) - 108usize];
+    [
+        "Offset of field: AdamWParams::correction2",
+    ][::std::mem::offset_of!(AdamWParams, correction2) - 112usize];
+    [
+        "Offset of field: AdamWParams::max_norm",
+    ][::std::mem::offset_of!(AdamWParams, max_norm) - 116usize];
+    [
+        "Offset of field: AdamWParams::norm_limit",
+    ][::std::mem::offset_of!(AdamWParams, norm_limit) - 120usize];
+    [
+        "Offset of field: AdamWParams::loss_limit",
+    ][::std::mem::offset_of!(AdamWParams, loss_limit) - 124usize];
+};

@@ -49,8 +49,8 @@ pub struct UpdateGuard<'a, S: Storage> {
 /// `m = β1·m + (1-β1)·g`, `v = β2·v + (1-β2)·g²`,
 /// `w = w - lr·(m / (1-β1ᵗ) / (√(v / (1-β2ᵗ)) + ε) + weight_decay·w)`
 ///
-/// `w` is `master`, and `weight` its stochastic rounding (Philox draw number `first_index + i` of key `seed`, purpose rounding, counter
-/// `step`) where [`Storage::Compute`] is narrower than [`Storage::Accum`]; else `weight` itself, and there is no
+/// `w` is `master`, and `weight` its stochastic rounding ([`super::philox::round_to_bf16`] by Philox draw number
+/// `first_index + i` of key `seed`, purpose rounding, counter `step`) where [`Storage::Compute`] is narrower than [`Storage::Accum`]; else `weight` itself, and there is no
 /// master. Source: Loshchilov and Hutter 2019.
 pub struct AdamW<'a, S: Storage> {
     /// (P), as the model reads them, updated in place.
@@ -104,6 +104,12 @@ impl<S: Storage> Operation for AdamW<'_, S> {
         rules.require((0.0..1.0).contains(&beta2), "0 <= β2 < 1", || format!("β2 = {beta2}"))?;
         rules.require(eps > 0.0, "ε > 0", || format!("ε = {eps}"))?;
         rules.require(step > 0, "step >= 1", || format!("step = {step}"))?;
+        rules.vectors::<S>("P", p)?;
+        // A draw makes four numbers, so that a vector of parameters begins with the first of them.
+        let (first, vector) = (self.settings.first_index, S::VECTOR as u64);
+        rules.require(first.is_multiple_of(vector), format_args!("first_index % {vector} == 0"), || {
+            format!("first_index = {first}")
+        })?;
         Ok(p)
     }
 

@@ -24,6 +24,7 @@ impl<S: Storage> Operation for GradNorm<'_, S> {
         let rules = Rules(Self::NAME);
         rules.not_empty("grad", self.grad.shape())?;
         rules.shape("norm", "(1)", self.norm.shape(), [1])?;
+        rules.vectors::<S>("P", self.grad.shape().len())?;
         Ok(self.grad.shape().len())
     }
 

@@ -3,6 +3,8 @@
 //! A draw is a function of its key and counter alone, so any backend can recompute any element's. Source: Salmon et al.
 //! 2011, "Parallel random numbers: as easy as 1, 2, 3".
 
+use half::bf16;
+
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const ROUNDS: usize = 10;
@@ -45,6 +47,18 @@ pub fn uniform(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
+/// `value` rounded to one of the two bf16 beside it, to the further from zero with the probability of its distance from the
+/// nearer; by the low 16 bits of a draw.
+///
+/// So that small updates are kept on average, where rounding to nearest would lose each. Infinities stay, and NaN stays
+/// NaN; the largest numbers may become infinite, as in rounding to nearest.
+pub fn round_to_bf16(value: f32, word: u32) -> bf16 {
+    let bits = value.to_bits();
+    // Added below the last place that is kept. A NaN is made quiet, as one of low bits alone would be cut to an infinity.
+    let sum = if value.is_nan() { bits | 0x0040_0000 } else { bits + (word & 0xffff) };
+    bf16::from_bits((sum >> 16) as u16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +77,38 @@ mod tests {
         ];
         for (key, counter, want) in cases {
             assert_eq!(philox4x32(key, counter), want, "key {key:#x}");
+        }
+    }
+
+    #[test]
+    fn rounding_known_answers() {
+        for (bits, word, want) in [
+            (0x3f80_0000, 0xffff, 0x3f80), // 1 is a bf16
+            (0x3f80_0001, 0xfffe, 0x3f80), // just above it: down for all draws but the last
+            (0x3f80_0001, 0xffff, 0x3f81),
+            (0x3f80_8000, 0x7fff, 0x3f80), // half-way
+            (0x3f80_8000, 0x8000, 0x3f81),
+            (0xbf80_8000, 0x8000, 0xbf81),      // away from zero on both sides
+            (0x3f80_8000, 0xabcd_7fff, 0x3f80), // the upper half of a draw does not count
+            (0x0000_0001, 0xffff, 0x0001),
+            (0x7f7f_ffff, 0x0000, 0x7f7f),
+            (0x7f7f_ffff, 0x0001, 0x7f80),
+            (0x7f80_0000, 0xffff, 0x7f80),
+            (0xff80_0000, 0xffff, 0xff80),
+            (0x7f80_0001, 0x0000, 0x7fc0),
+            (0xffff_ffff, 0xffff, 0xffff),
+        ] {
+            let got = round_to_bf16(f32::from_bits(bits), word).to_bits();
+            assert_eq!(got, want, "{bits:#x} by {word:#x}: {got:#x}");
+        }
+    }
+
+    /// Over all 2¹⁶ draws the mean is the value itself.
+    #[test]
+    fn rounding_is_right_on_average() {
+        for value in [1.003, -0.7654321, 3.1e-12, 12345.678] {
+            let sum: f64 = (0..1 << 16).map(|word| round_to_bf16(value, word).to_f64()).sum();
+            assert_eq!(sum / 65536.0, f64::from(value));
         }
     }
 

@@ -4,11 +4,13 @@
 //! bad numbers, the traffic of device memory, and [`gauntlet::Trial`]s, which are run with a thousand schedules and with
 //! every mutant of the kernels.
 
+mod adamw;
 mod cross_entropy;
 mod embedding;
 mod emulator;
 mod gauntlet;
 mod gelu;
+mod grad_norm;
 mod huge;
 mod judge;
 mod layernorm;

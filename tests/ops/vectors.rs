@@ -2,9 +2,9 @@
 
 use ironwarp::Result;
 use ironwarp::ops::{
-    CrossEntropyBackward, CrossEntropyForward, DgradEpilogue, EmbeddingBackward, EmbeddingForward, Epilogue,
-    GeluForward, LayerNormBackward, LayerNormForward, MatmulDgrad, MatmulForward, MatmulWgrad, Operation,
-    ResidualLayerNormForward, Sample, Write,
+    AdamW, AdamWSettings, CrossEntropyBackward, CrossEntropyForward, DgradEpilogue, EmbeddingBackward,
+    EmbeddingForward, Epilogue, GeluForward, GradNorm, LayerNormBackward, LayerNormForward, MatmulDgrad, MatmulForward,
+    MatmulWgrad, Operation, ResidualLayerNormForward, Sample, UpdateGuard, Write,
 };
 use ironwarp::tensor::{Element, Tensor};
 
@@ -16,7 +16,7 @@ fn tensor<E: Element>(shape: &[usize]) -> Tensor<Narrow, E> {
 }
 
 /// `check` must accept the operation at size 16 and reject 12, which is no multiple of 8 and every other rule allows.
-fn assert_vectors(operation: &str, axis: &str, check: impl Fn(usize) -> Result<()>) {
+fn assert_vectors(operation: &str, axis: &str, mut check: impl FnMut(usize) -> Result<()>) {
     check(16).unwrap();
     assert_rejected(check(12), &format!("{operation}: {axis} % 8 == 0 failed ({axis} = 12)"));
 }
@@ -118,6 +118,47 @@ fn cross_entropy() {
         let (logits, targets, losses) = (logits.view_mut(), targets.view(), losses.view_mut());
         CrossEntropyBackward { logits, targets, vocab: 5, scale: 1.0, losses }.check().map(drop)
     });
+}
+
+#[test]
+fn grad_norm() {
+    let mut norm = tensor(&[1]);
+    assert_vectors("grad_norm", "P", |p| {
+        let grad = tensor(&[p]);
+        GradNorm { grad: grad.view(), norm: norm.view_mut() }.check().map(drop)
+    });
+}
+
+#[test]
+fn adamw() {
+    let one = tensor(&[1]);
+    let check = |p, first_index| {
+        let (mut weight, grad) = (tensor(&[p]), tensor(&[p]));
+        let [mut master, mut m, mut v] = [tensor(&[p]), tensor(&[p]), tensor(&[p])];
+        let (norm, loss, limit) = (one.view(), one.view(), f32::INFINITY);
+        let op = AdamW {
+            weight: weight.view_mut(),
+            master: Some(master.view_mut()),
+            grad: grad.view(),
+            m: m.view_mut(),
+            v: v.view_mut(),
+            guard: UpdateGuard { norm, loss, norm_limit: limit, loss_limit: limit },
+            settings: AdamWSettings {
+                learning_rate: 1e-3,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: 0.1,
+                step: 1,
+                max_norm: 1.0,
+                seed: 0,
+                first_index,
+            },
+        };
+        op.check().map(drop)
+    };
+    assert_vectors("adamw", "P", |p| check(p, 8));
+    assert_rejected(check(16, 12), "adamw: first_index % 8 == 0 failed (first_index = 12)");
 }
 
 #[test]
