@@ -187,7 +187,8 @@ fn an_id_that_is_none_is_a_row_of_nan() {
     let case = Case::new("ids that are none", [3, 16, 24, 64]).with_ids(bad_id);
     let tokens = (0..case.tokens.len()).map(|n| if case.valid(n) { case.tokens[n] } else { 0 });
     let good = Case { tokens: tokens.collect(), ..case.clone() };
-    let (got, want) = (case.forward(&*shared()), good.forward(&*shared()));
+    let cuda = shared();
+    let (got, want) = (case.forward(&*cuda), good.forward(&*cuda));
     for (n, (got, want)) in got.chunks(case.c).zip(want.chunks(case.c)).enumerate() {
         if case.valid(n) {
             assert_same_bits("a row beside one of NaN", got, want);
