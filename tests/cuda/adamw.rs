@@ -6,6 +6,7 @@ use ironwarp::cuda::Cuda;
 use ironwarp::ops::philox::{Purpose, draw, round_to_bf16};
 use ironwarp::ops::{AdamW, AdamWSettings, Backend, Operation, UpdateGuard};
 use ironwarp::tensor::Tensor;
+use ptx_emulator::mutate::Kind;
 
 use crate::emulator::{alone, shared};
 use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die};
@@ -223,7 +224,12 @@ fn trials() -> Vec<Trial> {
             vec![master, m, v, weight]
         }),
     };
+    let not_a_number = |cuda: &Cuda| {
+        let ([master, m, v], weight) = update(cuda, &random_state(8), &[f64::NAN; 8], OPEN, SETTINGS);
+        vec![master, m, v, weight]
+    };
     vec![
+        Trial { why: "gradients that are no numbers", kernels: &["adamw"], run: Box::new(not_a_number) },
         trial("a block and two threads", 1032, OPEN),
         trial("whole blocks", 1024, OPEN),
         trial("norm above the limit", 8, Guard { norm_limit: 1.0, ..OPEN }),
@@ -240,6 +246,11 @@ fn any_schedule_gives_the_same_bits() {
 
 #[test]
 fn mutants_die() {
-    const EQUIVALENT: &[Equivalent] = &[];
+    const EQUIVALENT: &[Equivalent] = &[Equivalent {
+        kernel: "adamw",
+        kind: Kind::NeverLeave,
+        line: "lane_id() < 2",
+        why: "more lanes load what two need",
+    }];
     assert_mutants_die("adamw", &trials(), EQUIVALENT);
 }

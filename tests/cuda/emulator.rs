@@ -3,6 +3,7 @@
 // The emulator's own entries are called by name; each use says why it is sound.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -19,12 +20,26 @@ fn device() -> &'static Cuda {
 
 /// The GPU, together with other tests.
 pub struct Shared {
-    _turn: RwLockReadGuard<'static, ()>,
+    turn: Option<RwLockReadGuard<'static, ()>>,
+}
+
+thread_local! {
+    /// Whether the thread has its turn: a second one would wait for a test that wants to be alone, which waits for the first.
+    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The GPU, for tests that launch and read.
 pub fn shared() -> Shared {
-    Shared { _turn: USE.read().unwrap_or_else(PoisonError::into_inner) }
+    let first = !HAS_TURN.replace(true);
+    Shared { turn: first.then(|| USE.read().unwrap_or_else(PoisonError::into_inner)) }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.turn.is_some() {
+            HAS_TURN.set(false);
+        }
+    }
 }
 
 impl Deref for Shared {
