@@ -96,9 +96,8 @@ struct Row {
 
     __device__ bool has_target() const { return uint32_t(target) < v; }
 
-    // Whether the thread has the target's column. There is one that says yes even where there is no such column.
+    // Whether the thread has the target's column. One of them says yes even where there is no such column.
     __device__ bool owns_target() const {
-        if (!has_target()) return thread == 0;
         const uint32_t vector = uint32_t(target) / VECTOR;
         return thread == (vector < whole ? vector % THREADS : uint32_t(target) % VECTOR);
     }
@@ -266,12 +265,10 @@ __device__ inline void backward(const CrossEntropyBackwardParams &params) {
 // ---------------------------------------------------------------------------------------------------------------------
 // sum of losses
 
-// Four losses from `at` on, 0 where there are none. Every thread has the same losses whether they are aligned or not.
-__device__ inline float4 four_losses(const LossSumParams &params, uint64_t at, bool aligned) {
-    const float *losses = params.losses + at;
-    const uint64_t left = params.n - at;
-    if (aligned && left >= 4) return load(losses);
-    return {losses[0], left > 1 ? losses[1] : 0.0f, left > 2 ? losses[2] : 0.0f, left > 3 ? losses[3] : 0.0f};
+// Four losses. A thread has the same ones whether they are aligned or not.
+__device__ inline float4 four_losses(const float *losses, bool aligned) {
+    if (aligned) return load(losses);
+    return {losses[0], losses[1], losses[2], losses[3]};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -312,11 +309,13 @@ extern "C" __global__ void __launch_bounds__(LOSS_SUM_THREADS)
     loss_sum(const __grid_constant__ LossSumParams params) {
     const bool aligned = uintptr_t(params.losses) % sizeof(float4) == 0;
     float4 sums = {0.0f, 0.0f, 0.0f, 0.0f};
+    const uint64_t fours = params.n / 4;
 #pragma unroll 4
-    for (uint64_t at = 4 * threadIdx.x; at < params.n; at += 4 * LOSS_SUM_THREADS) {
-        const float4 x = four_losses(params, at, aligned);
+    for (uint64_t i = threadIdx.x; i < fours; i += LOSS_SUM_THREADS) {
+        const float4 x = four_losses(params.losses + 4 * i, aligned);
         sums = {sums.x + x.x, sums.y + x.y, sums.z + x.z, sums.w + x.w};
     }
+    if (threadIdx.x < params.n % 4) sums.x += params.losses[4 * fours + threadIdx.x];
     __shared__ float partials[LOSS_SUM_THREADS / WARP];
     static_assert(LOSS_SUM_THREADS == WARP * WARP, "as many warps as lanes, so that one warp adds them up in pairs");
     const float warp = warp_sum((sums.x + sums.y) + (sums.z + sums.w));

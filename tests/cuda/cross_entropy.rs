@@ -525,6 +525,43 @@ fn trials_of_mutants() -> Vec<Trial> {
     all.extend(each_last_vector(&[BACKWARD_WARP], 32, 0..10));
     all.extend(each_last_vector(&[BACKWARD_20K], 256, 1..10));
     all.extend(each_last_vector(&[BACKWARD_51K], 256, 10..25));
+    all.extend(each_last_vector(&[BACKWARD_STREAM], 256, 25..30));
+    for (kernel, forward) in [(&[FORWARD_WARP], 0..5), (&[FORWARD_BLOCK], 2..7)] {
+        let (threads, shift) = if kernel[0] == FORWARD_WARP { (32, 1) } else { (256, 1) };
+        all.extend(forward.map(|i| {
+            let v = 8 * (threads * i + shift) + if i % 2 == 0 { 5 } else { 0 };
+            forward_trial("one row, by its last vector", kernel, Rows::new(1, v, v.next_multiple_of(8) + 8, 3.0))
+        }));
+    }
+    // Where no padding is, the column of a target of V is the next row's first, or outside.
+    for (forward, kernel, v) in [
+        (Some(&[FORWARD_WARP]), &[BACKWARD_WARP], 16),
+        (Some(&[FORWARD_BLOCK]), &[BACKWARD_20K], 2568),
+        (None, &[BACKWARD_51K], 20488),
+        (None, &[BACKWARD_STREAM], 51208),
+    ] {
+        let rows = Rows { targets: vec![v as i32; 2], ..Rows::new(2, v, v, 3.0) };
+        all.extend(forward.map(|kernel| forward_trial("no padding, no such target", kernel, rows.clone())));
+        all.push(backward_trial("no padding, no such target", kernel, rows));
+    }
+    // A thread's next vector would be the next row's first.
+    for (kernel, v, padding, ignored) in [
+        (&[BACKWARD_WARP], 10, 272, 256),
+        (&[BACKWARD_20K], 2571, 4624, 4096),
+        (&[BACKWARD_51K], 20493, 22544, 22528),
+        (&[BACKWARD_STREAM], 51213, 53264, 53248),
+    ] {
+        all.push(backward_trial("whole strides of padding", kernel, Rows::new(2, v, padding, 3.0)));
+        let rows = Rows { targets: vec![-1; 2], ..Rows::new(2, v, ignored, 3.0) };
+        all.push(backward_trial("whole strides of an ignored row", kernel, rows));
+    }
+    for (n, shift) in [(1, 0), (2, 1), (3, 0), (4, 0), (5, 1), (20481, 0), (20482, 1), (28674, 0), (16384, 0), (16384, 2)] {
+        all.push(Trial {
+            why: "turns and what is left",
+            kernels: &["loss_sum"],
+            run: Box::new(move |cuda| loss_sum(cuda, &some_losses(n), shift, Write::Overwrite).into()),
+        });
+    }
     all
 }
 
