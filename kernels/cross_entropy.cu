@@ -170,6 +170,17 @@ struct Gradient {
     }
 };
 
+// In place of what load_group has loaded.
+template <uint32_t THREADS>
+__device__ inline void write_group(const Row<THREADS> &row, bf16 *logits, uint32_t first, const Gradient &gradient,
+                                   const bf16x8 (&group)[GROUP]) {
+#pragma unroll
+    for (uint32_t i = 0; i < GROUP; i++) {
+        const uint32_t vector = first + i * THREADS + row.thread;
+        if (vector < row.whole) store_packed(logits + vector * VECTOR, gradient.of(group[i]));
+    }
+}
+
 __device__ inline float loss(const Softmax &row, float target_logit) {
     // The difference first: of two bf16 it is exact, or large.
     return logf(row.sum) + (row.max - target_logit);
@@ -247,16 +258,13 @@ __device__ inline void backward(const CrossEntropyBackwardParams &params) {
     const Gradient gradient = {softmax.max, scale / softmax.sum};
 
     if constexpr (GROUPS == 0) {
-        for (uint32_t vector = row.thread; vector < row.whole; vector += THREADS) {
-            bf16 *at = logits + vector * VECTOR;
-            store_packed(at, gradient.of(load_packed(at)));
+        for (uint32_t first = 0; first < row.whole; first += GROUP * THREADS) {
+            row.load_group(held[0], logits, first);
+            write_group(row, logits, first, gradient, held[0]);
         }
     } else {
 #pragma unroll
-        for (uint32_t i = 0; i < GROUPS * GROUP; i++) {
-            const uint32_t vector = i * THREADS + row.thread;
-            if (vector < row.whole) store_packed(logits + vector * VECTOR, gradient.of(held[i / GROUP][i % GROUP]));
-        }
+        for (uint32_t g = 0; g < GROUPS; g++) write_group(row, logits, g * GROUP * THREADS, gradient, held[g]);
     }
     const float target_gradient = fmaf(exp_approx(target_logit - softmax.max), gradient.factor, -scale);
     finish(params, row, logits, gradient, last, loss(softmax, target_logit), target_gradient);
