@@ -44,11 +44,9 @@ pub(super) const KERNELS: &[Spec] = &[
 fn columns(operation: &'static str, dims: LossDims) -> Result<(u32, u32)> {
     match i32::try_from(dims.vp) {
         Ok(vp) => Ok((dims.v as u32, vp as u32)),
-        Err(_) => Err(Error::Precondition {
-            operation,
-            rule: "Vp < 2147483648".into(),
-            found: format!("Vp = {}", dims.vp),
-        }),
+        Err(_) => {
+            Err(Error::Precondition { operation, rule: "Vp < 2147483648".into(), found: format!("Vp = {}", dims.vp) })
+        }
     }
 }
 
