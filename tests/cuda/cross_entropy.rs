@@ -232,7 +232,7 @@ fn any_negative_target_is_ignored() {
     }
 }
 
-/// Host memory has no say in them; the CPU backend, which sees them, refuses them.
+/// The host does not see targets; the CPU backend, which does, refuses these.
 #[test]
 fn a_target_outside_of_the_vocabulary_makes_its_row_nan() {
     let cuda = shared();
@@ -468,7 +468,7 @@ fn loss_sum_is_lean() {
     }
 }
 
-/// Rows that take every way through a kernel; the second and the last thread of a warp have targets in whole vectors.
+/// Rows that take every way through a kernel: targets in whole vectors, in the last columns, ignored, and outside.
 fn every_way(v: usize, vp: usize) -> Rows {
     let mut rows = Rows::new(9, v, vp, 3.0);
     let middle = v as i32 / 16 * 8;
