@@ -96,9 +96,8 @@ struct Row {
 
     __device__ bool has_target() const { return uint32_t(target) < v; }
 
-    // Whether the thread has the target's column. There is one that says yes even where there is no such column.
+    // Whether the thread has the target's column. One of them says yes even where there is no such column.
     __device__ bool owns_target() const {
-        if (!has_target()) return thread == 0;
         const uint32_t vector = uint32_t(target) / VECTOR;
         return thread == (vector < whole ? vector % THREADS : uint32_t(target) % VECTOR);
     }
@@ -170,6 +169,17 @@ struct Gradient {
         return pack(v);
     }
 };
+
+// In place of what load_group has loaded.
+template <uint32_t THREADS>
+__device__ inline void write_group(const Row<THREADS> &row, bf16 *logits, uint32_t first, const Gradient &gradient,
+                                   const bf16x8 (&group)[GROUP]) {
+#pragma unroll
+    for (uint32_t i = 0; i < GROUP; i++) {
+        const uint32_t vector = first + i * THREADS + row.thread;
+        if (vector < row.whole) store_packed(logits + vector * VECTOR, gradient.of(group[i]));
+    }
+}
 
 __device__ inline float loss(const Softmax &row, float target_logit) {
     // The difference first: of two bf16 it is exact, or large.
@@ -248,16 +258,13 @@ __device__ inline void backward(const CrossEntropyBackwardParams &params) {
     const Gradient gradient = {softmax.max, scale / softmax.sum};
 
     if constexpr (GROUPS == 0) {
-        for (uint32_t vector = row.thread; vector < row.whole; vector += THREADS) {
-            bf16 *at = logits + vector * VECTOR;
-            store_packed(at, gradient.of(load_packed(at)));
+        for (uint32_t first = 0; first < row.whole; first += GROUP * THREADS) {
+            row.load_group(held[0], logits, first);
+            write_group(row, logits, first, gradient, held[0]);
         }
     } else {
 #pragma unroll
-        for (uint32_t i = 0; i < GROUPS * GROUP; i++) {
-            const uint32_t vector = i * THREADS + row.thread;
-            if (vector < row.whole) store_packed(logits + vector * VECTOR, gradient.of(held[i / GROUP][i % GROUP]));
-        }
+        for (uint32_t g = 0; g < GROUPS; g++) write_group(row, logits, g * GROUP * THREADS, gradient, held[g]);
     }
     const float target_gradient = fmaf(exp_approx(target_logit - softmax.max), gradient.factor, -scale);
     finish(params, row, logits, gradient, last, loss(softmax, target_logit), target_gradient);
@@ -266,12 +273,10 @@ __device__ inline void backward(const CrossEntropyBackwardParams &params) {
 // ---------------------------------------------------------------------------------------------------------------------
 // sum of losses
 
-// Four losses from `at` on, 0 where there are none. Every thread has the same losses whether they are aligned or not.
-__device__ inline float4 four_losses(const LossSumParams &params, uint64_t at, bool aligned) {
-    const float *losses = params.losses + at;
-    const uint64_t left = params.n - at;
-    if (aligned && left >= 4) return load(losses);
-    return {losses[0], left > 1 ? losses[1] : 0.0f, left > 2 ? losses[2] : 0.0f, left > 3 ? losses[3] : 0.0f};
+// Four losses. A thread has the same ones whether they are aligned or not.
+__device__ inline float4 four_losses(const float *losses, bool aligned) {
+    if (aligned) return load(losses);
+    return {losses[0], losses[1], losses[2], losses[3]};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -312,11 +317,13 @@ extern "C" __global__ void __launch_bounds__(LOSS_SUM_THREADS)
     loss_sum(const __grid_constant__ LossSumParams params) {
     const bool aligned = uintptr_t(params.losses) % sizeof(float4) == 0;
     float4 sums = {0.0f, 0.0f, 0.0f, 0.0f};
+    const uint64_t fours = params.n / 4;
 #pragma unroll 4
-    for (uint64_t at = 4 * threadIdx.x; at < params.n; at += 4 * LOSS_SUM_THREADS) {
-        const float4 x = four_losses(params, at, aligned);
+    for (uint64_t i = threadIdx.x; i < fours; i += LOSS_SUM_THREADS) {
+        const float4 x = four_losses(params.losses + 4 * i, aligned);
         sums = {sums.x + x.x, sums.y + x.y, sums.z + x.z, sums.w + x.w};
     }
+    if (threadIdx.x < params.n % 4) sums.x += params.losses[4 * fours + threadIdx.x];
     __shared__ float partials[LOSS_SUM_THREADS / WARP];
     static_assert(LOSS_SUM_THREADS == WARP * WARP, "as many warps as lanes, so that one warp adds them up in pairs");
     const float warp = warp_sum((sums.x + sums.y) + (sums.z + sums.w));

@@ -8,6 +8,7 @@ use super::params::*;
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::{Error, Result};
 use crate::ops::{CrossEntropyBackward, CrossEntropyForward, LossDims, LossSum, Operation, Write};
+use crate::tensor::Storage;
 
 const STEM: &str = "cross_entropy";
 
@@ -52,7 +53,7 @@ fn columns(operation: &'static str, dims: LossDims) -> Result<(u32, u32)> {
 
 /// Vectors that lie wholly inside of V.
 fn whole_vectors(v: u32) -> u32 {
-    v / 8
+    v / <Cuda as Storage>::VECTOR as u32
 }
 
 fn blocks_of_warps(n: usize) -> Grid {
@@ -72,7 +73,7 @@ pub(super) fn forward(cuda: &Cuda, op: CrossEntropyForward<'_, Cuda>) -> Result<
         vp,
     };
     let (kernel, grid) = match whole_vectors(v) {
-        ..=CROSS_ENTROPY_WARP_VECTORS => (&FORWARD_WARP, blocks_of_warps(dims.n)),
+        vectors if vectors <= CROSS_ENTROPY_WARP_VECTORS => (&FORWARD_WARP, blocks_of_warps(dims.n)),
         _ => (&FORWARD_BLOCK, Grid::of(dims.n)),
     };
     cuda.device().launch(kernel, grid, sizes(dims), &params)
@@ -92,9 +93,9 @@ pub(super) fn backward(cuda: &Cuda, op: CrossEntropyBackward<'_, Cuda>) -> Resul
         scale: op.scale as f32,
     };
     let (kernel, grid) = match whole_vectors(v) {
-        ..=CROSS_ENTROPY_WARP_VECTORS => (&BACKWARD_WARP, blocks_of_warps(dims.n)),
-        ..=CROSS_ENTROPY_20K_VECTORS => (&BACKWARD_20K, Grid::of(dims.n)),
-        ..=CROSS_ENTROPY_51K_VECTORS => (&BACKWARD_51K, Grid::of(dims.n)),
+        vectors if vectors <= CROSS_ENTROPY_WARP_VECTORS => (&BACKWARD_WARP, blocks_of_warps(dims.n)),
+        vectors if vectors <= CROSS_ENTROPY_20K_VECTORS => (&BACKWARD_20K, Grid::of(dims.n)),
+        vectors if vectors <= CROSS_ENTROPY_51K_VECTORS => (&BACKWARD_51K, Grid::of(dims.n)),
         _ => (&BACKWARD_STREAM, Grid::of(dims.n)),
     };
     cuda.device().launch(kernel, grid, sizes(dims), &params)

@@ -5,6 +5,8 @@ use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::ops::{Backend, CrossEntropyBackward, CrossEntropyForward, Floor, LossSum, Operation, Write};
 
+use ptx_emulator::mutate::Kind;
+
 use crate::emulator::{Alone, alone, shared};
 use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die};
 use crate::judge::{Lean, Verdict};
@@ -230,7 +232,7 @@ fn any_negative_target_is_ignored() {
     }
 }
 
-/// Host memory has no say in them; the CPU backend, which sees them, refuses them.
+/// The host does not see targets; the CPU backend, which does, refuses these.
 #[test]
 fn a_target_outside_of_the_vocabulary_makes_its_row_nan() {
     let cuda = shared();
@@ -466,7 +468,7 @@ fn loss_sum_is_lean() {
     }
 }
 
-/// Rows that take every way through a kernel; the second and the last thread of a warp have targets in whole vectors.
+/// Rows that take every way through a kernel: targets in whole vectors, in the last columns, ignored, and outside.
 fn every_way(v: usize, vp: usize) -> Rows {
     let mut rows = Rows::new(9, v, vp, 3.0);
     let middle = v as i32 / 16 * 8;
@@ -525,6 +527,45 @@ fn trials_of_mutants() -> Vec<Trial> {
     all.extend(each_last_vector(&[BACKWARD_WARP], 32, 0..10));
     all.extend(each_last_vector(&[BACKWARD_20K], 256, 1..10));
     all.extend(each_last_vector(&[BACKWARD_51K], 256, 10..25));
+    all.extend(each_last_vector(&[BACKWARD_STREAM], 256, 25..30));
+    for (kernel, forward) in [(&[FORWARD_WARP], 0..5), (&[FORWARD_BLOCK], 2..7)] {
+        let (threads, shift) = if kernel[0] == FORWARD_WARP { (32, 1) } else { (256, 1) };
+        all.extend(forward.map(|i| {
+            let v = 8 * (threads * i + shift) + if i % 2 == 0 { 5 } else { 0 };
+            forward_trial("one row, by its last vector", kernel, Rows::new(1, v, v.next_multiple_of(8) + 8, 3.0))
+        }));
+    }
+    // Where no padding is, the column of a target of V is the next row's first, or outside.
+    for (forward, kernel, v) in [
+        (Some(&[FORWARD_WARP]), &[BACKWARD_WARP], 16),
+        (Some(&[FORWARD_BLOCK]), &[BACKWARD_20K], 2568),
+        (None, &[BACKWARD_51K], 20488),
+        (None, &[BACKWARD_STREAM], 51208),
+    ] {
+        let rows = Rows { targets: vec![v as i32; 2], ..Rows::new(2, v, v, 3.0) };
+        all.extend(forward.map(|kernel| forward_trial("no padding, no such target", kernel, rows.clone())));
+        all.push(backward_trial("no padding, no such target", kernel, rows));
+    }
+    // A thread's next vector would be the next row's first.
+    for (kernel, v, padding, ignored) in [
+        (&[BACKWARD_WARP], 10, 272, 256),
+        (&[BACKWARD_20K], 2571, 4624, 4096),
+        (&[BACKWARD_51K], 20493, 22544, 22528),
+        (&[BACKWARD_STREAM], 51213, 53264, 53248),
+    ] {
+        all.push(backward_trial("whole strides of padding", kernel, Rows::new(2, v, padding, 3.0)));
+        let rows = Rows { targets: vec![-1; 2], ..Rows::new(2, v, ignored, 3.0) };
+        all.push(backward_trial("whole strides of an ignored row", kernel, rows));
+    }
+    for (n, shift) in
+        [(1, 0), (2, 1), (3, 0), (4, 0), (5, 1), (20481, 0), (20482, 1), (28674, 0), (16384, 0), (16384, 2)]
+    {
+        all.push(Trial {
+            why: "turns and what is left",
+            kernels: &["loss_sum"],
+            run: Box::new(move |cuda| loss_sum(cuda, &some_losses(n), shift, Write::Overwrite).into()),
+        });
+    }
     all
 }
 
@@ -535,6 +576,40 @@ fn any_schedule_gives_the_same_bits() {
 
 #[test]
 fn mutants_die() {
-    const EQUIVALENT: &[Equivalent] = &[];
+    // Each is listed by the line of the kernel's call, so that the reason is for all of its survivors of a kind.
+    const LOOPS: &str = "a group beyond the row is -infinity, which adds nothing; exit from a loop that has always a first \
+                         turn; more than a stride of vectors where a block has a row";
+    const HELD: &str = "vectors inside of every row that the launcher has this kernel for; a group beyond the row is \
+                        -infinity, which adds nothing; other threads' reading of the target's logit";
+    const LOGARITHM: &str =
+        "logf's care for sums below 2^-126 and above 2^127: a sum is 0, from 1 to 2^31, or not finite";
+    const UNUSED: &str = "-scale, used only where there is a target";
+    const FASTER: &str = "four losses at once or one by one; the other warps' sums, which nobody writes";
+    const fn equivalent(kernel: &'static str, kind: Kind, line: &'static str, why: &'static str) -> Equivalent {
+        Equivalent { kernel, kind, line, why }
+    }
+    const EQUIVALENT: &[Equivalent] = &[
+        equivalent(FORWARD_WARP, Kind::ShiftComparison, "forward<", LOOPS),
+        equivalent(FORWARD_WARP, Kind::NeverLeave, "forward<", LOOPS),
+        equivalent(FORWARD_WARP, Kind::SelectSecond, "forward<", LOGARITHM),
+        equivalent(FORWARD_BLOCK, Kind::ShiftComparison, "forward<", LOOPS),
+        equivalent(FORWARD_BLOCK, Kind::NeverLeave, "forward<", LOOPS),
+        equivalent(FORWARD_BLOCK, Kind::SelectSecond, "forward<", LOGARITHM),
+        equivalent(BACKWARD_WARP, Kind::ShiftComparison, "backward<", UNUSED),
+        equivalent(BACKWARD_WARP, Kind::NeverLeave, "backward<", LOOPS),
+        equivalent(BACKWARD_WARP, Kind::SelectFirst, "backward<", UNUSED),
+        equivalent(BACKWARD_WARP, Kind::SelectSecond, "backward<", LOGARITHM),
+        equivalent(BACKWARD_20K, Kind::ShiftComparison, "backward<", HELD),
+        equivalent(BACKWARD_20K, Kind::NeverLeave, "backward<", HELD),
+        equivalent(BACKWARD_20K, Kind::SelectSecond, "backward<", LOGARITHM),
+        equivalent(BACKWARD_51K, Kind::ShiftComparison, "backward<", HELD),
+        equivalent(BACKWARD_51K, Kind::NeverLeave, "backward<", HELD),
+        equivalent(BACKWARD_51K, Kind::SelectSecond, "backward<", LOGARITHM),
+        equivalent(BACKWARD_STREAM, Kind::ShiftComparison, "backward<", LOOPS),
+        equivalent(BACKWARD_STREAM, Kind::NeverLeave, "backward<", LOOPS),
+        equivalent(BACKWARD_STREAM, Kind::SelectSecond, "backward<", LOGARITHM),
+        equivalent("loss_sum", Kind::NeverLeave, "for (uint64_t i", FASTER),
+        equivalent("loss_sum", Kind::NeverLeave, "if (warp_id() > 0)", FASTER),
+    ];
     assert_mutants_die("cross_entropy", &trials_of_mutants(), EQUIVALENT);
 }
