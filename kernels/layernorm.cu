@@ -15,6 +15,8 @@
 #include "params.h"
 
 constexpr uint32_t WARPS = LAYERNORM_THREADS / WARP;
+// As src/ops/mod.rs has it.
+constexpr float LAYERNORM_EPS = 1e-5f;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // device helpers

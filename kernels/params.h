@@ -125,8 +125,6 @@ constexpr uint32_t LAYERNORM_BACKWARD_MOST_BLOCKS = 256;
 constexpr uint32_t LAYERNORM_JOIN_COLUMNS = 32;
 /// The largest C.
 constexpr uint32_t LAYERNORM_MOST_CHANNELS = 12288;
-/// ε under the root.
-constexpr float LAYERNORM_EPS = 1e-5f;
 
 /// Parameters of `layernorm_forward` and `residual_layernorm_forward`.
 struct LayernormForwardParams {
@@ -336,10 +334,15 @@ struct AdamWParams {
     uint64_t step;
     /// Index of the first draw, a multiple of 4.
     uint64_t first_index;
+    /// Of this step.
     float learning_rate;
+    /// Decay of the first moment.
     float beta1;
+    /// Decay of the second moment.
     float beta2;
+    /// Added to the root of the second moment.
     float eps;
+    /// Multiplied by the learning rate.
     float weight_decay;
     /// `1 - beta1^step`, which cancels unless it is computed in f64.
     float correction1;

@@ -216,8 +216,6 @@ pub const LAYERNORM_BACKWARD_MOST_BLOCKS: u32 = 256;
 pub const LAYERNORM_JOIN_COLUMNS: u32 = 32;
 /// The largest C.
 pub const LAYERNORM_MOST_CHANNELS: u32 = 12288;
-/// ε under the root.
-pub const LAYERNORM_EPS: f32 = 0.000009999999747378752;
 /// Parameters of `layernorm_forward` and `residual_layernorm_forward`.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -638,10 +636,15 @@ pub struct AdamWParams {
     pub step: u64,
     /// Index of the first draw, a multiple of 4.
     pub first_index: u64,
+    /// Of this step.
     pub learning_rate: f32,
+    /// Decay of the first moment.
     pub beta1: f32,
+    /// Decay of the second moment.
     pub beta2: f32,
+    /// Added to the root of the second moment.
     pub eps: f32,
+    /// Multiplied by the learning rate.
     pub weight_decay: f32,
     /// `1 - beta1^step`, which cancels unless it is computed in f64.
     pub correction1: f32,

@@ -25,8 +25,11 @@ pub struct Trial {
     /// The kernels that it launches.
     pub kernels: &'static [&'static str],
     /// Runs the operations on new tensors; all that they wrote. Errors panic.
-    pub run: Box<dyn Fn(&Cuda) -> Vec<Vec<f64>> + Sync>,
+    pub run: Box<Run>,
 }
+
+/// Runs operations; all that they wrote.
+pub type Run = dyn Fn(&Cuda) -> Vec<Vec<f64>> + Sync;
 
 /// A mutant that does what the kernel does.
 pub struct Equivalent {
