@@ -50,20 +50,26 @@ impl Device {
     /// The backend that runs a model. As the CUDA backend lacks operations of it, that is the CPU's.
     pub fn backend(self) -> Result<Cpu<f32>> {
         match self {
-            Device::Cpu => {}
-            Device::Auto => match self.gpu() {
-                Ok(Some(gpu)) => output::note(format!("device: cpu; {gpu} is there, but {}", lacking())),
-                Ok(None) => {}
-                Err(why) => output::note(format!("device: cpu; {why}")),
-            },
-            Device::Cuda(_) | Device::Emulated => match self.gpu()? {
-                Some(gpu) => bail!("{gpu} is there, but {}; --device cpu works", lacking()),
-                None => bail!(
-                    "this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works"
-                ),
-            },
+            Device::Cpu | Device::Auto => {}
+            Device::Cuda(_) | Device::Emulated => {
+                match self.gpu().map_err(|why| anyhow!("{why}; --device cpu works"))? {
+                    Some(gpu) => bail!("{gpu} is there, but {}; --device cpu works", lacking()),
+                    None => bail!(
+                        "this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works"
+                    ),
+                }
+            }
         }
         Ok(Cpu::new())
+    }
+
+    /// What `auto` has come to, and why, in words; nothing where there was no choice.
+    pub fn choice(self) -> Option<String> {
+        match (self, self.gpu()) {
+            (Device::Auto, Ok(Some(gpu))) => Some(format!("device cpu: {gpu} is there, but {}", lacking())),
+            (Device::Auto, Err(why)) => Some(format!("device cpu: {why}")),
+            _ => None,
+        }
     }
 
     /// The GPU that this means, in words; none in a build without CUDA, or for the CPU.

@@ -278,6 +278,9 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
         run
     };
 
+    if !json && let Some(choice) = args.device.choice() {
+        output::tell(choice);
+    }
     let mut observer = Terminal::new(&run, json);
     let end = run.train(&|| stop.load(Ordering::Relaxed), &mut observer)?;
     observer.bar.finish_and_clear();
