@@ -162,7 +162,9 @@ fn forward_is_the_formula() {
             // The mean's own rounding moves all of a row, which near 0 is many units in the last place: not of the value's,
             // then, but of those around 1 that it belongs to.
             compare::<bf16>(&format!("{what}: out"), [n, c], &got[0], &reference[0], 0.51);
-            [&mut got, &mut reference, &mut baseline].map(|outputs| outputs[0].clear());
+            for outputs in [&mut got, &mut reference, &mut baseline] {
+                outputs[0].clear();
+            }
         }
         judge(&what, ["out", "mean", "rstd"], [1.0, 16.0, 16.0], got, reference, baseline);
     }
