@@ -111,13 +111,14 @@ struct Row {
         return last_column() < v ? __bfloat162float(logits[last_column()]) : -INFINITY;
     }
 
-    // Vectors from `first` on, a step of THREADS apart; -infinity where there are none.
-    __device__ void load_group(bf16x8 (&to)[GROUP], const bf16 *logits, uint32_t first) const {
+    // Vectors from `first` on, a step of THREADS apart; -infinity where there are none. `full`: there are all, which a
+    // compiler knows in the unrolled loops below.
+    __device__ void load_group(bf16x8 (&to)[GROUP], const bf16 *logits, uint32_t first, bool full = false) const {
 #pragma unroll
         for (uint32_t i = 0; i < GROUP; i++) {
             const uint32_t vector = first + i * THREADS + thread;
             to[i] = make_uint4(0xff80ff80u, 0xff80ff80u, 0xff80ff80u, 0xff80ff80u);
-            if (vector < whole) to[i] = load_packed(logits + vector * VECTOR);
+            if (full || vector < whole) to[i] = load_packed(logits + vector * VECTOR);
         }
     }
 
@@ -173,11 +174,11 @@ struct Gradient {
 // In place of what load_group has loaded.
 template <uint32_t THREADS>
 __device__ inline void write_group(const Row<THREADS> &row, bf16 *logits, uint32_t first, const Gradient &gradient,
-                                   const bf16x8 (&group)[GROUP]) {
+                                   const bf16x8 (&group)[GROUP], bool full = false) {
 #pragma unroll
     for (uint32_t i = 0; i < GROUP; i++) {
         const uint32_t vector = first + i * THREADS + row.thread;
-        if (vector < row.whole) store_packed(logits + vector * VECTOR, gradient.of(group[i]));
+        if (full || vector < row.whole) store_packed(logits + vector * VECTOR, gradient.of(group[i]));
     }
 }
 
@@ -223,8 +224,9 @@ __device__ inline void forward(const CrossEntropyForwardParams &params) {
 // ---------------------------------------------------------------------------------------------------------------------
 // backward
 
-// With GROUPS of 0 the row is not held in registers but read again.
-template <uint32_t THREADS, uint32_t GROUPS>
+// A row of GROUPS groups is held in registers, of which the smallest that the kernel is for fills FULL_GROUPS. With
+// GROUPS of 0 it is not held but read again.
+template <uint32_t THREADS, uint32_t GROUPS, int FULL_GROUPS = 0>
 __device__ inline void backward(const CrossEntropyBackwardParams &params) {
     Row<THREADS> row(params);
     if (THREADS == WARP && row.id >= params.n) return;  // as in the forward
@@ -245,11 +247,12 @@ __device__ inline void backward(const CrossEntropyBackwardParams &params) {
     } else {
         // All loads before the first use; the exponentials of what has come hide behind the rest.
 #pragma unroll
-        for (uint32_t g = 0; g < GROUPS; g++) row.load_group(held[g], logits, g * GROUP * THREADS);
+        for (uint32_t g = 0; g < GROUPS; g++) row.load_group(held[g], logits, g * GROUP * THREADS, int(g) < FULL_GROUPS);
         share = row.of_last(last);
 #pragma unroll
         for (uint32_t g = 0; g < GROUPS; g++) {
             // The same for all of the row's threads: a short row pays for its own groups.
+            // Full ones are asked as well: without a branch between groups ptxas works on several at once, and spills.
             if (g * GROUP * THREADS < row.whole) add(share, held[g]);
         }
     }
@@ -264,7 +267,9 @@ __device__ inline void backward(const CrossEntropyBackwardParams &params) {
         }
     } else {
 #pragma unroll
-        for (uint32_t g = 0; g < GROUPS; g++) write_group(row, logits, g * GROUP * THREADS, gradient, held[g]);
+        for (uint32_t g = 0; g < GROUPS; g++) {
+            write_group(row, logits, g * GROUP * THREADS, gradient, held[g], int(g) < FULL_GROUPS);
+        }
     }
     const float target_gradient = fmaf(exp_approx(target_logit - softmax.max), gradient.factor, -scale);
     finish(params, row, logits, gradient, last, loss(softmax, target_logit), target_gradient);
@@ -304,7 +309,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_SHARED_BLOCKS)
 
 extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_51K_BLOCKS)
     cross_entropy_backward_51k(const __grid_constant__ CrossEntropyBackwardParams params) {
-    backward<BLOCK, 5>(params);
+    // Rows that fill no more than two groups have their own kernel.
+    backward<BLOCK, 5, 2>(params);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_SHARED_BLOCKS)

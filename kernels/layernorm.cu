@@ -127,7 +127,8 @@ __device__ inline void backward(const LayernormBackwardParams &params) {
     const uint32_t vectors = uint32_t(params.c) / VECTOR;
     const uint32_t thread = threadIdx.x % STRIDE, group = threadIdx.x / STRIDE, warp = warp_id() % ROW_WARPS;
     const float channels = float(params.c);
-    bf16x8 *weight = reinterpret_cast<bf16x8 *>(sums + 4 * vectors);
+    // Of the rows' groups, of which a row of the whole block has one.
+    bf16x8 *weight = reinterpret_cast<bf16x8 *>(sums + (ROWS > 1 ? 4 * vectors : 0));
 #pragma unroll 1
     for (uint32_t v = threadIdx.x; v < vectors; v += LAYERNORM_THREADS) weight[v] = load_packed(params.weight + v * VECTOR);
     if constexpr (ROWS > 1) __syncthreads();  // as in the forward

@@ -14,7 +14,12 @@ struct Entry {
     threads: u32,
     min_blocks: u32,
     dynamic_shared: bool,
+    /// Bytes that the kernel itself declares, alignment between them left out.
+    static_shared: usize,
 }
+
+/// Shared memory of a block that every architecture from 8.0 on has.
+const MOST_SHARED: usize = 99 << 10;
 
 /// The number after `keyword`.
 fn number(text: &str, keyword: &str) -> Option<usize> {
@@ -45,13 +50,16 @@ fn entries(ptx: &str) -> BTreeMap<&str, Entry> {
             let min_blocks = number(directives, ".minnctapersm").unwrap_or(1) as u32;
             let words: Vec<&str> = body.split(|c: char| !(c.is_ascii_alphanumeric() || "_$.%".contains(c))).collect();
             let dynamic_shared = dynamic.iter().any(|name| words.contains(name));
-            (name.trim(), Entry { params, threads, min_blocks, dynamic_shared })
+            let static_shared = body.lines().filter(|line| line.trim_start().starts_with(".shared"));
+            let static_shared = static_shared.map(|line| parse("[", line)).sum();
+            (name.trim(), Entry { params, threads, min_blocks, dynamic_shared, static_shared })
         })
         .collect()
 }
 
-fn expected(spec: &Spec) -> Entry {
+fn expected(spec: &Spec, found: &Entry) -> Entry {
     Entry {
+        static_shared: found.static_shared,
         params: vec![(8, spec.param_bytes)],
         threads: spec.threads,
         min_blocks: spec.min_blocks,
@@ -68,7 +76,9 @@ fn every_kernel_is_what_its_launcher_takes_it_for() {
         for (name, entry) in &entries {
             let spec = specs.iter().find(|spec| spec.name == *name && spec.stem == image.stem);
             let spec = spec.unwrap_or_else(|| panic!("{name} of {}.cu has no launcher", image.stem));
-            assert_eq!(*entry, expected(spec), "{name} for {}: PTX, and its launcher's", image.arch);
+            assert_eq!(*entry, expected(spec, entry), "{name} for {}: PTX, and its launcher's", image.arch);
+            let shared = entry.static_shared + spec.dynamic_shared as usize;
+            assert!(shared <= MOST_SHARED, "{name} for {}: {shared} bytes of shared memory", image.arch);
         }
         for spec in specs.iter().filter(|spec| spec.stem == image.stem) {
             assert!(entries.contains_key(spec.name), "{} is not in {}.cu for {}", spec.name, image.stem, image.arch);

@@ -73,7 +73,7 @@ pub struct Device {
     account: Arc<Account>,
     launched: Mutex<Launched>,
     lost: OnceLock<String>,
-    timeout: Duration,
+    timeout: Mutex<Duration>,
     wait_each: AtomicBool,
 }
 
@@ -91,10 +91,15 @@ impl Device {
         }
         let context = CudaContext::new(ordinal)
             .map_err(|error| Error::Unavailable(format!("GPU {ordinal} cannot be used: {}", Fault::from(error))))?;
+        // SAFETY: all work with this CudaContext goes through one stream, so that cudarc's events have nothing to order.
+        #[allow(unsafe_code)]
+        unsafe {
+            context.disable_event_tracking();
+        }
         Self::with_context(&context)
     }
 
-    /// A device by a context that exists: for programs that bring their own.
+    /// A device by a context that exists: for programs that bring their own. Its settings stay as they are.
     ///
     /// # Errors
     /// [`Error::Unavailable`] as [`Device::open`].
@@ -110,11 +115,6 @@ impl Device {
                 OLDEST.0, OLDEST.1
             )));
         }
-        // SAFETY: all work goes through one stream, so that there is nothing for cudarc's events to order.
-        #[allow(unsafe_code)]
-        unsafe {
-            context.disable_event_tracking();
-        }
         Ok(Device {
             scratch: Mutex::default(),
             modules: Modules::new(context.clone(), properties.capability),
@@ -124,7 +124,7 @@ impl Device {
             account: Arc::default(),
             launched: Mutex::default(),
             lost: OnceLock::new(),
-            timeout: timeout()?,
+            timeout: Mutex::new(timeout()?),
             wait_each: AtomicBool::new(std::env::var_os("IRONWARP_CUDA_SYNC").is_some_and(|value| value != "0")),
         })
     }
@@ -157,22 +157,29 @@ impl Device {
         self.wait_each.store(wait, Ordering::Relaxed);
     }
 
+    /// How long [`Device::synchronize`] waits for kernels before it takes them for hanging: IRONWARP_CUDA_TIMEOUT seconds,
+    /// ten minutes if that is not set.
+    pub fn set_timeout(&self, timeout: Duration) {
+        *self.timeout.lock().unwrap_or_else(PoisonError::into_inner) = timeout;
+    }
+
     /// Waits for everything that was queued.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] when something of it failed, or has not ended after IRONWARP_CUDA_TIMEOUT seconds.
+    /// [`Error::DeviceLost`] when something of it failed, or has not ended within the timeout.
     pub fn synchronize(&self) -> Result<()> {
         self.usable()?;
         self.queued(&"the end of the queue", self.end.record(&self.stream))?;
         let start = Instant::now();
+        let timeout = *self.timeout.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pause = Duration::ZERO;
         // Asked again and again, as a driver waits for a kernel that hangs for ever.
         while !self.ended()? {
-            if start.elapsed() > self.timeout {
+            if start.elapsed() > timeout {
                 return Err(self.lose(format!(
                     "{} did not end within {} s (IRONWARP_CUDA_TIMEOUT)",
                     self.launched(),
-                    self.timeout.as_secs_f64()
+                    timeout.as_secs_f64()
                 )));
             }
             // Short steps end within microseconds; long ones need not be watched closely.
@@ -336,9 +343,9 @@ impl fmt::Display for Launched {
             [] => f.write_str("what was queued"),
             [kernel] => f.write_str(kernel),
             kernels => {
-                let (count, which) = (self.count, if self.count > kernels.len() { " last" } else { "" });
+                let (count, which) = (self.count, if self.count > kernels.len() { ", the last being" } else { ":" });
                 let kernels = kernels.join(", ");
-                write!(f, "one of {count} kernels, the{which}: {kernels}; IRONWARP_CUDA_SYNC=1 tells which")
+                write!(f, "one of {count} kernels{which} {kernels}; IRONWARP_CUDA_SYNC=1 tells which")
             }
         }
     }

@@ -106,13 +106,10 @@ pub fn require() -> Result<usize> {
         }
         Err(fault) => return unavailable(format!("the CUDA driver does not start: {fault}")),
     }
-    let mut version = 0;
-    // SAFETY: writes one int.
-    #[allow(unsafe_code)]
-    let answered = unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(fault);
-    if let Err(fault) = answered {
-        return unavailable(format!("the CUDA driver does not tell its version: {fault}"));
-    }
+    let version = match ask_version() {
+        Ok(version) => version,
+        Err(fault) => return unavailable(format!("the CUDA driver does not tell its version: {fault}")),
+    };
     if version < OLDEST {
         return unavailable(format!(
             "the CUDA driver is too old: it has CUDA {}, {} or newer is needed (NVIDIA's driver {OLDEST_RELEASE})",
@@ -129,11 +126,16 @@ pub fn require() -> Result<usize> {
 
 /// The version of the driver that [`require`] has found, such as `13.0`.
 pub(super) fn version() -> String {
+    ask_version().map_or_else(|_| "unknown".into(), |version| Version(version).to_string())
+}
+
+/// 1000 × major + 10 × minor.
+fn ask_version() -> Result<i32, Fault> {
     let mut version = 0;
     // SAFETY: writes one int.
     #[allow(unsafe_code)]
     let answered = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
-    answered.map_or_else(|_| "unknown".into(), |()| Version(version).to_string())
+    answered.map(|()| version).map_err(Fault::from)
 }
 
 struct Version(i32);

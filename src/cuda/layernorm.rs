@@ -61,9 +61,10 @@ const fn forward_shared(c: usize) -> usize {
     2 * c * size_of::<bf16>()
 }
 
-/// Two sums a column, and the weight.
+/// The weight, and where a block has several rows two sums a column.
 const fn backward_shared(c: usize) -> usize {
-    2 * c * size_of::<f32>() + c * size_of::<bf16>()
+    let sums = if c <= 2048 { 2 * c * size_of::<f32>() } else { 0 };
+    sums + c * size_of::<bf16>()
 }
 
 /// The kernel for C channels.

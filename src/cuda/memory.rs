@@ -64,7 +64,8 @@ impl Allocation {
         let attempt = if isize::try_from(len).is_err() {
             None
         } else {
-            // SAFETY: nothing reads it before it was written: `zeros` and `adopt` fill it, scratch memory is a kernel's own.
+            // SAFETY: of device memory any bytes are values of what tensors hold. `zeros` and `adopt` fill it; scratch memory is a
+            // kernel's own; `uninitialised` says what it is.
             #[allow(unsafe_code)]
             let allocated = unsafe { stream.alloc::<u8>(len) };
             match device.asked(&format_args!("allocating {len} bytes for {category}"), allocated) {

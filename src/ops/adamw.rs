@@ -27,7 +27,7 @@ pub struct AdamWSettings {
     /// Key of the stochastic rounding's draws.
     pub seed: u64,
     /// Index of the first element among all parameters, so that a parameter's draw does not depend on how the
-    /// parameters are cut into calls.
+    /// parameters are cut into calls. A multiple of [`Storage::VECTOR`].
     pub first_index: u64,
 }
 

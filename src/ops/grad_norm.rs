@@ -9,7 +9,7 @@ use crate::tensor::Storage;
 ///
 /// Not finite when any element is not, or when the sum passes the type's range. Source: Pascanu et al. 2013.
 pub struct GradNorm<'a, S: Storage> {
-    /// (P), every gradient.
+    /// (P), every gradient. P a multiple of [`Storage::VECTOR`].
     pub grad: Accum<'a, S>,
     /// (1) `=`.
     pub norm: AccumMut<'a, S>,

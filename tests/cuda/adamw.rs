@@ -9,7 +9,7 @@ use ironwarp::tensor::Tensor;
 use ptx_emulator::mutate::Kind;
 
 use crate::emulator::{alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die};
+use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
 use crate::judge::Lean;
 use crate::support::*;
 
@@ -246,11 +246,7 @@ fn any_schedule_gives_the_same_bits() {
 
 #[test]
 fn mutants_die() {
-    const EQUIVALENT: &[Equivalent] = &[Equivalent {
-        kernel: "adamw",
-        kind: Kind::NeverLeave,
-        line: "lane_id() < 2",
-        why: "more lanes load what two need",
-    }];
+    const EQUIVALENT: &[Equivalent] =
+        &[equivalent(1, "adamw", Kind::NeverLeave, "lane_id() < 2", "more lanes load what two need")];
     assert_mutants_die("adamw", &trials(), EQUIVALENT);
 }

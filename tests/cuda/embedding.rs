@@ -8,7 +8,7 @@ use ironwarp::tensor::Tensor;
 use ptx_emulator::mutate::Kind;
 
 use crate::emulator::{alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die};
+use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
 use crate::judge::{Lean, Verdict};
 use crate::support::*;
 
@@ -441,9 +441,6 @@ fn any_schedule_gives_the_same_bits() {
 
 #[test]
 fn mutants_die() {
-    const fn equivalent(kernel: &'static str, kind: Kind, line: &'static str, why: &'static str) -> Equivalent {
-        Equivalent { kernel, kind, line, why }
-    }
     use Kind::{NeverLeave, RemoveWarpBarrier, SelectSecond, ShiftComparison};
     const FORWARD: &str = "embedding_forward";
     const COUNT: &str = "embedding_backward_count";
@@ -453,22 +450,34 @@ fn mutants_die() {
     const FIRST: &str =
         "the grid has no more rows of blocks than there are sequences: a thread's first is always there";
     const EQUIVALENT: &[Equivalent] = &[
-        equivalent(FORWARD, ShiftComparison, "for (uint32_t first = blockIdx.y", FIRST),
-        equivalent(FORWARD, NeverLeave, "for (uint32_t first = blockIdx.y", FIRST),
-        equivalent(FORWARD, ShiftComparison, "const bool there", FIRST),
-        equivalent(FORWARD, NeverLeave, "tokens[r] = there", FIRST),
-        equivalent(FORWARD, ShiftComparison, "if (sequence >= params.b) break", FIRST),
-        equivalent(FORWARD, NeverLeave, "if (sequence >= params.b) break", FIRST),
-        equivalent(COUNT, NeverLeave, "for (uint32_t pass = 1", "with one pass zeros go where heads will be"),
+        equivalent(2, FORWARD, ShiftComparison, "for (uint32_t first = blockIdx.y", FIRST),
+        equivalent(1, FORWARD, NeverLeave, "for (uint32_t first = blockIdx.y", FIRST),
+        equivalent(1, FORWARD, ShiftComparison, "const bool there", FIRST),
+        equivalent(1, FORWARD, NeverLeave, "tokens[r] = there", FIRST),
+        equivalent(1, FORWARD, ShiftComparison, "if (sequence >= params.b) break", FIRST),
+        equivalent(1, FORWARD, NeverLeave, "if (sequence >= params.b) break", FIRST),
+        equivalent(1, COUNT, NeverLeave, "for (uint32_t pass = 1", "with one pass zeros go where heads will be"),
         // Of rank_in_warp and of the sum over tiles, which are inlined by way of this line.
-        equivalent(SORT, NeverLeave, "sort_pass(params, pass)", "a lane without a key reads a count for nothing"),
-        equivalent(SORT, RemoveWarpBarrier, "sort_pass(params, pass)", "the last round is followed by __syncthreads"),
-        equivalent(SORT, SelectSecond, "sort_pass(params, pass)", "the last tile comes before no other"),
+        equivalent(8, SORT, NeverLeave, "sort_pass(params, pass)", "a lane without a key reads a count for nothing"),
+        equivalent(
+            1,
+            SORT,
+            RemoveWarpBarrier,
+            "sort_pass(params, pass)",
+            "the last round is followed by __syncthreads",
+        ),
+        equivalent(1, SORT, SelectSecond, "sort_pass(params, pass)", "the last tile comes before no other"),
         // Of sum_positions: the lesser of two that are equal, and a loop that is always entered.
-        equivalent(SUM, ShiftComparison, "sum_positions(params", "of two that are equal either is the lesser"),
-        equivalent(SUM, NeverLeave, "sum_positions(params", "a share has a sequence: 16 for each that shares"),
-        equivalent(JOIN, NeverLeave, "while (end - has > 1)", "a search among one block ends there"),
-        equivalent(JOIN, ShiftComparison, "sum = sum_shares(", "the sum of a warp but the first, which nobody reads"),
+        equivalent(1, SUM, ShiftComparison, "sum_positions(params", "of two that are equal either is the lesser"),
+        equivalent(1, SUM, NeverLeave, "sum_positions(params", "a share has a sequence: 16 for each that shares"),
+        equivalent(1, JOIN, NeverLeave, "while (end - has > 1)", "a search among one block ends there"),
+        equivalent(
+            1,
+            JOIN,
+            ShiftComparison,
+            "sum = sum_shares(",
+            "the sum of a warp but the first, which nobody reads",
+        ),
     ];
     assert_mutants_die("embedding", &more_trials(), EQUIVALENT);
 }

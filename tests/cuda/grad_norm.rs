@@ -7,7 +7,7 @@ use ironwarp::tensor::Tensor;
 use ptx_emulator::mutate::Kind;
 
 use crate::emulator::{alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die};
+use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
 use crate::judge::{Lean, Verdict};
 use crate::support::*;
 
@@ -97,11 +97,12 @@ fn any_schedule_gives_the_same_bits() {
 
 #[test]
 fn mutants_die() {
-    const EQUIVALENT: &[Equivalent] = &[Equivalent {
-        kernel: "grad_norm_partials",
-        kind: Kind::ShiftComparison,
-        line: "tile + GRAD_NORM_TILE <= params.len",
-        why: "the loop of the rest adds a whole tile in the same order",
-    }];
+    const EQUIVALENT: &[Equivalent] = &[equivalent(
+        2,
+        "grad_norm_partials",
+        Kind::ShiftComparison,
+        "tile + GRAD_NORM_TILE <= params.len",
+        "the loop of the rest adds a whole tile in the same order",
+    )];
     assert_mutants_die("grad_norm", &trials(), EQUIVALENT);
 }

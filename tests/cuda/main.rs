@@ -14,6 +14,6 @@ mod grad_norm;
 mod huge;
 mod judge;
 mod layernorm;
-#[allow(dead_code)] // The operations' own tests use the rest.
+#[expect(dead_code, reason = "the operations' own tests use the rest")]
 #[path = "../ops/support.rs"]
 mod support;

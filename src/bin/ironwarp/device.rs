@@ -1,5 +1,6 @@
 //! Choosing a device and a model on it.
 
+use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -65,16 +66,18 @@ impl Device {
 
     /// What `auto` has come to, and why, in words; nothing where there was no choice.
     pub fn choice(self) -> Option<String> {
-        match (self, self.gpu()) {
-            (Device::Auto, Ok(Some(gpu))) => Some(format!("device cpu: {gpu} is there, but {}", lacking())),
-            (Device::Auto, Err(why)) => Some(format!("device cpu: {why}")),
-            _ => None,
+        if self != Device::Auto {
+            return None;
+        }
+        match self.gpu() {
+            Ok(gpu) => gpu.map(|gpu| format!("device cpu: {gpu} is there, but {}", lacking())),
+            Err(why) => Some(format!("device cpu: {why}")),
         }
     }
 
-    /// The GPU that this means, in words; none in a build without CUDA, or for the CPU.
+    /// The GPU that this means; none in a build without CUDA, or for the CPU.
     #[cfg(feature = "cuda")]
-    pub fn gpu(self) -> Result<Option<String>> {
+    pub fn gpu(self) -> Result<Option<Gpu>> {
         let cuda = match self {
             Device::Cpu => return Ok(None),
             Device::Auto => Cuda::new(0)?,
@@ -82,16 +85,43 @@ impl Device {
             Device::Emulated => Cuda::emulated()?,
         };
         let gpu = cuda.device().properties();
-        let ((major, minor), memory) = (gpu.capability, output::bytes(gpu.memory));
-        Ok(Some(format!(
-            "{} (cuda:{}, compute capability {major}.{minor}, {} multiprocessors, {memory}, driver {})",
-            gpu.name, gpu.ordinal, gpu.multiprocessors, gpu.driver
-        )))
+        let (major, minor) = gpu.capability;
+        Ok(Some(Gpu {
+            name: gpu.name.clone(),
+            ordinal: gpu.ordinal,
+            compute_capability: format!("{major}.{minor}"),
+            multiprocessors: gpu.multiprocessors,
+            memory_bytes: gpu.memory,
+            driver: gpu.driver.clone(),
+        }))
     }
 
     #[cfg(not(feature = "cuda"))]
-    pub fn gpu(self) -> Result<Option<String>> {
+    pub fn gpu(self) -> Result<Option<Gpu>> {
         Ok(None)
+    }
+}
+
+/// A GPU, to be told of.
+#[derive(Debug, serde::Serialize)]
+pub struct Gpu {
+    name: String,
+    ordinal: usize,
+    compute_capability: String,
+    multiprocessors: usize,
+    memory_bytes: u64,
+    driver: String,
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Gpu { name, ordinal, compute_capability, multiprocessors, memory_bytes, driver } = self;
+        let memory = output::bytes(*memory_bytes);
+        write!(
+            f,
+            "{name} (cuda:{ordinal}, compute capability {compute_capability}, {multiprocessors} multiprocessors, {memory}, \
+             driver {driver})"
+        )
     }
 }
 

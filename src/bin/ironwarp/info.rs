@@ -19,7 +19,7 @@ use crate::train::read_config;
 #[derive(Debug, Args)]
 pub struct InfoArgs {
     /// GPU to look for besides the CPU: auto, cuda, cuda:N, emulated; or cpu for none
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(long, default_value = "auto", value_name = "DEVICE", conflicts_with = "model")]
     device: Device,
     /// Preset, TOML file, or model folder to describe
     #[arg(long, value_name = "NAME|FILE|DIR")]
@@ -35,25 +35,26 @@ pub struct InfoArgs {
 pub fn run(args: InfoArgs, json: bool) -> Result<()> {
     let threads = rayon::current_num_threads();
     let Some(model) = &args.model else {
+        let gpu = args.device.gpu();
+        if args.device != Device::Auto && gpu.is_err() {
+            // Asked for by name, it must be there.
+            return gpu.map(drop);
+        }
         if json {
             return output::json(&json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "devices": [{"name": "cpu", "threads": threads}],
-                "gpu": match args.device.gpu() {
-                    Ok(gpu) => json!(gpu),
-                    Err(why) => json!({"none": why.to_string()}),
-                },
+                "gpu": gpu.as_ref().ok(),
+                "no_gpu": gpu.as_ref().err().map(ToString::to_string),
                 "presets": Config::preset_names().collect::<Vec<_>>(),
             }));
         }
         output::line(format!("ironwarp {}", env!("CARGO_PKG_VERSION")));
         output::line(format!("device cpu  f32, {threads} threads"));
-        match args.device.gpu() {
+        match gpu {
             Ok(Some(gpu)) => output::line(format!("device gpu  {gpu}")),
             Ok(None) if cfg!(feature = "cuda") => {}
             Ok(None) => output::line("no CUDA in this build"),
-            // Asked for by name, it must be there.
-            Err(why) if args.device != Device::Auto => return Err(why),
             Err(why) => output::line(why.to_string()),
         }
         output::line(format!("presets     {}", Config::preset_names().collect::<Vec<_>>().join(", ")));
