@@ -1,5 +1,6 @@
 //! Ironwarp: hand-written CUDA kernels for GPT-2 with Rust bindings, and the GPT-2 trainer built on them.
 
+pub mod bench;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;

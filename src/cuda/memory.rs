@@ -148,10 +148,8 @@ impl Storage for Cuda {
     }
 
     fn zeros<E: Element>(&self, len: usize) -> Result<Buffer<E>> {
-        let device = self.device();
-        let mut buffer = Buffer::new(device, len)?;
-        let outcome = device.stream().memset_zeros(&mut buffer.allocation.bytes);
-        device.queued(&format_args!("clearing {} bytes", len * E::BYTES), outcome)?;
+        let mut buffer = Buffer::new(self.device(), len)?;
+        self.clear(&mut buffer)?;
         Ok(buffer)
     }
 
@@ -216,6 +214,14 @@ impl Cuda {
         let buffer = Buffer::new(self.device(), shape.len())?;
         let len = buffer.len;
         Ok(Tensor::from_buffer(buffer, len, shape))
+    }
+
+    /// Fills a buffer with zeros.
+    pub(super) fn clear<E: Element>(&self, buffer: &mut Buffer<E>) -> Result<()> {
+        let device = self.device();
+        device.usable()?;
+        let outcome = device.stream().memset_zeros(&mut buffer.allocation.bytes);
+        device.queued(&format_args!("clearing {} bytes", buffer.len * E::BYTES), outcome)
     }
 
     /// Copies to an address of a live buffer with room for it.

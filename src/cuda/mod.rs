@@ -7,6 +7,7 @@
 //! - [`driver`] finds the driver or loads the emulated one; [`device`] has the context, the stream and the one launch;
 //!   `memory` the buffers, `modules` the loaded kernels.
 //! - [`images`] are the compiled kernels, [`params`] what a launch passes to them, [`spec`] what both sides agree on.
+//! - [`timing`] takes times on the device.
 //! - The launchers have the stems of `src/ops` and `kernels`: check, addresses, grid, launch.
 
 pub mod device;
@@ -15,6 +16,7 @@ pub mod images;
 #[rustfmt::skip] // As bindgen writes it.
 pub mod params;
 pub mod spec;
+pub mod timing;
 
 mod adamw;
 mod cross_entropy;

@@ -1,0 +1,98 @@
+//! See [`crate::ops::EmbeddingForward`].
+
+use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use crate::error::Result;
+use crate::ops::{self, Backend, Floor, Operation, Write};
+use crate::tensor::{Storage, Tensor};
+
+/// `v` is the rows of the token table, Vp of a model.
+const SIZES: &[&str] = &["b", "t", "c", "v"];
+const SMALL: &[(&[usize], &str)] = &[(&[4, 64, 768, 1024], ""), (&[1, 64, 1600, 1024], "")];
+/// Tokens that share a row, in several sequences.
+const REFERENCE: &[(&str, usize)] = &[("b", 4), ("t", 256), ("v", 512)];
+
+fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
+    let Workload { config, batch, context } = workload;
+    vec![(vec![*batch, *context, config.channels, config.padded_vocab()], "")]
+}
+
+pub struct EmbeddingForward<S: Storage> {
+    tokens: Tensor<S, i32>,
+    wte: Tensor<S, S::Compute>,
+    wpe: Tensor<S, S::Compute>,
+    out: Tensor<S, S::Compute>,
+}
+
+impl<S: Storage> EmbeddingForward<S> {
+    fn op(&mut self) -> ops::EmbeddingForward<'_, S> {
+        let (wte, wpe) = (self.wte.view(), self.wpe.view());
+        ops::EmbeddingForward { tokens: self.tokens.view(), wte, wpe, position: 0, out: self.out.view_mut() }
+    }
+}
+
+impl<B: Backend> Case<B> for EmbeddingForward<B> {
+    const INFO: Info = Info {
+        op: ops::EmbeddingForward::<B>::NAME,
+        stem: "",
+        sizes: SIZES,
+        variants: &[],
+        training,
+        small: SMALL,
+        reference: REFERENCE,
+    };
+
+    fn new(data: &mut Data<'_, B>, problem: &Problem) -> Result<Self> {
+        let [b, t, c, v] = problem.get();
+        Ok(Self {
+            tokens: data.ids([b, t], v)?,
+            wte: data.normal([v, c], 1.0)?,
+            wpe: data.normal([t, c], 1.0)?,
+            out: data.zeros([b, t, c])?,
+        })
+    }
+
+    through_op!(embedding_forward);
+
+    fn outputs<'a>(&self, outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>> {
+        outputs.float("out", &self.out)
+    }
+}
+
+pub struct EmbeddingBackward<S: Storage> {
+    tokens: Tensor<S, i32>,
+    dout: Tensor<S, S::Compute>,
+    dwte: Tensor<S, S::Accum>,
+    dwpe: Tensor<S, S::Accum>,
+}
+
+impl<S: Storage> EmbeddingBackward<S> {
+    fn op(&mut self) -> ops::EmbeddingBackward<'_, S> {
+        ops::EmbeddingBackward {
+            tokens: self.tokens.view(),
+            dout: self.dout.view(),
+            dwte: self.dwte.view_mut(),
+            dwpe: self.dwpe.view_mut(),
+            write: Write::Overwrite,
+        }
+    }
+}
+
+impl<B: Backend> Case<B> for EmbeddingBackward<B> {
+    const INFO: Info = Info { op: ops::EmbeddingBackward::<B>::NAME, ..<EmbeddingForward<B> as Case<B>>::INFO };
+
+    fn new(data: &mut Data<'_, B>, problem: &Problem) -> Result<Self> {
+        let [b, t, c, v] = problem.get();
+        Ok(Self {
+            tokens: data.ids([b, t], v)?,
+            dout: data.normal([b, t, c], 1.0)?,
+            dwte: data.normal([v, c], 1.0)?,
+            dwpe: data.zeros([t, c])?,
+        })
+    }
+
+    through_op!(embedding_backward);
+
+    fn outputs<'a>(&self, outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>> {
+        outputs.float("dwte", &self.dwte)?.float("dwpe", &self.dwpe)
+    }
+}

@@ -1,0 +1,80 @@
+//! Random data for measurements: the same numbers on every backend, whatever its types.
+
+use std::sync::OnceLock;
+
+use half::bf16;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::error::Result;
+use crate::ops::Backend;
+use crate::tensor::{Element, FloatElement, Shape, Tensor};
+
+/// Values of the pool that large tensors repeat: a prime, so that no row length divides it.
+const POOL: usize = 1_048_573;
+
+/// Standard normal values, exact in bf16.
+fn pool() -> &'static [f32] {
+    static VALUES: OnceLock<Vec<f32>> = OnceLock::new();
+    VALUES.get_or_init(|| {
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let mut value = || -> f32 { StandardNormal.sample(&mut random) };
+        (0..POOL).map(|_| bf16::from_f32(value()).to_f32()).collect()
+    })
+}
+
+/// Makes the operands of a case.
+pub struct Data<'a, B> {
+    /// Where they go.
+    pub backend: &'a B,
+    random: ChaCha8Rng,
+}
+
+impl<'a, B: Backend> Data<'a, B> {
+    /// A sequence of its own for every seed.
+    pub fn new(backend: &'a B, seed: u64) -> Self {
+        Data { backend, random: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    /// Normal, with a standard deviation that is a power of two, so that values stay exact in bf16.
+    pub fn normal<E: FloatElement>(&mut self, shape: impl Into<Shape>, deviation: f32) -> Result<Tensor<B, E>> {
+        self.of(shape, |value| deviation * value)
+    }
+
+    /// Positive, around 1.
+    pub fn positive<E: FloatElement>(&mut self, shape: impl Into<Shape>) -> Result<Tensor<B, E>> {
+        self.of(shape, |value| value.abs().mul_add(0.5, 0.5))
+    }
+
+    fn of<E: FloatElement>(&mut self, shape: impl Into<Shape>, value: impl Fn(f32) -> f32) -> Result<Tensor<B, E>> {
+        let start = self.random.random_range(0..POOL);
+        let values = pool()[start..].iter().chain(&pool()[..start]);
+        self.repeat(shape, values.map(|&x| E::from_f32(bf16::from_f32(value(x)).to_f32())))
+    }
+
+    /// Ids in `0..below`.
+    pub fn ids(&mut self, shape: impl Into<Shape>, below: usize) -> Result<Tensor<B, i32>> {
+        let shape = shape.into();
+        let ids: Vec<i32> =
+            (0..shape.len().min(POOL)).map(|_| self.random.random_range(0..below.max(1)) as i32).collect();
+        self.repeat(shape, ids.into_iter())
+    }
+
+    /// Zeros, for what an operation writes.
+    pub fn zeros<E: Element>(&self, shape: impl Into<Shape>) -> Result<Tensor<B, E>> {
+        Tensor::zeros(self.backend, shape)
+    }
+
+    /// A tensor that repeats `values`; large ones are never whole in host memory.
+    fn repeat<E: Element>(&self, shape: impl Into<Shape>, values: impl Iterator<Item = E>) -> Result<Tensor<B, E>> {
+        let shape = shape.into();
+        let block: Vec<E> = values.take(shape.len()).collect();
+        let mut tensor = self.zeros(shape)?;
+        for start in (0..shape.len()).step_by(block.len().max(1)) {
+            let len = block.len().min(shape.len() - start);
+            self.backend.upload(&block[..len], tensor.view_mut().into_part(start, [len]))?;
+        }
+        Ok(tensor)
+    }
+}

@@ -1,0 +1,140 @@
+//! What people would use instead, measured in turns with ours.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::measure::Times;
+use super::problem::Problem;
+use crate::error::{Error, Result};
+
+/// Something that does the same operations.
+pub trait Peer {
+    /// Measures a problem in each of the ways that it has for it.
+    fn measure(&mut self, problem: &Problem, budget: Duration) -> Vec<PeerTimes>;
+}
+
+/// What one way took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerTimes {
+    /// Its name: `torch layer_norm`.
+    pub peer: String,
+    /// The times, or why there are none.
+    pub outcome: Result<Times, String>,
+}
+
+/// The script, which the program carries so that it needs no file of this project.
+const SCRIPT: &str = include_str!("../../scripts/peers.py");
+/// Longer than PyTorch takes to compile a whole training step.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// PyTorch, in a process of its own: `scripts/peers.py`.
+pub struct PyTorch {
+    child: Child,
+    requests: Option<ChildStdin>,
+    answers: Receiver<String>,
+    /// Why it cannot be asked any more.
+    lost: Option<String>,
+    /// What it says of itself: versions and device.
+    pub facts: serde_json::Value,
+    /// The script's, until the process has ended.
+    _folder: TempDir,
+}
+
+/// A line of the script's.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    done: bool,
+    error: Option<String>,
+    peer: Option<String>,
+    absent: Option<String>,
+    #[serde(flatten)]
+    times: Option<Times>,
+}
+
+impl PyTorch {
+    /// Starts the script with a Python on a device: `cpu` or `cuda:0`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when there is no such Python, or it has no PyTorch for the device.
+    pub fn start(python: &Path, device: &str) -> Result<Self> {
+        let folder = TempDir::new().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
+        let script = folder.path().join("peers.py");
+        std::fs::write(&script, SCRIPT).map_err(|cause| Error::io("write", &script, cause))?;
+        let unavailable = |why: String| Error::Unavailable(format!("no PyTorch by {}: {why}", python.display()));
+        let mut command = Command::new(python);
+        command.arg(&script).args(["--serve", "--device", device]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|cause| unavailable(cause.to_string()))?;
+        let requests = child.stdin.take();
+        let output = child.stdout.take().expect("stdout is piped");
+        let (sender, answers) = channel();
+        // Ends when the process does, or when nobody reads any more.
+        thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let mut torch = PyTorch { child, requests, answers, lost: None, facts: json!(null), _folder: folder };
+        let hello = torch.receive().map_err(&unavailable)?;
+        torch.facts = serde_json::from_str(&hello).map_err(|cause| unavailable(format!("{cause} in '{hello}'")))?;
+        if torch.facts["ready"] != true {
+            return Err(unavailable(torch.facts["why"].as_str().unwrap_or(&hello).to_owned()));
+        }
+        Ok(torch)
+    }
+
+    fn receive(&mut self) -> Result<String, String> {
+        self.answers.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => format!("no answer within {} s", PATIENCE.as_secs()),
+            RecvTimeoutError::Disconnected => "its process has ended".to_owned(),
+        })
+    }
+
+    fn ask(&mut self, problem: &Problem, budget: Duration) -> Result<Vec<PeerTimes>, String> {
+        let request = json!({"op": problem.op, "shape": problem, "ms": budget.as_millis() as u64});
+        let requests = self.requests.as_mut().ok_or("its process has ended")?;
+        writeln!(requests, "{request}").and_then(|()| requests.flush()).map_err(|error| error.to_string())?;
+        let mut all = Vec::new();
+        loop {
+            let line = self.receive()?;
+            let answer: Answer = serde_json::from_str(&line).map_err(|error| format!("{error} in '{line}'"))?;
+            if answer.done {
+                return Ok(all);
+            }
+            let peer = answer.peer.unwrap_or_else(|| "torch".to_owned());
+            let why =
+                answer.absent.or(answer.error).unwrap_or_else(|| format!("neither times nor a reason in '{line}'"));
+            all.push(PeerTimes { peer, outcome: answer.times.ok_or(why) });
+        }
+    }
+}
+
+impl Peer for PyTorch {
+    fn measure(&mut self, problem: &Problem, budget: Duration) -> Vec<PeerTimes> {
+        let asked = match &self.lost {
+            Some(why) => Err(why.clone()),
+            None => self.ask(problem, budget),
+        };
+        asked.unwrap_or_else(|why| {
+            self.lost.get_or_insert_with(|| why.clone());
+            vec![PeerTimes { peer: "torch".into(), outcome: Err(why) }]
+        })
+    }
+}
+
+impl Drop for PyTorch {
+    fn drop(&mut self) {
+        // It ends when there are no more requests; one that hangs is not waited for.
+        drop(self.requests.take());
+        if self.lost.is_some() {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}

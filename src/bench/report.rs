@@ -1,0 +1,175 @@
+//! A benchmark's results: facts of the run, rows, a table, and what changed since another.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::ceilings::{Bound, Ceilings};
+use super::suite::{Measured, Ours, PeerRow, Row};
+use crate::error::{Error, Result};
+
+/// What a figure is worth nothing without.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// Of this crate.
+    pub version: &'static str,
+    /// Of the sources that it was built of, where the build was told.
+    pub commit: &'static str,
+    /// The device's name.
+    pub device: String,
+    /// What else identifies it: driver, compute capability, multiprocessors, clocks, threads.
+    #[serde(flatten)]
+    pub details: serde_json::Map<String, Value>,
+}
+
+impl Facts {
+    /// Of a device.
+    pub fn new(device: String, details: Value) -> Self {
+        let details = if let Value::Object(details) = details { details } else { serde_json::Map::new() };
+        Facts { version: env!("CARGO_PKG_VERSION"), commit: commit(), device, details }
+    }
+}
+
+/// The commit that IRONWARP_COMMIT named when this was built: `make bench` and `make gpu-bundle` set it.
+pub fn commit() -> &'static str {
+    option_env!("IRONWARP_COMMIT").unwrap_or("unknown")
+}
+
+/// A benchmark's results.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// What it was measured on.
+    pub facts: Facts,
+    /// What that device can do.
+    pub ceilings: Ceilings,
+    /// The problems.
+    pub rows: Vec<Row>,
+}
+
+/// A change of 2 % is more than these measurements vary by where their spread is small.
+const NOTABLE: f64 = 0.02;
+
+/// A problem that takes another time than it did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// `layernorm_forward n=65536 c=768`.
+    pub problem: String,
+    /// Median before.
+    pub before_us: f64,
+    /// Median now.
+    pub now_us: f64,
+}
+
+impl Change {
+    /// Whether it takes longer.
+    pub fn is_regression(&self) -> bool {
+        self.now_us > self.before_us
+    }
+
+    /// `layernorm_forward n=65536 c=768: 110.0 µs, 100.0 before (+10.0%)`.
+    pub fn words(&self) -> String {
+        let Change { problem, before_us, now_us } = self;
+        let percent = 100.0 * (now_us / before_us - 1.0);
+        format!("{problem}: {now_us:.1} µs, {before_us:.1} before ({percent:+.1}%)")
+    }
+}
+
+impl Report {
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self).map_err(|error| Error::invalid(error.to_string()))?;
+        text.push('\n');
+        std::fs::write(path, text).map_err(|cause| Error::io("write", path, cause))
+    }
+
+    /// What takes another time than in a saved report: by more than 2 %, and by more than the spread of either.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for a file that is no report; [`Error::Invalid`] for one of another device.
+    pub fn changes_since(&self, path: &Path) -> Result<Vec<Change>> {
+        let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
+        let format = |message: String| Error::Format { path: path.into(), offset: None, message };
+        let old: Value = serde_json::from_str(&text).map_err(|error| format(error.to_string()))?;
+        let rows = old["rows"].as_array().ok_or_else(|| format("no rows: it is no saved benchmark".into()))?;
+        let device = old["facts"]["device"].as_str().unwrap_or("an unnamed device");
+        if device != self.facts.device {
+            let why = format!("{}: measured on {device}, not on {}", path.display(), self.facts.device);
+            return Err(Error::Invalid(why));
+        }
+        let changed = |row: &Row| {
+            let Ours::Measured(now) = &row.ours else { return None };
+            let shape = serde_json::to_value(&row.shape).ok()?;
+            let before = rows.iter().find(|old| old["op"] == row.op && old["shape"] == shape)?;
+            let number = |name: &str| before[name].as_f64();
+            let (before_us, p10, p90) = (number("median_us")?, number("p10_us")?, number("p90_us")?);
+            let (now, now_us) = (now.times, now.times.median_us);
+            let apart = now.p10_us > p90
+                || now.p90_us < p10
+                || now_us > p90 && before_us < now.p10_us
+                || now_us < p10 && before_us > now.p90_us;
+            let notable = (now_us / before_us - 1.0).abs() > NOTABLE && apart;
+            notable.then(|| Change { problem: row.shape.to_string(), before_us, now_us })
+        };
+        Ok(self.rows.iter().filter_map(changed).collect())
+    }
+
+    /// A table for a terminal.
+    pub fn table(&self) -> String {
+        let Facts { device, commit, version, details } = &self.facts;
+        let details: Vec<String> = details.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
+        let mut text = format!("{device}  {}\nironwarp {version}, commit {commit}\n", details.join(", "));
+        let Ceilings { copy_gb_per_s, compute_tflop_per_s } = self.ceilings;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "ceilings: copy {copy_gb_per_s:.0} GB/s, products {compute_tflop_per_s:.2} TFLOP/s\n");
+        text += &header();
+        self.rows.iter().for_each(|row| text += &lines(row));
+        text
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The table's first line.
+pub fn header() -> String {
+    format!("{:<64}{:>12}{:>9}{:>14}{:>9}{:>9}\n", "operation", "µs", "± %", "rate", "% floor", "× peer")
+}
+
+/// A row of the table, and one for each peer.
+pub fn lines(row: &Row) -> String {
+    let name = row.shape.to_string();
+    let mut text = match &row.ours {
+        Ours::Measured(measured) => {
+            let Measured { times, share_of_floor, .. } = &**measured;
+            let spread = 50.0 * (times.p90_us - times.p10_us) / times.median_us;
+            let (rate, share) = (rate(measured), 100.0 * share_of_floor);
+            format!("{name:<64}{:>12.1}{spread:>9.1}{rate:>14}{share:>9.1}{:>9}\n", times.median_us, "")
+        }
+        Ours::Absent { absent } => format!("{name:<64}  {absent}\n"),
+    };
+    for PeerRow { peer, times, ratio, absent } in &row.peers {
+        let name = format!("  {peer}");
+        text += &match (times, absent) {
+            (Some(times), _) => {
+                let spread = 50.0 * (times.p90_us - times.p10_us) / times.median_us;
+                let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+                format!("{name:<64}{:>12.1}{spread:>9.1}{:>14}{:>9}{ratio:>9}\n", times.median_us, "", "")
+            }
+            (None, why) => format!("{name:<64}  absent: {}\n", why.as_deref().unwrap_or("nothing was measured")),
+        };
+    }
+    text
+}
+
+fn rate(measured: &Measured) -> String {
+    match measured.bound {
+        Bound::Memory => format!("{:.1} GB/s", measured.gb_per_s),
+        Bound::Compute => format!("{:.2} TFLOP/s", measured.tflop_per_s),
+    }
+}

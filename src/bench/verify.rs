@@ -1,0 +1,62 @@
+//! That what is timed is right: results of a backend against those of `Cpu<f64>` on the same inputs.
+
+use super::cases::{Info, Output, Precision, prepare};
+use super::problem::Problem;
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::ops::Backend;
+
+/// The largest ‖out − reference‖ / ‖reference‖: half an ulp of bf16 is 2⁻⁹, which sums of rounded terms may double.
+const HALF: f64 = 1e-2;
+/// Of what is computed and kept in f32, from inputs that bf16 holds.
+const SINGLE: f64 = 1e-4;
+/// Of ids, those that may differ: a draw may fall beside the bound between two tokens.
+const EXACT: f64 = 0.02;
+
+/// What was compared, and how it came out.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Verified {
+    /// The problem, cut down to what a reference in f64 computes in a moment.
+    pub shape: Problem,
+    /// The largest error of an output, ‖out − reference‖ / ‖reference‖.
+    pub error: f64,
+}
+
+/// Runs a problem on a backend and as the reference.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the output that is wrong; errors of the operation.
+pub fn verify<B: Backend + 'static>(backend: &B, info: &Info, problem: &Problem) -> Result<Verified> {
+    let shape = info.for_reference(problem);
+    let reference = outputs(&Cpu::<f64>::new(), &shape)?;
+    let mut error: f64 = 0.0;
+    for (got, want) in outputs(backend, &shape)?.iter().zip(&reference) {
+        let (found, allowed) = compare(got, want);
+        // NaN passes no comparison.
+        if !(found <= allowed) {
+            let name = got.name;
+            return Err(Error::invalid(format!("{shape}: {name} is wrong: error {found:.2e}, {allowed:.0e} allowed")));
+        }
+        error = error.max(found);
+    }
+    Ok(Verified { shape, error })
+}
+
+fn outputs<B: Backend + 'static>(backend: &B, problem: &Problem) -> Result<Vec<Output>> {
+    let mut prepared = prepare(backend, problem, 1)?;
+    prepared.run(backend)?;
+    prepared.outputs(backend)
+}
+
+/// The error, and what is allowed of it.
+fn compare(got: &Output, want: &Output) -> (f64, f64) {
+    let pairs = || got.values.iter().zip(&want.values);
+    if got.precision == Precision::Exact {
+        let wrong = pairs().filter(|(got, want)| got != want).count();
+        return (wrong as f64 / want.values.len() as f64, EXACT);
+    }
+    let square = |x: f64| x * x;
+    let difference: f64 = pairs().map(|(&got, &want)| square(f64::from(got) - f64::from(want))).sum();
+    let norm: f64 = want.values.iter().map(|&want| square(f64::from(want))).sum();
+    ((difference / norm).sqrt(), if got.precision == Precision::Half { HALF } else { SINGLE })
+}
