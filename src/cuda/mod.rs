@@ -8,7 +8,9 @@
 //!   `memory` the buffers, `modules` the loaded kernels.
 //! - [`images`] are the compiled kernels, [`params`] what a launch passes to them, [`spec`] what both sides agree on.
 //! - The launchers have the stems of `src/ops` and `kernels`: check, addresses, grid, launch.
+//! - [`ceilings`] launches what is no operation: kernels that measure what the GPU can do at most.
 
+pub mod ceilings;
 pub mod device;
 pub mod driver;
 pub mod images;
@@ -85,6 +87,7 @@ impl Cuda {
 pub fn kernels() -> impl Iterator<Item = &'static Spec> {
     let families = [
         adamw::KERNELS,
+        ceilings::KERNELS,
         cross_entropy::KERNELS,
         embedding::KERNELS,
         gelu::KERNELS,
