@@ -9,7 +9,9 @@
 //! - [`images`] are the compiled kernels, [`params`] what a launch passes to them, [`spec`] what both sides agree on.
 //! - [`timing`] takes times on the device.
 //! - The launchers have the stems of `src/ops` and `kernels`: check, addresses, grid, launch.
+//! - [`ceilings`] launches what is no operation: kernels that measure what the GPU can do at most.
 
+pub mod ceilings;
 pub mod device;
 pub mod driver;
 pub mod images;
@@ -87,6 +89,7 @@ impl Cuda {
 pub fn kernels() -> impl Iterator<Item = &'static Spec> {
     let families = [
         adamw::KERNELS,
+        ceilings::KERNELS,
         cross_entropy::KERNELS,
         embedding::KERNELS,
         gelu::KERNELS,

@@ -725,3 +725,66 @@ const _: () = {
         "Offset of field: AdamWParams::loss_limit",
     ][::std::mem::offset_of!(AdamWParams, loss_limit) - 124usize];
 };
+/// Threads of a block of `ceiling_copy`.
+pub const CEILING_COPY_THREADS: u32 = 256;
+/// Vectors of 16 bytes that a block of `ceiling_copy` copies: four a thread.
+pub const CEILING_COPY_TILE: u32 = 1024;
+/// Parameters of `ceiling_copy`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct CeilingCopyParams {
+    /// (len) vectors of 16 bytes.
+    pub src: u64,
+    /// (len) vectors of 16 bytes `=`.
+    pub dst: u64,
+    /// Vectors.
+    pub len: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of CeilingCopyParams"][::std::mem::size_of::<CeilingCopyParams>() - 24usize];
+    [
+        "Alignment of CeilingCopyParams",
+    ][::std::mem::align_of::<CeilingCopyParams>() - 8usize];
+    [
+        "Offset of field: CeilingCopyParams::src",
+    ][::std::mem::offset_of!(CeilingCopyParams, src) - 0usize];
+    [
+        "Offset of field: CeilingCopyParams::dst",
+    ][::std::mem::offset_of!(CeilingCopyParams, dst) - 8usize];
+    [
+        "Offset of field: CeilingCopyParams::len",
+    ][::std::mem::offset_of!(CeilingCopyParams, len) - 16usize];
+};
+/// Threads of a block of `ceiling_mma`.
+pub const CEILING_MMA_THREADS: u32 = 256;
+/// Blocks of `ceiling_mma` that a multiprocessor has room for: 64 registers a thread.
+pub const CEILING_MMA_MIN_BLOCKS: u32 = 4;
+/// Tiles of 16 rows that a warp's product has.
+pub const CEILING_MMA_ROWS: u32 = 2;
+/// Tiles of 8 columns that a warp's product has.
+pub const CEILING_MMA_COLUMNS: u32 = 4;
+/// Products of a warp that do not wait for each other, and its products an iteration.
+pub const CEILING_MMA_CHAINS: u32 = 8;
+/// Parameters of `ceiling_mma`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct CeilingMmaParams {
+    /// (256 · blocks) f32 `=`.
+    pub out: u64,
+    /// Products in each chain, one after the other.
+    pub iterations: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of CeilingMmaParams"][::std::mem::size_of::<CeilingMmaParams>() - 16usize];
+    [
+        "Alignment of CeilingMmaParams",
+    ][::std::mem::align_of::<CeilingMmaParams>() - 8usize];
+    [
+        "Offset of field: CeilingMmaParams::out",
+    ][::std::mem::offset_of!(CeilingMmaParams, out) - 0usize];
+    [
+        "Offset of field: CeilingMmaParams::iterations",
+    ][::std::mem::offset_of!(CeilingMmaParams, iterations) - 8usize];
+};

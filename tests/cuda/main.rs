@@ -5,6 +5,7 @@
 //! every mutant of the kernels.
 
 mod adamw;
+mod ceilings;
 mod cross_entropy;
 mod embedding;
 mod emulator;
