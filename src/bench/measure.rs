@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::cases::{Prepared, prepare};
 use super::ceilings::Ceilings;
 use super::problem::Problem;
+use super::report::Facts;
 use crate::cpu::Cpu;
 use crate::cpu::Real;
 use crate::error::{Error, Result};
@@ -38,6 +40,9 @@ pub trait Timed: Backend + 'static {
     /// As a launch.
     fn ceilings(&self, stopwatch: &mut Self::Stopwatch) -> Result<Ceilings>;
 
+    /// What a figure is worth nothing without.
+    fn facts(&self, stopwatch: &Self::Stopwatch) -> Facts;
+
     /// Why the backend cannot run an operation; nothing where it can.
     fn lacks(op: &str) -> Option<String>;
 }
@@ -64,9 +69,21 @@ impl<R: Real> Timed for Cpu<R> {
         Ceilings::of_cpu(self)
     }
 
+    fn facts(&self, (): &()) -> Facts {
+        let details = json!({"type": R::NAME, "threads": rayon::current_num_threads()});
+        Facts::new(cpu_name(), details)
+    }
+
     fn lacks(_: &str) -> Option<String> {
         None
     }
+}
+
+/// As the system calls it, where it does.
+fn cpu_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    name.map_or_else(|| format!("{} CPU", std::env::consts::ARCH), |(_, name)| name.to_owned())
 }
 
 /// How long to measure.

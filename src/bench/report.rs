@@ -108,10 +108,7 @@ impl Report {
             let number = |name: &str| before[name].as_f64();
             let (before_us, p10, p90) = (number("median_us")?, number("p10_us")?, number("p90_us")?);
             let (now, now_us) = (now.times, now.times.median_us);
-            let apart = now.p10_us > p90
-                || now.p90_us < p10
-                || now_us > p90 && before_us < now.p10_us
-                || now_us < p10 && before_us > now.p90_us;
+            let apart = !(p10..=p90).contains(&now_us) && !(now.p10_us..=now.p90_us).contains(&before_us);
             let notable = (now_us / before_us - 1.0).abs() > NOTABLE && apart;
             notable.then(|| Change { problem: row.shape.to_string(), before_us, now_us })
         };

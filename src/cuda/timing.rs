@@ -1,12 +1,13 @@
 //! Times of what runs on the device, taken on the device.
 
+use std::ffi::CStr;
 use std::time::Duration;
 
-use cudarc::driver::CudaEvent;
 use cudarc::driver::sys::CUdevice_attribute_enum::{
     CU_DEVICE_ATTRIBUTE_CLOCK_RATE, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE,
 };
 use cudarc::driver::sys::CUevent_flags_enum::CU_EVENT_DEFAULT;
+use cudarc::driver::{CudaEvent, sys};
 
 use super::Cuda;
 use super::device::Refusal;
@@ -77,6 +78,17 @@ impl Stopwatch {
 }
 
 impl Cuda {
+    /// Its place on the PCI bus, such as `00000000:3B:00.0`; none where the driver does not say.
+    pub fn pci_bus_id(&self) -> Option<String> {
+        let mut text = [0u8; 32];
+        let ordinal = self.device().properties().ordinal as i32;
+        // SAFETY: writes a zero-terminated text of at most so many bytes.
+        #[allow(unsafe_code)]
+        let answer = unsafe { sys::cuDeviceGetPCIBusId(text.as_mut_ptr().cast(), text.len() as i32, ordinal) };
+        answer.result().ok()?;
+        CStr::from_bytes_until_nul(&text).ok()?.to_str().ok().map(str::to_owned)
+    }
+
     /// Highest clocks of the multiprocessors and of the memory in MHz, as the driver says; 0 where it does not.
     pub fn highest_clocks(&self) -> [u32; 2] {
         let context = self.device().stream().context();

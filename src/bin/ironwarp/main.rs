@@ -1,5 +1,6 @@
 //! The `ironwarp` command.
 
+mod bench;
 mod device;
 mod eval;
 mod export;
@@ -52,6 +53,8 @@ enum Command {
     Tokenize(tokenize::TokenizeArgs),
     /// Write a model as a Hugging Face folder
     Export(export::ExportArgs),
+    /// Time operations beside the device's limits and other libraries
+    Bench(bench::BenchArgs),
     /// Show devices, and the size and memory plan of a model
     Info(info::InfoArgs),
 }
@@ -110,6 +113,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<Status> {
         Command::Eval(args) => eval::run(args, json)?,
         Command::Tokenize(args) => tokenize::run(args, json)?,
         Command::Export(args) => export::run(args, json)?,
+        Command::Bench(args) => bench::run(args, json)?,
         Command::Info(args) => info::run(args, json)?,
     }
     Ok(Status::Done)
