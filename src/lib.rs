@@ -8,6 +8,8 @@ pub mod error;
 mod files;
 pub mod model;
 pub mod ops;
+#[cfg(feature = "cuda")]
+pub mod profile;
 pub mod tensor;
 pub mod text;
 pub mod train;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::{env, fs};
 
+use crate::ptxas::Resources;
 use crate::unit::Unit;
 use crate::{Arch, Error, Nvcc, Result, Search};
 
@@ -54,8 +55,9 @@ impl Build {
 
     /// Compiles what has changed, writes `kernels.rs` and tells cargo what the outputs depend on.
     ///
-    /// `kernels.rs` is an expression: a slice of `Image { stem, arch, ptx, cubin }`, by stem and architecture, with
-    /// `Image` as the including module defines it.
+    /// `kernels.rs` is an expression: a slice of `Image { stem, arch, ptx, cubin, resources }`, by stem and architecture.
+    /// `resources` is a slice of `Resources { kernel, registers, stack_bytes, spill_store_bytes, spill_load_bytes,
+    /// shared_bytes }`, by kernel. Both are as the including module defines them.
     ///
     /// # Errors
     /// Everything that nvcc or the rules for shipped kernels found fault with, in all files.
@@ -119,9 +121,17 @@ impl Build {
         for unit in units {
             let [ptx, cubin] = ["ptx", "cubin"].map(|extension| unit.output(extension));
             table += &format!(
-                "    Image {{ stem: {:?}, arch: \"{}\", ptx: include_str!({ptx:?}), cubin: include_bytes!({cubin:?}) }},\n",
+                "    Image {{\n        stem: {:?},\n        arch: \"{}\",\n        ptx: include_str!({ptx:?}),\n        \
+                 cubin: include_bytes!({cubin:?}),\n        resources: &[\n",
                 unit.stem, unit.arch
             );
+            for Resources { kernel, registers, local: [stack, stores, loads], shared } in unit.resources()? {
+                table += &format!(
+                    "            Resources {{ kernel: {kernel:?}, registers: {registers}, stack_bytes: {stack}, \
+                     spill_store_bytes: {stores}, spill_load_bytes: {loads}, shared_bytes: {shared} }},\n"
+                );
+            }
+            table += "        ],\n    },\n";
         }
         table += "]\n";
         let path = self.out.join("kernels.rs");

@@ -9,8 +9,22 @@
 //! ```
 //!
 //! ```ignore
-//! // In the crate: `Image` is a struct of its own with these four fields.
-//! struct Image { stem: &'static str, arch: &'static str, ptx: &'static str, cubin: &'static [u8] }
+//! // In the crate: `Image` and `Resources` are structs of its own with these fields.
+//! struct Image {
+//!     stem: &'static str,
+//!     arch: &'static str,
+//!     ptx: &'static str,
+//!     cubin: &'static [u8],
+//!     resources: &'static [Resources],
+//! }
+//! struct Resources {
+//!     kernel: &'static str,
+//!     registers: u32,
+//!     stack_bytes: u32,
+//!     spill_store_bytes: u32,
+//!     spill_load_bytes: u32,
+//!     shared_bytes: u32,
+//! }
 //! static IMAGES: &[Image] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 //! ```
 //!

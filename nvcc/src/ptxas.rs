@@ -1,4 +1,4 @@
-//! What ptxas says of kernels that must not be shipped as they are.
+//! What ptxas says of kernels: what they take, and what must not be shipped.
 
 /// A fault in a kernel.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +11,43 @@ pub(crate) struct Finding {
     pub spill: bool,
 }
 
+/// What a kernel takes of a multiprocessor.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Resources {
+    pub kernel: String,
+    /// A thread's.
+    pub registers: u64,
+    /// A thread's, of local memory: stack frame, spill stores, spill loads.
+    pub local: [u64; 3],
+    /// A block's static shared memory, in bytes.
+    pub shared: u64,
+}
+
+/// What the kernels take, by name, as the output of `ptxas -v` says.
+pub(crate) fn resources(log: &str) -> Vec<Resources> {
+    let mut kernels: Vec<Resources> = Vec::new();
+    // Of functions that are not inlined, properties alone are printed: those are not the kernel's.
+    let (mut entry, mut function, mut local) = ("", "", [0; 3]);
+    for line in log.lines() {
+        if let Some((_, rest)) = line.split_once("Compiling entry function '") {
+            entry = rest.split('\'').next().unwrap_or(rest);
+        } else if let Some((_, name)) = line.split_once("Function properties for ") {
+            function = name.trim();
+        } else if let Some(bytes) = local_memory(line)
+            && function == entry
+        {
+            local = bytes;
+        } else if let Some((_, used)) = line.split_once(": Used ") {
+            let number = |what| used.split(", ").find_map(|part| part.trim().strip_suffix(what)?.parse().ok());
+            let Some(registers) = number(" registers") else { continue };
+            let shared = number(" bytes smem").unwrap_or(0);
+            kernels.push(Resources { kernel: entry.to_owned(), registers, local, shared });
+        }
+    }
+    kernels.sort_by(|a, b| a.kernel.cmp(&b.kernel));
+    kernels
+}
+
 /// Reads the output of `ptxas -v` on `ptx`.
 pub(crate) fn findings(log: &str, ptx: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -18,7 +55,7 @@ pub(crate) fn findings(log: &str, ptx: &str) -> Vec<Finding> {
     for line in log.lines() {
         if let Some((_, name)) = line.split_once("Function properties for ") {
             function = name.trim();
-        } else if let Some([stores, loads]) = spill(line) {
+        } else if let Some([_, stores, loads]) = local_memory(line) {
             if stores + loads > 0 {
                 let fault = format!("registers are spilled: {stores} bytes of stores, {loads} bytes of loads");
                 findings.push(Finding { kernel: function.to_owned(), fault, spill: true });
@@ -35,17 +72,21 @@ pub(crate) fn findings(log: &str, ptx: &str) -> Vec<Finding> {
     findings
 }
 
-/// `[64, 48]` of `    64 bytes stack frame, 64 bytes spill stores, 48 bytes spill loads`.
-fn spill(line: &str) -> Option<[u64; 2]> {
+/// `[80, 64, 48]` of `    80 bytes stack frame, 64 bytes spill stores, 48 bytes spill loads`.
+fn local_memory(line: &str) -> Option<[u64; 3]> {
     let mut parts = line.split(',').map(str::trim);
-    let [_, stores, loads] = [parts.next()?, parts.next()?, parts.next()?];
-    let number = |part: &str, what: &str| part.strip_suffix(what)?.parse().ok();
-    Some([number(stores, " bytes spill stores")?, number(loads, " bytes spill loads")?])
+    let mut number = |what| parts.next()?.strip_suffix(what)?.parse().ok();
+    Some([number(" bytes stack frame")?, number(" bytes spill stores")?, number(" bytes spill loads")?])
 }
 
 /// Without `ptxas info    : (C7508) Potential Performance Loss: `.
 fn words(line: &str) -> String {
     line.rsplit_once("Loss: ").map_or(line, |(_, words)| words).trim().to_owned()
+}
+
+/// The kernels of a PTX text.
+pub(crate) fn entries(ptx: &str) -> Vec<&str> {
+    entries_with("", ptx)
 }
 
 /// The kernels of a PTX text that use an instruction.
@@ -62,24 +103,35 @@ mod tests {
         Finding { kernel: kernel.into(), fault: fault.into(), spill }
     }
 
-    #[test]
-    fn spills_are_read_with_their_function() {
-        let log = "\
+    const LOG: &str = "\
 ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'greedy' for 'sm_80'
+ptxas info    : Function properties for greedy
+    64 bytes stack frame, 64 bytes spill stores, 48 bytes spill loads
+ptxas info    : Function properties for _Z6helperf
+    8 bytes stack frame, 0 bytes spill stores, 8 bytes spill loads
+ptxas info    : Used 32 registers, used 1 barriers, 72 bytes cumulative stack size, 4096 bytes smem, 360 bytes cmem[0]
+ptxas info    : Compile time = 8.517 ms
 ptxas info    : Compiling entry function 'clean' for 'sm_80'
 ptxas info    : Function properties for clean
     16 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : Used 8 registers, used 0 barriers, 360 bytes cmem[0]
-ptxas info    : Compiling entry function 'greedy' for 'sm_80'
-ptxas info    : Function properties for greedy
-    64 bytes stack frame, 64 bytes spill stores, 48 bytes spill loads
-ptxas info    : Used 32 registers, used 1 barriers, 64 bytes cumulative stack size, 360 bytes cmem[0]
-ptxas info    : Function properties for _Z6helperf
-    8 bytes stack frame, 0 bytes spill stores, 8 bytes spill loads
 ";
+
+    #[test]
+    fn spills_are_read_with_their_function() {
         let faults = ["64 bytes of stores, 48 bytes of loads", "0 bytes of stores, 8 bytes of loads"];
         let [greedy, helper] = faults.map(|fault| format!("registers are spilled: {fault}"));
-        assert_eq!(findings(log, ""), [finding("greedy", &greedy, true), finding("_Z6helperf", &helper, true)]);
+        assert_eq!(findings(LOG, ""), [finding("greedy", &greedy, true), finding("_Z6helperf", &helper, true)]);
+    }
+
+    #[test]
+    fn resources_are_read_by_kernel() {
+        let kernel =
+            |kernel: &str, registers, local, shared| Resources { kernel: kernel.into(), registers, local, shared };
+        let clean = kernel("clean", 8, [16, 0, 0], 0);
+        let greedy = kernel("greedy", 32, [64, 64, 48], 4096);
+        assert_eq!(resources(LOG), [clean, greedy], "in the order of names, not of the log, and without the helper");
     }
 
     #[test]

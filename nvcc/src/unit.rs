@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::portable::{plain, portable};
+use crate::ptxas::Resources;
 use crate::stamp::{prerequisites, stamp, unchanged};
 use crate::{Arch, Build, Error, Result, ptxas};
 
@@ -14,7 +15,7 @@ const COMPILE: [&str; 5] = ["-std=c++17", "-lineinfo", "-Werror", "all-warnings"
 /// PTX to cubin. `-v` prints what the kernels take, spilled registers among it.
 const ASSEMBLE: [&str; 5] = ["-lineinfo", "-Werror", "all-warnings", "-Xptxas=-v", "-cubin"];
 /// Counts up when this crate makes something else of the same sources.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// A kernel file and an architecture to compile it for.
 pub(crate) struct Unit<'a> {
@@ -42,11 +43,10 @@ impl Unit<'_> {
     /// Compiles, unless nothing has changed; returns the file and the headers it includes, from the build's root.
     pub fn bring_up_to_date(&self) -> Result<Vec<PathBuf>> {
         let recipe = self.recipe();
-        let [ptx, cubin, stamp_file] = ["ptx", "cubin", "stamp"].map(|extension| self.path(extension));
+        let [ptx, cubin, log, stamp_file] = ["ptx", "cubin", "log", "stamp"].map(|extension| self.path(extension));
         if let Ok(old) = fs::read_to_string(&stamp_file)
             && let Some(sources) = unchanged(&old, &recipe, &self.build.root)
-            && ptx.is_file()
-            && cubin.is_file()
+            && [&ptx, &cubin, &log].iter().all(|output| output.is_file())
         {
             return Ok(sources);
         }
@@ -56,7 +56,7 @@ impl Unit<'_> {
             _ => Err(Error::io("remove", &stamp_file)(error)),
         })?;
         let sources = self.compile(&ptx)?;
-        self.assemble(&ptx, &cubin)?;
+        self.assemble(&ptx, &cubin, &log)?;
         if let Some(stamp) = stamp(&recipe, &self.build.root, &sources) {
             fs::write(&stamp_file, stamp).map_err(Error::io("write", &stamp_file))?;
         }
@@ -84,18 +84,28 @@ impl Unit<'_> {
         Ok(prerequisites(&rule).iter().filter_map(|path| self.build.source(path)).collect())
     }
 
-    /// Makes the cubin of the very PTX that is embedded beside it, and judges the kernels.
-    fn assemble(&self, ptx: &Path, cubin: &Path) -> Result<()> {
+    /// Makes the cubin of the very PTX that is embedded beside it, judges the kernels, and keeps what ptxas says of them
+    /// for builds that find nothing to compile.
+    fn assemble(&self, ptx: &Path, cubin: &Path, log: &Path) -> Result<()> {
         let mut flags = ASSEMBLE.map(OsString::from).to_vec();
         flags.push(format!("-arch=sm_{}", self.arch).into());
-        let log = self.nvcc(&flags, ptx, cubin)?;
+        let said = self.nvcc(&flags, ptx, cubin)?;
+        fs::write(log, &said).map_err(Error::io("write", log))?;
         let text = fs::read_to_string(ptx).map_err(Error::io("read", ptx))?;
-        let findings = ptxas::findings(&log, &text).into_iter();
-        let faults = findings.filter(|finding| !(finding.spill && self.build.allow_spills)).map(|finding| {
-            let (file, arch) = (self.file(), self.arch);
-            Error::Rejected { file, arch, kernel: finding.kernel, fault: finding.fault }
-        });
-        crate::build::none_or_all(faults.collect())
+        let rejected = |kernel: String, fault| Error::Rejected { file: self.file(), arch: self.arch, kernel, fault };
+        let findings = ptxas::findings(&said, &text).into_iter();
+        let faults = findings.filter(|finding| !(finding.spill && self.build.allow_spills));
+        let faults = faults.map(|finding| rejected(finding.kernel, finding.fault));
+        let known = ptxas::resources(&said);
+        let unknown = ptxas::entries(&text).into_iter().filter(|name| known.iter().all(|known| known.kernel != *name));
+        let unknown = unknown.map(|name| rejected(name.to_owned(), "ptxas does not say what it takes".to_owned()));
+        crate::build::none_or_all(faults.chain(unknown).collect())
+    }
+
+    /// What the kernels take, by name.
+    pub fn resources(&self) -> Result<Vec<Resources>> {
+        let log = self.path("log");
+        fs::read_to_string(&log).map(|said| ptxas::resources(&said)).map_err(Error::io("read", &log))
     }
 
     /// Runs nvcc in the build's root, so that what it prints names files from there; returns all it says.

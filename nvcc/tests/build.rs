@@ -108,8 +108,10 @@ fn only_what_has_changed_is_compiled_again() {
     project.write("kernels/alone.cu", &ALONE.replace("1.0f", "3.0f"));
     assert_eq!(project.run(), [""; 0], "only its time has changed");
 
-    fs::remove_file(project.build.out.join("alone.sm_80.cubin")).unwrap();
-    assert_eq!(project.run(), alone, "an output is gone");
+    for output in ["alone.sm_80.cubin", "alone.sm_80.log"] {
+        fs::remove_file(project.build.out.join(output)).unwrap();
+        assert_eq!(project.run(), alone, "{output} is gone");
+    }
     project.build.nvcc.version += "Build cuda_13.0.r13.0/compiler.1_0\n";
     assert_eq!(project.run(), all, "another nvcc");
     project.build.archs = Arch::list("80,90a").unwrap();
@@ -129,8 +131,10 @@ fn the_table_is_in_order_and_names_what_a_file_is_for() {
     let row = |stem: &str, arch: &str| {
         let name = format!("{stem}.sm_{arch}");
         format!(
-            "    Image {{ stem: \"{stem}\", arch: \"{arch}\", ptx: include_str!(\"{name}.ptx\"), \
-             cubin: include_bytes!(\"{name}.cubin\") }},\n"
+            "    Image {{\n        stem: \"{stem}\",\n        arch: \"{arch}\",\n        \
+             ptx: include_str!(\"{name}.ptx\"),\n        cubin: include_bytes!(\"{name}.cubin\"),\n        \
+             resources: &[\n            Resources {{ kernel: \"alone\", registers: 8, stack_bytes: 0, \
+             spill_store_bytes: 0, spill_load_bytes: 0, shared_bytes: 0 }},\n        ],\n    }},\n"
         )
     };
     let want = format!("&[\n{}{}{}]\n", row("a_sm90", "90a"), row("z_sm80", "80"), row("z_sm80", "90a"));
@@ -170,6 +174,47 @@ fn a_spill_fails_the_build_unless_allowed() {
     assert_eq!(project.error(), error, "it fails until it is mended");
     project.build.allow_spills = true;
     assert_eq!(project.run(), ["spilling.sm_80.cubin", "spilling.sm_80.ptx"]);
+    let spills = error.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect::<Vec<_>>();
+    let [_, stores, loads] = spills[..] else { panic!("{error}") };
+    let table = String::from_utf8(project.output("kernels.rs")).unwrap();
+    let spilled = format!("spill_store_bytes: {stores}, spill_load_bytes: {loads}, shared_bytes: 0 }}");
+    assert!(table.contains(&spilled), "{spilled} is not in {table}");
+}
+
+/// As ptxas says them, and the same from a build that has nothing to compile.
+#[test]
+fn the_table_says_what_each_kernel_takes() {
+    let two = "extern \"C\" __global__ void __launch_bounds__(256) wide(double *x) {\n\
+        __shared__ double kept[512];\n\
+        kept[threadIdx.x] = x[threadIdx.x];\n    __syncthreads();\n\
+        x[threadIdx.x] = kept[(threadIdx.x + blockDim.x) % 512];\n}\n\
+        extern \"C\" __global__ void indexed(int *x, int i) {\n\
+        int kept[16] = {};\n    for (int j = 0; j < 16; j++) kept[x[j] & 15] = j;\n    x[0] = kept[i & 15];\n}\n";
+    let project = Project::new(&[("kernels/two.cu", two)]);
+    assert_eq!(project.run(), ["two.sm_80.cubin", "two.sm_80.ptx"]);
+    let table = String::from_utf8(project.output("kernels.rs")).unwrap();
+    let rows: Vec<&str> = table.lines().map(str::trim).filter(|line| line.starts_with("Resources {")).collect();
+    let [indexed, wide] = rows[..] else { panic!("{table}") };
+    let nothing_spilled = "spill_store_bytes: 0, spill_load_bytes: 0";
+    assert!(indexed.starts_with("Resources { kernel: \"indexed\", registers: "), "{indexed}");
+    assert!(indexed.ends_with(&format!("stack_bytes: 64, {nothing_spilled}, shared_bytes: 0 }},")), "{indexed}");
+    assert!(wide.starts_with("Resources { kernel: \"wide\", registers: "), "{wide}");
+    assert!(wide.ends_with(&format!("stack_bytes: 0, {nothing_spilled}, shared_bytes: 4096 }},")), "{wide}");
+
+    fs::remove_file(project.build.out.join("kernels.rs")).unwrap();
+    assert_eq!(project.run(), [""; 0], "nothing has changed");
+    assert_eq!(String::from_utf8(project.output("kernels.rs")).unwrap(), table);
+}
+
+/// As another release's ptxas may do; the table would lack the kernel.
+#[test]
+fn a_kernel_of_which_ptxas_says_nothing_fails_the_build() {
+    let project = Project::new(&[("kernels/alone.cu", ALONE)]);
+    let real = Search::from_env(&workspace()).find().unwrap_or_else(|e| panic!("{e}"));
+    let silent = format!("'{}' \"$@\" 2>&1 | sed '/: Used /d'", real.path.display());
+    shell_script(&project.build.nvcc.path, &silent);
+    let want = "kernels/alone.cu: kernel alone for sm_80: ptxas does not say what it takes";
+    assert_eq!(project.error(), want);
 }
 
 #[test]

@@ -11,6 +11,25 @@ pub struct Image {
     pub ptx: &'static str,
     /// Machine code, made of `ptx`.
     pub cubin: &'static [u8],
+    /// What each kernel of the machine code takes, by name.
+    pub resources: &'static [Resources],
+}
+
+/// What a kernel takes of a multiprocessor, as ptxas says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// The entry point.
+    pub kernel: &'static str,
+    /// Registers a thread.
+    pub registers: u32,
+    /// Local memory a thread.
+    pub stack_bytes: u32,
+    /// Stores of spilled registers a thread, in bytes: 0, or the build would have failed.
+    pub spill_store_bytes: u32,
+    /// Loads of spilled registers a thread, in bytes: 0 as well.
+    pub spill_load_bytes: u32,
+    /// Static shared memory a block, without the 1 KiB that the system reserves. Dynamic is the launch's.
+    pub shared_bytes: u32,
 }
 
 /// Every kernel file with every architecture of the build, by stem and architecture.
@@ -59,7 +78,7 @@ mod tests {
     use super::*;
 
     const fn image(stem: &'static str, arch: &'static str, ptx: &'static str, cubin: &'static [u8]) -> Image {
-        Image { stem, arch, ptx, cubin }
+        Image { stem, arch, ptx, cubin, resources: &[] }
     }
 
     #[test]
@@ -90,9 +109,15 @@ mod tests {
     #[test]
     fn the_build_embedded_every_kernel() {
         assert!(IMAGES.iter().any(|image| image.stem == "gelu"));
-        for Image { stem, arch, ptx, cubin } in IMAGES {
+        for Image { stem, arch, ptx, cubin, resources } in IMAGES {
             assert!(ptx.contains(&format!("\n.target sm_{arch}\n")), "{stem} for {arch}");
             assert_eq!(cubin[..4], *b"\x7fELF", "{stem} for {arch}");
+            let entries = ptx.matches(".entry ").count();
+            assert!(resources.len() == entries && entries > 0, "{stem} for {arch}: {entries} kernels, {resources:?}");
+            for taken in *resources {
+                assert!((1..=255).contains(&taken.registers), "{stem} for {arch}: {taken:?}");
+                assert!(ptx.contains(&format!(".entry {}(", taken.kernel)), "{stem} for {arch}: {taken:?}");
+            }
             for line in ptx.lines().filter(|line| line.trim_start().starts_with(".file")) {
                 assert!(line.contains("\"kernels/") || line.contains("\"include/"), "{stem} for {arch}: {line}");
             }

@@ -19,6 +19,18 @@ pub struct Image {
     pub arch: &'static str,
     pub ptx: &'static str,
     pub cubin: &'static [u8],
+    pub resources: &'static [Resources],
+}
+
+/// What a kernel takes, as ptxas says.
+#[derive(Debug, Clone, Copy)]
+pub struct Resources {
+    pub kernel: &'static str,
+    pub registers: u32,
+    pub stack_bytes: u32,
+    pub spill_store_bytes: u32,
+    pub spill_load_bytes: u32,
+    pub shared_bytes: u32,
 }
 
 /// `kernels/*.cu`

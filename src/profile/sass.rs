@@ -1,0 +1,424 @@
+//! The machine code of a cubin, by way of `nvdisasm`: how many instructions of which class, and the main loop.
+
+mod class;
+mod flow;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+
+use self::class::class;
+use self::flow::{Flow, main_loop};
+use crate::{Error, Result};
+
+/// Where `scripts/cuda-toolkit.sh` installs it, from the target folder.
+const OWN: &str = "cuda-toolkit/nvidia/cu13/bin/nvdisasm";
+
+/// Instructions by class: `LDG.128`, `FFMA`, `integer`.
+pub type Mix = BTreeMap<&'static str, u64>;
+
+/// The machine code of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sass {
+    /// Instructions, those of rare cases and of functions it calls among them.
+    pub instructions: u64,
+    /// The same, by class.
+    pub mix: Mix,
+    /// Of the loops that hold no other, the longest. Those that load nothing and multiply no matrices do not count: they
+    /// wait, or fill memory with zeros.
+    pub main_loop: Option<Loop>,
+}
+
+/// A loop of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Loop {
+    /// Instructions on all ways through it.
+    pub instructions: u64,
+    /// The line of its first instruction that has one in a kernel file: `kernels/gelu.cu:31`.
+    pub source: Option<String>,
+    /// The instructions by class.
+    pub mix: Mix,
+}
+
+/// Where nvdisasm is: the file that NVDISASM names, else beside the nvcc of CUDA_HOME or CUDA_PATH, in PATH, or in the
+/// toolkit that `make toolkit` installs in the target folder, which is looked for above the running program.
+///
+/// # Errors
+/// [`Error::Unavailable`] with the places looked at.
+pub fn find() -> Result<PathBuf> {
+    let program = env::current_exe().map_err(|cause| Error::io("find", "the running program", cause))?;
+    find_among(|name| env::var_os(name).filter(|value| !value.is_empty()), &program)
+}
+
+fn find_among(variable: impl Fn(&str) -> Option<OsString>, program: &Path) -> Result<PathBuf> {
+    if let Some(path) = variable("NVDISASM") {
+        return Ok(path.into());
+    }
+    let mut places = Vec::new();
+    for name in ["CUDA_HOME", "CUDA_PATH"] {
+        places.extend(variable(name).map(|folder| (name, Path::new(&folder).join("bin/nvdisasm"))));
+    }
+    for folder in variable("PATH").iter().flat_map(env::split_paths) {
+        places.push(("PATH", folder.join("nvdisasm")));
+        // The name in PATH may be a link into the toolkit's folder, with nothing but nvcc beside it.
+        if let Ok(nvcc) = folder.join("nvcc").canonicalize() {
+            places.push(("PATH", nvcc.with_file_name("nvdisasm")));
+        }
+    }
+    places.extend(program.ancestors().skip(1).take(3).map(|folder| ("the project's own", folder.join(OWN))));
+    if let Some((_, path)) = places.iter().find(|(_, path)| path.is_file()) {
+        return Ok(path.clone());
+    }
+    let lines: Vec<String> = places.iter().map(|(place, path)| format!("{place}: {}", path.display())).collect();
+    Err(Error::Unavailable(format!(
+        "no nvdisasm, which prints machine code; NVDISASM names one, `make toolkit` installs one. Looked at:\n  {}",
+        lines.join("\n  ")
+    )))
+}
+
+/// The kernels of a cubin.
+///
+/// # Errors
+/// When nvdisasm does not run or refuses the cubin, or prints what is not understood.
+pub fn disassemble(nvdisasm: &Path, cubin: &[u8]) -> Result<BTreeMap<String, Sass>> {
+    let mut file = tempfile::Builder::new()
+        .suffix(".cubin")
+        .tempfile()
+        .map_err(|cause| Error::io("create", env::temp_dir().join("*.cubin"), cause))?;
+    file.write_all(cubin).map_err(|cause| Error::io("write", file.path(), cause))?;
+    let mut command = Command::new(nvdisasm);
+    // Code alone, each line with those that it was inlined at.
+    command.args(["--print-code", "--print-line-info-inline"]).arg(file.path());
+    let output = command.output().map_err(|cause| Error::io("run", nvdisasm, cause))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::format(nvdisasm, format!("failed ({}): {}", output.status, said.trim())));
+    }
+    parse(&String::from_utf8_lossy(&output.stdout)).map_err(|message| Error::format(nvdisasm, message))
+}
+
+/// What nvdisasm prints, by kernel.
+fn parse(text: &str) -> Result<BTreeMap<String, Sass>, String> {
+    let mut kernels = BTreeMap::new();
+    for section in text.split("\t.section\t.text.").skip(1) {
+        let name = section.split(',').next().unwrap_or(section);
+        // Functions that are not inlined have sections too.
+        if section.contains("@\"STO_CUDA_ENTRY") {
+            let code = Code::read(section).map_err(|message| format!("kernel {name}: {message}"))?;
+            kernels.insert(name.to_owned(), code.sass().map_err(|message| format!("kernel {name}: {message}"))?);
+        }
+    }
+    if kernels.is_empty() {
+        return Err("its output has no kernel".into());
+    }
+    Ok(kernels)
+}
+
+/// An instruction, its guard (`@!P0`) apart.
+struct Instruction<'a> {
+    guarded: bool,
+    opcode: &'a str,
+    operands: &'a str,
+    source: Option<(&'a str, &'a str)>,
+}
+
+impl Instruction<'_> {
+    /// Whether it brings data or multiplies matrices. Loads that order memory, as those that poll a flag, do not.
+    fn works(&self) -> bool {
+        let class = class(self.opcode, self.operands);
+        let loads = class.starts_with("LD") && class != "LDC" && !self.opcode.contains(".STRONG");
+        loads || class == "TMA" || class.ends_with("MMA")
+    }
+}
+
+/// A kernel's section.
+#[derive(Default)]
+struct Code<'a> {
+    instructions: Vec<Instruction<'a>>,
+    /// The instruction that each label stands before.
+    labels: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Code<'a> {
+    fn read(section: &'a str) -> Result<Code<'a>, String> {
+        let mut code = Code::default();
+        // A line of code has a line for each function it was inlined in, the innermost first, until the next such lines.
+        let (mut source, mut fresh) = (None, true);
+        for line in section.lines().map(str::trim) {
+            if let Some(frame) = line.strip_prefix("//## File \"") {
+                let kernel_file = frame.split_once("\", line ").filter(|(file, _)| file.ends_with(".cu"));
+                let here = kernel_file.map(|(file, rest)| (file, rest.split(' ').next().unwrap_or(rest)));
+                source = if fresh { here } else { source.or(here) };
+                fresh = false;
+            } else if let Some(rest) = line.strip_prefix("/*") {
+                let (_, text) = rest.split_once("*/").ok_or_else(|| format!("{line:?} is no instruction"))?;
+                code.instructions.push(instruction(text, source));
+                fresh = true;
+            } else if let Some(label) = line.strip_suffix(':') {
+                code.labels.insert(label, code.instructions.len());
+            }
+        }
+        code.drop_padding();
+        if code.instructions.is_empty() { Err("it has no instructions".into()) } else { Ok(code) }
+    }
+
+    /// Code ends with a branch to itself, and NOPs up to a round address.
+    fn drop_padding(&mut self) {
+        while self.instructions.last().is_some_and(|last| last.opcode == "NOP") {
+            self.instructions.pop();
+        }
+        if let Some(last) = self.instructions.last()
+            && last.opcode == "BRA"
+            && labels(last.operands).next().and_then(|label| self.labels.get(label))
+                == Some(&(self.instructions.len() - 1))
+        {
+            self.instructions.pop();
+        }
+    }
+
+    fn flow(&self, instruction: &Instruction<'_>) -> Result<Flow, String> {
+        let Instruction { guarded, opcode, operands, .. } = *instruction;
+        let base = opcode.split('.').next().unwrap_or(opcode);
+        match base {
+            // Where the threads of a warp have parted, which is rare, the same is done one by one.
+            "BRA" if opcode == "BRA.DIV" => Ok(Flow::Next),
+            "BRA" | "BRX" | "JMP" | "JMX" => {
+                let target =
+                    |label| self.labels.get(label).copied().ok_or_else(|| format!("there is no label {label}"));
+                let targets = labels(operands).map(target).collect::<Result<Vec<_>, _>>()?;
+                // A predicate may be an operand: `BRA.U !UP0, `(.L_x_9)`.
+                let conditional = guarded || (base == "BRA" && !operands.starts_with('`'));
+                Ok(Flow::Jump { targets, conditional })
+            }
+            "EXIT" | "RET" if !guarded => Ok(Flow::End),
+            _ => Ok(Flow::Next),
+        }
+    }
+
+    fn sass(&self) -> Result<Sass, String> {
+        let flow = self.instructions.iter().map(|instruction| self.flow(instruction)).collect::<Result<Vec<_>, _>>()?;
+        let main_loop = main_loop(&flow, |at| self.instructions[at].works()).map(|body| {
+            let body: Vec<&Instruction<'_>> = body.iter().map(|&at| &self.instructions[at]).collect();
+            let source = body.iter().find_map(|instruction| instruction.source);
+            Loop {
+                instructions: body.len() as u64,
+                source: source.map(|(file, line)| format!("{file}:{line}")),
+                mix: mix(body.into_iter()),
+            }
+        });
+        Ok(Sass { instructions: self.instructions.len() as u64, mix: mix(self.instructions.iter()), main_loop })
+    }
+}
+
+/// Of `               @P0 LDG.E.128 R4, [R2.64] ;`.
+fn instruction<'a>(text: &'a str, source: Option<(&'a str, &'a str)>) -> Instruction<'a> {
+    let text = text.trim().trim_end_matches(';').trim_end();
+    let (guarded, text) = match text.strip_prefix('@').and_then(|text| text.split_once(' ')) {
+        Some((_, text)) => (true, text.trim_start()),
+        None => (false, text),
+    };
+    let (opcode, operands) = text.split_once(' ').unwrap_or((text, ""));
+    Instruction { guarded, opcode, operands: operands.trim_start(), source }
+}
+
+/// The labels among operands: one in `` `(.L_x_3) ``, more in `(*"BRANCH_TARGETS .L_x_3,.L_x_4"*)`.
+fn labels(operands: &str) -> impl Iterator<Item = &str> {
+    operands.split(|c: char| !(c.is_ascii_alphanumeric() || "._$".contains(c))).filter(|word| word.starts_with(".L"))
+}
+
+fn mix<'a>(instructions: impl Iterator<Item = &'a Instruction<'a>>) -> Mix {
+    let mut mix = Mix::new();
+    instructions.for_each(|it| *mix.entry(class(it.opcode, it.operands)).or_default() += 1);
+    mix
+}
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::cuda::images::IMAGES;
+
+    /// The bulk of the loop, of what is before and after it, and of the padding is left out.
+    const PARTIALS: &str = r#"	.target	sm_90a
+
+//--------------------- .text.grad_norm_partials  --------------------------
+	.section	.text.grad_norm_partials,"ax",@progbits
+	.align	128
+        .global         grad_norm_partials
+        .type           grad_norm_partials,@function
+        .size           grad_norm_partials,(.L_x_16 - grad_norm_partials)
+        .other          grad_norm_partials,@"STO_CUDA_ENTRY STV_DEFAULT"
+grad_norm_partials:
+.text.grad_norm_partials:
+	//## File "kernels/grad_norm.cu", line 35
+        /*0000*/                   LDC R1, c[0x0][0x28] ;
+	//## File "kernels/grad_norm.cu", line 44
+        /*00a0*/               @P0 BRA `(.L_x_5) ;
+.L_x_7:
+	//## File "include/sm_30_intrinsics.hpp", line 409
+        /*0310*/                   LEA.HI.X R25, R4, UR13, R5, 0x2, P0 ;
+	//## File "kernels/common/types.cuh", line 51 inlined at "kernels/grad_norm.cu", line 48
+	//## File "kernels/grad_norm.cu", line 48 inlined at "kernels/grad_norm.cu", line 90
+	//## File "kernels/grad_norm.cu", line 90
+        /*0320*/                   LDG.E.128 R4, desc[UR6][R24.64] ;
+        /*0330*/              @!P1 LDG.E.128 R8, desc[UR6][R24.64+0x1000] ;
+	//## File "kernels/grad_norm.cu", line 44
+        /*0360*/                   UIMAD.WIDE.U32 UR4, UR9, 0x1000, UR4 ;
+        /*03a0*/                   MOV R26, UR11 ;
+        /*03b0*/                   ISETP.GT.U32.AND.EX P0, PT, R26, R3, PT, P0 ;
+	//## File "kernels/grad_norm.cu", line 25 inlined at "kernels/grad_norm.cu", line 50
+	//## File "kernels/grad_norm.cu", line 50
+        /*03c0*/                   FFMA R23, R4, R4, R23 ;
+        /*04c0*/              @!P0 BRA `(.L_x_7) ;
+.L_x_5:
+        /*0500*/               @P2 EXIT ;
+        /*0510*/                   BRA.DIV UR4, `(.L_x_14) ;
+        /*0520*/                   STG.E desc[UR6][R2.64], R23 ;
+        /*0d70*/                   EXIT ;
+.L_x_14:
+        /*0d80*/                   NOP ;
+        /*0d90*/                   BRA `(.L_x_5) ;
+.L_x_13:
+        /*0da0*/                   BRA `(.L_x_13);
+        /*0db0*/                   NOP;
+        /*0dc0*/                   NOP;
+.L_x_16:
+"#;
+
+    #[test]
+    fn a_kernel_and_its_loop_are_read() {
+        let kernels = parse(PARTIALS).unwrap();
+        assert_eq!(kernels.keys().collect::<Vec<_>>(), ["grad_norm_partials"]);
+        let sass = &kernels["grad_norm_partials"];
+        let body =
+            [("FFMA", 1), ("LDG.128", 2), ("compare", 1), ("control", 1), ("integer", 1), ("move", 1), ("uniform", 1)];
+        let around = [("LDC", 1), ("STG.32", 1), ("control", 6)];
+        let mut mix = Mix::from(body);
+        around.iter().for_each(|(class, count)| *mix.entry(class).or_default() += count);
+        // Padding does not count.
+        assert_eq!((sass.instructions, &sass.mix), (16, &mix));
+        let found = sass.main_loop.as_ref().unwrap();
+        assert_eq!((found.instructions, &found.mix), (8, &Mix::from(body)));
+        // Of the frames of the first instruction that has any in a .cu, the innermost such.
+        assert_eq!(found.source.as_deref(), Some("kernels/grad_norm.cu:48"));
+        let json = serde_json::to_value(sass).unwrap();
+        assert_eq!(json["main_loop"]["mix"]["LDG.128"], 2);
+    }
+
+    /// `body` in a section of its own.
+    fn kernel(body: &str) -> String {
+        format!("\t.section\t.text.k,\"ax\",@progbits\n  .other  k,@\"STO_CUDA_ENTRY STV_DEFAULT\"\nk:\n{body}")
+    }
+
+    fn loop_length(body: &str) -> Option<u64> {
+        parse(&kernel(body)).unwrap()["k"].main_loop.as_ref().map(|found| found.instructions)
+    }
+
+    #[test]
+    fn branches_are_followed() {
+        // A predicate among the operands, and a table of targets.
+        let switch = "\
+.L_x_10:
+        /*0000*/                   LDG.E R2, desc[UR4][R4.64] ;
+        /*0010*/                   BRX R12 -0x220                                    (*\"BRANCH_TARGETS .L_x_35,.L_x_36\"*);
+.L_x_35:
+        /*0020*/                   BRA `(.L_x_37) ;
+.L_x_36:
+        /*0030*/                   FADD R2, R2, R2 ;
+.L_x_37:
+        /*0040*/                   BRA.U !UP0, `(.L_x_10) ;
+        /*0050*/                   EXIT ;
+";
+        assert_eq!(loop_length(switch), Some(5));
+        assert_eq!(loop_length(&switch.replace("LDG.E R2", "LDG.E.STRONG.SYS R2")), None, "it polls");
+        assert_eq!(loop_length(&switch.replace("LDG.E R2, desc[UR4][R4.64]", "MOV R2, RZ")), None, "nothing is loaded");
+        assert_eq!(loop_length(&switch.replace("BRA.U !UP0, `(.L_x_10)", "EXIT")), None);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        for (text, want) in [
+            (String::new(), "its output has no kernel"),
+            (kernel(""), "kernel k: it has no instructions"),
+            (
+                kernel("        /*0000*/  @P0 BRA `(.L_x_9) ;\n        /*0010*/ EXIT ;\n"),
+                "kernel k: there is no label .L_x_9",
+            ),
+            (kernel("        /*0000  EXIT ;\n"), "kernel k: \"/*0000  EXIT ;\" is no instruction"),
+        ] {
+            assert_eq!(parse(&text).unwrap_err(), want);
+        }
+    }
+
+    #[test]
+    fn the_first_place_that_has_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        let variable = |name: &str| match name {
+            "CUDA_PATH" => Some(at("cuda").into_os_string()),
+            "PATH" => Some(env::join_paths([at("none"), at("bin")]).unwrap()),
+            _ => None,
+        };
+        let program = at("target/debug/deps/test");
+        let find = || find_among(variable, &program);
+        let error = find().unwrap_err().to_string();
+        for place in ["cuda/bin/nvdisasm", "none/nvdisasm", "bin/nvdisasm", &format!("target/{OWN}")] {
+            assert!(error.contains(&format!(": {}", at(place).display())), "{place} is not in {error}");
+        }
+        // From the last place to the first.
+        for place in [&format!("target/{OWN}"), "toolkit/nvdisasm", "bin/nvdisasm", "cuda/bin/nvdisasm"] {
+            fs::create_dir_all(at(place).parent().unwrap()).unwrap();
+            fs::write(at(place), "").unwrap();
+            if place == "toolkit/nvdisasm" {
+                // As Debian's alternatives do.
+                fs::write(at("toolkit/nvcc"), "").unwrap();
+                fs::create_dir_all(at("bin")).unwrap();
+                std::os::unix::fs::symlink(at("toolkit/nvcc"), at("bin/nvcc")).unwrap();
+            }
+            assert_eq!(find().unwrap().canonicalize().unwrap(), at(place).canonicalize().unwrap());
+        }
+        let named = find_among(|name| (name == "NVDISASM").then(|| "named".into()), &program).unwrap();
+        assert_eq!(named, Path::new("named"));
+    }
+
+    /// Every kernel of the build: ptxas and nvdisasm agree on what there is.
+    #[test]
+    fn the_built_kernels_are_read() {
+        let nvdisasm = match find() {
+            Ok(nvdisasm) => nvdisasm,
+            Err(error) => return println!("not tried: {error}"),
+        };
+        for image in IMAGES {
+            let of = format!("{} for {}", image.stem, image.arch);
+            let kernels = disassemble(&nvdisasm, image.cubin).unwrap_or_else(|error| panic!("{of}: {error}"));
+            let names: Vec<&str> = image.resources.iter().map(|taken| taken.kernel).collect();
+            assert_eq!(kernels.keys().collect::<Vec<_>>(), names, "{of}");
+            for (taken, (name, sass)) in image.resources.iter().zip(&kernels) {
+                let count = |class| sass.mix.get(class).copied().unwrap_or(0);
+                assert_eq!(sass.mix.values().sum::<u64>(), sass.instructions, "{of}: {name}");
+                assert_eq!(count("other"), 0, "{of}: {name} has instructions of no class");
+                let local = sass.mix.keys().any(|class| class.starts_with("LDL") || class.starts_with("STL"));
+                assert_eq!(local, taken.stack_bytes > 0, "{of}: {name}: local memory, {taken:?}");
+                let source = sass.main_loop.as_ref().map(|found| found.source.as_deref().unwrap_or("nowhere"));
+                let file = format!("kernels/{}.cu:", image.stem);
+                assert!(
+                    source.is_none_or(|source| source.starts_with(&file)),
+                    "{of}: the loop of {name} is at {source:?}"
+                );
+            }
+            if image.stem == "grad_norm" {
+                let found = kernels["grad_norm_partials"].main_loop.as_ref().expect("it strides over the gradients");
+                assert_eq!(found.mix.get("LDG.128"), Some(&4), "{of}: {found:?}");
+            }
+        }
+        let error = disassemble(&nvdisasm, b"no cubin").unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: failed (", nvdisasm.display())), "{error}");
+        let error = disassemble(Path::new("/nowhere/nvdisasm"), b"").unwrap_err().to_string();
+        assert!(error.starts_with("cannot run /nowhere/nvdisasm: "), "{error}");
+    }
+}
