@@ -19,7 +19,7 @@ What a time means:
   - GPU: between two events, with L2 overwritten before. Enough is queued ahead of the first event that Python's own time
     is hidden, up to about a millisecond. CPU: wall time, the caches as they are.
   - Activations and weights are bf16 on a GPU and f32 on the CPU; gradients of weights, statistics and the optimizer f32.
-  - Consecutive runs take different inputs. Compilation and warm-up are not counted.
+  - Consecutive runs take different inputs on a GPU, the same on the CPU. Compilation and warm-up are not counted.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class BadRequest(Exception):
 
 
 class Cpu:
-    min_samples, cache_bytes = 3, 0
+    min_samples, min_sets, cache_bytes = 3, 1, 0
 
     def sample(self, run, inputs, hidden_s):
         start = time.perf_counter()
@@ -70,7 +70,7 @@ class Cpu:
 
 
 class Gpu:
-    min_samples = 10
+    min_samples, min_sets = 10, 2
 
     def __init__(self, device):
         self.cache_bytes = 2 * torch.cuda.get_device_properties(device).L2_cache_size
@@ -81,8 +81,7 @@ class Gpu:
 
     def sample(self, run, inputs, hidden_s):
         """Microseconds of one run, before which fills for `hidden_s` are queued, in whose time Python queues the run."""
-        fills = 1 + math.ceil(hidden_s / self.fill_s) if hidden_s else 1
-        for _ in range(min(fills, MAX_FILLS)):
+        for _ in range(min(1 + math.ceil(hidden_s / self.fill_s) if hidden_s else 1, MAX_FILLS)):
             self.flush.fill_(1)
         self.start.record()
         run(*inputs)
@@ -99,11 +98,11 @@ def size_of(inputs):
 
 
 def input_sets(case, clock):
-    """Sets whose use in turn leaves nothing of a set in L2: two or more, or one where memory ends."""
+    """Sets to use in turn, so that none is still in L2 when its turn comes; only one where memory ends."""
     sets = [case.inputs()]
     count = clock.cache_bytes // max(size_of(sets[0]), 1)
     try:
-        while len(sets) < min(max(count, 2), MAX_SETS):
+        while len(sets) < min(max(count, clock.min_sets), MAX_SETS):
             sets.append(case.inputs())
     except torch.cuda.OutOfMemoryError:
         pass
@@ -123,11 +122,10 @@ def measure(peer, run, sets, clock, ms):
         runs += 1
     clock.wait()
     hidden_s, samples, start = 1.5 * statistics.median(queueing), [], time.perf_counter()
-    while len(samples) < clock.min_samples or (
-        len(samples) < MAX_SAMPLES and time.perf_counter() - start < ms / 1e3
-    ):
-        inputs = prepared[(runs + len(samples)) % len(sets)]
-        samples.append(clock.sample(run, inputs, hidden_s))
+    while len(samples) < MAX_SAMPLES:
+        samples.append(clock.sample(run, prepared[(runs + len(samples)) % len(sets)], hidden_s))
+        if len(samples) >= clock.min_samples and time.perf_counter() - start >= ms / 1e3:
+            break
     return samples
 
 
@@ -150,14 +148,20 @@ class Bench:
         torch.compiler.reset()
 
     def build(self, op, shape):
+        """Make the case and its inputs, unless they are there; why not, if it fails."""
         key = (op, tuple(sorted(shape.items())))
         if key == self.key:
-            return
+            return None
         self.forget()
         torch.manual_seed(0)
-        self.case = operations.OPERATIONS[op].case(SimpleNamespace(**shape))
-        self.sets = input_sets(self.case, self.clock)
-        self.key = key
+        try:
+            self.case = operations.OPERATIONS[op].case(SimpleNamespace(**shape))
+            self.sets = input_sets(self.case, self.clock)
+        except Exception as error:
+            why = one_line(error)  # the error itself keeps tensors alive
+        else:
+            self.key, why = key, None
+        return why
 
     def times(self, peer, ms):
         if peer.name not in self.runs:
@@ -177,14 +181,11 @@ class Bench:
         if op not in operations.OPERATIONS:
             yield dict(about, peer="torch", absent=f"no peer for {op}")
             return
-        try:
-            self.build(op, shape)
-            peers = self.case.peers
-        except Exception as error:
-            yield dict(about, peer="torch", absent=one_line(error))
-            self.forget()
+        absent = self.build(op, shape)
+        if absent:
+            yield dict(about, peer="torch", absent=absent)
             return
-        for peer in peers:
+        for peer in self.case.peers:
             if peer.name.startswith("torch.compile") and not self.with_compiled:
                 continue
             try:
@@ -382,7 +383,7 @@ def print_table(args, device):
 # Self-test
 
 
-def self_test(args, device):
+def self_test(args):
     """Every peer at a tiny shape against its formula; the number of failures."""
     failures = 0
     for op in args.ops or operations.OPERATIONS:
@@ -458,14 +459,15 @@ def main():
     args = parse_arguments()
     if args.serve:
         return serve(args)
+    if args.self_test:
+        args.device = args.device or "cpu"
     try:
         device = load(args)
         unknown = [op for op in args.ops if op not in operations.OPERATIONS]
         if unknown:
             sys.exit(f"peers: no peer for {', '.join(unknown)}; there are {', '.join(operations.OPERATIONS)}")
         if args.self_test:
-            args.device = args.device or "cpu"
-            sys.exit(1 if self_test(args, device) else 0)
+            sys.exit(1 if self_test(args) else 0)
         print_table(args, device)
     except (Absent, BadRequest) as error:
         print(f"peers: {error}", file=sys.stderr)

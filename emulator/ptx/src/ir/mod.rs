@@ -78,13 +78,17 @@ impl Program {
     /// `kernels/common/reduce.cuh:9, called from kernels/x.cu:12`.
     pub fn place_and_caller(&self, pc: u32) -> String {
         let place = self.place(pc);
-        let Some(source) = self.sources.get(pc as usize) else { return place };
-        match self.files.get(source.outermost.0 as usize) {
-            Some(file) if source.outermost != (source.file, source.line) => {
-                format!("{place}, called from {file}:{}", source.outermost.1)
-            }
-            _ => place,
+        match self.caller(pc) {
+            Some(caller) => format!("{place}, called from {caller}"),
+            None => place,
         }
+    }
+
+    /// The kernel's line that an instruction was inlined into; none for its own.
+    pub fn caller(&self, pc: u32) -> Option<String> {
+        let source = self.sources.get(pc as usize)?;
+        let file = self.files.get(source.outermost.0 as usize)?;
+        (source.outermost != (source.file, source.line)).then(|| format!("{file}:{}", source.outermost.1))
     }
 
     /// Where an instruction comes from: `kernels/x.cu:12`, or the line of the PTX.

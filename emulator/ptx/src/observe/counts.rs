@@ -41,7 +41,7 @@ pub struct Counts {
     /// Warps' arrivals at barriers of the block.
     pub barriers: u64,
     pub divergent_branches: u64,
-    /// By source line, those that were executed.
+    /// By source line and the line it was inlined into, those that were executed.
     pub lines: Vec<LineCounts>,
 }
 
@@ -61,8 +61,12 @@ pub struct Traffic {
 pub struct LineCounts {
     /// `kernels/x.cu:12`
     pub source: String,
+    /// The kernel's line that it was inlined into; empty where it is the kernel's own.
+    pub called_from: String,
     pub warp_instructions: u64,
     pub requests: u64,
+    /// Bytes that lanes asked of device memory.
+    pub bytes: u64,
     pub sectors: u64,
     pub shared_wavefronts: u64,
     pub bank_conflicts: u64,
@@ -82,7 +86,8 @@ impl Counts {
             ..Counts::default()
         };
         let names: BTreeMap<Mix, &str> = Mix::ALL.into_iter().collect();
-        let mut lines: BTreeMap<String, LineCounts> = BTreeMap::new();
+        let mut lines: BTreeMap<(String, String), LineCounts> = BTreeMap::new();
+        let place = |pc| (program.place(pc), program.caller(pc).unwrap_or_default());
         for (pc, (&executed, &lanes)) in tally.executed.iter().zip(&tally.lanes).enumerate() {
             if executed == 0 || program.sources[pc].is_step {
                 continue;
@@ -90,7 +95,7 @@ impl Counts {
             counts.warp_instructions += executed;
             counts.lane_instructions += lanes;
             *counts.mix.entry(names[&program.sources[pc].mix]).or_default() += executed;
-            lines.entry(program.place(pc as u32)).or_default().warp_instructions += executed;
+            lines.entry(place(pc as u32)).or_default().warp_instructions += executed;
         }
         for site in &tally.sites {
             let traffic = match site.moved {
@@ -107,14 +112,16 @@ impl Counts {
             counts.shared_bytes += site.shared_bytes;
             counts.shared_wavefronts += site.wavefronts;
             counts.bank_conflicts += site.wavefronts - site.ideal_wavefronts;
-            if let Some(line) = lines.get_mut(&program.place(site.pc)) {
+            if let Some(line) = lines.get_mut(&place(site.pc)) {
                 line.requests += site.requests;
+                line.bytes += site.bytes;
                 line.sectors += site.sectors;
                 line.shared_wavefronts += site.wavefronts;
                 line.bank_conflicts += site.wavefronts - site.ideal_wavefronts;
             }
         }
-        counts.lines = lines.into_iter().map(|(source, line)| LineCounts { source, ..line }).collect();
+        let named = |((source, called_from), line)| LineCounts { source, called_from, ..line };
+        counts.lines = lines.into_iter().map(named).collect();
         counts
     }
 
@@ -159,13 +166,19 @@ impl Counts {
         }
         out.push_str("},\"lines\":[");
         for (i, line) in self.lines.iter().enumerate() {
-            let LineCounts { source, warp_instructions, requests, sectors, shared_wavefronts, bank_conflicts } = line;
-            write!(
-                out,
-                "{}{{\"source\":{},\"warp_instructions\":{warp_instructions},\"requests\":{requests},\"sectors\":{sectors},\"shared_wavefronts\":{shared_wavefronts},\"bank_conflicts\":{bank_conflicts}}}",
-                if i == 0 { "" } else { "," },
-                quoted(source),
-            )?;
+            let LineCounts { source, called_from, .. } = line;
+            let comma = if i == 0 { "" } else { "," };
+            write!(out, "{comma}{{\"source\":{},\"called_from\":{}", quoted(source), quoted(called_from))?;
+            let numbers = [
+                ("warp_instructions", line.warp_instructions),
+                ("requests", line.requests),
+                ("bytes", line.bytes),
+                ("sectors", line.sectors),
+                ("shared_wavefronts", line.shared_wavefronts),
+                ("bank_conflicts", line.bank_conflicts),
+            ];
+            numbers.iter().try_for_each(|(name, number)| write!(out, ",\"{name}\":{number}"))?;
+            out.push('}');
         }
         out.push_str("]}");
         Ok(())
