@@ -167,17 +167,19 @@ pub(super) fn error_texts() -> Option<(ErrorText, ErrorText)> {
     Some((find("cuGetErrorName")?, find("cuGetErrorString")?))
 }
 
+/// A function of the emulated driver's own, `ironwarp_emulator_<name>`, if it is the one in use. `F` is its type.
+pub(super) fn emulator_entry<F: Copy>(name: &str) -> Option<F> {
+    // SAFETY: each caller names an entry with the type that `emulator/driver/src/control.rs` gives it.
+    #[allow(unsafe_code)]
+    let symbol = unsafe { EMULATOR.get()?.get::<F>(format!("ironwarp_emulator_{name}").as_bytes()) };
+    symbol.ok().map(|symbol| *symbol)
+}
+
 /// What the emulated driver says of the last failure, if it is the one in use and has something to say.
 pub(super) fn emulator_text() -> Option<String> {
-    type Text = unsafe extern "C" fn(*mut u8, usize) -> usize;
-    let library = EMULATOR.get()?;
-    // SAFETY: the emulator's own entry, with its signature.
-    #[allow(unsafe_code)]
-    let text = unsafe { library.get::<Text>(b"ironwarp_emulator_last_error") }.ok()?;
+    let text: extern "C" fn(*mut u8, usize) -> usize = emulator_entry("last_error")?;
     let mut buffer = vec![0; 4096];
-    // SAFETY: writes at most so many bytes, the last of them a zero.
-    #[allow(unsafe_code)]
-    let length = unsafe { text(buffer.as_mut_ptr(), buffer.len()) };
+    let length = text(buffer.as_mut_ptr(), buffer.len());
     buffer.truncate(length.min(4095));
     String::from_utf8(buffer).ok().filter(|text| !text.is_empty())
 }

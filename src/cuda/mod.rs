@@ -7,13 +7,14 @@
 //! - [`driver`] finds the driver or loads the emulated one; [`device`] has the context, the stream and the one launch;
 //!   `memory` the buffers, `modules` the loaded kernels.
 //! - [`images`] are the compiled kernels, [`params`] what a launch passes to them, [`spec`] what both sides agree on.
-//! - [`timing`] takes times on the device.
+//! - [`timing`] takes times on a GPU, [`emulation`] counts on the emulated one.
 //! - The launchers have the stems of `src/ops` and `kernels`: check, addresses, grid, launch.
 //! - [`ceilings`] launches what is no operation: kernels that measure what the GPU can do at most.
 
 pub mod ceilings;
 pub mod device;
 pub mod driver;
+pub mod emulation;
 pub mod images;
 #[rustfmt::skip] // As bindgen writes it.
 pub mod params;

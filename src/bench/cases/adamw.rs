@@ -1,7 +1,7 @@
 //! See [`crate::ops::AdamW`].
 
 use super::grad_norm::parameters;
-use super::{Case, Data, Info, Outputs, Problem, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
@@ -51,6 +51,7 @@ impl<B: Backend> Case<B> for AdamW<B> {
         stem: "",
         sizes: &["p"],
         variants: &[],
+        bound: Bound::Memory,
         training: parameters,
         small: &[(&[1 << 18], "")],
         reference: &[("p", 1 << 20)],

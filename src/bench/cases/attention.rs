@@ -1,6 +1,6 @@
 //! See [`crate::ops::AttentionForward`].
 
-use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
@@ -39,6 +39,7 @@ impl<B: Backend> Case<B> for AttentionForward<B> {
         stem: "",
         sizes: SIZES,
         variants: &[],
+        bound: Bound::Compute,
         training,
         small: SMALL,
         reference: REFERENCE,

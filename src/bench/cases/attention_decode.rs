@@ -1,7 +1,7 @@
 //! See [`crate::ops::AttentionDecode`].
 
 use super::attention::SIZES;
-use super::{Case, Data, Info, Outputs, Problem, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
@@ -32,6 +32,7 @@ impl<B: Backend> Case<B> for KvCacheStore<B> {
         stem: "",
         sizes: SIZES,
         variants: &[],
+        bound: Bound::Memory,
         training: super::attention::training,
         small: &[(&[1, 64, 12, 64], "")],
         reference: &[("b", 2), ("t", 256)],
@@ -84,6 +85,7 @@ impl<B: Backend> Case<B> for AttentionDecode<B> {
         stem: "",
         sizes: SIZES,
         variants: &[],
+        bound: Bound::Memory,
         training: super::attention::training,
         small: &[(&[2, 256, 12, 64], "")],
         reference: &[("b", 4)],

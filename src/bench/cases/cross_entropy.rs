@@ -1,6 +1,6 @@
 //! See [`crate::ops::CrossEntropyForward`].
 
-use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::model::config::VOCAB_MULTIPLE;
 use crate::ops::{self, Backend, Floor, Operation, Write};
@@ -39,6 +39,7 @@ impl<B: Backend> Case<B> for CrossEntropyForward<B> {
         stem: "",
         sizes: SIZES,
         variants: &[],
+        bound: Bound::Memory,
         training,
         small: SMALL,
         reference: REFERENCE,
@@ -111,6 +112,7 @@ impl<B: Backend> Case<B> for LossSum<B> {
         stem: "",
         sizes: &["n"],
         variants: &[],
+        bound: Bound::Memory,
         training: |workload| vec![(vec![workload.rows()], "")],
         small: &[(&[65536], "")],
         reference: &[("n", 65536)],

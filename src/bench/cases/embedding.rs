@@ -1,6 +1,6 @@
 //! See [`crate::ops::EmbeddingForward`].
 
-use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation, Write};
 use crate::tensor::{Storage, Tensor};
@@ -36,6 +36,7 @@ impl<B: Backend> Case<B> for EmbeddingForward<B> {
         stem: "",
         sizes: SIZES,
         variants: &[],
+        bound: Bound::Memory,
         training,
         small: SMALL,
         reference: REFERENCE,

@@ -1,6 +1,6 @@
 //! See [`crate::ops::GeluForward`].
 
-use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
@@ -26,6 +26,7 @@ impl<B: Backend> Case<B> for GeluForward<B> {
         stem: "",
         sizes: &["n", "c"],
         variants: &[],
+        bound: Bound::Memory,
         training,
         small: &[(&[256, 3072], "")],
         reference: &[("n", 512)],

@@ -1,6 +1,6 @@
 //! See [`crate::ops::GradNorm`].
 
-use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
@@ -29,6 +29,7 @@ impl<B: Backend> Case<B> for GradNorm<B> {
         stem: "",
         sizes: &["p"],
         variants: &[],
+        bound: Bound::Memory,
         training: parameters,
         small: &[(&[1 << 20], "")],
         reference: &[("p", 1 << 20)],

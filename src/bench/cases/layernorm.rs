@@ -1,6 +1,6 @@
 //! See [`crate::ops::LayerNormForward`].
 
-use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation, Write};
 use crate::tensor::{Storage, Tensor};
@@ -41,6 +41,7 @@ impl<B: Backend> Case<B> for LayerNormForward<B> {
         stem: "",
         sizes: SIZES,
         variants: &[],
+        bound: Bound::Memory,
         training: |workload| vec![(rows(workload), "")],
         small: &[(&[256, 768], ""), (&[64, 1600], "")],
         reference: REFERENCE,
@@ -132,6 +133,7 @@ impl<B: Backend> Case<B> for LayerNormBackward<B> {
         sizes: SIZES,
         // Of dx: the final layernorm's is overwritten, the others' are added to the residual's gradient.
         variants: &["overwrite", "accumulate"],
+        bound: Bound::Memory,
         training: |workload| vec![(rows(workload), "overwrite"), (rows(workload), "accumulate")],
         small: &[(&[256, 768], "overwrite"), (&[256, 768], "accumulate"), (&[64, 1600], "accumulate")],
         reference: REFERENCE,

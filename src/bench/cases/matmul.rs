@@ -1,6 +1,6 @@
 //! See [`crate::ops::MatmulForward`].
 
-use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::ops::{self, Backend, Floor, Operation, Write};
@@ -58,6 +58,7 @@ impl<B: Backend> Case<B> for MatmulForward<B> {
         stem: "",
         sizes: SIZES,
         variants: &["none", "bias", "bias_gelu", "bias_residual"],
+        bound: Bound::Compute,
         training: |workload| products(workload, |epilogue| epilogue),
         small: &[
             (&[256, 256, 256], "none"),
@@ -118,6 +119,7 @@ impl<B: Backend> Case<B> for MatmulDgrad<B> {
         stem: "",
         sizes: SIZES,
         variants: &["none", "dgelu"],
+        bound: Bound::Compute,
         training: |workload| {
             // The MLP's second product is the one whose input is an activation.
             let second = (4 * workload.config.channels, workload.config.channels);
@@ -172,6 +174,7 @@ impl<B: Backend> Case<B> for MatmulWgrad<B> {
         sizes: SIZES,
         variants: &["none", "bias"],
         // The head alone has no bias.
+        bound: Bound::Compute,
         training: |workload| products(workload, |epilogue| if epilogue == "none" { "none" } else { "bias" }),
         small: &[(&[256, 256, 256], "none"), (&[256, 256, 256], "bias")],
         reference: REFERENCE,

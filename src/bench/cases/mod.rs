@@ -14,6 +14,7 @@ mod layernorm;
 mod matmul;
 mod sampling;
 
+use super::ceilings::Bound;
 use super::data::Data;
 use super::problem::{Problem, Workload};
 use crate::cpu::Cpu;
@@ -31,6 +32,8 @@ pub struct Info {
     pub sizes: &'static [&'static str],
     /// Forms of the operation; empty where there is one.
     pub variants: &'static [&'static str],
+    /// What limits it at GPT-2's sizes.
+    pub bound: Bound,
     /// The problems of a training step.
     pub(super) training: fn(&Workload) -> Vec<(Vec<usize>, &'static str)>,
     /// Problems small enough for the emulator, that show what a kernel does: sizes of GPT-2 where the kernel depends on

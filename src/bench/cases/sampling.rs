@@ -1,6 +1,6 @@
 //! See [`crate::ops::Sample`].
 
-use super::{Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::model::config::VOCAB_MULTIPLE;
 use crate::ops::{self, Backend, Floor, Operation};
@@ -37,6 +37,7 @@ impl<B: Backend> Case<B> for Sample<B> {
         stem: "",
         sizes: &["b", "v"],
         variants: &[],
+        bound: Bound::Memory,
         training,
         small: &[(&[4, 50257], "")],
         reference: &[("b", 64)],

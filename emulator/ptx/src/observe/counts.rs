@@ -86,8 +86,13 @@ impl Counts {
             ..Counts::default()
         };
         let names: BTreeMap<Mix, &str> = Mix::ALL.into_iter().collect();
-        let mut lines: BTreeMap<(String, String), LineCounts> = BTreeMap::new();
-        let place = |pc| (program.place(pc), program.caller(pc).unwrap_or_default());
+        // By numbers, and named when there are few left: every instruction is looked up.
+        let mut lines: BTreeMap<_, (u32, LineCounts)> = BTreeMap::new();
+        let key = |pc: u32| {
+            let source = &program.sources[pc as usize];
+            let line = if source.file == u32::MAX { source.ptx_line } else { source.line };
+            (source.file, line, source.outermost)
+        };
         for (pc, (&executed, &lanes)) in tally.executed.iter().zip(&tally.lanes).enumerate() {
             if executed == 0 || program.sources[pc].is_step {
                 continue;
@@ -95,7 +100,8 @@ impl Counts {
             counts.warp_instructions += executed;
             counts.lane_instructions += lanes;
             *counts.mix.entry(names[&program.sources[pc].mix]).or_default() += executed;
-            lines.entry(place(pc as u32)).or_default().warp_instructions += executed;
+            let pc = pc as u32;
+            lines.entry(key(pc)).or_insert((pc, LineCounts::default())).1.warp_instructions += executed;
         }
         for site in &tally.sites {
             let traffic = match site.moved {
@@ -112,7 +118,7 @@ impl Counts {
             counts.shared_bytes += site.shared_bytes;
             counts.shared_wavefronts += site.wavefronts;
             counts.bank_conflicts += site.wavefronts - site.ideal_wavefronts;
-            if let Some(line) = lines.get_mut(&place(site.pc)) {
+            if let Some((_, line)) = lines.get_mut(&key(site.pc)) {
                 line.requests += site.requests;
                 line.bytes += site.bytes;
                 line.sectors += site.sectors;
@@ -120,8 +126,12 @@ impl Counts {
                 line.bank_conflicts += site.wavefronts - site.ideal_wavefronts;
             }
         }
-        let named = |((source, called_from), line)| LineCounts { source, called_from, ..line };
-        counts.lines = lines.into_iter().map(named).collect();
+        let named = |(pc, line)| {
+            let called_from = program.caller(pc).unwrap_or_default();
+            LineCounts { source: program.place(pc), called_from, ..line }
+        };
+        counts.lines = lines.into_values().map(named).collect();
+        counts.lines.sort_by(|a, b| (&a.source, &a.called_from).cmp(&(&b.source, &b.called_from)));
         counts
     }
 
