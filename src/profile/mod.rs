@@ -8,5 +8,6 @@
 pub mod check;
 pub mod counts;
 pub mod occupancy;
+pub mod report;
 pub mod sass;
 mod sources;

@@ -7,6 +7,7 @@ mod export;
 mod generate;
 mod info;
 mod output;
+mod profile;
 mod tokenize;
 mod train;
 
@@ -55,6 +56,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Time operations beside the device's limits and other libraries
     Bench(bench::BenchArgs),
+    /// Count what operations do on the emulated GPU, beside the least that they could
+    Profile(profile::ProfileArgs),
     /// Show devices, and the size and memory plan of a model
     Info(info::InfoArgs),
 }
@@ -114,6 +117,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<Status> {
         Command::Tokenize(args) => tokenize::run(args, json)?,
         Command::Export(args) => export::run(args, json)?,
         Command::Bench(args) => bench::run(args, json)?,
+        Command::Profile(args) => profile::run(args, json)?,
         Command::Info(args) => info::run(args, json)?,
     }
     Ok(Status::Done)

@@ -1,0 +1,149 @@
+//! `ironwarp profile`: what operations do on the emulated GPU, beside the least that they could.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// Operations, or families such as layernorm; all without. Those that are named are shown in detail
+    #[arg(value_name = "OP")]
+    ops: Vec<String>,
+    /// Sizes in place of those that show what a kernel does, such as n=64,c=1600
+    #[arg(long, value_name = "SIZES")]
+    shape: Option<String>,
+    /// Print the kernels' source with what each line counted
+    #[arg(long)]
+    source: bool,
+    /// Write a page with charts and annotated source
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Fail where bytes, sectors or bank conflicts are others than in this file, and name the lines
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+    /// Keep the counts here, for --check
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Count PTX of your own in place of kernels/STEM.cu
+    #[arg(long, value_name = "STEM=FILE.ptx")]
+    kernels: Vec<String>,
+}
+
+#[cfg(not(feature = "cuda"))]
+pub fn run(_: ProfileArgs, _: bool) -> Result<()> {
+    anyhow::bail!("this build has no CUDA backend (feature cuda), so there are no kernels to count")
+}
+
+#[cfg(feature = "cuda")]
+pub fn run(args: ProfileArgs, json: bool) -> Result<()> {
+    emulated::run(args, json)
+}
+
+#[cfg(feature = "cuda")]
+mod emulated {
+    use std::path::Path;
+
+    use anyhow::{Context, Result, bail};
+    use ironwarp::bench::cases;
+    use ironwarp::bench::problem::Problem;
+    use ironwarp::cuda::Cuda;
+    use ironwarp::profile::check::Baseline;
+    use ironwarp::profile::counts::{Profile, Profiler};
+    use ironwarp::profile::{report, sass};
+    use serde_json::Value;
+
+    use super::ProfileArgs;
+    use crate::output;
+
+    pub fn run(args: ProfileArgs, json: bool) -> Result<()> {
+        let cuda = Cuda::emulated()?;
+        let device = &cuda.device().properties().name;
+        let mut profiler = Profiler::new(&cuda)?;
+        for replacement in &args.kernels {
+            let Some((stem, file)) = replacement.split_once('=') else {
+                bail!("--kernels '{replacement}' is no STEM=FILE.ptx");
+            };
+            let ptx = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+            profiler.replace(stem, &ptx)?;
+        }
+        // Where it shows.
+        if json || args.html.is_some() || !args.ops.is_empty() {
+            profiler = match sass::find() {
+                Ok(nvdisasm) => profiler.with_sass(&nvdisasm)?,
+                Err(why) => {
+                    output::note(format!("without the kernels' machine code: {why}"));
+                    profiler
+                }
+            };
+        }
+        let (profiles, missing) = count(&args, json, &profiler)?;
+        if let Some(path) = &args.html {
+            write(path, &report::page(device, &profiles, &missing)?)?;
+        }
+        // Before the file is written, which may be the same.
+        let checked = args.check.as_ref().map(|path| check(path, device, &profiles)).transpose();
+        if let Some(path) = &args.save {
+            Baseline::of(device, &profiles)?.write(path)?;
+        }
+        checked.map(drop)
+    }
+
+    /// Counts and prints.
+    fn count(args: &ProfileArgs, json: bool, profiler: &Profiler<'_>) -> Result<(Vec<Profile>, Vec<Value>)> {
+        let (mut profiles, mut all_missing) = (Vec::new(), Vec::new());
+        if !json {
+            output::print(&report::header());
+        }
+        for info in cases::select(&args.ops)? {
+            let mut problems = info.small();
+            if let (Some(shape), Some(like)) = (&args.shape, info.small().first()) {
+                problems = vec![Problem::parse(info, shape, like)?];
+            }
+            for problem in problems {
+                if let Some(why) = Profiler::lacks(info.op) {
+                    let missing = report::missing(&problem, why);
+                    if json {
+                        output::json(&missing)?
+                    } else {
+                        output::line(format!("{:<54}  {why}", problem.to_string()))
+                    }
+                    all_missing.push(missing);
+                    continue;
+                }
+                let profile = profiler.profile(info, &problem)?;
+                if json {
+                    output::json(&profile)?;
+                } else {
+                    output::print(&report::row(&profile));
+                    if !args.ops.is_empty() {
+                        output::print(&report::details(&profile));
+                    }
+                }
+                if args.source {
+                    output::print(&report::annotated(&profile));
+                }
+                profiles.push(profile);
+            }
+        }
+        Ok((profiles, all_missing))
+    }
+
+    fn check(path: &Path, device: &str, profiles: &[Profile]) -> Result<()> {
+        let differences = Baseline::read(path)?.differences(device, profiles);
+        if differences.is_empty() {
+            output::note(format!("{} problems count as in {}", profiles.len(), path.display()));
+            return Ok(());
+        }
+        differences.iter().for_each(output::note);
+        bail!(
+            "{} problems count otherwise than in {}; if that is meant, `make counts` writes it anew",
+            differences.len(),
+            path.display()
+        )
+    }
+
+    fn write(path: &Path, text: &str) -> Result<()> {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
