@@ -1,0 +1,86 @@
+//! The counts of every operation against the file of them, which must also notice what has become worse.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ironwarp::bench::cases;
+use ironwarp::cuda::Cuda;
+use ironwarp::profile::check::Baseline;
+use ironwarp::profile::counts::{Profile, Profiler};
+use ironwarp::profile::report;
+use ironwarp_nvcc::Search;
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+/// Profiles of the operations and families that `ops` names.
+fn profiles(profiler: &Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
+    let words: Vec<String> = ops.iter().map(ToString::to_string).collect();
+    let cases = cases::select(&words).unwrap().into_iter().filter(|info| Profiler::lacks(info.op).is_none());
+    let problems = cases.flat_map(|info| info.small().into_iter().map(move |problem| (info, problem)));
+    problems.map(|(info, problem)| profiler.profile(info, &problem).unwrap()).collect()
+}
+
+/// PTX of the kernels of a stem with some lines changed, compiled in a copy of the sources.
+fn variant(stem: &str, changes: &[(&str, &str, &str)]) -> String {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let target = to.join(path.file_name().unwrap());
+            if path.is_dir() { copy(&path, &target) } else { drop(std::fs::copy(&path, &target).unwrap()) }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    copy(&root().join("kernels"), &folder.path().join("kernels"));
+    for (file, before, after) in changes {
+        let path = folder.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches(before).count(), 1, "{before:?} in {file}");
+        std::fs::write(&path, text.replace(before, after)).unwrap();
+    }
+    let nvcc = Search::from_env(&root()).find().unwrap().path;
+    let mut command = Command::new(nvcc);
+    command.args(["-std=c++17", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
+    let output = command.arg(format!("kernels/{stem}.cu")).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let ptx = std::fs::read_to_string(folder.path().join("variant.ptx")).unwrap();
+    // As the build makes it: names of sources begin at the project's folder.
+    ptx.replace(&format!("{}/", folder.path().canonicalize().unwrap().display()), "")
+}
+
+/// One test, as what is counted is the whole process's.
+#[test]
+fn counts_are_those_of_the_file() {
+    let cuda = Cuda::emulated().unwrap();
+    let device = cuda.device().properties().name.clone();
+    let file = root().join("benches/counts/sm_80.json");
+    let baseline = Baseline::read(&file).unwrap();
+    let mut profiler = Profiler::new(&cuda).unwrap();
+    let all = profiles(&profiler, &[]);
+    let differences = baseline.differences(&device, &all);
+    let advice = "`make counts` writes the file anew, if that is meant";
+    assert!(differences.is_empty(), "{}\n{advice}", differences.join("\n"));
+
+    for profile in &all {
+        assert!(profile.totals.global_bytes >= profile.totals.unique_bytes, "{}", profile.shape);
+        assert_eq!(profile.spill_bytes, Some(0), "{}", profile.shape);
+        assert!(profile.occupancy.is_some_and(|share| share > 0.0), "{}", profile.shape);
+        let lines: u64 = profile.lines.iter().map(|line| line.bytes).sum();
+        assert_eq!(lines, profile.totals.global_bytes, "{}: lines", profile.shape);
+    }
+    let page = report::page(&device, &all, &[]).unwrap();
+    for profile in &all {
+        assert!(page.contains(&format!(r#""op":"{}""#, profile.op)) && page.contains(&profile.kernels[0].kernel));
+    }
+
+    // What the file is there for: a layout of shared memory whose columns share banks, in a copy of a kernel.
+    let ptx = variant("grad_norm", PLANTED);
+    profiler.replace("grad_norm", &ptx).unwrap();
+    let found = baseline.differences(&device, &profiles(&profiler, &["grad_norm"]));
+    println!("{}", found[0]);
+    assert!(found[0].contains("bank conflicts") && found[0].contains("0 in the file"), "{}", found[0]);
+}
+
+const PLANTED: &[(&str, &str, &str)] = &[];
