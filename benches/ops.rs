@@ -53,7 +53,9 @@ fn families<B: Timed>(criterion: &mut Criterion, backend: &B, tokens: usize) {
                     Subject::new(backend, &stopwatch, &problem).unwrap_or_else(|why| panic!("{problem}: {why}"))
                 });
                 bencher.iter_custom(|runs| {
-                    (0..runs).map(|_| subject.sample(&mut stopwatch).unwrap_or_else(|why| panic!("{problem}: {why}"))).sum()
+                    (0..runs)
+                        .map(|_| subject.sample(&mut stopwatch).unwrap_or_else(|why| panic!("{problem}: {why}")))
+                        .sum()
                 });
             });
         }

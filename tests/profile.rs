@@ -22,24 +22,29 @@ fn profiles(profiler: &Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
     problems.map(|(info, problem)| profiler.profile(info, &problem).unwrap()).collect()
 }
 
-/// PTX of the kernels of a stem with some lines changed, compiled in a copy of the sources.
-fn variant(stem: &str, changes: &[(&str, &str, &str)]) -> String {
+/// PTX of the kernels of a stem with some words changed, compiled in a copy of the sources.
+fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
     fn copy(from: &Path, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {
             let path = entry.unwrap().path();
             let target = to.join(path.file_name().unwrap());
-            if path.is_dir() { copy(&path, &target) } else { drop(std::fs::copy(&path, &target).unwrap()) }
+            if path.is_dir() {
+                copy(&path, &target);
+            } else {
+                std::fs::copy(&path, &target).unwrap();
+            }
         }
     }
     let folder = tempfile::tempdir().unwrap();
     copy(&root().join("kernels"), &folder.path().join("kernels"));
-    for (file, before, after) in changes {
-        let path = folder.path().join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text.matches(before).count(), 1, "{before:?} in {file}");
-        std::fs::write(&path, text.replace(before, after)).unwrap();
+    let path = folder.path().join(format!("kernels/{stem}.cu"));
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (before, after) in changes {
+        assert_eq!(text.matches(before).count(), 1, "{before:?} in {stem}.cu");
+        text = text.replace(before, after);
     }
+    std::fs::write(&path, text).unwrap();
     let nvcc = Search::from_env(&root()).find().unwrap().path;
     let mut command = Command::new(nvcc);
     command.args(["-std=c++17", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
@@ -75,12 +80,21 @@ fn counts_are_those_of_the_file() {
         assert!(page.contains(&format!(r#""op":"{}""#, profile.op)) && page.contains(&profile.kernels[0].kernel));
     }
 
-    // What the file is there for: a layout of shared memory whose columns share banks, in a copy of a kernel.
-    let ptx = variant("grad_norm", PLANTED);
-    profiler.replace("grad_norm", &ptx).unwrap();
-    let found = baseline.differences(&device, &profiles(&profiler, &["grad_norm"]));
-    println!("{}", found[0]);
-    assert!(found[0].contains("bank conflicts") && found[0].contains("0 in the file"), "{}", found[0]);
+    // What the file is there for: in a copy of a kernel, a layout of shared memory in which a warp's lanes share banks.
+    const STORE: &str = "    slices[warp_id()][lane_id()] = sum;";
+    let planted = [
+        ("__shared__ float4 slices[WARPS][WARP];", "__shared__ float4 slices[WARP][WARPS];"),
+        (STORE, "    slices[lane_id()][warp_id()] = sum;"),
+        ("sum = sum + slices[slice][lane_id()];", "sum = sum + slices[lane_id()][slice];"),
+    ];
+    profiler.replace("layernorm", &variant("layernorm", &planted)).unwrap();
+    let found = baseline.differences(&device, &profiles(&profiler, &["layernorm_backward"]));
+    let found = found.iter().find(|text| text.starts_with("layernorm_backward n=256 c=768 overwrite")).unwrap();
+    println!("{found}");
+    let source = std::fs::read_to_string(root().join("kernels/layernorm.cu")).unwrap();
+    let line = 1 + source.lines().position(|line| line == STORE).unwrap();
+    for words in ["\n  bank conflicts: ", ", 0 in the file", &format!("\n  kernels/layernorm.cu:{line}"), STORE.trim()]
+    {
+        assert!(found.contains(words), "no {words:?} in {found}");
+    }
 }
-
-const PLANTED: &[(&str, &str, &str)] = &[];

@@ -17,22 +17,22 @@ fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
 }
 
 /// Different ids of a tensor.
-fn distinct<B: Backend>(backend: &B, tokens: &Tensor<B, i32>) -> Result<u64> {
+fn distinct<B: Backend>(backend: &B, tokens: &Tensor<B, i32>) -> Result<usize> {
     let mut ids = tokens.to_vec(backend)?;
     ids.sort_unstable();
     ids.dedup();
-    Ok(ids.len() as u64)
+    Ok(ids.len())
 }
 
-/// The floor with as many rows of the table as there are different tokens, where the operation's own has one, as it cannot
-/// see them. `row` is what a row takes.
-fn with_rows(floor: Floor, distinct: u64, row: usize) -> Floor {
-    Floor { bytes: floor.bytes + (distinct - 1) * row as u64, ..floor }
+/// The floor with `more` bytes: the operation's own has one row of the table, as it cannot see how many different tokens
+/// there are.
+fn with(more: usize, floor: Floor) -> Floor {
+    Floor { bytes: floor.bytes + more as u64, ..floor }
 }
 
 pub struct EmbeddingForward<S: Storage> {
     tokens: Tensor<S, i32>,
-    distinct: u64,
+    distinct: usize,
     wte: Tensor<S, S::Compute>,
     wpe: Tensor<S, S::Compute>,
     out: Tensor<S, S::Compute>,
@@ -71,7 +71,7 @@ impl<B: Backend> Case<B> for EmbeddingForward<B> {
 
     fn floor(&mut self) -> Floor {
         let row = self.wte.shape().matrix()[1] * B::Compute::BYTES;
-        with_rows(self.op().floor(), self.distinct, row)
+        with((self.distinct - 1) * row, self.op().floor())
     }
 
     fn run(&mut self, backend: &B) -> Result<()> {
@@ -85,7 +85,7 @@ impl<B: Backend> Case<B> for EmbeddingForward<B> {
 
 pub struct EmbeddingBackward<S: Storage> {
     tokens: Tensor<S, i32>,
-    distinct: u64,
+    distinct: usize,
     dout: Tensor<S, S::Compute>,
     dwte: Tensor<S, S::Accum>,
     dwpe: Tensor<S, S::Accum>,
@@ -121,7 +121,7 @@ impl<B: Backend> Case<B> for EmbeddingBackward<B> {
     fn floor(&mut self) -> Floor {
         // Read and written.
         let row = 2 * self.dwte.shape().matrix()[1] * B::Accum::BYTES;
-        with_rows(self.op().floor(), self.distinct, row)
+        with((self.distinct - 1) * row, self.op().floor())
     }
 
     fn run(&mut self, backend: &B) -> Result<()> {
