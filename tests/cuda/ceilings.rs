@@ -226,7 +226,7 @@ fn a_wave_is_all_that_the_registers_hold() {
 
 #[test]
 fn products_without_an_output_are_refused() {
-    let cuda = shared();
+    let cuda = alone();
     let mut out: Output<Cuda, f32> = Output::new(&*cuda, [300]);
     let mut refused = |len, message: &str| {
         assert_rejected(ceiling_mma(&cuda, 1, out.view().into_part(0, [len])), message);
@@ -236,7 +236,10 @@ fn products_without_an_output_are_refused() {
     out.assert_untouched(&*cuda);
     // The emulated GPU has memory where something was written.
     let mut huge: Tensor<Cuda, f32> = cuda.uninitialised([1 << 23]).unwrap();
+    // Were it not refused, it would run for days.
+    cuda.set_step_budget(1 << 20);
     let refused = ceiling_mma(&cuda, 1 << 31, huge.view_mut());
+    cuda.device().synchronize().unwrap();
     assert_rejected(refused, "ceiling_mma: FLOPs < 2^64 failed (N = 8388608, iterations = 2147483648)");
 }
 
