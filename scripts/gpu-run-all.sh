@@ -98,7 +98,8 @@ last_words() {
     printf '%.300s' "$words"
 }
 
-# step NAME SECONDS COMMAND...: runs it, with a limit; its exit status.
+# step NAME SECONDS COMMAND...: runs it, with a limit; its exit status. If it fails with words that match `absent`, then what
+# it is about is not there, and it counts as skipped.
 step() {
     local name=$1 limit=$2 log=logs/$1.log start=$SECONDS left=$((60 * minutes - SECONDS)) code reason='' status=passed
     shift 2
@@ -111,6 +112,8 @@ step() {
     code=$?
     if ((code == 124 || code == 137)); then
         status=failed reason="did not end within $limit s: $(last_words "$out/$log")"
+    elif ((code != 0)) && [[ -n ${absent:-} ]] && reason=$(grep -E "$absent" "$out/$log" | tail -n 1) && [[ -n $reason ]]; then
+        status=skipped
     elif ((code != 0)); then
         status=failed reason="exit status $code: $(last_words "$out/$log")"
     else
@@ -130,16 +133,11 @@ tests() {
 instructions() { CARGO_MANIFEST_DIR=$here/emulator/driver tests instructions 120 instructions; }
 
 find_gpu() {
-    if step device 60 "$bin/ironwarp" info --device cuda --json; then
+    if absent='^error: no GPU|^error: no CUDA driver| is too old: ' step device 60 "$bin/ironwarp" info --device cuda --json; then
         gpu=$(sed -n 's/.*"gpu":{[^}]*"name":"\([^"]*\)".*/\1/p' "$out/logs/device.log")
         return
     fi
     no_gpu=$(sed -n 's/^error: //p' "$out/logs/device.log" | head -n 1)
-    if [[ $no_gpu == 'no GPU'* || $no_gpu == 'no CUDA driver'* || $no_gpu == *'is too old'* ]]; then
-        # Not there is not broken.
-        statuses[-1]=skipped reasons[-1]=$no_gpu
-        write_summary
-    fi
     no_gpu=${no_gpu:-the GPU does not answer}
 }
 
@@ -183,11 +181,10 @@ bench() {
     else
         if ! command -v python3 >/dev/null; then
             why='there is no python3 in PATH'
-        elif step pytorch 60 python3 -c 'import torch; print(torch.__version__); torch.zeros(1).cuda()'; then
+        elif absent=Error: step pytorch 60 python3 -c 'import torch; print(torch.__version__); torch.zeros(1).cuda()'; then
             peers=(--peers python3)
         else
-            # Not being there is no failure; the reason has what Python says.
-            statuses[-1]=skipped why='PyTorch does not run'
+            why='PyTorch does not run'
         fi
         step bench 200 "$bin/ironwarp" bench --device cuda --out "$out/bench" "${peers[@]}"
         [[ -z $why ]] || reasons[-1]+="${reasons[-1]:+; }without PyTorch beside it: $why"
@@ -196,17 +193,14 @@ bench() {
 }
 
 train() {
-    local probe=$out/logs/train.log args=(train --device cuda --overwrite --out "$out/train")
+    local args=(train --device cuda --overwrite --out "$out/train")
     if [[ -n $no_gpu ]]; then
         skip train 'no GPU'
-    elif step train 40 "$bin/ironwarp" "${args[@]}" --model tiny --steps 1; then
+    elif absent='cannot run a model yet' step train 40 "$bin/ironwarp" "${args[@]}" --model tiny --steps 1; then
         step train-gpt2 90 "$bin/ironwarp" "${args[@]}" --model gpt2-124M --batch 4 --steps 200 --warmup 20 \
             --val-every 0 --save-every 0
         # Half a gigabyte a checkpoint, of which nobody asks for one.
         rm -rf "$out/train/checkpoints"
-    elif grep -qs 'cannot run a model yet' "$probe"; then
-        statuses[-1]=skipped reasons[-1]=$(last_words "$probe")
-        write_summary
     fi
 }
 
