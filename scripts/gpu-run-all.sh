@@ -102,15 +102,18 @@ last_words() {
 # it is about is not there, and it counts as skipped.
 step() {
     local name=$1 limit=$2 log=logs/$1.log start=$SECONDS left=$((60 * minutes - SECONDS)) code reason='' status=passed
+    local over="the $minutes minutes are over"
     shift 2
     if ((left < 5)); then
-        skip "$name" "the $minutes minutes are over"
+        skip "$name" "$over"
         return 1
     fi
-    ((limit <= left)) || limit=$left
-    (cd "$out/tmp" && exec timeout --kill-after=5 "$limit" "$@") >"$out/$log" 2>&1 </dev/null
+    # The shell's own words, such as of a segmentation fault, go to the log too.
+    { (cd "$out/tmp" && exec timeout --kill-after=5 $((limit < left ? limit : left)) "$@"); } >"$out/$log" 2>&1 </dev/null
     code=$?
-    if ((code == 124 || code == 137)); then
+    if ((code == 124 || code == 137)) && ((left < limit)); then
+        status=skipped reason="not at its end when $over"
+    elif ((code == 124 || code == 137)); then
         status=failed reason="did not end within $limit s: $(last_words "$out/$log")"
     elif ((code != 0)) && [[ -n ${absent:-} ]] && reason=$(grep -E "$absent" "$out/$log" | tail -n 1) && [[ -n $reason ]]; then
         status=skipped

@@ -18,10 +18,10 @@ pub fn command() -> PathBuf {
     }
     let program = env::current_exe().expect("the test knows its own path");
     let beside = program.with_file_name("ironwarp");
-    if beside.is_file() {
-        return beside;
+    match option_env!("CARGO_BIN_EXE_ironwarp") {
+        Some(built) if !beside.is_file() => built.into(),
+        _ => beside,
     }
-    option_env!("CARGO_BIN_EXE_ironwarp").expect("only the main package's tests have a command").into()
 }
 
 /// A folder to write to that outlives a test: cargo's; where that is not, the system's.
@@ -32,7 +32,7 @@ pub fn scratch() -> PathBuf {
 
 /// The GPU of the real driver that IRONWARP_TEST_DEVICE asks for, `cuda` or `cuda:N`; none for the emulated one.
 pub fn real_gpu() -> Option<usize> {
-    let Some(text) = env::var_os("IRONWARP_TEST_DEVICE") else { return None };
+    let text = env::var_os("IRONWARP_TEST_DEVICE")?;
     let text = text.to_string_lossy();
     let ordinal = match &*text {
         "emulated" => return None,
