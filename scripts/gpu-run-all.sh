@@ -189,7 +189,7 @@ bench() {
         else
             why='PyTorch does not run'
         fi
-        step bench 200 "$bin/ironwarp" bench --device cuda --out "$out/bench" "${peers[@]}"
+        step bench 220 "$bin/ironwarp" bench --device cuda --ms 200 --out "$out/bench" "${peers[@]}"
         [[ -z $why ]] || reasons[-1]+="${reasons[-1]:+; }without PyTorch beside it: $why"
         write_summary
     fi
