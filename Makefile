@@ -2,7 +2,7 @@
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: train test bench toolkit emulator params check-params lint docs
+.PHONY: train test bench toolkit emulator gpu-bundle params check-params lint docs
 
 # About a minute of training on two cores, on the project's own sources.
 train:
@@ -29,6 +29,10 @@ emulator:
 	@mkdir -p $(TARGET)/emulator
 	@ln -sfn ../release/libcuda_emulator.so $(TARGET)/emulator/libcuda.so
 	@ln -sfn ../release/libcuda_emulator.so $(TARGET)/emulator/libcuda.so.1
+
+# An archive that runs tests and benchmarks on a machine with a GPU and without Rust: docs/gpu-bundle.md.
+gpu-bundle: toolkit
+	scripts/gpu-bundle.sh
 
 # src/cuda/params.rs, of kernels/params.h. The libclang from PyPI comes without the compiler's own headers.
 params:

@@ -8,6 +8,8 @@ mod folder;
 mod fuzz;
 mod generate;
 mod kill;
+#[path = "../place/mod.rs"]
+mod place;
 mod resume;
 mod signals;
 mod support;

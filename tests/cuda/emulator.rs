@@ -1,4 +1,7 @@
 //! The emulated GPU: shared by the tests of this program, or had alone by those that change or count something.
+//!
+//! `IRONWARP_TEST_DEVICE=cuda` or `cuda:N` puts a GPU of the real driver in its place. Nobody can have that alone, as it
+//! neither counts nor obeys: tests that would, say so and end.
 
 // The emulator's own entries are called by name; each use says why it is sound.
 #![allow(unsafe_code)]
@@ -11,11 +14,13 @@ use ironwarp::cuda::{Cuda, driver};
 use libloading::Library;
 use serde_json::Value;
 
+use crate::place::{real_gpu, skip};
+
 static USE: RwLock<()> = RwLock::new(());
 
 fn device() -> &'static Cuda {
     static DEVICE: OnceLock<Cuda> = OnceLock::new();
-    DEVICE.get_or_init(|| Cuda::emulated().unwrap())
+    DEVICE.get_or_init(|| real_gpu().map_or_else(Cuda::emulated, Cuda::new).unwrap())
 }
 
 /// The GPU, together with other tests.
@@ -50,16 +55,21 @@ impl Deref for Shared {
     }
 }
 
-/// The GPU and the emulator's settings, without other tests.
+/// The emulated GPU and its settings, without other tests.
 pub struct Alone {
     _turn: RwLockWriteGuard<'static, ()>,
 }
 
-/// The GPU, for tests that count, or change how the emulator runs.
-pub fn alone() -> Alone {
+/// The emulated GPU, for tests that count, or change how it runs; where tests use a real one there is none, and the test's
+/// log says so.
+pub fn alone() -> Option<Alone> {
+    if real_gpu().is_some() {
+        skip("the emulated GPU");
+        return None;
+    }
     let turn = USE.write().unwrap_or_else(PoisonError::into_inner);
     device();
-    Alone { _turn: turn }
+    Some(Alone { _turn: turn })
 }
 
 impl Deref for Alone {

@@ -3,6 +3,8 @@
 //! A file an operation's stem, each with the same parts: the formula's accuracy, edge shapes, what must stay untouched,
 //! bad numbers, the traffic of device memory, and [`gauntlet::Trial`]s, which are run with a thousand schedules and with
 //! every mutant of the kernels.
+//!
+//! With `IRONWARP_TEST_DEVICE=cuda` everything that needs no emulator runs on a real GPU.
 
 mod adamw;
 mod ceilings;
@@ -15,6 +17,8 @@ mod grad_norm;
 mod huge;
 mod judge;
 mod layernorm;
+#[path = "../place/mod.rs"]
+mod place;
 #[expect(dead_code, reason = "the operations' own tests use the rest")]
 #[path = "../ops/support.rs"]
 mod support;
