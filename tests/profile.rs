@@ -1,6 +1,9 @@
 //! The counts of every operation against the file of them, which must also notice what has become worse.
 
-use std::path::{Path, PathBuf};
+#[path = "place/mod.rs"]
+mod place;
+
+use std::path::Path;
 use std::process::Command;
 
 use ironwarp::bench::cases;
@@ -9,10 +12,6 @@ use ironwarp::profile::check::Baseline;
 use ironwarp::profile::counts::{Profile, Profiler};
 use ironwarp::profile::report;
 use ironwarp_nvcc::Search;
-
-fn root() -> PathBuf {
-    env!("CARGO_MANIFEST_DIR").into()
-}
 
 /// Profiles of the operations and families that `ops` names.
 fn profiles(profiler: &Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
@@ -37,7 +36,7 @@ fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    copy(&root().join("kernels"), &folder.path().join("kernels"));
+    copy(&place::project().join("kernels"), &folder.path().join("kernels"));
     let path = folder.path().join(format!("kernels/{stem}.cu"));
     let mut text = std::fs::read_to_string(&path).unwrap();
     for (before, after) in changes {
@@ -45,7 +44,7 @@ fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
         text = text.replace(before, after);
     }
     std::fs::write(&path, text).unwrap();
-    let nvcc = Search::from_env(&root()).find().unwrap().path;
+    let nvcc = Search::from_env(&place::project()).find().unwrap().path;
     let mut command = Command::new(nvcc);
     command.args(["-std=c++17", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
     let output = command.arg(format!("kernels/{stem}.cu")).current_dir(folder.path()).output().unwrap();
@@ -60,7 +59,7 @@ fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
 fn counts_are_those_of_the_file() {
     let cuda = Cuda::emulated().unwrap();
     let device = cuda.device().properties().name.clone();
-    let file = root().join("benches/counts/sm_80.json");
+    let file = place::project().join("benches/counts/sm_80.json");
     let baseline = Baseline::read(&file).unwrap();
     let mut profiler = Profiler::new(&cuda).unwrap();
     let all = profiles(&profiler, &[]);
@@ -91,7 +90,7 @@ fn counts_are_those_of_the_file() {
     let found = baseline.differences(&device, &profiles(&profiler, &["layernorm_backward"]));
     let found = found.iter().find(|text| text.starts_with("layernorm_backward n=256 c=768 overwrite")).unwrap();
     println!("{found}");
-    let source = std::fs::read_to_string(root().join("kernels/layernorm.cu")).unwrap();
+    let source = std::fs::read_to_string(place::project().join("kernels/layernorm.cu")).unwrap();
     let line = 1 + source.lines().position(|line| line == STORE).unwrap();
     for words in ["\n  bank conflicts: ", ", 0 in the file", &format!("\n  kernels/layernorm.cu:{line}"), STORE.trim()]
     {

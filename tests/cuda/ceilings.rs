@@ -72,7 +72,7 @@ fn a_copy_moves_each_byte_twice() {
         let floor = Floor { bytes: 32 * vectors as u64, flops: 0 };
         let what = format!("ceiling_copy, {vectors} vectors");
         Lean { what: &what, floor, bytes: 1.0, sectors: 1.0 }.pass(&counts);
-        assert_eq!((counts.global_bytes(), counts.sectors()), (floor.bytes, floor.bytes / 32), "{what}");
+        assert_eq!((counts.global().bytes, counts.global().sectors), (floor.bytes, floor.bytes / 32), "{what}");
     }
 }
 
@@ -211,8 +211,8 @@ fn flops_are_those_that_run() {
         let counts = cuda.count(|| flops = ceiling_mma(&cuda, iterations, out.view()).unwrap());
         let what = format!("ceiling_mma, N = {n}, {iterations} iterations");
         let by_hand = (n / 32) as u64 * u64::from(iterations) * 8 * (2 * 16 * 8 * 16);
-        assert_eq!((counts.sum(&["tensor_flops"]), flops), (by_hand, by_hand), "{what}");
-        assert_eq!(counts.sum(&["global_loads", "requests"]), 0, "{what}: loads");
+        assert_eq!((counts.launches[0].counts.tensor_flops, flops), (by_hand, by_hand), "{what}");
+        assert_eq!(counts.launches[0].counts.global_loads.requests, 0, "{what}: loads");
         Lean { what: &what, floor: Floor { bytes: 4 * n as u64, flops }, bytes: 1.0, sectors: 1.0 }.pass(&counts);
     }
 }

@@ -321,7 +321,7 @@ fn backward_traffic_is_the_floor_and_a_second_reading() {
             cuda.embedding_backward(EmbeddingBackward { tokens, dout, dwte, dwpe, write }).unwrap();
         });
         let floor = 4 * n + 2 * n * c + 4 * c * (2 * distinct(&values) + t);
-        let (asked, moved) = (counts.global_bytes() as f64, 32.0 * counts.sectors() as f64);
+        let (asked, moved) = (counts.global().bytes as f64, 32.0 * counts.global().sectors as f64);
         println!(
             "embedding_backward, N = {n}, C = {c}: {:.3} of the floor, {:.3} of that and a second reading of dout; {:.3} \
              of the ideal sectors; {} bank conflicts; {}",
