@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ops::Backend;
 
 /// A backend that can be timed.
-pub trait Timed: Backend + 'static {
+pub trait Timed: Backend + Clone + 'static {
     /// What it is timed with.
     type Stopwatch;
 

@@ -26,7 +26,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`Error::Invalid`] naming the output that is wrong; errors of the operation.
-pub fn verify<B: Backend + 'static>(backend: &B, info: &Info, problem: &Problem) -> Result<Verified> {
+pub fn verify<B: Backend + Clone + 'static>(backend: &B, info: &Info, problem: &Problem) -> Result<Verified> {
     let shape = info.for_reference(problem);
     let reference = outputs(&Cpu::<f64>::new(), &shape)?;
     let mut error: f64 = 0.0;
@@ -42,7 +42,7 @@ pub fn verify<B: Backend + 'static>(backend: &B, info: &Info, problem: &Problem)
     Ok(Verified { shape, error })
 }
 
-fn outputs<B: Backend + 'static>(backend: &B, problem: &Problem) -> Result<Vec<Output>> {
+fn outputs<B: Backend + Clone + 'static>(backend: &B, problem: &Problem) -> Result<Vec<Output>> {
     let mut prepared = prepare(backend, problem, 1)?;
     prepared.run(backend)?;
     prepared.outputs(backend)
@@ -59,4 +59,44 @@ fn compare(got: &Output, want: &Output) -> (f64, f64) {
     let difference: f64 = pairs().map(|(&got, &want)| square(f64::from(got) - f64::from(want))).sum();
     let norm: f64 = want.values.iter().map(|&want| square(f64::from(want))).sum();
     ((difference / norm).sqrt(), if got.precision == Precision::Half { HALF } else { SINGLE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::cases::ALL;
+    use crate::bench::problem::Workload;
+    use crate::model::config::Config;
+
+    #[test]
+    fn every_case_computes_what_the_reference_does() {
+        let workload = Workload::new(Config::preset("tiny").unwrap(), 128).unwrap();
+        for info in ALL {
+            let training = info.training(&workload);
+            assert!(!training.is_empty(), "{}", info.op);
+            for problem in training.into_iter().chain(info.small()) {
+                let verified = verify(&Cpu::<f32>::new(), info, &problem).unwrap();
+                assert!(verified.error < 2e-5, "{problem}: {}", verified.error);
+                let floor = prepare(&Cpu::<f32>::new(), &verified.shape, 1).unwrap().floor();
+                assert!(floor.bytes > 0, "{problem}");
+                let compute = floor.flops > 0;
+                assert!(compute || info.bound == crate::bench::ceilings::Bound::Memory, "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let output = |values: &[f32], precision| Output { name: "out", values: values.to_vec(), precision };
+        let error = |got: &[f32], want: &[f32], precision| {
+            let (error, allowed) = compare(&output(got, precision), &output(want, precision));
+            (error, error <= allowed)
+        };
+        assert_eq!(error(&[3.0, 4.0], &[3.0, 4.0], Precision::Single), (0.0, true));
+        assert_eq!(error(&[3.0, 4.5], &[3.0, 4.0], Precision::Half), (0.1, false));
+        assert!(!error(&[3.0, f32::NAN], &[3.0, 4.0], Precision::Half).1);
+        assert!(!error(&[3.0, 4.001], &[3.0, 4.0], Precision::Single).1);
+        assert!(error(&[3.0, 4.001], &[3.0, 4.0], Precision::Half).1);
+        assert_eq!(error(&[1.0, 2.0], &[1.0, 3.0], Precision::Exact), (0.5, false));
+    }
 }

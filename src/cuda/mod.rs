@@ -112,6 +112,14 @@ pub const MISSING: [&str; 8] = [
     Sample::<Cuda>::NAME,
 ];
 
+/// Why the backend cannot run an operation, or a whole training step; nothing where it can.
+pub fn lacks(name: &str) -> Option<String> {
+    if MISSING.contains(&name) {
+        return Some("no CUDA kernel yet".into());
+    }
+    (name == "training_step" && !MISSING.is_empty()).then(|| format!("no CUDA kernels yet for {}", MISSING.join(", ")))
+}
+
 fn missing<O: Operation>(op: O) -> Result<()> {
     op.check()?;
     Err(Error::Unavailable(format!("{} has no CUDA kernel yet; the CPU backend has it", O::NAME)))

@@ -1,4 +1,4 @@
-//! Every operation as a case: its operands, the shapes that GPT-2 has of it, and what it computes.
+//! Every operation as a case: its operands, the shapes that GPT-2 has of it, and what it computes; and the whole step.
 //!
 //! A file a stem of `src/ops`. The list at the end of this file is the one place to add a case to: benchmarks, criterion's
 //! groups, profiles and their checks go over it.
@@ -13,6 +13,7 @@ mod grad_norm;
 mod layernorm;
 mod matmul;
 mod sampling;
+mod training_step;
 
 use super::ceilings::Bound;
 use super::data::Data;
@@ -24,7 +25,7 @@ use crate::tensor::{FloatElement, Tensor};
 
 /// What is known of a case without its operands.
 pub struct Info {
-    /// [`crate::ops::Operation::NAME`].
+    /// [`crate::ops::Operation::NAME`], or `training_step`.
     pub op: &'static str,
     /// The file of `src/ops`, and of the kernels.
     pub stem: &'static str,
@@ -163,7 +164,7 @@ impl<B: Backend, C: Case<B>> Prepared<B> for C {
 
 macro_rules! cases {
     ($($stem:ident::$case:ident,)*) => {
-        /// Every operation, in the order of a training step.
+        /// Every case, the operations in the order of a training step.
         pub static ALL: &[Info] =
             &[$(Info { stem: stringify!($stem), ..<$stem::$case<Cpu<f32>> as Case<Cpu<f32>>>::INFO }),*];
 
@@ -171,7 +172,7 @@ macro_rules! cases {
         ///
         /// # Errors
         /// When the memory cannot be had.
-        pub fn prepare<B: Backend + 'static>(backend: &B, problem: &Problem, seed: u64) -> Result<Box<dyn Prepared<B>>> {
+        pub fn prepare<B: Backend + Clone + 'static>(backend: &B, problem: &Problem, seed: u64) -> Result<Box<dyn Prepared<B>>> {
             let mut data = Data::new(backend, seed);
             $(if problem.op == <$stem::$case<B> as Case<B>>::INFO.op {
                 return Ok(Box::new(<$stem::$case<B> as Case<B>>::new(&mut data, problem)?));
@@ -201,6 +202,7 @@ cases! {
     attention_decode::KvCacheStore,
     attention_decode::AttentionDecode,
     sampling::Sample,
+    training_step::TrainingStep,
 }
 
 /// The cases that the words name, each an operation or a stem; all without a word.
