@@ -93,7 +93,9 @@ count_tests() {
 # The line of a log that says most about a failure.
 last_words() {
     local words
-    words=$(grep -E '^error: |panicked at|: other bits|files failed|ERROR SUMMARY|^[A-Za-z]*Error: ' "$1" | tail -n 1)
+    # A panic's message is in the line below.
+    words=$(grep -E -A1 '^error: |panicked at|files failed|ERROR SUMMARY|^[A-Za-z]*Error: ' "$1" |
+        grep -Ev 'panicked at|^--$|^note: |^$' | tail -n 1)
     [[ -n $words ]] || words=$(grep -v '^ *$' "$1" | tail -n 1)
     printf '%.300s' "$words"
 }
