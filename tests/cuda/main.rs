@@ -15,6 +15,7 @@ mod grad_norm;
 mod huge;
 mod judge;
 mod layernorm;
+mod peers;
 #[expect(dead_code, reason = "the operations' own tests use the rest")]
 #[path = "../ops/support.rs"]
 mod support;
