@@ -2,7 +2,7 @@
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: train test bench toolkit emulator params check-params lint docs
+.PHONY: train test bench profile counts toolkit emulator gpu-bundle params check-params lint docs
 
 # About a minute of training on two cores, on the project's own sources.
 train:
@@ -14,9 +14,22 @@ TRAIN_FLAGS = --steps 2400 --batch 4 --lr 2e-3 --warmup 100 --val-every 400
 test: toolkit emulator
 	cargo test --locked --workspace --features ironwarp/cuda
 
-# Speed of a training step, of the tokenizer and of loading a model.
-bench:
-	cargo bench --locked
+# What the sources of a benchmark or a profile were.
+export IRONWARP_COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+
+# Times of all operations: on a GPU beside its limits and other libraries, without one those of the CPU backend.
+bench: toolkit
+	cargo run --release --locked --features cuda -- bench $(BENCH_FLAGS) || \
+		cargo run --release --locked --features cuda -- bench --device cpu $(BENCH_FLAGS)
+
+# What all operations do on the emulated GPU, beside the least that they could, as a page.
+profile: toolkit emulator
+	cargo run --release --locked --features cuda -- profile --html $(TARGET)/profile.html $(PROFILE_FLAGS)
+	@echo $(TARGET)/profile.html
+
+# The counts that tests/profile.rs holds every operation to.
+counts: toolkit emulator
+	cargo run --locked --features cuda -- profile --save benches/counts/sm_80.json
 
 # An nvcc: the machine's, or one from PyPI in the target folder.
 toolkit:
@@ -29,6 +42,10 @@ emulator:
 	@mkdir -p $(TARGET)/emulator
 	@ln -sfn ../release/libcuda_emulator.so $(TARGET)/emulator/libcuda.so
 	@ln -sfn ../release/libcuda_emulator.so $(TARGET)/emulator/libcuda.so.1
+
+# An archive that runs tests and benchmarks on a machine with a GPU and without Rust: docs/gpu-bundle.md.
+gpu-bundle: toolkit
+	scripts/gpu-bundle.sh
 
 # src/cuda/params.rs, of kernels/params.h. The libclang from PyPI comes without the compiler's own headers.
 params:

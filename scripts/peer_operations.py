@@ -1,4 +1,4 @@
-"""What PyTorch computes for each of our operations: inputs, peers, and the formula that peers.py --self-test holds them to.
+"""What PyTorch computes for each of our operations: inputs, peers, and the formula that peers.py --self-test uses.
 
 A peer does the operation's whole work with PyTorch's means, which is not always the same traffic: layernorm's weight
 gradients are bf16, token ids 64-bit, results new tensors where ours are in place, and dqkv is put together after the
@@ -103,7 +103,8 @@ def embedding_forward(s):
 @operation("b t c v")
 def embedding_backward(s):
     def index_add(tokens, dout, dwte, dwpe):
-        return dwte.index_add_(0, tokens.flatten(), dout.flatten(0, 1).float()), dwpe.add_(dout.sum(0, dtype=dwpe.dtype))
+        dwte.index_add_(0, tokens.flatten(), dout.flatten(0, 1).float())
+        return dwte, dwpe.add_(dout.sum(0, dtype=dwpe.dtype))
 
     def dense(tokens, dout, dwte, dwpe):
         dwte.add_(aten.embedding_dense_backward(dout.float(), tokens, s.v, -1, False))
@@ -134,9 +135,7 @@ def residual_layernorm_forward(s):
         total = x + residual
         return (total, *aten.native_layer_norm(total, (s.c,), weight, bias, EPS))
 
-    def formula(x, residual, weight, bias):
-        return (x + residual, *layernorm_formula(x + residual, weight, bias))
-
+    formula = lambda x, residual, *affine: (x + residual, *layernorm_formula(x + residual, *affine))
     inputs = lambda: (normal(s.n, s.c), normal(s.n, s.c), normal(s.c), normal(s.c))
     return Case(inputs, both("add, layer_norm", run), formula)
 
@@ -177,16 +176,15 @@ def gelu_forward(s):
 
 @operation("n c oc", "none bias bias_gelu bias_residual")
 def matmul_forward(s):
-    def finish(y, gelu, residual):
+    def run(x, weight, bias, residual):
+        y = F.linear(x, weight, bias)
         if s.variant == "bias_gelu":
-            return y, gelu(y)
+            return y, F.gelu(y, approximate="tanh")
         return (y if residual is None else residual + y,)
 
-    def run(x, weight, bias, residual):
-        return finish(F.linear(x, weight, bias), functools.partial(F.gelu, approximate="tanh"), residual)
-
     def formula(x, weight, bias, residual):
-        return finish(x @ weight.T + (0 if bias is None else bias), gelu_formula, residual)
+        y = x @ weight.T + sum(x for x in (bias, residual) if x is not None)
+        return (y, gelu_formula(y)) if s.variant == "bias_gelu" else (y,)
 
     def inputs():
         bias = None if s.variant == "none" else normal(s.oc)
@@ -202,9 +200,7 @@ def matmul_dgrad(s):
         dx = dout @ weight
         return (dx if pre is None else aten.gelu_backward(dx, pre, approximate="tanh"),)
 
-    def formula(dout, weight, pre):
-        return (dout @ weight * (1 if pre is None else dgelu_formula(pre)),)
-
+    formula = lambda dout, weight, pre: (dout @ weight * (1 if pre is None else dgelu_formula(pre)),)
     pre = lambda: normal(s.n, s.c) if s.variant == "dgelu" else None
     inputs = lambda: (normal(s.n, s.oc), normal(s.oc, s.c) / math.sqrt(s.oc), pre())
     return Case(inputs, both("matmul", run), formula)
@@ -369,7 +365,8 @@ def cross_entropy_backward(s):
 @operation("n")
 def loss_sum(s):
     run = lambda losses, total: (total.add_(losses.sum() / s.n),)
-    return Case(lambda: (f32(s.n).square(), f32(1)), both("sum", run), lambda losses, total: (total + losses.sum() / s.n,))
+    formula = lambda losses, total: (total + losses.sum() / s.n,)
+    return Case(lambda: (f32(s.n).square(), f32(1)), both("sum", run), formula)
 
 
 @operation("b v")
@@ -414,7 +411,7 @@ def adamw(s):
         return params, weights.copy_(params)
 
     def formula(params, grads, weights):
-        new = params * (1 - LR * DECAY) - LR * grads / (grads.abs() + ADAM_EPS)  # a first step, whose moments are g and g²
+        new = params * (1 - LR * DECAY) - LR * grads / (grads.abs() + ADAM_EPS)  # a first step: moments g and g²
         return new, new
 
     peers = [eager("fused AdamW, one tensor", run, prepare=functools.partial(prepare, lambda x: [x])),

@@ -6,19 +6,19 @@
     python scripts/peers.py --serve --device cuda
     python scripts/peers.py --self-test [OP ...]
 
-Needs PyTorch and, for the compiled peers, what torch.compile needs: Triton on a GPU, a C++ compiler on the CPU. The peers
-are in peer_operations.py, which lies beside this file. Alone it prints a row a peer at GPT-2's shapes; training_step on
-the CPU only if it is named. --self-test holds what every peer computes against a formula in float64.
+Needs PyTorch and, for the compiled peers, what torch.compile needs: Triton on a GPU, a C++ compiler on the CPU. The
+peers are in peer_operations.py beside this file. Alone it prints a row a peer at GPT-2's shapes; training_step on the
+CPU only if it is named. --self-test holds what every peer computes against a formula in float64.
 
-With --serve, JSON lines. The first one out is {"ready": true, "torch", "device", "cuda", "threads"}, or {"ready": false,
-"why"}. Each line in is {"op", "shape", "ms"}. It is answered by {"op", "shape", "peer", "median_us", "p10_us", "p90_us",
-"samples"} or {"op", "shape", "peer", "absent": "why"} for each peer, or by one {"error"}, and then by {"done": true}. A
-request like the last one finds its inputs and compiled peers still there.
+With --serve, JSON lines. The first one out is {"ready": true, "torch", "device", "cuda", "threads"}, or {"ready":
+false, "why"}. Each line in is {"op", "shape", "ms"}. It is answered by {"op", "shape", "peer", "median_us", "p10_us",
+"p90_us", "samples"} or {"op", "shape", "peer", "absent": "why"} for each peer, or by one {"error"}, and then by
+{"done": true}. A request like the one before finds its inputs and compiled peers still there.
 
 What a time means:
-  - GPU: between two events, with L2 overwritten before. Enough is queued ahead of the first event that Python's own time
-    is hidden, up to about a millisecond. CPU: wall time, the caches as they are.
-  - Activations and weights are bf16 on a GPU and f32 on the CPU; gradients of weights, statistics and the optimizer f32.
+  - GPU: between two events, with L2 overwritten before. Enough is queued ahead of the first event that Python's own
+    time is hidden, up to about a millisecond. CPU: wall time, the caches as they are.
+  - Activations and weights are bf16 on a GPU and f32 on the CPU; losses, weight gradients and the optimizer are f32.
   - Consecutive runs take different inputs on a GPU, the same on the CPU. Compilation and warm-up are not counted.
 """
 
@@ -80,7 +80,7 @@ class Gpu:
         self.fill_s = 1e-6 * statistics.median(self.sample(fill, (), 0.0) for _ in range(10))
 
     def sample(self, run, inputs, hidden_s):
-        """Microseconds of one run, before which fills for `hidden_s` are queued, in whose time Python queues the run."""
+        """Microseconds of one run. Fills that take `hidden_s` go before it: meanwhile Python queues the run."""
         for _ in range(min(1 + math.ceil(hidden_s / self.fill_s) if hidden_s else 1, MAX_FILLS)):
             self.flush.fill_(1)
         self.start.record()
@@ -222,7 +222,7 @@ def checked_shape(op, shape):
     shape = dict(shape)
     variant = shape.pop("variant", variants[0] if variants else None)
     if variant is not None and variant not in variants:
-        raise BadRequest(f"{op}: variant {variant!r} is none of: {', '.join(variants) or 'it has none'}")
+        raise BadRequest(f"{op}: no variant {variant!r}; it has {', '.join(variants) or 'none'}")
     if set(shape) != set(sizes):
         raise BadRequest(f"{op}: sizes are {', '.join(sizes)}, not {', '.join(shape) or 'none'}")
     for name, size in shape.items():
@@ -231,9 +231,13 @@ def checked_shape(op, shape):
     return dict(shape, variant=variant) if variants else shape
 
 
+def no_number(name):
+    raise ValueError(f"{name} is no number")
+
+
 def parse_request(line):
     try:
-        request = json.loads(line)
+        request = json.loads(line, parse_constant=no_number)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"no JSON: {error}")
     if not isinstance(request, dict) or not isinstance(request.get("op"), str):
@@ -361,6 +365,8 @@ def parse_shape(given):
 
 
 def print_table(args, device):
+    if device.type == "cpu" and os.getloadavg()[0] > 0.5:
+        print(f"warning: load average is {os.getloadavg()[0]:.2f}; other work slows what is measured", file=sys.stderr)
     bench = Bench(device, not args.no_compile)
     ops = args.ops or [op for op in operations.OPERATIONS if (op, device.type) != ("training_step", "cpu")]
     tokens = args.tokens or (CPU_TOKENS if device.type == "cpu" else TOKENS[args.model])

@@ -1,5 +1,7 @@
 //! Kernels and their launchers are written in two languages: the PTX of every kernel against its [`Spec`].
 
+mod place;
+
 use std::collections::BTreeMap;
 
 use ironwarp::cuda::images::IMAGES;
@@ -84,7 +86,7 @@ fn every_kernel_is_what_its_launcher_takes_it_for() {
             assert!(entries.contains_key(spec.name), "{} is not in {}.cu for {}", spec.name, image.stem, image.arch);
         }
     }
-    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kernels.md")).unwrap();
+    let docs = std::fs::read_to_string(place::project().join("docs/kernels.md")).unwrap();
     for spec in &specs {
         assert!(docs.contains(&format!("`{}`", spec.name)), "{} is not in docs/kernels.md", spec.name);
         assert!(IMAGES.iter().any(|image| image.stem == spec.stem), "no file {}.cu for {}", spec.stem, spec.name);

@@ -1,7 +1,8 @@
 //! The whole model against PyTorch and transformers (`scripts/fixtures.py` made the fixtures), and against itself.
 
+mod place;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use ironwarp::cpu::{Cpu, Real};
 use ironwarp::model::Gpt2;
@@ -31,7 +32,7 @@ fn fixtures() -> Vec<Fixture> {
 
 impl Fixture {
     fn load(name: &'static str) -> Self {
-        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let dir = place::project().join("tests/fixtures").join(name);
         let (weights, _) = hugging_face::import(&dir).unwrap();
         let bytes = std::fs::read(dir.join("expected.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();

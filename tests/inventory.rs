@@ -1,15 +1,13 @@
 //! Every operation of `src/ops` has a CPU reference, tests, a row in the docs, a backend method, and a CUDA kernel with its
 //! launcher and tests, or is listed as missing there.
 
+mod place;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files of `src/ops` that hold no operation.
 const HELPERS: [&str; 3] = ["mod", "check", "philox"];
-
-fn root() -> PathBuf {
-    env!("CARGO_MANIFEST_DIR").into()
-}
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -17,7 +15,7 @@ fn read(path: &Path) -> String {
 
 /// The files of `src/ops` that hold operations, without `.rs`.
 fn stems() -> Vec<String> {
-    let entries = fs::read_dir(root().join("src/ops")).unwrap();
+    let entries = fs::read_dir(place::project().join("src/ops")).unwrap();
     let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
     let mut stems: Vec<String> = entries.map(|entry| stem(entry.unwrap().path())).collect();
     stems.retain(|stem| !HELPERS.contains(&stem.as_str()));
@@ -37,7 +35,7 @@ fn operations(source: &str) -> Vec<(String, String)> {
 
 #[test]
 fn nothing_is_missing() {
-    let root = root();
+    let root = place::project();
     let (docs, backend) = (read(&root.join("docs/operations.md")), read(&root.join("src/ops/mod.rs")));
     let cuda = read(&root.join("src/cuda/mod.rs"));
     let mut missing = Vec::new();

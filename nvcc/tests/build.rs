@@ -15,12 +15,14 @@ const WITH_HEADER: &str = "#include \"common/twice.cuh\"\n\
     namespace { __device__ __noinline__ float half_of(float x) { return x / 2.0f; } }\n\
     extern \"C\" __global__ void doubled(float *out, const __nv_bfloat16 *x) { *out = half_of(twice(*x)); }\n";
 const ALONE: &str = "extern \"C\" __global__ void alone(float *x) { *x += 1.0f; }\n";
-/// 64 live values, and 32 registers.
+/// 64 live values, and 32 registers; what is spilled once is loaded twice.
 const SPILLING: &str = "extern \"C\" __global__ void __launch_bounds__(1024, 2) greedy(float *x) {\n\
     float kept[64];\n\
     #pragma unroll\n    for (int i = 0; i < 64; i++) kept[i] = x[i * threadIdx.x];\n\
     __syncthreads();\n\
-    #pragma unroll\n    for (int i = 0; i < 64; i++) x[i + 64 * threadIdx.x] = kept[i] * kept[63 - i];\n}\n";
+    #pragma unroll\n    for (int i = 0; i < 64; i++) x[i + 64 * threadIdx.x] = kept[i];\n\
+    __syncthreads();\n\
+    #pragma unroll\n    for (int i = 0; i < 64; i++) x[i * 3 + 64 * threadIdx.x] = kept[i * 13 % 64];\n}\n";
 
 /// A project in a folder of its own, with an nvcc that keeps a log of its runs beside it.
 struct Project {
@@ -176,6 +178,7 @@ fn a_spill_fails_the_build_unless_allowed() {
     assert_eq!(project.run(), ["spilling.sm_80.cubin", "spilling.sm_80.ptx"]);
     let spills = error.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect::<Vec<_>>();
     let [_, stores, loads] = spills[..] else { panic!("{error}") };
+    assert_ne!(stores, loads, "{error}");
     let table = String::from_utf8(project.output("kernels.rs")).unwrap();
     let spilled = format!("spill_store_bytes: {stores}, spill_load_bytes: {loads}, shared_bytes: 0 }}");
     assert!(table.contains(&spilled), "{spilled} is not in {table}");

@@ -2,7 +2,8 @@
 //!
 //! It is given what it needs to be at its best: each of the algorithms that it proposes is tried, and the fastest kept;
 //! epilogues are its own, fused ones; the workspace is 32 MiB. It is measured as the operations are, on the same operands
-//! and from a cold L2 cache. In one thing it does less: it overwrites a bias gradient, where the operation adds to it.
+//! and from a cold L2 cache. In one thing it does less: it overwrites a bias gradient, where the operation adds to it. Nor
+//! are algorithms ruled out that round partial sums to the output's type.
 
 mod library;
 mod product;
@@ -105,7 +106,7 @@ impl Prepared<Cuda> for Set {
     }
 
     fn run(&mut self, _: &Cuda) -> Result<()> {
-        self.plan.run(self.case.product())
+        self.plan.run(self.case.product()?)
     }
 
     fn outputs(&self, backend: &Cuda) -> Result<Vec<Output>> {
@@ -116,7 +117,7 @@ impl Prepared<Cuda> for Set {
 /// The first operands of a problem, and the plan for all.
 fn set(cuda: &Cuda, library: &Rc<Library>, problem: &Problem) -> Result<(Rc<Plan>, Box<dyn Source<Cuda>>)> {
     let mut case = source(cuda, problem, 1)?;
-    Ok((Rc::new(Plan::new(library, case.product())?), case))
+    Ok((Rc::new(Plan::new(library, case.product()?)?), case))
 }
 
 /// That the library computes the operation.

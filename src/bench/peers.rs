@@ -30,8 +30,11 @@ pub struct PeerTimes {
     pub outcome: Result<Times, String>,
 }
 
-/// The script, which the program carries so that it needs no file of this project.
-const SCRIPT: &str = include_str!("../../scripts/peers.py");
+/// The script and its module, which the program carries so that it needs no file of this project.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("peers.py", include_str!("../../scripts/peers.py")),
+    ("peer_operations.py", include_str!("../../scripts/peer_operations.py")),
+];
 /// Longer than PyTorch takes to compile a whole training step.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -67,11 +70,17 @@ impl PyTorch {
     /// [`Error::Unavailable`] when there is no such Python, or it has no PyTorch for the device.
     pub fn start(python: &Path, device: &str) -> Result<Self> {
         let folder = TempDir::new().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
-        let script = folder.path().join("peers.py");
-        std::fs::write(&script, SCRIPT).map_err(|cause| Error::io("write", &script, cause))?;
+        for (name, text) in SCRIPTS {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).map_err(|cause| Error::io("write", &path, cause))?;
+        }
         let unavailable = |why: String| Error::Unavailable(format!("no PyTorch by {}: {why}", python.display()));
         let mut command = Command::new(python);
-        command.arg(&script).args(["--serve", "--device", device]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .arg(folder.path().join(SCRIPTS[0].0))
+            .args(["--serve", "--device", device])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|cause| unavailable(cause.to_string()))?;
         let requests = child.stdin.take();
         let output = child.stdout.take().expect("stdout is piped");

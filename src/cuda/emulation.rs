@@ -69,12 +69,17 @@ pub struct LineCounts {
 impl Counts {
     /// Loads, stores and atomics of device memory together.
     pub fn global(&self) -> Traffic {
-        let add = |a: Traffic, b: &Traffic| Traffic {
+        [self.global_loads, self.global_stores, self.global_atomics].into_iter().sum()
+    }
+}
+
+impl std::iter::Sum for Traffic {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Traffic::default(), |a, b| Traffic {
             requests: a.requests + b.requests,
             bytes: a.bytes + b.bytes,
             sectors: a.sectors + b.sectors,
-        };
-        [self.global_loads, self.global_stores, self.global_atomics].iter().fold(Traffic::default(), add)
+        })
     }
 }
 

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(Limits::of((9, 0)), Some(H100));
         assert_eq!(Limits::of((8, 6)).map(|limits| (limits.warps, limits.blocks)), Some((48, 16)));
         assert_eq!(Limits::of((12, 0)), Limits::of((8, 9)));
-        assert_eq!([(7, 5), (8, 1), (13, 0)].map(Limits::of), [None; 3]);
+        assert_eq!([(7, 5), (8, 1), (9, 1), (13, 0)].map(Limits::of), [None; 4]);
     }
 
     /// `docs/kernels.md` has these: threads, registers for sm_80 and sm_90a, blocks for both.
@@ -144,12 +144,16 @@ mod tests {
         for (threads, registers, shared, blocks, limited_by) in [
             (256, 32, 0, 8, Limit::Threads),
             (32, 32, 0, 32, Limit::Blocks),
+            // Three warps, the last of them half.
+            (80, 32, 0, 21, Limit::Threads),
             // A thirty-third register takes a unit of 256 of every warp: 12 warps a quarter in place of 16.
             (256, 33, 0, 6, Limit::Registers),
             // 65,536 / (9 * 168 * 32) is more than 1, but a quarter holds 2 warps and no part of a third: 8 in all.
             (288, 168, 0, 1, Limit::Registers),
             (288, 169, 0, 0, Limit::Registers),
             (64, 32, 32 * 1024, 6, Limit::Shared),
+            // A fifth of what there is, and no multiple of 128.
+            (64, 32, 46_694 - 1024, 4, Limit::Shared),
             // The last byte that a block may have, and one more.
             (64, 32, 227 * 1024, 1, Limit::Shared),
             (64, 32, 227 * 1024 + 1, 0, Limit::Shared),

@@ -87,7 +87,9 @@ pub fn details(profile: &Profile) -> String {
     for line in hottest.iter().take(6) {
         let LineCounts { source, called_from, bytes, sectors, bank_conflicts, .. } = line;
         let called = if called_from.is_empty() { String::new() } else { format!(", called from {called_from}") };
-        let code = sources::line(if called_from.is_empty() { source } else { called_from }).unwrap_or("");
+        // What is common to all kernels says less than the line that uses it.
+        let own = called_from.is_empty() || !source.contains("/common/") && sources::line(source).is_some();
+        let code = sources::line(if own { source } else { called_from }).unwrap_or("");
         let _ = writeln!(
             text,
             "    {bytes:>10} B {sectors:>8} sectors {bank_conflicts:>6} conflicts  {source}{called}  {code}"

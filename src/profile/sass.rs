@@ -37,7 +37,7 @@ pub struct Sass {
 /// A loop of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Loop {
-    /// Instructions on all ways through it.
+    /// Instructions on all ways through it, without those of functions it calls.
     pub instructions: u64,
     /// The line of its first instruction that has one in a kernel file: `kernels/gelu.cu:31`.
     pub source: Option<String>,
@@ -89,7 +89,7 @@ pub fn disassemble(nvdisasm: &Path, cubin: &[u8]) -> Result<BTreeMap<String, Sas
     let mut file = tempfile::Builder::new()
         .suffix(".cubin")
         .tempfile()
-        .map_err(|cause| Error::io("create", env::temp_dir().join("*.cubin"), cause))?;
+        .map_err(|cause| Error::io("create a file in", env::temp_dir(), cause))?;
     file.write_all(cubin).map_err(|cause| Error::io("write", file.path(), cause))?;
     let mut command = Command::new(nvdisasm);
     // Code alone, each line with those that it was inlined at.
@@ -107,7 +107,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, Sass>, String> {
     let mut kernels = BTreeMap::new();
     for section in text.split("\t.section\t.text.").skip(1) {
         let name = section.split(',').next().unwrap_or(section);
-        // Functions that are not inlined have sections too.
+        // Functions that other files may call have sections too.
         if section.contains("@\"STO_CUDA_ENTRY") {
             let code = Code::read(section).map_err(|message| format!("kernel {name}: {message}"))?;
             kernels.insert(name.to_owned(), code.sass().map_err(|message| format!("kernel {name}: {message}"))?);
@@ -236,6 +236,7 @@ fn mix<'a>(instructions: impl Iterator<Item = &'a Instruction<'a>>) -> Mix {
     instructions.for_each(|it| *mix.entry(class(it.opcode, it.operands)).or_default() += 1);
     mix
 }
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -288,6 +289,14 @@ grad_norm_partials:
         /*0db0*/                   NOP;
         /*0dc0*/                   NOP;
 .L_x_16:
+
+//--------------------- .text._Z1ffi              --------------------------
+	.section	.text._Z1ffi,"ax",@progbits
+        .type           _Z1ffi,@function
+_Z1ffi:
+.text._Z1ffi:
+        /*0000*/                   FFMA R4, R4, R4, 1 ;
+        /*0010*/                   RET.ABS.NODEC R20 0x0 ;
 "#;
 
     #[test]
@@ -300,7 +309,7 @@ grad_norm_partials:
         let around = [("LDC", 1), ("STG.32", 1), ("control", 6)];
         let mut mix = Mix::from(body);
         around.iter().for_each(|(class, count)| *mix.entry(class).or_default() += count);
-        // Padding does not count.
+        // Padding does not count, nor is a function a kernel.
         assert_eq!((sass.instructions, &sass.mix), (16, &mix));
         let found = sass.main_loop.as_ref().unwrap();
         assert_eq!((found.instructions, &found.mix), (8, &Mix::from(body)));
@@ -321,7 +330,7 @@ grad_norm_partials:
 
     #[test]
     fn branches_are_followed() {
-        // A predicate among the operands, and a table of targets.
+        // A table of targets, an early end, predicates among the operands, and what parted warps do behind the end.
         let switch = "\
 .L_x_10:
         /*0000*/                   LDG.E R2, desc[UR4][R4.64] ;
@@ -331,10 +340,21 @@ grad_norm_partials:
 .L_x_36:
         /*0030*/                   FADD R2, R2, R2 ;
 .L_x_37:
-        /*0040*/                   BRA.U !UP0, `(.L_x_10) ;
-        /*0050*/                   EXIT ;
+        /*0040*/               @P3 EXIT ;
+        /*0050*/                   BRA.U UP1, `(.L_x_38) ;
+        /*0060*/                   FADD R2, R2, R2 ;
+.L_x_38:
+        /*0070*/                   BRA.DIV UR4, `(.L_x_40) ;
+        /*0080*/                   SHFL.BFLY PT, R4, R2, 0x10, 0x1f ;
+.L_x_39:
+        /*0090*/                   BRA.U !UP0, `(.L_x_10) ;
+        /*00a0*/                   EXIT ;
+.L_x_40:
+        /*00b0*/                   WARPSYNC.COLLECTIVE R6, `(.L_x_41) ;
+.L_x_41:
+        /*00c0*/                   BRA `(.L_x_39) ;
 ";
-        assert_eq!(loop_length(switch), Some(5));
+        assert_eq!(loop_length(switch), Some(10));
         assert_eq!(loop_length(&switch.replace("LDG.E R2", "LDG.E.STRONG.SYS R2")), None, "it polls");
         assert_eq!(loop_length(&switch.replace("LDG.E R2, desc[UR4][R4.64]", "MOV R2, RZ")), None, "nothing is loaded");
         assert_eq!(loop_length(&switch.replace("BRA.U !UP0, `(.L_x_10)", "EXIT")), None);

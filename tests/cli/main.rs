@@ -2,12 +2,15 @@
 
 mod bad_input;
 mod bad_models;
+mod bench;
 mod eval;
 mod faults;
 mod folder;
 mod fuzz;
 mod generate;
 mod kill;
+#[path = "../place/mod.rs"]
+mod place;
 mod resume;
 mod signals;
 mod support;

@@ -9,10 +9,13 @@ use ironwarp::cuda::Cuda;
 use ironwarp::cuda::images::IMAGES;
 use ptx_emulator::mutate::{Kind, Mutant, Outcome, Survey, mutants, survey};
 
-use crate::emulator::{Alone, alone};
+use crate::emulator::{Alone, alone, shared};
+use crate::place::{project, real_gpu};
 
 /// Orders of blocks and warps in which the bits must be the same.
 const SCHEDULES: u64 = 1000;
+/// Runs on a real GPU, which has orders of its own.
+const RUNS: usize = 20;
 /// Of them, those that a mutant must survive to count as a survivor.
 const SEEDS: [u64; 4] = [0, 1, 2, 3];
 /// Warp instructions of a launch, beyond which a mutant has an endless loop.
@@ -61,9 +64,12 @@ fn bits(outputs: &[Vec<f64>]) -> Vec<u8> {
     outputs.iter().flatten().flat_map(|&x| canonical(x).to_bits().to_le_bytes()).collect()
 }
 
-/// Every trial gives the same bits in every order of blocks and warps.
+/// Every trial gives the same bits in every order of blocks and warps; on a real GPU, in those that it happens to take.
 pub fn assert_any_schedule(family: &str, trials: &[Trial]) {
-    let cuda = alone();
+    if real_gpu().is_some() {
+        return assert_runs_agree(family, trials);
+    }
+    let Some(cuda) = alone() else { return };
     for trial in trials {
         let mut first = None;
         for seed in 0..SCHEDULES {
@@ -76,9 +82,20 @@ pub fn assert_any_schedule(family: &str, trials: &[Trial]) {
     println!("{family}: {} trials, {SCHEDULES} schedules each, same bits", trials.len());
 }
 
+fn assert_runs_agree(family: &str, trials: &[Trial]) {
+    let cuda = shared();
+    for trial in trials {
+        let first = bits(&(trial.run)(&cuda));
+        for run in 1..RUNS {
+            assert!(first == bits(&(trial.run)(&cuda)), "{family}, {}: other bits in run {run}", trial.why);
+        }
+    }
+    println!("{family}: {} trials, {RUNS} runs each, same bits", trials.len());
+}
+
 /// Mutants of every kernel of the family are found out, but for the equivalent ones.
 pub fn assert_mutants_die(stem: &'static str, trials: &[Trial], equivalents: &[Equivalent]) {
-    let cuda = alone();
+    let Some(cuda) = alone() else { return };
     cuda.set_quiet(true);
     cuda.set_step_budget(STEP_BUDGET);
     let image = IMAGES.iter().find(|image| image.stem == stem).unwrap_or_else(|| panic!("{stem} was not built"));
@@ -141,7 +158,7 @@ impl Equivalent {
         assert!(!self.why.is_empty());
         let line = |place: &String| {
             let (file, line) = place.rsplit_once(':')?;
-            let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).ok()?;
+            let text = std::fs::read_to_string(project().join(file)).ok()?;
             text.lines().nth(line.parse::<usize>().ok()? - 1).map(str::to_owned)
         };
         let mut lines = [Some(&mutant.source), mutant.called_from.as_ref()].into_iter().flatten().filter_map(line);

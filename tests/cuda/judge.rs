@@ -1,5 +1,6 @@
 //! How right and how lean a kernel is: the rules of `docs/kernels.md`.
 
+use ironwarp::cuda::emulation::Traffic;
 use ironwarp::ops::Floor;
 
 use crate::emulator::Counts;
@@ -68,18 +69,18 @@ pub struct Lean<'a> {
 impl Lean<'_> {
     pub fn pass(&self, counts: &Counts) {
         let Lean { what, floor, bytes, sectors } = self;
-        let asked = counts.global_bytes();
+        let Traffic { requests, bytes: asked, sectors: moved } = counts.global();
         let to_floor = asked as f64 / floor.bytes as f64;
-        let to_ideal = counts.sectors() as f64 * 32.0 / asked as f64;
+        let to_ideal = moved as f64 * 32.0 / asked as f64;
         let conflicts = counts.bank_conflicts();
         println!(
             "{what}: {asked} bytes, {to_floor:.3} of the floor; {:.2} sectors a request, {to_ideal:.3} of the ideal; \
              {conflicts} bank conflicts; {}",
-            counts.sectors() as f64 / counts.requests() as f64,
+            moved as f64 / requests as f64,
             counts.kernels().join(" ")
         );
         assert!(to_floor <= *bytes, "{what}: {asked} bytes, the floor is {}", floor.bytes);
-        assert!(to_ideal <= *sectors, "{what}: {} sectors for {asked} bytes", counts.sectors());
+        assert!(to_ideal <= *sectors, "{what}: {moved} sectors for {asked} bytes");
         assert_eq!(conflicts, 0, "{what}: bank conflicts");
     }
 }

@@ -3,6 +3,8 @@
 //! A file an operation's stem, each with the same parts: the formula's accuracy, edge shapes, what must stay untouched,
 //! bad numbers, the traffic of device memory, and [`gauntlet::Trial`]s, which are run with a thousand schedules and with
 //! every mutant of the kernels.
+//!
+//! With `IRONWARP_TEST_DEVICE=cuda` everything that needs no emulator runs on a real GPU.
 
 mod adamw;
 mod ceilings;
@@ -16,6 +18,8 @@ mod huge;
 mod judge;
 mod layernorm;
 mod peers;
+#[path = "../place/mod.rs"]
+mod place;
 #[expect(dead_code, reason = "the operations' own tests use the rest")]
 #[path = "../ops/support.rs"]
 mod support;

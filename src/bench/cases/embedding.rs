@@ -1,9 +1,9 @@
 //! See [`crate::ops::EmbeddingForward`].
 
-use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, Data, Info, Outputs, Problem, Workload};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation, Write};
-use crate::tensor::{Storage, Tensor};
+use crate::tensor::{Element, Storage, Tensor};
 
 /// `v` is the rows of the token table, Vp of a model.
 const SIZES: &[&str] = &["b", "t", "c", "v"];
@@ -16,8 +16,23 @@ fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
     vec![(vec![*batch, *context, config.channels, config.padded_vocab()], "")]
 }
 
+/// Different ids of a tensor.
+fn distinct<B: Backend>(backend: &B, tokens: &Tensor<B, i32>) -> Result<usize> {
+    let mut ids = tokens.to_vec(backend)?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids.len())
+}
+
+/// The floor with `more` bytes: the operation's own has one row of the table, as it cannot see how many different tokens
+/// there are.
+fn with(more: usize, floor: Floor) -> Floor {
+    Floor { bytes: floor.bytes + more as u64, ..floor }
+}
+
 pub struct EmbeddingForward<S: Storage> {
     tokens: Tensor<S, i32>,
+    distinct: usize,
     wte: Tensor<S, S::Compute>,
     wpe: Tensor<S, S::Compute>,
     out: Tensor<S, S::Compute>,
@@ -44,15 +59,24 @@ impl<B: Backend> Case<B> for EmbeddingForward<B> {
 
     fn new(data: &mut Data<'_, B>, problem: &Problem) -> Result<Self> {
         let [b, t, c, v] = problem.get();
+        let tokens = data.ids([b, t], v)?;
         Ok(Self {
-            tokens: data.ids([b, t], v)?,
+            distinct: distinct(data.backend, &tokens)?,
+            tokens,
             wte: data.normal([v, c], 1.0)?,
             wpe: data.normal([t, c], 1.0)?,
             out: data.zeros([b, t, c])?,
         })
     }
 
-    through_op!(embedding_forward);
+    fn floor(&mut self) -> Floor {
+        let row = self.wte.shape().matrix()[1] * B::Compute::BYTES;
+        with((self.distinct - 1) * row, self.op().floor())
+    }
+
+    fn run(&mut self, backend: &B) -> Result<()> {
+        backend.embedding_forward(self.op())
+    }
 
     fn outputs<'a>(&self, outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>> {
         outputs.float("out", &self.out)
@@ -61,6 +85,7 @@ impl<B: Backend> Case<B> for EmbeddingForward<B> {
 
 pub struct EmbeddingBackward<S: Storage> {
     tokens: Tensor<S, i32>,
+    distinct: usize,
     dout: Tensor<S, S::Compute>,
     dwte: Tensor<S, S::Accum>,
     dwpe: Tensor<S, S::Accum>,
@@ -83,15 +108,25 @@ impl<B: Backend> Case<B> for EmbeddingBackward<B> {
 
     fn new(data: &mut Data<'_, B>, problem: &Problem) -> Result<Self> {
         let [b, t, c, v] = problem.get();
+        let tokens = data.ids([b, t], v)?;
         Ok(Self {
-            tokens: data.ids([b, t], v)?,
+            distinct: distinct(data.backend, &tokens)?,
+            tokens,
             dout: data.normal([b, t, c], 1.0)?,
             dwte: data.normal([v, c], 1.0)?,
             dwpe: data.zeros([t, c])?,
         })
     }
 
-    through_op!(embedding_backward);
+    fn floor(&mut self) -> Floor {
+        // Read and written.
+        let row = 2 * self.dwte.shape().matrix()[1] * B::Accum::BYTES;
+        with((self.distinct - 1) * row, self.op().floor())
+    }
+
+    fn run(&mut self, backend: &B) -> Result<()> {
+        backend.embedding_backward(self.op())
+    }
 
     fn outputs<'a>(&self, outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>> {
         outputs.float("dwte", &self.dwte)?.float("dwpe", &self.dwpe)

@@ -15,7 +15,7 @@ use cudarc::cublaslt::sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL
 use cudarc::cublaslt::sys::cudaDataType_t::{CUDA_R_16BF, CUDA_R_32F};
 use cudarc::cublaslt::sys::{self, cublasStatus_t, libraryPropertyType_t};
 
-use super::product::{Added, Epilogue, Factor, Matrix, Product, Written};
+use super::product::{Added, Epilogue, Matrix, Product, Written};
 use crate::cuda::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -50,7 +50,7 @@ pub fn require() -> Result<()> {
 }
 
 fn answered<T>(what: &str, outcome: Result<T, CublasError>) -> Result<T> {
-    outcome.map_err(|status| Error::Unavailable(format!("cuBLASLt cannot {what}: {status}")))
+    outcome.map_err(|CublasError(status)| Error::Unavailable(format!("cuBLASLt cannot {what}: {status:?}")))
 }
 
 /// The library, in use on a device.
@@ -91,8 +91,8 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: made by `load`, and destroyed here alone; what was queued with it ends before its own memory is freed, which
-        // the library sees to. An error leaves nothing to do.
+        // SAFETY: made by `load` and destroyed here alone, as the last plan is gone. The workspace is freed in the stream's order,
+        // after what uses it. An error leaves nothing to do.
         #[allow(unsafe_code)]
         let _ = bind(&self.cuda).map(|()| unsafe { result::destroy_handle(self.handle) });
     }
@@ -107,7 +107,6 @@ fn bind(cuda: &Cuda) -> Result<()> {
 /// What the library made and wants back.
 struct Owned<T: Copy> {
     raw: T,
-    #[allow(unsafe_code)]
     destroy: unsafe fn(T) -> Result<(), CublasError>,
 }
 
@@ -175,7 +174,40 @@ impl From<Product<'_, Cuda>> for Addresses {
     }
 }
 
-/// What is known of a product without its operands, and the algorithms for it.
+/// What is known of a product without its operands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Form {
+    a: Matrix,
+    b: Matrix,
+    transposed: [bool; 2],
+    /// Of D, C and aux.
+    d: Matrix,
+    written: sys::cudaDataType,
+    epilogue: sys::cublasLtEpilogue_t,
+    beta: f32,
+}
+
+impl Form {
+    fn of(product: &Product<'_, Cuda>) -> Self {
+        Form {
+            a: Matrix::of(product.a.of.shape()),
+            b: Matrix::of(product.b.of.shape()),
+            transposed: [product.a.transposed, product.b.transposed],
+            d: product.d.matrix(),
+            written: if let Written::Compute(_) = product.d { CUDA_R_16BF } else { CUDA_R_32F },
+            epilogue: match product.epilogue {
+                Epilogue::Default => CUBLASLT_EPILOGUE_DEFAULT,
+                Epilogue::Bias(_) => CUBLASLT_EPILOGUE_BIAS,
+                Epilogue::GeluAuxBias { .. } => CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+                Epilogue::DGelu(_) => CUBLASLT_EPILOGUE_DGELU,
+                Epilogue::BGradB(_) => CUBLASLT_EPILOGUE_BGRADB,
+            },
+            beta: if let Added::Nothing = product.added { 0.0 } else { 1.0 },
+        }
+    }
+}
+
+/// A form as the library has it, and the algorithms for it.
 pub struct Plan {
     library: Rc<Library>,
     descriptor: Descriptor,
@@ -183,7 +215,7 @@ pub struct Plan {
     b: Layout,
     /// Of D, and of C.
     d: Layout,
-    beta: f32,
+    form: Form,
     /// Those that the library proposes, the one that it takes for the fastest first.
     pub algorithms: Vec<Algorithm>,
     /// The one that runs.
@@ -191,37 +223,27 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// For a product and all others of its sizes.
+    /// For a product and all others of its form.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the library has no algorithm for it.
     pub fn new(library: &Rc<Library>, product: Product<'_, Cuda>) -> Result<Self> {
         bind(&library.cuda)?;
-        let (descriptor, layout) = (Descriptor::new()?, product.d.matrix());
-        let operation = |factor: &Factor<'_, Cuda>| if factor.transposed { OP_T } else { OP_N };
-        descriptor.set(CUBLASLT_MATMUL_DESC_TRANSA, operation(&product.a))?;
-        descriptor.set(CUBLASLT_MATMUL_DESC_TRANSB, operation(&product.b))?;
-        descriptor.set(
-            CUBLASLT_MATMUL_DESC_EPILOGUE,
-            match product.epilogue {
-                Epilogue::Default => CUBLASLT_EPILOGUE_DEFAULT,
-                Epilogue::Bias(_) => CUBLASLT_EPILOGUE_BIAS,
-                Epilogue::GeluAuxBias { .. } => CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
-                Epilogue::DGelu(_) => CUBLASLT_EPILOGUE_DGELU,
-                Epilogue::BGradB(_) => CUBLASLT_EPILOGUE_BGRADB,
-            },
-        )?;
-        if matches!(product.epilogue, Epilogue::GeluAuxBias { .. } | Epilogue::DGelu(_)) {
-            descriptor.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, layout.ld as i64)?;
+        let (descriptor, form) = (Descriptor::new()?, Form::of(&product));
+        let [a, b] = form.transposed.map(|transposed| if transposed { OP_T } else { OP_N });
+        descriptor.set(CUBLASLT_MATMUL_DESC_TRANSA, a)?;
+        descriptor.set(CUBLASLT_MATMUL_DESC_TRANSB, b)?;
+        descriptor.set(CUBLASLT_MATMUL_DESC_EPILOGUE, form.epilogue)?;
+        if matches!(form.epilogue, CUBLASLT_EPILOGUE_GELU_AUX_BIAS | CUBLASLT_EPILOGUE_DGELU) {
+            descriptor.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, form.d.ld as i64)?;
         }
-        let written = if let Written::Compute(_) = product.d { CUDA_R_16BF } else { CUDA_R_32F };
         let mut plan = Plan {
             library: library.clone(),
             descriptor,
-            a: Layout::new(Matrix::of(product.a.of.shape()), CUDA_R_16BF)?,
-            b: Layout::new(Matrix::of(product.b.of.shape()), CUDA_R_16BF)?,
-            d: Layout::new(layout, written)?,
-            beta: if let Added::Nothing = product.added { 0.0 } else { 1.0 },
+            a: Layout::new(form.a, CUDA_R_16BF)?,
+            b: Layout::new(form.b, CUDA_R_16BF)?,
+            d: Layout::new(form.d, form.written)?,
+            form,
             algorithms: Vec::new(),
             chosen: Cell::new(Algorithm { data: [0; 8] }),
         };
@@ -281,27 +303,30 @@ impl Plan {
         Ok(found.iter().map(|proposal| proposal.algo).collect())
     }
 
-    /// Queues a product of the plan's sizes, by the chosen algorithm.
+    /// Queues a product of the plan's form, by the chosen algorithm.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the library refuses it.
+    /// [`Error::Invalid`] for another form; [`Error::Unavailable`] when the library refuses it.
     pub fn run(&self, product: Product<'_, Cuda>) -> Result<()> {
-        let library = &*self.library;
+        let (library, form) = (&*self.library, Form::of(&product));
+        if form != self.form {
+            return Err(Error::invalid(format!("a product of {form:?} by a plan for {:?}", self.form)));
+        }
         bind(&library.cuda)?;
         let addresses @ Addresses { a, b, c, d, .. } = &Addresses::from(product);
         self.point(addresses)?;
         let (alpha, algorithm) = (1f32, self.chosen.get());
         let pointer = |address: u64| ptr::with_exposed_provenance_mut::<c_void>(address as usize);
-        // SAFETY: descriptors and handle live as long as the plan. The operands are tensors of the device whose shapes the layouts
-        // were made of, live when this is queued, and are freed in the stream's order. The one workspace is used by one product
-        // after the other, as all are on one stream.
+        // SAFETY: descriptors and handle live as long as the plan. The product has their form, and its operands passed the
+        // operation's check, so all lie inside of tensors of the device, which are freed in the stream's order. All products are
+        // on one stream, so one after the other uses the workspace.
         #[allow(unsafe_code)]
         let outcome = unsafe {
             result::matmul(
                 library.handle,
                 self.descriptor.raw,
                 (&raw const alpha).cast(),
-                (&raw const self.beta).cast(),
+                (&raw const self.form.beta).cast(),
                 pointer(*a),
                 self.a.raw,
                 pointer(*b),

@@ -109,8 +109,11 @@ pub struct Product<'a, S: Storage> {
     pub d: Written<'a, S>,
 }
 
-impl<'a, S: Storage> From<ops::MatmulForward<'a, S>> for Product<'a, S> {
-    fn from(op: ops::MatmulForward<'a, S>) -> Self {
+impl<'a, S: Storage> TryFrom<ops::MatmulForward<'a, S>> for Product<'a, S> {
+    type Error = Error;
+
+    fn try_from(op: ops::MatmulForward<'a, S>) -> Result<Self> {
+        op.check()?;
         let (added, epilogue) = match op.epilogue {
             ops::Epilogue::None => (Added::Nothing, Epilogue::Default),
             ops::Epilogue::Bias { bias } => (Added::Nothing, Epilogue::Bias(bias)),
@@ -118,59 +121,68 @@ impl<'a, S: Storage> From<ops::MatmulForward<'a, S>> for Product<'a, S> {
             ops::Epilogue::BiasResidual { bias, residual } => (Added::Other(residual), Epilogue::Bias(bias)),
         };
         let a = Factor { of: op.weight, transposed: true };
-        Product { a, b: Factor { of: op.x, transposed: false }, added, epilogue, d: Written::Compute(op.out) }
+        Ok(Product { a, b: Factor { of: op.x, transposed: false }, added, epilogue, d: Written::Compute(op.out) })
     }
 }
 
-impl<'a, S: Storage> From<ops::MatmulDgrad<'a, S>> for Product<'a, S> {
-    fn from(op: ops::MatmulDgrad<'a, S>) -> Self {
+impl<'a, S: Storage> TryFrom<ops::MatmulDgrad<'a, S>> for Product<'a, S> {
+    type Error = Error;
+
+    fn try_from(op: ops::MatmulDgrad<'a, S>) -> Result<Self> {
+        op.check()?;
         let epilogue = match op.epilogue {
             ops::DgradEpilogue::None => Epilogue::Default,
             ops::DgradEpilogue::DGelu { pre } => Epilogue::DGelu(pre),
         };
         let (a, b) = (Factor { of: op.weight, transposed: false }, Factor { of: op.dout, transposed: false });
-        Product { a, b, added: Added::Nothing, epilogue, d: Written::Compute(op.dx) }
+        Ok(Product { a, b, added: Added::Nothing, epilogue, d: Written::Compute(op.dx) })
     }
 }
 
-impl<'a, S: Storage> From<ops::MatmulWgrad<'a, S>> for Product<'a, S> {
-    fn from(op: ops::MatmulWgrad<'a, S>) -> Self {
+impl<'a, S: Storage> TryFrom<ops::MatmulWgrad<'a, S>> for Product<'a, S> {
+    type Error = Error;
+
+    fn try_from(op: ops::MatmulWgrad<'a, S>) -> Result<Self> {
+        op.check()?;
         let added = match op.write {
             ops::Write::Overwrite => Added::Nothing,
             ops::Write::Accumulate => Added::Itself,
         };
         let (a, b) = (Factor { of: op.x, transposed: false }, Factor { of: op.dout, transposed: true });
-        Product {
+        Ok(Product {
             a,
             b,
             added,
             epilogue: op.dbias.map_or(Epilogue::Default, Epilogue::BGradB),
             d: Written::Accum(op.dweight),
-        }
+        })
     }
 }
 
 /// A case that is one product.
 pub trait Source<B: Backend>: Prepared<B> {
     /// The product of its operands.
-    fn product(&mut self) -> Product<'_, B>;
+    ///
+    /// # Errors
+    /// As the operation's check.
+    fn product(&mut self) -> Result<Product<'_, B>>;
 }
 
 impl<B: Backend> Source<B> for MatmulForward<B> {
-    fn product(&mut self) -> Product<'_, B> {
-        self.op().into()
+    fn product(&mut self) -> Result<Product<'_, B>> {
+        self.op().try_into()
     }
 }
 
 impl<B: Backend> Source<B> for MatmulDgrad<B> {
-    fn product(&mut self) -> Product<'_, B> {
-        self.op().into()
+    fn product(&mut self) -> Result<Product<'_, B>> {
+        self.op().try_into()
     }
 }
 
 impl<B: Backend> Source<B> for MatmulWgrad<B> {
-    fn product(&mut self) -> Product<'_, B> {
-        self.op().into()
+    fn product(&mut self) -> Result<Product<'_, B>> {
+        self.op().try_into()
     }
 }
 
@@ -281,7 +293,7 @@ mod tests {
         }
 
         fn run(&mut self, _: &Reference) -> Result<()> {
-            run(self.0.product());
+            run(self.0.product()?);
             Ok(())
         }
 

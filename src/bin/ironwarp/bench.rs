@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use ironwarp::bench::cases::{self, Info};
 use ironwarp::bench::measure::Timed;
@@ -62,6 +62,7 @@ pub fn run(args: BenchArgs, json: bool) -> Result<()> {
 
 #[cfg(feature = "cuda")]
 fn on_gpu(args: &BenchArgs, json: bool) -> Result<()> {
+    use anyhow::anyhow;
     use ironwarp::bench::cublaslt::CublasLt;
     use ironwarp::cuda::Cuda;
 

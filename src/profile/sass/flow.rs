@@ -42,14 +42,16 @@ pub(super) fn main_loop(flow: &[Flow], works: impl Fn(usize) -> bool) -> Option<
 }
 
 fn successors(flow: &[Flow], at: usize) -> Vec<usize> {
-    let (mut to, next) = match &flow[at] {
+    let (mut to, falls) = match &flow[at] {
         Flow::Next => (Vec::new(), true),
         Flow::Jump { targets, conditional } => (targets.clone(), *conditional),
         Flow::End => (Vec::new(), false),
     };
-    if next && at + 1 < flow.len() {
+    if falls {
         to.push(at + 1);
     }
+    // What is behind the last instruction is padding.
+    to.retain(|&to| to < flow.len());
     to
 }
 
@@ -113,8 +115,14 @@ mod tests {
         assert_eq!(found(&[NEXT, may(0), Flow::End]), Some(vec![0, 1]));
         // A rare case behind the end, which returns.
         assert_eq!(found(&[NEXT, may(4), NEXT, Flow::End, NEXT, to(2)]), None);
+        // Two branches that meet before both.
+        assert_eq!(found(&[to(3), NEXT, Flow::End, may(1), to(1)]), None);
         // Nothing comes to a loop behind the end.
         assert_eq!(found(&[NEXT, Flow::End, NEXT, may(2), Flow::End]), None);
+        // Nothing comes to what would go into a loop from behind the end, either.
+        assert_eq!(found(&[NEXT, may(0), Flow::End, to(1)]), Some(vec![0, 1]));
+        // To the padding, and off the end.
+        assert_eq!(found(&[may(2), NEXT]), None);
     }
 
     #[test]

@@ -26,6 +26,21 @@ pub fn library() -> &'static Library {
     LIBRARY.get_or_init(|| unsafe { Library::new(path()) }.expect("the library loads"))
 }
 
+/// Whether the driver in use is the system's: decided before the first call.
+static SYSTEM: OnceLock<()> = OnceLock::new();
+
+/// Leaves it to cudarc which driver to find, in place of the library: for what runs on a real GPU too.
+pub fn use_system_driver() {
+    SYSTEM.get_or_init(|| ());
+}
+
+/// What cudarc finds from now on is the driver that the test wants.
+pub fn bind() {
+    if SYSTEM.get().is_none() {
+        library();
+    }
+}
+
 /// A function of the library, by name.
 pub fn symbol<F: Copy>(name: &str) -> F {
     // SAFETY: each test names a function with its type.
@@ -36,7 +51,7 @@ pub fn symbol<F: Copy>(name: &str) -> F {
 #[macro_export]
 macro_rules! cu {
     ($name:ident($($argument:expr),* $(,)?)) => {{
-        $crate::support::library();
+        $crate::support::bind();
         // SAFETY: tests pass what the driver API asks for, or what it must refuse without looking inside.
         #[allow(unsafe_code, clippy::macro_metavars_in_unsafe)]
         match unsafe { $crate::support::sys::$name($($argument),*) } {

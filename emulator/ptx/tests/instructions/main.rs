@@ -1,5 +1,6 @@
 //! One small PTX file for each form of an instruction, with the result that the PTX ISA asks for. The files say nothing
-//! of the emulator, so that a GPU can run them unchanged and tell whether the emulator or the expectation is wrong.
+//! of the emulator, so that a GPU can run them unchanged and tell whether the emulator or the expectation is wrong:
+//! `emulator/driver/tests/instructions.rs` does so.
 //!
 //! A file is a module with one entry `test`, and a header of lines that begin with `//@`:
 //!
@@ -33,6 +34,8 @@
 //! the files whose name contains that.
 
 mod case;
+#[path = "../../../../tests/place/mod.rs"]
+mod place;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -63,7 +66,7 @@ folders! {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/instructions")
+    place::project().join("tests/instructions")
 }
 
 /// The PTX files of a folder, sorted.

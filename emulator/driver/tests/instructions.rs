@@ -1,0 +1,336 @@
+//! The PTX files of `emulator/ptx/tests/instructions` through the driver API: on the emulated driver or, with
+//! `IRONWARP_TEST_DEVICE=cuda`, on a real GPU, which tells whether the emulator or the expectation is wrong.
+//!
+//! `INSTRUCTIONS=shfl cargo test -p cuda-emulator --test instructions -- --nocapture` runs the files whose name contains that.
+
+#[expect(dead_code, reason = "the header says more than a GPU is asked")]
+#[path = "../../ptx/tests/instructions/case.rs"]
+mod case;
+#[path = "../../../tests/place/mod.rs"]
+mod place;
+mod support;
+
+use std::ffi::{CString, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::ptr::null_mut;
+use std::time::{Duration, Instant};
+
+use case::{Argument, Buffer, Case, Outcome};
+use support::sys::CUdevice_attribute::*;
+use support::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use support::sys::CUjit_option::*;
+use support::{CUresult, CUresult::*, param, sys};
+
+/// Files use microseconds. On a busy machine the emulator may not.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Shared memory that a launch may ask for without being allowed to.
+const USUAL_SHARED: u32 = 48 << 10;
+/// What buffers hold before something is written: what was left from another file could be right by chance.
+const POISON: u8 = 0xcb;
+
+/// Why a file did not come to its end.
+enum Stopped {
+    /// This device is not for it.
+    Skipped(String),
+    /// It went wrong, and what is wrong with the context is not known.
+    Failed(String),
+    /// Its kernel may still run.
+    Hangs,
+}
+
+impl From<String> for Stopped {
+    fn from(what: String) -> Self {
+        Stopped::Failed(what)
+    }
+}
+
+/// A call's failure, in words.
+fn done(what: &str, result: Result<(), CUresult>) -> Result<(), String> {
+    result.map_err(|error| match place::real_gpu() {
+        Some(_) => format!("{what}: {error:?}"),
+        None => format!("{what}: {error:?}: {}", support::last_error()),
+    })
+}
+
+/// A device, with a context current to this thread.
+struct Gpu {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    /// 90 for compute capability 9.0.
+    capability: u32,
+    /// Bytes of shared memory that a block may have.
+    most_shared: u32,
+}
+
+impl Gpu {
+    fn new() -> Self {
+        if place::real_gpu().is_some() {
+            support::use_system_driver();
+        }
+        cu!(cuInit(0)).unwrap();
+        let mut device = 0;
+        cu!(cuDeviceGet(&mut device, place::real_gpu().unwrap_or(0) as i32)).unwrap();
+        let attribute = |name| {
+            let mut value = 0;
+            cu!(cuDeviceGetAttribute(&mut value, name, device)).unwrap();
+            value as u32
+        };
+        let major = attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+        let capability = 10 * major + attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+        let most_shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+        let mut gpu = Gpu { device, context: null_mut(), capability, most_shared };
+        gpu.open();
+        gpu
+    }
+
+    fn open(&mut self) {
+        cu!(cuCtxCreate_v4(&mut self.context, null_mut(), 0, self.device)).unwrap();
+    }
+
+    /// Another context, as an error may have ended this one.
+    fn renew(&mut self) {
+        // It answers with the error that ended the context.
+        let _ = cu!(cuCtxDestroy_v2(self.context));
+        self.open();
+    }
+
+    fn run(&self, case: &Case) -> Result<(), Stopped> {
+        let skip = |why: String| Err(Stopped::Skipped(why));
+        if case.outcome != Outcome::Completes {
+            return skip("for the emulator alone".into());
+        }
+        // Instructions of an architecture's own, as of sm_90a, are not in the next.
+        let alone = case.text.contains(&format!("\n.target sm_{}a", case.target));
+        if case.target > self.capability || alone && case.target != self.capability {
+            return skip(format!("for sm_{}{}", case.target, if alone { "a" } else { "" }));
+        }
+        if case.shared > self.most_shared {
+            return skip(format!("{} bytes of shared memory", case.shared));
+        }
+        let module = load(&case.text)?;
+        // What a failure leaves behind goes with its context.
+        self.run_loaded(module, case)?;
+        Ok(done("cuModuleUnload", cu!(cuModuleUnload(module)))?)
+    }
+
+    fn run_loaded(&self, module: sys::CUmodule, case: &Case) -> Result<(), Stopped> {
+        let mut function = null_mut();
+        done("cuModuleGetFunction", cu!(cuModuleGetFunction(&mut function, module, c"test".as_ptr())))?;
+        check_parameters(function, case)?;
+        if case.shared > USUAL_SHARED {
+            let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            done("cuFuncSetAttribute", cu!(cuFuncSetAttribute(function, attribute, case.shared as i32)))?;
+        }
+        let mut buffers: Vec<(&Buffer, u64)> = Vec::new();
+        // Words, as a parameter may be of up to 8 bytes, and is aligned to them.
+        let mut values: Vec<Vec<u64>> = Vec::new();
+        for argument in &case.arguments {
+            values.push(match argument {
+                Argument::Scalar { bytes, .. } => words(bytes),
+                Argument::Buffer(buffer) => {
+                    let address = upload(buffer)?;
+                    buffers.push((buffer, address));
+                    vec![address]
+                }
+            });
+        }
+        let mut params: Vec<*mut c_void> = values.iter_mut().map(|words| param(&mut words[0])).collect();
+        let ([gx, gy, gz], [bx, by, bz], stream) = (case.grid, case.block, null_mut());
+        let (params, shared, extra) = (params.as_mut_ptr(), case.shared, null_mut());
+        let launched = cu!(cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, params, extra));
+        done("cuLaunchKernel", launched)?;
+        wait()?;
+        for (buffer, address) in buffers {
+            let mut bytes = vec![0; buffer.bytes()];
+            done("cuMemcpyDtoH", cu!(cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), address, bytes.len())))?;
+            buffer.check(&bytes)?;
+            done("cuMemFree", cu!(cuMemFree_v2(address)))?;
+        }
+        Ok(())
+    }
+}
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    let word = |chunk: &[u8]| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    };
+    bytes.chunks(8).map(word).collect()
+}
+
+/// Loads PTX; the error has what the driver's compiler says.
+fn load(ptx: &str) -> Result<sys::CUmodule, String> {
+    let text = CString::new(ptx).map_err(|_| "a zero in the text")?;
+    let (mut module, mut log) = (null_mut(), vec![0u8; 4096]);
+    let mut names = [CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    let mut values = [log.as_mut_ptr().cast(), log.len() as *mut c_void];
+    let (names, values) = (names.as_mut_ptr(), values.as_mut_ptr());
+    let loaded = cu!(cuModuleLoadDataEx(&mut module, text.as_ptr().cast(), 2, names, values));
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    done("cuModuleLoadDataEx", loaded)
+        .map_err(|error| format!("{error}\n  {}", String::from_utf8_lossy(&log[..end])))?;
+    Ok(module)
+}
+
+/// The header has the entry's parameters: the driver reads as many bytes as the entry declares.
+fn check_parameters(function: sys::CUfunction, case: &Case) -> Result<(), String> {
+    let size_of = |index| {
+        let (mut offset, mut size) = (0, 0);
+        cu!(cuFuncGetParamInfo(function, index, &mut offset, &mut size)).map(|()| size)
+    };
+    let want = |argument: &Argument| match argument {
+        Argument::Scalar { bytes, .. } => bytes.len(),
+        Argument::Buffer(_) => 8,
+    };
+    for (index, argument) in case.arguments.iter().enumerate() {
+        if size_of(index) != Ok(want(argument)) {
+            return Err(format!("parameter {index} has {:?} bytes, in the header {}", size_of(index), want(argument)));
+        }
+    }
+    match size_of(case.arguments.len()) {
+        Ok(_) => Err(format!("the entry has more than the header's {} parameters", case.arguments.len())),
+        Err(_) => Ok(()),
+    }
+}
+
+fn upload(buffer: &Buffer) -> Result<u64, String> {
+    let mut address = 0;
+    done("cuMemAlloc", cu!(cuMemAlloc_v2(&mut address, buffer.bytes())))?;
+    done("cuMemsetD8", cu!(cuMemsetD8_v2(address, POISON, buffer.bytes())))?;
+    if let Some(bytes) = buffer.initial() {
+        done("cuMemcpyHtoD", cu!(cuMemcpyHtoD_v2(address, bytes.as_ptr().cast(), bytes.len())))?;
+    }
+    Ok(address)
+}
+
+fn wait() -> Result<(), Stopped> {
+    let start = Instant::now();
+    loop {
+        match cu!(cuStreamQuery(null_mut())) {
+            Err(CUDA_ERROR_NOT_READY) if start.elapsed() < LIMIT => std::thread::yield_now(),
+            Err(CUDA_ERROR_NOT_READY) => return Err(Stopped::Hangs),
+            result => return Ok(done("the kernel", result)?),
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    place::project().join("../ptx/tests/instructions")
+}
+
+/// The PTX files below a folder, sorted.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    let files = paths.into_iter().flat_map(below);
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "ptx")).collect()
+}
+
+#[test]
+fn every_file_has_its_result() {
+    let _turn = support::alone();
+    let filter = std::env::var("INSTRUCTIONS").unwrap_or_default();
+    let mut gpu = Gpu::new();
+    let (mut passed, mut skipped, mut failures) = (0, 0, Vec::new());
+    for path in files(&root()) {
+        let name = path.strip_prefix(root()).unwrap_or(&path).with_extension("").display().to_string();
+        if !name.contains(&filter) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut fail = |what: &str| {
+            println!("{name} ... FAILED");
+            failures.push(format!("{name}:\n  {what}"));
+        };
+        match Case::parse(&name, &text).map_err(Stopped::Failed).and_then(|case| gpu.run(&case)) {
+            Ok(()) => passed += 1,
+            Err(Stopped::Skipped(why)) => {
+                println!("{name} ... skipped: {why}");
+                skipped += 1;
+            }
+            Err(Stopped::Failed(what)) => {
+                fail(&what);
+                gpu.renew();
+            }
+            Err(Stopped::Hangs) => {
+                fail(&format!("did not end within {} s", LIMIT.as_secs()));
+                // Its context cannot be destroyed before it ends.
+                gpu.open();
+            }
+        }
+    }
+    let failed = failures.len();
+    println!("compute capability {}: {passed} files passed, {failed} failed, {skipped} skipped", gpu.capability);
+    assert!(passed > 0 || !filter.is_empty(), "no files in {}", root().display());
+    assert!(failures.is_empty(), "{failed} of {} files failed\n\n{}\n", passed + failed, failures.join("\n\n"));
+}
+
+/// Those for sm_90 too: the emulator reads which device it is when the process begins.
+#[test]
+fn every_file_has_its_result_on_an_emulated_sm_90() {
+    if place::real_gpu().is_some() {
+        return place::skip("the emulated GPU");
+    }
+    let mut command = Command::new(std::env::current_exe().expect("the test knows its own path"));
+    command.args(["every_file_has_its_result", "--exact", "--nocapture"]).env("IRONWARP_EMULATOR_ARCH", "90");
+    let output = command.output().expect("the test program starts");
+    let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && all.contains("compute capability 90: "), "{all}");
+}
+
+const ADD: &str = "\
+//@ arg n: u32 = 10
+//@ inout d: u32 = [1, 2, 3, 4; 32] becomes [11, 12, 13, 14; 32]
+.version 9.0
+.target sm_80
+.address_size 64
+.visible .entry test(.param .u32 n, .param .u64 d)
+{
+	.reg .u32 %i, %n, %a;
+	.reg .u64 %d;
+	ld.param.u32 %n, [n];
+	ld.param.u64 %d, [d];
+	mov.u32 %i, %tid.x;
+	mad.wide.u32 %d, %i, 4, %d;
+	ld.global.u32 %a, [%d];
+	add.u32 %a, %a, %n;
+	st.global.u32 [%d], %a;
+	ret;
+}
+";
+
+#[test]
+fn what_is_wrong_fails_and_what_does_not_fit_is_skipped() {
+    let _turn = support::alone();
+    let mut gpu = Gpu::new();
+    let mut changed = |from: &str, to: &str| {
+        let text = ADD.replace(from, to);
+        let result = Case::parse("add", &text).map_err(Stopped::Failed).and_then(|case| gpu.run(&case));
+        gpu.renew();
+        match result {
+            Ok(()) => "right".to_owned(),
+            Err(Stopped::Skipped(why)) => format!("skipped: {why}"),
+            Err(Stopped::Failed(what)) => what,
+            Err(Stopped::Hangs) => "hangs".into(),
+        }
+    };
+    assert_eq!(changed("no such text", ""), "right");
+    for (from, to, says) in [
+        ("becomes [11,", "becomes [12,", "d[0] is 0x0000000b (11), expected 0x0000000c (12)"),
+        ("//@ inout d: u32 = [1, 2, 3, 4; 32] becomes [1", "//@ out d: u32 = [1", "d[0] is 0xcbcbcbd5"),
+        ("add.u32", "addd.u32", "cuModuleLoadDataEx: "),
+        ("//@ arg n: u32", "//@ arg n: u64", "parameter 0 has Ok(4) bytes, in the header 8"),
+        (", .param .u64 d)", ", .param .u64 d, .param .u32 e)", "more than the header's 2 parameters"),
+        ("sm_80", "sm_75a", "skipped: for sm_75a"),
+        ("sm_80", "sm_999", "skipped: for sm_999"),
+        ("//@ arg", "//@ refuse something\n//@ arg", "skipped: for the emulator alone"),
+        ("//@ arg", "//@ launch shared 9000000\n//@ arg", "skipped: 9000000 bytes of shared memory"),
+    ] {
+        let what = changed(from, to);
+        assert!(what.contains(says), "{to}: {what}");
+    }
+}

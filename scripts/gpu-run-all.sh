@@ -1,0 +1,266 @@
+#!/usr/bin/env bash
+# Runs everything in this folder that the machine can run, and writes what came of it.
+#
+#   ./run-all OUT [--minutes N]    N is 8 unless said otherwise
+#
+# OUT/report.md is for people, OUT/summary.json for programs, OUT/logs has what each step printed. Nothing is written
+# elsewhere, and no setting of a GPU is changed. A step that fails, hangs or cannot run stops no other.
+# Exit status: 0 nothing failed, 1 something did, 2 usage.
+set -uo pipefail
+
+usage() {
+    echo "usage: $0 OUT [--minutes N]" >&2
+    exit 2
+}
+
+out='' minutes=8
+while (($# > 0)); do
+    case $1 in
+        --minutes) minutes=${2:-} && shift ;;
+        -*) usage ;;
+        *) [[ -z $out ]] || usage && out=$1 ;;
+    esac
+    shift || usage
+done
+[[ -n $out && $minutes =~ ^[1-9][0-9]*$ ]] || usage
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+if ! mkdir -p "$out/logs" "$out/tmp" || ! out=$(cd "$out" && pwd) || [[ ! -w $out/tmp ]]; then
+    echo "$0: cannot write to $out" >&2
+    exit 2
+fi
+bin=$here/bin
+# Whatever a program writes without being told where goes to OUT: the driver's and PyTorch's caches would go to HOME.
+export TMPDIR=$out/tmp HOME=$out/tmp XDG_CACHE_HOME=$out/tmp CUDA_CACHE_PATH=$out/tmp TRITON_CACHE_DIR=$out/tmp/triton
+export TORCHINDUCTOR_CACHE_DIR=$out/tmp/inductor CRITERION_HOME=$out/criterion PYTHONDONTWRITEBYTECODE=1
+# Where tests look for what they read and run.
+export CARGO_MANIFEST_DIR=$here IRONWARP_BIN=$bin/ironwarp IRONWARP_EMULATOR=$bin/libcuda_emulator.so
+export RUST_BACKTRACE=0 NO_COLOR=1
+# A hanging kernel is to be named before the step's time is over.
+export IRONWARP_CUDA_TIMEOUT=${IRONWARP_CUDA_TIMEOUT:-20}
+
+# Of each step, by number.
+names=() statuses=() reasons=() durations=() logs=() counts=()
+gpu='' no_gpu=''
+
+# Text as a JSON string; control characters that JSON would not take are spaces.
+json() {
+    local text=${1//\\/\\\\}
+    text=${text//\"/\\\"}
+    printf '"%s"' "$(tr '\000-\037' ' ' <<<"$text" | sed 's/ *$//')"
+}
+
+write_summary() {
+    local i failed=0 passed=0 step separator=
+    {
+        printf '{\n  "commit": %s,\n  "gpu": %s,\n' "$(json "$(sed -n 's/^commit  //p' "$here/MANIFEST")")" \
+            "$([[ -n $gpu ]] && json "$gpu" || echo null)"
+        printf '  "no_gpu": %s,\n  "seconds": %d,\n  "steps": [' "$([[ -n $no_gpu ]] && json "$no_gpu" || echo null)" $SECONDS
+        for i in "${!names[@]}"; do
+            step=
+            if [[ -n ${counts[i]} ]]; then
+                read -r p f s <<<"${counts[i]}"
+                passed=$((passed + p)) failed=$((failed + f))
+                step=", \"tests\": {\"passed\": $p, \"failed\": $f, \"skipped\": $s}"
+            fi
+            printf '%s\n    {"name": %s, "status": "%s", "reason": %s, "seconds": %d, "log": %s%s}' "$separator" \
+                "$(json "${names[i]}")" "${statuses[i]}" "$(json "${reasons[i]}")" "${durations[i]}" \
+                "$([[ -n ${logs[i]} ]] && json "${logs[i]}" || echo null)" "$step"
+            separator=,
+        done
+        printf '\n  ],\n  "tests": {"passed": %d, "failed": %d}\n}\n' $passed $failed
+    } >"$out/summary.json.part"
+    mv "$out/summary.json.part" "$out/summary.json"
+}
+
+# Notes a step: name, status, reason, seconds, log, counts of tests.
+note() {
+    names+=("$1") statuses+=("$2") reasons+=("$3") durations+=("$4") logs+=("$5") counts+=("$6")
+    printf '%-28s %-8s %4d s  %s\n' "$1" "$2" "$4" "$3"
+    # After each step, so that a run that is ended from outside leaves what it has.
+    write_summary
+}
+
+skip() { note "$1" skipped "$2" 0 '' ''; }
+
+# What libtest has counted in a log: passed, failed, and those that could not do their work here.
+count_tests() {
+    awk '/test result: / { for (i = 2; i <= NF; i++) { if ($i == "passed;") p += $(i-1); if ($i == "failed;") f += $(i-1) } found = 1 }
+         /: needs (the emulated GPU|more memory)/ { s++ }
+         END { if (found) print p - s, f + 0, s + 0 }' "$1"
+}
+
+# The line of a log that says most about a failure.
+last_words() {
+    local words
+    words=$(grep -E '^error: |panicked at|: other bits|files failed|ERROR SUMMARY|^[A-Za-z]*Error: ' "$1" | tail -n 1)
+    [[ -n $words ]] || words=$(grep -v '^ *$' "$1" | tail -n 1)
+    printf '%.300s' "$words"
+}
+
+# step NAME SECONDS COMMAND...: runs it, with a limit; its exit status. If it fails with words that match `absent`, then what
+# it is about is not there, and it counts as skipped.
+step() {
+    local name=$1 limit=$2 log=logs/$1.log start=$SECONDS left=$((60 * minutes - SECONDS)) code reason='' status=passed
+    local over="the $minutes minutes are over"
+    shift 2
+    if ((left < 5)); then
+        skip "$name" "$over"
+        return 1
+    fi
+    # The shell's own words, such as of a segmentation fault, go to the log too.
+    { (cd "$out/tmp" && exec timeout --kill-after=5 $((limit < left ? limit : left)) "$@"); } >"$out/$log" 2>&1 </dev/null
+    code=$?
+    if ((code == 124 || code == 137)) && ((left < limit)); then
+        status=skipped reason="not at its end when $over"
+    elif ((code == 124 || code == 137)); then
+        status=failed reason="did not end within $limit s: $(last_words "$out/$log")"
+    elif ((code != 0)) && [[ -n ${absent:-} ]] && reason=$(grep -E "$absent" "$out/$log" | tail -n 1) && [[ -n $reason ]]; then
+        status=skipped
+    elif ((code != 0)); then
+        status=failed reason="exit status $code: $(last_words "$out/$log")"
+    else
+        reason=$(grep -E '[0-9]+ files passed' "$out/$log" | tail -n 1)
+    fi
+    note "$name" $status "$reason" $((SECONDS - start)) "$log" "$(count_tests "$out/$log")"
+    return $code
+}
+
+# Tests print what they measured and what they could not do.
+tests() {
+    local name=$1 limit=$2 program=$3
+    shift 3
+    step "$name" "$limit" "$bin/$program" --nocapture "$@"
+}
+
+instructions() { CARGO_MANIFEST_DIR=$here/emulator/driver tests instructions 120 instructions; }
+
+find_gpu() {
+    if absent='^error: no GPU|^error: no CUDA driver| is too old: ' step device 60 "$bin/ironwarp" info --device cuda --json; then
+        gpu=$(sed -n 's/.*"gpu":{[^}]*"name":"\([^"]*\)".*/\1/p' "$out/logs/device.log")
+        return
+    fi
+    no_gpu=$(sed -n 's/^error: //p' "$out/logs/device.log" | head -n 1)
+    no_gpu=${no_gpu:-the GPU does not answer}
+}
+
+facts_of_gpu() {
+    local fields=name,driver_version,vbios_version,memory.total,memory.used,ecc.mode.current,mig.mode.current,pstate
+    fields+=,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,clocks_event_reasons.active,power.draw,power.limit,temperature.gpu
+    if ! command -v nvidia-smi >/dev/null; then
+        skip nvidia-smi 'there is no nvidia-smi in PATH'
+    else
+        step nvidia-smi 20 nvidia-smi --query-gpu=$fields --format=csv
+    fi
+}
+
+# A few small tests of every family, as the tools slow kernels down a hundred times.
+sanitize() {
+    local tool sanitizer
+    local filters=(gelu::forward grad_norm::it_is_finite adamw::a_bad_step embedding::an_id_that_is_none
+        embedding::dwpe_past_t layernorm::bad_numbers cross_entropy::any_negative cross_entropy::loss_sum_passes)
+    # The toolkit's folder is often not in PATH.
+    sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
+    for tool in memcheck racecheck synccheck initcheck; do
+        if [[ -z $sanitizer ]]; then
+            skip "compute-sanitizer-$tool" 'there is no compute-sanitizer in PATH or /usr/local/cuda'
+        elif [[ -n $no_gpu ]]; then
+            skip "compute-sanitizer-$tool" 'no GPU'
+        else
+            step "compute-sanitizer-$tool" 40 "$sanitizer" --tool "$tool" --error-exitcode 99 "$bin/cuda" --nocapture \
+                --test-threads 1 "${filters[@]}"
+        fi
+    done
+}
+
+bench() {
+    local peers=() why=
+    if [[ -n $no_gpu ]]; then
+        skip bench 'no GPU'
+    elif [[ $gpu == Emulated* ]]; then
+        skip bench 'times of the emulated GPU mean nothing'
+    elif ! "$bin/ironwarp" bench --help >/dev/null 2>&1; then
+        skip bench 'this build has no command bench'
+    else
+        if ! command -v python3 >/dev/null; then
+            why='there is no python3 in PATH'
+        elif absent=Error: step pytorch 60 python3 -c 'import torch; print(torch.__version__); torch.zeros(1).cuda()'; then
+            peers=(--peers python3)
+        else
+            why='PyTorch does not run'
+        fi
+        step bench 220 "$bin/ironwarp" bench --device cuda --ms 200 --out "$out/bench" "${peers[@]}"
+        [[ -z $why ]] || reasons[-1]+="${reasons[-1]:+; }without PyTorch beside it: $why"
+        write_summary
+    fi
+}
+
+train() {
+    local args=(train --device cuda --overwrite --out "$out/train")
+    if [[ -n $no_gpu ]]; then
+        skip train 'no GPU'
+    elif absent='cannot run a model yet' step train 40 "$bin/ironwarp" "${args[@]}" --model tiny --steps 1; then
+        step train-gpt2 90 "$bin/ironwarp" "${args[@]}" --model gpt2-124M --batch 4 --steps 200 --warmup 20 \
+            --val-every 0 --save-every 0
+        # Half a gigabyte a checkpoint, of which nobody asks for one.
+        rm -rf "$out/train/checkpoints"
+    fi
+}
+
+report() {
+    local i p f s result
+    {
+        printf '# Ironwarp on %s\n\n' "${gpu:-a machine without a usable GPU}"
+        [[ -z $no_gpu ]] || printf 'What needs a GPU could not be done: %s.\n\n' "$no_gpu"
+        printf '%d s on %s, %s.\n\n' $SECONDS "$(uname -sr)" "$(nproc) processors"
+        printf '| step | result | seconds | tests passed | failed | skipped | notes |\n|---|---|--:|--:|--:|--:|---|\n'
+        for i in "${!names[@]}"; do
+            p='' f='' s=''
+            [[ -z ${counts[i]} ]] || read -r p f s <<<"${counts[i]}"
+            result=${statuses[i]}
+            [[ $result != failed ]] || result='**failed**'
+            printf '| %s | %s | %d | %s | %s | %s | %s |\n' "${names[i]}" "$result" "${durations[i]}" "$p" "$f" "$s" \
+                "${reasons[i]//|/\\|}"
+        done
+        printf '\nSkipped tests need the emulated GPU, or more memory than there is; the logs name them.\n'
+        for i in device nvidia-smi bench train-gpt2; do
+            [[ -s $out/logs/$i.log ]] || continue
+            printf '\n## %s\n\n```text\n' "$i"
+            tail -n 200 "$out/logs/$i.log"
+            printf '```\n'
+        done
+        printf '\n## Bundle\n\n```text\n'
+        sed '/^$/q' "$here/MANIFEST"
+        printf '```\n'
+    } >"$out/report.md"
+}
+
+find_gpu
+facts_of_gpu
+tests contract 20 contract
+tests no-driver 20 no_driver
+tests ops 60 ops
+tests gpt2 60 gpt2
+if [[ -z $no_gpu ]]; then
+    export IRONWARP_TEST_DEVICE=cuda
+    tests cuda 120 cuda
+    instructions
+    bench
+    sanitize
+    train
+    unset IRONWARP_TEST_DEVICE
+else
+    # Kernels at least on the emulated GPU; schedules and mutants take it minutes.
+    tests cuda-emulated 120 cuda --skip any_schedule --skip mutants_die
+    instructions
+    bench
+    sanitize
+    train
+fi
+tests driver-faults 90 driver_faults
+report
+rm -rf "$out/tmp"
+printf '\n%s\n' "$out/report.md"
+for status in "${statuses[@]}"; do
+    [[ $status != failed ]] || exit 1
+done

@@ -1,0 +1,168 @@
+//! `ironwarp bench` and `ironwarp profile`: what they print, keep, compare and refuse.
+
+use serde_json::Value;
+
+use crate::support::{Lab, parse_lines};
+
+/// Quick ones of every kind: rows of vectors, a product, and attention with its forward before it.
+const QUICK: &str = "bench gelu layernorm_backward matmul_forward attention_backward --device cpu --tokens 32 --ms 1";
+
+#[test]
+fn every_row_has_times_floor_and_check() {
+    let lab = Lab::new();
+    let lines = lab.run(&format!("{QUICK} --json --out out")).records();
+    let (facts, rows) = lines.split_first().unwrap();
+    assert_eq!(facts["facts"]["threads"], 1, "{facts}");
+    assert!(facts["ceilings"]["copy_gb_per_s"].as_f64().unwrap() > 0.0, "{facts}");
+    let names: Vec<&str> = rows.iter().map(|row| row["op"].as_str().unwrap()).collect();
+    let mut families = names.clone();
+    families.dedup();
+    assert_eq!(families, ["matmul_forward", "gelu_forward", "attention_backward", "layernorm_backward"]);
+    // QKV, projection, the MLP's two and the head.
+    assert_eq!(names.iter().filter(|name| **name == "matmul_forward").count(), 5);
+    for row in rows {
+        for key in ["median_us", "p10_us", "p90_us", "floor_bytes", "floor_us", "share_of_floor", "gb_per_s"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key} of {row}");
+        }
+        let matmul = row["op"] == "matmul_forward";
+        assert_eq!(row["floor_flops"].as_u64().unwrap() > 0, matmul || row["op"] == "attention_backward", "{row}");
+        assert!(row["verified"]["error"].as_f64().unwrap() < 1e-4, "{row}");
+    }
+    let saved: Value = serde_json::from_str(&lab.read("out/results.json")).unwrap();
+    assert_eq!(saved["rows"].as_array().unwrap(), rows);
+    for drawing in ["out/bars.svg", "out/roofline.svg"] {
+        let drawing = lab.read(drawing);
+        assert!(drawing.starts_with("<svg") && drawing.ends_with("</svg>\n"), "{drawing}");
+        assert!(drawing.contains("matmul_forward n=32 c=768 oc=2304 bias"), "{drawing}");
+    }
+}
+
+#[test]
+fn what_is_slower_than_it_was_fails() {
+    let lab = Lab::new();
+    let bench = "bench gelu --device cpu --shape n=64,c=512 --ms 20";
+    lab.run(&format!("{bench} --save saved.json")).ok();
+    // Far beyond any noise.
+    let changed = |factor: f64| {
+        let mut saved: Value = serde_json::from_str(&lab.read("saved.json")).unwrap();
+        for key in ["median_us", "p10_us", "p90_us"] {
+            saved["rows"][0][key] = (saved["rows"][0][key].as_f64().unwrap() * factor).into();
+        }
+        lab.write("old.json", saved.to_string());
+        lab.run(&format!("{bench} --compare old.json"))
+    };
+    changed(1e-3).fails(1, &["gelu_forward n=64 c=512: ", "1 of 1 problems are slower than they were"]);
+    let faster = changed(1e3);
+    assert_eq!(faster.code, 0, "{}", faster.stderr);
+    assert!(faster.stderr.contains("nothing is slower than it was"), "{}", faster.stderr);
+
+    let mut other: Value = serde_json::from_str(&lab.read("saved.json")).unwrap();
+    other["facts"]["device"] = "Abacus".into();
+    lab.write("other.json", other.to_string());
+    lab.run(&format!("{bench} --compare other.json")).fails(1, &["measured on Abacus, not on"]);
+    lab.write("none.json", "{}");
+    lab.run(&format!("{bench} --compare none.json")).fails(1, &["none.json: no rows: it is no saved benchmark"]);
+    lab.run(&format!("{bench} --compare absent.json")).fails(1, &["cannot read absent.json"]);
+}
+
+#[test]
+fn peers_take_turns_or_are_absent() {
+    let lab = Lab::new();
+    let bench = "bench gelu --device cpu --shape n=64,c=512 --ms 2 --json";
+    // Twice as long in the second round, so that a row that has 3 has both.
+    lab.write(
+        "torch",
+        r#"#!/bin/sh
+echo '{"ready": true, "torch": "2.0"}'
+us=2
+while read -r request; do
+    echo "$request" >>requests
+    echo '{"op": "gelu_forward", "peer": "torch gelu", "median_us": '$us', "p10_us": 1, "p90_us": 5, "samples": 7}'
+    echo '{"op": "gelu_forward", "peer": "torch compiled", "absent": "no compiler"}'
+    echo '{"done": true}'
+    us=4
+done
+"#,
+    );
+    lab.shell("chmod +x torch");
+    let lines = lab.run(&format!("{bench} --peers ./torch")).records();
+    assert_eq!(lines[0]["facts"]["torch"]["torch"], "2.0");
+    let [gelu, compiled] = &lines[1]["peers"].as_array().unwrap()[..] else { panic!("{}", lines[1]) };
+    assert_eq!((&gelu["median_us"], &gelu["samples"]), (&3.0.into(), &14.into()), "{gelu}");
+    let ratio = 3.0 / lines[1]["median_us"].as_f64().unwrap();
+    assert!((gelu["ratio"].as_f64().unwrap() / ratio - 1.0).abs() < 1e-9, "{gelu}");
+    assert_eq!(compiled["absent"], "no compiler");
+    let requests = parse_lines(&lab.read("requests"));
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0]["shape"].to_string(), r#"{"n":64,"c":512}"#);
+
+    // One that ends in the middle, one without PyTorch, and none.
+    lab.write("mute", "#!/bin/sh\necho '{\"ready\": true}'\nread -r request\n");
+    lab.write("bare", "#!/bin/sh\necho '{\"ready\": false, \"why\": \"No module named torch\"}'\n");
+    lab.shell("chmod +x mute bare");
+    let lines = lab.run(&format!("{bench} --peers ./mute")).records();
+    assert_eq!(lines[1]["peers"][0]["absent"], "its process has ended");
+    for (python, why) in [("./bare", "No module named torch"), ("./nowhere", "No such file or directory")] {
+        let ran = lab.run(&format!("{bench} --peers {python}"));
+        let facts = &parse_lines(&ran.stdout)[0]["facts"]["torch"];
+        assert!(facts.as_str().unwrap().contains(why) && ran.stderr.contains(why), "{facts}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_named() {
+    let lab = Lab::new();
+    for (args, why) in [
+        ("bench softmax", "no operation is named 'softmax'; there are embedding_forward, "),
+        ("bench gelu --model gpt5", "no model preset is named 'gpt5'"),
+        ("bench gelu --tokens 1500", "--tokens of gpt2-124M: 1500 tokens are no whole sequences of 1024"),
+        ("bench gelu --shape k=3", "shape 'k=3' of gelu_forward: no size 'k'; there are n, c"),
+        ("bench gelu --shape n=0", "n = '0' is no size"),
+        (
+            "bench matmul_forward --shape variant=relu",
+            "no variant 'relu'; there are: none, bias, bias_gelu, bias_residual",
+        ),
+        ("bench gelu --shape n", "'n' is no NAME=SIZE"),
+        ("profile softmax", if cfg!(feature = "cuda") { "no operation is named 'softmax'" } else { "no CUDA backend" }),
+    ] {
+        let device = if args.starts_with("bench") { " --device cpu" } else { "" };
+        lab.run(&format!("{args}{device}")).fails(1, &[why]);
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn an_emulated_gpu_is_counted_and_not_timed() {
+    let lab = Lab::new();
+    lab.run("bench gelu --device emulated").fails(1, &["Emulated sm_80 GPU has no times"]);
+    let lines = lab.run("profile layernorm matmul --json --save counts.json --html page.html").records();
+    let (missing, counted): (Vec<&Value>, Vec<&Value>) = lines.iter().partition(|line| line.get("missing").is_some());
+    assert!(missing.iter().all(|line| line["op"].as_str().unwrap().starts_with("matmul_")), "{missing:?}");
+    assert!(counted.len() >= 7, "{lines:?}");
+    for line in counted.iter().filter(|line| line["stem"] == "layernorm") {
+        assert_eq!((&line["bound"], &line["spill_bytes"]), (&"memory".into(), &0.into()), "{line}");
+        let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} of {line}"));
+        let share = number("global_bytes") / number("floor_bytes");
+        assert!((1.0..1.05).contains(&share), "{line}");
+        assert!(number("sectors_per_request") > 12.0 && number("registers") > 16.0 && number("occupancy") > 0.1);
+        assert!(number("shared_wavefronts") > 0.0 && number("bank_conflicts") == 0.0, "{line}");
+    }
+    assert!(lab.read("page.html").contains("residual_layernorm_forward_c2048"));
+
+    lab.run("profile layernorm --check counts.json").fails(1, &["is in the file, and was not counted"]);
+    lab.run("profile layernorm matmul --check counts.json").ok();
+    lab.write("counts.json", lab.read("counts.json").replacen("\"sectors\": ", "\"sectors\": 1", 1));
+    let ran = lab.run("profile layernorm matmul --check counts.json");
+    ran.fails(1, &["1 problems count otherwise than in counts.json; if that is meant, `make counts` writes it anew"]);
+
+    let source = lab.run("profile gelu --source --shape n=8,c=64").ok();
+    assert!(source.contains("kernels/gelu.cu, in gelu_forward n=8 c=64"), "{source}");
+    assert!(
+        source.contains("main loop of") || source.contains("no loop over data") || !source.contains("SASS"),
+        "{source}"
+    );
+    lab.write("bad.ptx", "nothing");
+    lab.run("profile gelu --kernels gelu=bad.ptx").fails(1, &["gelu"]);
+    lab.run("profile gelu --kernels gelu").fails(1, &["--kernels 'gelu' is no STEM=FILE.ptx"]);
+    lab.run("profile gelu --kernels gemm=bad.ptx").fails(1, &["there are no kernels kernels/gemm.cu to replace"]);
+}

@@ -1,0 +1,99 @@
+//! The counts of every operation against the file of them, which must also notice what has become worse.
+
+#[path = "place/mod.rs"]
+mod place;
+
+use std::path::Path;
+use std::process::Command;
+
+use ironwarp::bench::cases;
+use ironwarp::cuda::Cuda;
+use ironwarp::profile::check::Baseline;
+use ironwarp::profile::counts::{Profile, Profiler};
+use ironwarp::profile::report;
+use ironwarp_nvcc::Search;
+
+/// Profiles of the operations and families that `ops` names.
+fn profiles(profiler: &Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
+    let words: Vec<String> = ops.iter().map(ToString::to_string).collect();
+    let cases = cases::select(&words).unwrap().into_iter().filter(|info| Profiler::lacks(info.op).is_none());
+    let problems = cases.flat_map(|info| info.small().into_iter().map(move |problem| (info, problem)));
+    problems.map(|(info, problem)| profiler.profile(info, &problem).unwrap()).collect()
+}
+
+/// PTX of the kernels of a stem with some words changed, compiled in a copy of the sources.
+fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let target = to.join(path.file_name().unwrap());
+            if path.is_dir() {
+                copy(&path, &target);
+            } else {
+                std::fs::copy(&path, &target).unwrap();
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    copy(&place::project().join("kernels"), &folder.path().join("kernels"));
+    let path = folder.path().join(format!("kernels/{stem}.cu"));
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (before, after) in changes {
+        assert_eq!(text.matches(before).count(), 1, "{before:?} in {stem}.cu");
+        text = text.replace(before, after);
+    }
+    std::fs::write(&path, text).unwrap();
+    let nvcc = Search::from_env(&place::project()).find().unwrap().path;
+    let mut command = Command::new(nvcc);
+    command.args(["-std=c++17", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
+    let output = command.arg(format!("kernels/{stem}.cu")).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let ptx = std::fs::read_to_string(folder.path().join("variant.ptx")).unwrap();
+    // As the build makes it: names of sources begin at the project's folder.
+    ptx.replace(&format!("{}/", folder.path().canonicalize().unwrap().display()), "")
+}
+
+/// One test, as what is counted is the whole process's.
+#[test]
+fn counts_are_those_of_the_file() {
+    let cuda = Cuda::emulated().unwrap();
+    let device = cuda.device().properties().name.clone();
+    let file = place::project().join("benches/counts/sm_80.json");
+    let baseline = Baseline::read(&file).unwrap();
+    let mut profiler = Profiler::new(&cuda).unwrap();
+    let all = profiles(&profiler, &[]);
+    let differences = baseline.differences(&device, &all);
+    let advice = "`make counts` writes the file anew, if that is meant";
+    assert!(differences.is_empty(), "{}\n{advice}", differences.join("\n"));
+
+    for profile in &all {
+        assert!(profile.totals.global_bytes >= profile.totals.unique_bytes, "{}", profile.shape);
+        assert_eq!(profile.spill_bytes, Some(0), "{}", profile.shape);
+        assert!(profile.occupancy.is_some_and(|share| share > 0.0), "{}", profile.shape);
+        let lines: u64 = profile.lines.iter().map(|line| line.bytes).sum();
+        assert_eq!(lines, profile.totals.global_bytes, "{}: lines", profile.shape);
+    }
+    let page = report::page(&device, &all, &[]).unwrap();
+    for profile in &all {
+        assert!(page.contains(&format!(r#""op":"{}""#, profile.op)) && page.contains(&profile.kernels[0].kernel));
+    }
+
+    // What the file is there for: in a copy of a kernel, a layout of shared memory in which a warp's lanes share banks.
+    const STORE: &str = "    slices[warp_id()][lane_id()] = sum;";
+    let planted = [
+        ("__shared__ float4 slices[WARPS][WARP];", "__shared__ float4 slices[WARP][WARPS];"),
+        (STORE, "    slices[lane_id()][warp_id()] = sum;"),
+        ("sum = sum + slices[slice][lane_id()];", "sum = sum + slices[lane_id()][slice];"),
+    ];
+    profiler.replace("layernorm", &variant("layernorm", &planted)).unwrap();
+    let found = baseline.differences(&device, &profiles(&profiler, &["layernorm_backward"]));
+    let found = found.iter().find(|text| text.starts_with("layernorm_backward n=256 c=768 overwrite")).unwrap();
+    println!("{found}");
+    let source = std::fs::read_to_string(place::project().join("kernels/layernorm.cu")).unwrap();
+    let line = 1 + source.lines().position(|line| line == STORE).unwrap();
+    for words in ["\n  bank conflicts: ", ", 0 in the file", &format!("\n  kernels/layernorm.cu:{line}"), STORE.trim()]
+    {
+        assert!(found.contains(words), "no {words:?} in {found}");
+    }
+}
