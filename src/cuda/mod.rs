@@ -34,6 +34,7 @@ mod modules;
 use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
+pub(crate) use memory::Operand;
 pub use memory::{Buffer, SliceMut};
 
 use self::device::Device;

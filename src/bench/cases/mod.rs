@@ -11,7 +11,7 @@ mod embedding;
 mod gelu;
 mod grad_norm;
 mod layernorm;
-mod matmul;
+pub(super) mod matmul;
 mod sampling;
 mod training_step;
 
@@ -22,6 +22,9 @@ use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Floor};
 use crate::tensor::{FloatElement, Tensor};
+
+/// Sizes in the order of [`Info::sizes`], and a variant.
+type Form = (Vec<usize>, &'static str);
 
 /// What is known of a case without its operands.
 pub struct Info {
@@ -36,7 +39,7 @@ pub struct Info {
     /// What limits it at GPT-2's sizes.
     pub bound: Bound,
     /// The problems of a training step.
-    pub(super) training: fn(&Workload) -> Vec<(Vec<usize>, &'static str)>,
+    pub(super) training: fn(&Workload) -> Vec<Form>,
     /// Problems small enough for the emulator, that show what a kernel does: sizes of GPT-2 where the kernel depends on
     /// them, few rows where it does not.
     pub(super) small: &'static [(&'static [usize], &'static str)],
@@ -83,7 +86,7 @@ pub enum Precision {
 }
 
 /// Reads outputs.
-struct Outputs<'a, B> {
+pub(super) struct Outputs<'a, B> {
     backend: &'a B,
     list: Vec<Output>,
 }
@@ -105,7 +108,7 @@ impl<B: Backend> Outputs<'_, B> {
 }
 
 /// An operation with its operands on a backend.
-trait Case<B: Backend>: Sized {
+pub(super) trait Case<B: Backend>: Sized {
     /// Without the stem, which the list at the end adds.
     const INFO: Info;
 
