@@ -120,6 +120,10 @@ fn bench<B: Timed>(
             Ok(())
         })?;
         report.rows.push(row);
+        // After each, so that a run that is ended leaves what it has.
+        if let Some(out) = &args.out {
+            report.save(&out.join("results.json"))?;
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -147,7 +151,6 @@ fn present<P: Peer + 'static>(
 /// Writes what was asked for, and compares.
 fn keep(args: &BenchArgs, report: &Report) -> Result<()> {
     if let Some(out) = &args.out {
-        report.save(&out.join("results.json"))?;
         plot::bars(report, &out.join("bars.svg"))?;
         plot::roofline(report, &out.join("roofline.svg"))?;
     }
@@ -174,15 +177,15 @@ fn problems(args: &BenchArgs, on_cpu: bool) -> Result<Vec<(&'static Info, Proble
         None => vec!["gpt2-124M", "gpt2-1558M"],
     };
     let mut all = Vec::new();
-    for info in cases::select(&args.ops)? {
-        for name in &models {
-            let config = Config::preset(name)?;
-            let tokens = args.tokens.unwrap_or(match (on_cpu, config.channels) {
-                (true, _) => config.context.min(256),
-                (false, ..=1024) => 65536,
-                (false, _) => 16384,
-            });
-            let workload = Workload::new(config, tokens).with_context(|| format!("--tokens of {name}"))?;
+    for name in &models {
+        let config = Config::preset(name)?;
+        let tokens = args.tokens.unwrap_or(match (on_cpu, config.channels) {
+            (true, _) => config.context.min(256),
+            (false, ..=1024) => 65536,
+            (false, _) => 16384,
+        });
+        let workload = Workload::new(config, tokens).with_context(|| format!("--tokens of {name}"))?;
+        for info in cases::select(&args.ops)? {
             for problem in info.training(&workload) {
                 let problem = match &args.shape {
                     Some(shape) => Problem::parse(info, shape, &problem)?,
