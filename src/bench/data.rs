@@ -47,8 +47,29 @@ impl<'a, B: Backend> Data<'a, B> {
         self.of(shape, |value| value.abs().mul_add(0.5, 0.5))
     }
 
+    /// The same normal values in two types, as weights and their master copy are.
+    pub fn normal_in_both<E: FloatElement, F: FloatElement>(
+        &mut self,
+        shape: impl Into<Shape>,
+        deviation: f32,
+    ) -> Result<(Tensor<B, E>, Tensor<B, F>)> {
+        let (shape, start) = (shape.into(), self.random.random_range(0..POOL));
+        let value = |value| deviation * value;
+        Ok((self.from_place(start, shape, value)?, self.from_place(start, shape, value)?))
+    }
+
     fn of<E: FloatElement>(&mut self, shape: impl Into<Shape>, value: impl Fn(f32) -> f32) -> Result<Tensor<B, E>> {
         let start = self.random.random_range(0..POOL);
+        self.from_place(start, shape, value)
+    }
+
+    /// Values of the pool from `start` on.
+    fn from_place<E: FloatElement>(
+        &self,
+        start: usize,
+        shape: impl Into<Shape>,
+        value: impl Fn(f32) -> f32,
+    ) -> Result<Tensor<B, E>> {
         let values = pool()[start..].iter().chain(&pool()[..start]);
         self.repeat(shape, values.map(|&x| E::from_f32(bf16::from_f32(value(x)).to_f32())))
     }

@@ -59,9 +59,9 @@ impl<B: Backend> Case<B> for AdamW<B> {
 
     fn new(data: &mut Data<'_, B>, problem: &Problem) -> Result<Self> {
         let [p] = problem.get();
-        let master: Tensor<B, B::Accum> = data.normal([p], 0.0625)?;
+        let (weight, master) = data.normal_in_both([p], 0.0625)?;
         Ok(Self {
-            weight: data.normal([p], 0.0625)?,
+            weight,
             master: ops::needs_master::<B>().then_some(master),
             grad: data.normal([p], 0.0625)?,
             m: data.normal([p], 0.0625)?,
