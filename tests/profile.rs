@@ -87,7 +87,8 @@ fn counts_are_those_of_the_file() {
         ("sum = sum + slices[slice][lane_id()];", "sum = sum + slices[lane_id()][slice];"),
     ];
     profiler.replace("layernorm", &variant("layernorm", &planted)).unwrap();
-    let found = baseline.differences(&device, &profiles(&profiler, &["layernorm_backward"]));
+    const OP: &str = "layernorm_backward";
+    let found = baseline.only(&[OP]).differences(&device, &profiles(&profiler, &[OP]));
     let found = found.iter().find(|text| text.starts_with("layernorm_backward n=256 c=768 overwrite")).unwrap();
     println!("{found}");
     let source = std::fs::read_to_string(place::project().join("kernels/layernorm.cu")).unwrap();

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -17,6 +18,8 @@ pub struct Facts {
     pub version: &'static str,
     /// Of the sources that it was built of, where the build was told.
     pub commit: &'static str,
+    /// When the run began, in UTC.
+    pub date: String,
     /// The device's name.
     pub device: String,
     /// What else identifies it: driver, compute capability, multiprocessors, clocks, threads.
@@ -28,7 +31,9 @@ impl Facts {
     /// Of a device.
     pub fn new(device: String, details: Value) -> Self {
         let details = if let Value::Object(details) = details { details } else { serde_json::Map::new() };
-        Facts { version: env!("CARGO_PKG_VERSION"), commit: commit(), device, details }
+        let now = Timestamp::now();
+        let date = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
+        Facts { version: env!("CARGO_PKG_VERSION"), commit: commit(), date, device, details }
     }
 }
 
@@ -117,9 +122,9 @@ impl Report {
 
     /// A table for a terminal.
     pub fn table(&self) -> String {
-        let Facts { device, commit, version, details } = &self.facts;
+        let Facts { device, commit, date, version, details } = &self.facts;
         let details: Vec<String> = details.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
-        let mut text = format!("{device}  {}\nironwarp {version}, commit {commit}\n", details.join(", "));
+        let mut text = format!("{device}  {}\nironwarp {version}, commit {commit}, {date}\n", details.join(", "));
         let Ceilings { copy_gb_per_s, compute_tflop_per_s } = self.ceilings;
         // Writing to a String cannot fail.
         let _ = writeln!(text, "ceilings: copy {copy_gb_per_s:.0} GB/s, products {compute_tflop_per_s:.2} TFLOP/s\n");

@@ -48,9 +48,19 @@ pub struct Baseline {
     profiles: Vec<Entry>,
 }
 
-/// How a line is known in a file, and where it is now.
-fn lines(profile: &Profile) -> BTreeMap<String, (Kept, String)> {
-    let mut lines: BTreeMap<String, (Kept, String)> = BTreeMap::new();
+/// A line as it is now.
+#[derive(Default)]
+struct Now {
+    kept: Kept,
+    /// Where it is: `kernels/common/types.cuh:43, called from kernels/layernorm.cu:272`.
+    place: String,
+    /// What it says.
+    text: &'static str,
+}
+
+/// The lines that touch device memory or hit banks, by what they are known by in a file.
+fn lines(profile: &Profile) -> BTreeMap<String, Now> {
+    let mut lines: BTreeMap<String, Now> = BTreeMap::new();
     for line in &profile.lines {
         let LineCounts { source, called_from, bytes, sectors, bank_conflicts, .. } = line;
         if *sectors == 0 && *bank_conflicts == 0 {
@@ -60,17 +70,18 @@ fn lines(profile: &Profile) -> BTreeMap<String, (Kept, String)> {
             let file = sources::place(place).map_or(place, |(file, _)| file);
             format!("{file}: {}", sources::line(place).unwrap_or("?"))
         };
-        let called = !called_from.is_empty();
-        let name = if called { format!("{} < {}", words(source), words(called_from)) } else { words(source) };
-        let (kept, places) = lines.entry(name).or_default();
-        kept.global_bytes += bytes;
-        kept.sectors += sectors;
-        kept.bank_conflicts += bank_conflicts;
-        let place = if called { format!("{source}, called from {called_from}") } else { source.clone() };
-        if !places.is_empty() {
-            places.push_str(" and ");
+        let (mut name, mut place) = (words(source), source.clone());
+        if !called_from.is_empty() {
+            name = format!("{name}, called from {}", words(called_from));
+            place = format!("{place}, called from {called_from}");
         }
-        places.push_str(&place);
+        let now = lines.entry(name).or_default();
+        now.kept.global_bytes += bytes;
+        now.kept.sectors += sectors;
+        now.kept.bank_conflicts += bank_conflicts;
+        now.text = sources::line(source).unwrap_or("?");
+        // The same words may stand in several places.
+        now.place = if now.place.is_empty() { place } else { format!("{} and {place}", now.place) };
     }
     lines
 }
@@ -83,7 +94,7 @@ impl Baseline {
     pub fn of(device: &str, profiles: &[Profile]) -> Result<Self> {
         let entry = |profile: &Profile| {
             let shape = serde_json::to_value(&profile.shape).map_err(|error| Error::invalid(error.to_string()))?;
-            let lines = lines(profile).into_iter().map(|(name, (kept, _))| (name, kept)).collect();
+            let lines = lines(profile).into_iter().map(|(name, now)| (name, now.kept)).collect();
             Ok(Entry { op: profile.op.to_owned(), shape, counts: kept(profile), lines })
         };
         Ok(Baseline { device: device.to_owned(), profiles: profiles.iter().map(entry).collect::<Result<_>>()? })
@@ -96,6 +107,12 @@ impl Baseline {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
         serde_json::from_str(&text).map_err(|error| Error::format(path, error.to_string()))
+    }
+
+    /// The problems of some operations alone.
+    pub fn only(mut self, ops: &[&str]) -> Self {
+        self.profiles.retain(|entry| ops.contains(&entry.op.as_str()));
+        self
     }
 
     /// Writes a file, a line a problem's line, so that a difference shows where it is.
@@ -146,10 +163,9 @@ fn difference(entry: &Entry, profile: &Profile) -> Option<String> {
     for (name, before, now) in pairs(entry.counts, now) {
         let _ = write!(text, "\n  {name}: {now}, {before} in the file");
     }
-    for (name, (now, place)) in &now_lines {
+    for (name, Now { kept, place, text: line }) in &now_lines {
         let before = entry.lines.get(name).copied().unwrap_or_default();
-        for (what, before, now) in pairs(before, *now) {
-            let line = name.split(" < ").next().and_then(|words| words.split_once(": ")).map_or("", |(_, line)| line);
+        for (what, before, now) in pairs(before, *kept) {
             let _ = write!(text, "\n  {place}: {what}: {now}, {before} in the file: `{line}`");
         }
     }

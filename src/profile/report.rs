@@ -132,7 +132,7 @@ pub fn annotated(profile: &Profile) -> String {
         let _ = writeln!(text, "{file}, in {}", profile.shape);
         let _ = writeln!(
             text,
-            "{:>11}{:>9}{:>11}{:>9}{:>9}{:>6}",
+            "{:>11}{:>9}{:>11}{:>9}{:>8}{:>7}",
             "warp instr.", "requests", "bytes", "sectors", "waves", "confl."
         );
         for (i, code) in source.lines().enumerate() {
@@ -147,7 +147,7 @@ pub fn annotated(profile: &Profile) -> String {
                 counts.map(|count| if count == 0 { ".".into() } else { count.to_string() })
             });
             let [a, b, c, d, e, f] = cells;
-            let _ = writeln!(text, "{a:>11}{b:>9}{c:>11}{d:>9}{e:>9}{f:>6} {:>4} {code}", i + 1);
+            let _ = writeln!(text, "{a:>11}{b:>9}{c:>11}{d:>9}{e:>8}{f:>7} {:>4} {code}", i + 1);
         }
         text.push('\n');
     }

@@ -82,7 +82,8 @@ mod emulated {
             write(path, &report::page(device, &profiles, &missing)?)?;
         }
         // Before the file is written, which may be the same.
-        let checked = args.check.as_ref().map(|path| check(path, device, &profiles)).transpose();
+        let ops: Vec<&str> = cases::select(&args.ops)?.iter().map(|info| info.op).collect();
+        let checked = args.check.as_ref().map(|path| check(path, device, &ops, &profiles)).transpose();
         if let Some(path) = &args.save {
             Baseline::of(device, &profiles)?.write(path)?;
         }
@@ -129,8 +130,8 @@ mod emulated {
         Ok((profiles, all_missing))
     }
 
-    fn check(path: &Path, device: &str, profiles: &[Profile]) -> Result<()> {
-        let differences = Baseline::read(path)?.differences(device, profiles);
+    fn check(path: &Path, device: &str, ops: &[&str], profiles: &[Profile]) -> Result<()> {
+        let differences = Baseline::read(path)?.only(ops).differences(device, profiles);
         if differences.is_empty() {
             output::note(format!("{} problems count as in {}", profiles.len(), path.display()));
             return Ok(());
