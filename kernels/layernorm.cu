@@ -152,8 +152,7 @@ __device__ inline void backward(const LayernormBackwardParams &params) {
             });
         }
     };
-    // Mean and rstd, asked for by two lanes and not by all. A row ahead in every kernel: the shuffles wait for them at once,
-    // and loads that ptxas has put behind the shuffles with them.
+    // Mean and rstd, asked for by two lanes and not by all. A row ahead in every kernel, as the shuffles wait for them at once.
     const auto fetch_statistic = [&](uint64_t row) {
         if (lane_id() >= 2 || row >= params.n) return 0.0f;
         return (lane_id() == 0 ? params.mean : params.rstd)[row];
@@ -165,14 +164,16 @@ __device__ inline void backward(const LayernormBackwardParams &params) {
     for (uint64_t first = uint64_t(blockIdx.x) * ROWS; first < params.n; first += step) {
         const uint64_t row = first + group;
         const bool there = ROWS == 1 || row < params.n;
+        // Taken before the next is asked for: after that, ptxas waits for the next to take this.
+        const float statistic = next_statistic;
+        next_statistic = fetch_statistic(row + step);
         if constexpr (AHEAD) {
             now = next;
             fetch(next, row + step);
         } else {
             fetch(now, row);
         }
-        const float mean = __shfl_sync(ALL_LANES, next_statistic, 0), rstd = __shfl_sync(ALL_LANES, next_statistic, 1);
-        next_statistic = fetch_statistic(row + step);
+        const float mean = __shfl_sync(ALL_LANES, statistic, 0), rstd = __shfl_sync(ALL_LANES, statistic, 1);
 
         float sum_g = 0.0f, sum_g_xhat = 0.0f;
         if (there) {
