@@ -64,6 +64,7 @@ lint: toolkit
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --all-targets --features ironwarp/cuda -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --features ironwarp/cuda --no-deps --document-private-items
+	scripts/readme-table.py --check
 
 # The book; needs mdbook (cargo install mdbook).
 docs:

@@ -3,7 +3,8 @@
 #
 #   scripts/gpu-bundle.sh    writes <target>/gpu-bundle.tar.xz; docs/gpu-bundle.md says what is inside and how to run it
 #
-# The same commit, compiler and folder give the same bytes: nothing in the archive has a date or an owner of its own.
+# The same programs give the same bytes: nothing in the archive has a date or an owner of its own. That programs built twice are
+# the same is not promised.
 set -euo pipefail
 
 most_bytes=60000000

@@ -93,7 +93,9 @@ count_tests() {
 # The line of a log that says most about a failure.
 last_words() {
     local words
-    words=$(grep -E '^error: |panicked at|: other bits|files failed|ERROR SUMMARY|^[A-Za-z]*Error: ' "$1" | tail -n 1)
+    # A panic's message is in the line below.
+    words=$(grep -E -A1 '^error: |panicked at|files failed|ERROR SUMMARY|^[A-Za-z]*Error: ' "$1" |
+        grep -Ev 'panicked at|^--$|^note: |^$' | tail -n 1)
     [[ -n $words ]] || words=$(grep -v '^ *$' "$1" | tail -n 1)
     printf '%.300s' "$words"
 }
@@ -174,24 +176,23 @@ sanitize() {
 }
 
 bench() {
-    local peers=() why=
+    local why=
     if [[ -n $no_gpu ]]; then
         skip bench 'no GPU'
     elif [[ $gpu == Emulated* ]]; then
         skip bench 'times of the emulated GPU mean nothing'
-    elif ! "$bin/ironwarp" bench --help >/dev/null 2>&1; then
-        skip bench 'this build has no command bench'
     else
+        # All shapes first, as PyTorch compiles for a while for each of its rows.
+        step bench 120 "$bin/ironwarp" bench --device cuda --ms 200 --out "$out/bench"
         if ! command -v python3 >/dev/null; then
             why='there is no python3 in PATH'
         elif absent=Error: step pytorch 60 python3 -c 'import torch; print(torch.__version__); torch.zeros(1).cuda()'; then
-            peers=(--peers python3)
+            step bench-peers 200 "$bin/ironwarp" bench --device cuda --ms 200 --model gpt2-124M --peers python3 \
+                --out "$out/bench-peers"
         else
             why='PyTorch does not run'
         fi
-        step bench 220 "$bin/ironwarp" bench --device cuda --ms 200 --out "$out/bench" "${peers[@]}"
-        [[ -z $why ]] || reasons[-1]+="${reasons[-1]:+; }without PyTorch beside it: $why"
-        write_summary
+        [[ -z $why ]] || skip bench-peers "$why"
     fi
 }
 
@@ -223,7 +224,7 @@ report() {
                 "${reasons[i]//|/\\|}"
         done
         printf '\nSkipped tests need the emulated GPU, or more memory than there is; the logs name them.\n'
-        for i in device nvidia-smi bench train-gpt2; do
+        for i in device nvidia-smi bench bench-peers train-gpt2; do
             [[ -s $out/logs/$i.log ]] || continue
             printf '\n## %s\n\n```text\n' "$i"
             tail -n 200 "$out/logs/$i.log"

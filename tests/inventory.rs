@@ -3,6 +3,7 @@
 
 mod place;
 
+use ironwarp::bench::cases::ALL;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,11 @@ fn nothing_is_missing() {
             let listed = cuda.contains(&format!("    {op}::<Cuda>::NAME,"));
             let dispatched = cuda.contains(&format!("{method} -> Result<()> {{\n        {stem}::"));
             require(listed != dispatched, format!("{name} either in MISSING or in {stem} of src/cuda/mod.rs"));
+            let case = ALL.iter().find(|info| info.op == name);
+            require(
+                case.is_some_and(|info| info.stem == stem),
+                format!("a case for {name} in src/bench/cases/{stem}.rs"),
+            );
             if dispatched {
                 for file in
                     [format!("kernels/{stem}.cu"), format!("src/cuda/{stem}.rs"), format!("tests/cuda/{stem}.rs")]

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use ironwarp::bench::cases;
-use ironwarp::cuda::Cuda;
+use ironwarp::bench::verify::verify;
+use ironwarp::cuda::{Cuda, lacks};
 use ironwarp::profile::check::Baseline;
 use ironwarp::profile::counts::{Profile, Profiler};
 use ironwarp::profile::report;
@@ -16,7 +17,7 @@ use ironwarp_nvcc::Search;
 /// Profiles of the operations and families that `ops` names.
 fn profiles(profiler: &Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
     let words: Vec<String> = ops.iter().map(ToString::to_string).collect();
-    let cases = cases::select(&words).unwrap().into_iter().filter(|info| Profiler::lacks(info.op).is_none());
+    let cases = cases::select(&words).unwrap().into_iter().filter(|info| lacks(info.op).is_none());
     let problems = cases.flat_map(|info| info.small().into_iter().map(move |problem| (info, problem)));
     problems.map(|(info, problem)| profiler.profile(info, &problem).unwrap()).collect()
 }
@@ -58,6 +59,10 @@ fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
 #[test]
 fn counts_are_those_of_the_file() {
     let cuda = Cuda::emulated().unwrap();
+    // What is counted is right, too: as a benchmark looks before it measures.
+    for info in cases::ALL.iter().filter(|info| lacks(info.op).is_none()) {
+        verify(&cuda, info, &info.small()[0]).unwrap();
+    }
     let device = cuda.device().properties().name.clone();
     let file = place::project().join("benches/counts/sm_80.json");
     let baseline = Baseline::read(&file).unwrap();

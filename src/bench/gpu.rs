@@ -8,9 +8,9 @@ use super::ceilings::Ceilings;
 use super::clocks;
 use super::measure::Timed;
 use super::report::Facts;
+use crate::cuda::Cuda;
 use crate::cuda::ceilings::{ceiling_copy, ceiling_mma, ceiling_mma_len};
 use crate::cuda::timing::Stopwatch;
-use crate::cuda::{Cuda, MISSING};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
@@ -75,6 +75,6 @@ impl Timed for Cuda {
     }
 
     fn lacks(op: &str) -> Option<String> {
-        MISSING.contains(&op).then(|| "no CUDA kernel yet".to_owned())
+        crate::cuda::lacks(op)
     }
 }

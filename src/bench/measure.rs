@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ops::Backend;
 
 /// A backend that can be timed.
-pub trait Timed: Backend + 'static {
+pub trait Timed: Backend + Clone + 'static {
     /// What it is timed with.
     type Stopwatch;
 
@@ -162,14 +162,26 @@ impl<'a, B: Timed> Subject<'a, B> {
     /// # Errors
     /// When not even one set finds room.
     pub fn new(backend: &'a B, stopwatch: &B::Stopwatch, problem: &Problem) -> Result<Self> {
-        let mut first = prepare(backend, problem, 1)?;
+        Self::of(backend, stopwatch, |seed| prepare(backend, problem, seed))
+    }
+
+    /// Of sets that `make` makes, each from a seed of its own.
+    ///
+    /// # Errors
+    /// As `make`; lack of memory only where not even one set finds room.
+    pub fn of(
+        backend: &'a B,
+        stopwatch: &B::Stopwatch,
+        mut make: impl FnMut(u64) -> Result<Box<dyn Prepared<B>>>,
+    ) -> Result<Self> {
+        let mut first = make(1)?;
         let bytes = first.floor().bytes.max(1);
         let wanted = (2 * B::cache(stopwatch)).div_ceil(bytes).clamp(1, Self::MOST_SETS as u64);
         // Two at least where caches matter: what a run wrote is what the next would read.
         let wanted = if B::cache(stopwatch) > 0 { wanted.max(2) } else { 1 };
         let mut sets = vec![first];
         for seed in 2..=wanted {
-            match prepare(backend, problem, seed) {
+            match make(seed) {
                 Ok(set) => sets.push(set),
                 Err(Error::OutOfDeviceMemory(_)) => break,
                 Err(error) => return Err(error),

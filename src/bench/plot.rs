@@ -47,7 +47,7 @@ pub fn bars(report: &Report, path: &Path) -> Result<()> {
     const WIDTH: i32 = 400;
     let rows: Vec<(&Row, &Measured)> = measured(report).collect();
     let height = ROW * (rows.len() as u32 + 3);
-    draw(path, ((LEFT + WIDTH + 60) as u32, height), |area| {
+    draw(path, ((LEFT + WIDTH + 80) as u32, height), |area| {
         let fail = |error: DrawingAreaErrorKind<_>| format!("{error}");
         let x = |share: f64| LEFT + (share.clamp(0.0, 1.1) * f64::from(WIDTH)) as i32;
         let bottom = (height - ROW * 3 / 2) as i32;
@@ -94,9 +94,13 @@ pub fn roofline(report: &Report, path: &Path) -> Result<()> {
     };
     let xs = around(&mut points.iter().map(|point| point.1).chain([ridge / 20.0, ridge * 5.0]));
     let ys = around(&mut points.iter().map(|point| point.2).chain([copy * xs.start, peak]));
-    draw(path, (720, 480), |area| {
+    const CHART: i32 = 640;
+    const LINE_HEIGHT: i32 = 14;
+    let height = 480.max(40 + LINE_HEIGHT * points.len() as i32);
+    draw(path, (CHART as u32 + 380, height as u32), |area| {
         let fail = |error: DrawingAreaErrorKind<_>| format!("{error}");
-        let mut chart = ChartBuilder::on(area)
+        let (left, list) = area.split_horizontally(CHART);
+        let mut chart = ChartBuilder::on(&left)
             .margin(16)
             .x_label_area_size(40)
             .y_label_area_size(60)
@@ -108,15 +112,19 @@ pub fn roofline(report: &Report, path: &Path) -> Result<()> {
         mesh.draw().map_err(fail)?;
         let roof = [(xs.start, copy * xs.start), (ridge, peak), (xs.end, peak)];
         chart.draw_series(LineSeries::new(roof, LINE.stroke_width(2))).map_err(fail)?;
-        for (row, intensity, rate) in &points {
-            let at = (*intensity, *rate);
+        let words = format!("{}: copy {:.0} GB/s, {peak:.2} TFLOP/s", report.facts.device, copy * 1e3);
+        let label = EmptyElement::at((xs.end, peak)) + Text::new(words, (0, -10), text(11, HPos::Right));
+        chart.draw_series([label]).map_err(fail)?;
+        // Points lie close together where one kernel has several shapes: they have numbers, and the names beside.
+        for (i, (row, intensity, rate)) in points.iter().enumerate() {
+            let (number, at) = ((i + 1).to_string(), (*intensity, *rate));
             chart.draw_series([Circle::new(at, 4, OURS.filled())]).map_err(fail)?;
-            let label = EmptyElement::at(at) + Text::new(row.shape.to_string(), (7, 0), text(9, HPos::Left));
+            let label = EmptyElement::at(at) + Text::new(number.clone(), (6, -6), text(9, HPos::Left));
             chart.draw_series([label]).map_err(fail)?;
+            let y = 24 + LINE_HEIGHT * i as i32;
+            list.draw(&Text::new(number, (20, y), text(11, HPos::Right))).map_err(fail)?;
+            list.draw(&Text::new(row.shape.to_string(), (28, y), text(11, HPos::Left))).map_err(fail)?;
         }
-        let label = |words: String, at| EmptyElement::at(at) + Text::new(words, (0, -10), text(11, HPos::Right));
-        let words = format!("{} (copy {:.0} GB/s)", report.facts.device, copy * 1e3);
-        chart.draw_series([label(format!("{words}, {peak:.1} TFLOP/s"), (xs.end, peak))]).map_err(fail)?;
         Ok(())
     })
 }

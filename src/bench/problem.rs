@@ -39,7 +39,7 @@ impl Workload {
 }
 
 /// An operation with its sizes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// [`crate::ops::Operation::NAME`].
     pub op: &'static str,

@@ -82,14 +82,16 @@ impl Change {
 }
 
 impl Report {
-    /// Writes it as JSON.
+    /// Writes it as JSON, whole or not at all.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self).map_err(|error| Error::invalid(error.to_string()))?;
         text.push('\n');
-        std::fs::write(path, text).map_err(|cause| Error::io("write", path, cause))
+        let part = path.with_extension("json.part");
+        std::fs::write(&part, text).map_err(|cause| Error::io("write", &part, cause))?;
+        std::fs::rename(&part, path).map_err(|cause| Error::io("write", path, cause))
     }
 
     /// What takes another time than in a saved report: by more than 2 %, and by more than the spread of either.

@@ -243,7 +243,7 @@ impl Cuda {
 }
 
 /// An operand of a kernel: something with an address on the device.
-pub(super) trait Operand: Sized {
+pub(crate) trait Operand: Sized {
     /// Of its first element. Valid for as long as the operand is borrowed, and for the kernels queued meanwhile.
     fn address(self) -> u64;
 

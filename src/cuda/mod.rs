@@ -34,6 +34,7 @@ mod modules;
 use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
+pub(crate) use memory::Operand;
 pub use memory::{Buffer, SliceMut};
 
 use self::device::Device;
@@ -111,6 +112,14 @@ pub const MISSING: [&str; 8] = [
     AttentionDecode::<Cuda>::NAME,
     Sample::<Cuda>::NAME,
 ];
+
+/// Why the backend cannot run an operation, or a whole training step; nothing where it can.
+pub fn lacks(name: &str) -> Option<String> {
+    if MISSING.contains(&name) {
+        return Some("no CUDA kernel yet".into());
+    }
+    (name == "training_step" && !MISSING.is_empty()).then(|| format!("no CUDA kernels yet for {}", MISSING.join(", ")))
+}
 
 fn missing<O: Operation>(op: O) -> Result<()> {
     op.check()?;

@@ -10,9 +10,9 @@ use super::sass::{self, Sass};
 use crate::bench::cases::{Info, prepare};
 use crate::bench::ceilings::Bound;
 use crate::bench::problem::Problem;
+use crate::cuda::Cuda;
 use crate::cuda::emulation::{Counts, Emulation, Launch, LineCounts};
 use crate::cuda::images::{IMAGES, Image, Resources};
-use crate::cuda::{Cuda, MISSING};
 use crate::error::{Error, Result};
 
 /// A problem's counts, over all its launches.
@@ -186,11 +186,6 @@ impl<'a> Profiler<'a> {
     fn is_own(&self, image: &Image) -> bool {
         let (major, minor) = self.cuda.device().properties().capability;
         image.arch.trim_end_matches('a').parse() == Ok(10 * major + minor)
-    }
-
-    /// Why a problem cannot be counted; nothing where it can.
-    pub fn lacks(op: &str) -> Option<&'static str> {
-        MISSING.contains(&op).then_some("no CUDA kernel yet")
     }
 
     /// Runs a problem once and counts.

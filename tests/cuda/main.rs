@@ -17,6 +17,7 @@ mod grad_norm;
 mod huge;
 mod judge;
 mod layernorm;
+mod peers;
 #[path = "../place/mod.rs"]
 mod place;
 #[expect(dead_code, reason = "the operations' own tests use the rest")]

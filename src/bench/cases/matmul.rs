@@ -40,7 +40,7 @@ pub struct MatmulForward<S: Storage> {
 }
 
 impl<S: Storage> MatmulForward<S> {
-    fn op(&mut self) -> ops::MatmulForward<'_, S> {
+    pub(in crate::bench) fn op(&mut self) -> ops::MatmulForward<'_, S> {
         let bias = self.bias.view();
         let epilogue = match (self.variant, &mut self.beside) {
             ("bias", _) => ops::Epilogue::Bias { bias },
@@ -104,7 +104,7 @@ pub struct MatmulDgrad<S: Storage> {
 }
 
 impl<S: Storage> MatmulDgrad<S> {
-    fn op(&mut self) -> ops::MatmulDgrad<'_, S> {
+    pub(in crate::bench) fn op(&mut self) -> ops::MatmulDgrad<'_, S> {
         let epilogue = match &self.pre {
             Some(pre) => ops::DgradEpilogue::DGelu { pre: pre.view() },
             None => ops::DgradEpilogue::None,
@@ -152,11 +152,11 @@ pub struct MatmulWgrad<S: Storage> {
     dout: Tensor<S, S::Compute>,
     x: Tensor<S, S::Compute>,
     dweight: Tensor<S, S::Accum>,
-    dbias: Option<Tensor<S, S::Accum>>,
+    pub(in crate::bench) dbias: Option<Tensor<S, S::Accum>>,
 }
 
 impl<S: Storage> MatmulWgrad<S> {
-    fn op(&mut self) -> ops::MatmulWgrad<'_, S> {
+    pub(in crate::bench) fn op(&mut self) -> ops::MatmulWgrad<'_, S> {
         ops::MatmulWgrad {
             dout: self.dout.view(),
             x: self.x.view(),

@@ -1,4 +1,4 @@
-//! Every operation as a case: its operands, the shapes that GPT-2 has of it, and what it computes.
+//! Every operation as a case: its operands, the shapes that GPT-2 has of it, and what it computes; and the whole step.
 //!
 //! A file a stem of `src/ops`. The list at the end of this file is the one place to add a case to: benchmarks, criterion's
 //! groups, profiles and their checks go over it.
@@ -11,8 +11,9 @@ mod embedding;
 mod gelu;
 mod grad_norm;
 mod layernorm;
-mod matmul;
+pub(super) mod matmul;
 mod sampling;
+mod training_step;
 
 use super::ceilings::Bound;
 use super::data::Data;
@@ -22,9 +23,12 @@ use crate::error::{Error, Result};
 use crate::ops::{Backend, Floor};
 use crate::tensor::{FloatElement, Tensor};
 
+/// Sizes in the order of [`Info::sizes`], and a variant.
+type Form = (Vec<usize>, &'static str);
+
 /// What is known of a case without its operands.
 pub struct Info {
-    /// [`crate::ops::Operation::NAME`].
+    /// [`crate::ops::Operation::NAME`], or `training_step`.
     pub op: &'static str,
     /// The file of `src/ops`, and of the kernels.
     pub stem: &'static str,
@@ -35,7 +39,7 @@ pub struct Info {
     /// What limits it at GPT-2's sizes.
     pub bound: Bound,
     /// The problems of a training step.
-    pub(super) training: fn(&Workload) -> Vec<(Vec<usize>, &'static str)>,
+    pub(super) training: fn(&Workload) -> Vec<Form>,
     /// Problems small enough for the emulator, that show what a kernel does: sizes of GPT-2 where the kernel depends on
     /// them, few rows where it does not.
     pub(super) small: &'static [(&'static [usize], &'static str)],
@@ -82,7 +86,7 @@ pub enum Precision {
 }
 
 /// Reads outputs.
-struct Outputs<'a, B> {
+pub(super) struct Outputs<'a, B> {
     backend: &'a B,
     list: Vec<Output>,
 }
@@ -104,7 +108,7 @@ impl<B: Backend> Outputs<'_, B> {
 }
 
 /// An operation with its operands on a backend.
-trait Case<B: Backend>: Sized {
+pub(super) trait Case<B: Backend>: Sized {
     /// Without the stem, which the list at the end adds.
     const INFO: Info;
 
@@ -163,7 +167,7 @@ impl<B: Backend, C: Case<B>> Prepared<B> for C {
 
 macro_rules! cases {
     ($($stem:ident::$case:ident,)*) => {
-        /// Every operation, in the order of a training step.
+        /// Every case, the operations in the order of a training step.
         pub static ALL: &[Info] =
             &[$(Info { stem: stringify!($stem), ..<$stem::$case<Cpu<f32>> as Case<Cpu<f32>>>::INFO }),*];
 
@@ -171,7 +175,7 @@ macro_rules! cases {
         ///
         /// # Errors
         /// When the memory cannot be had.
-        pub fn prepare<B: Backend + 'static>(backend: &B, problem: &Problem, seed: u64) -> Result<Box<dyn Prepared<B>>> {
+        pub fn prepare<B: Backend + Clone + 'static>(backend: &B, problem: &Problem, seed: u64) -> Result<Box<dyn Prepared<B>>> {
             let mut data = Data::new(backend, seed);
             $(if problem.op == <$stem::$case<B> as Case<B>>::INFO.op {
                 return Ok(Box::new(<$stem::$case<B> as Case<B>>::new(&mut data, problem)?));
@@ -201,6 +205,7 @@ cases! {
     attention_decode::KvCacheStore,
     attention_decode::AttentionDecode,
     sampling::Sample,
+    training_step::TrainingStep,
 }
 
 /// The cases that the words name, each an operation or a stem; all without a word.

@@ -1,9 +1,9 @@
 //! `ironwarp bench`: times of operations beside their floor and their peers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use ironwarp::bench::cases::{self, Info};
 use ironwarp::bench::measure::Timed;
@@ -14,7 +14,7 @@ use ironwarp::bench::report::{self, Facts, Report};
 use ironwarp::bench::suite::Bench;
 use ironwarp::cpu::Cpu;
 use ironwarp::model::config::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::device::Device;
 use crate::output;
@@ -55,13 +55,15 @@ pub struct BenchArgs {
 
 pub fn run(args: BenchArgs, json: bool) -> Result<()> {
     match args.device {
-        Device::Cpu => bench(&args, json, &Cpu::<f32>::new(), "cpu", vec![]),
+        Device::Cpu => bench(&args, json, &Cpu::<f32>::new(), "cpu", |_| None),
         Device::Auto | Device::Cuda(_) | Device::Emulated => on_gpu(&args, json),
     }
 }
 
 #[cfg(feature = "cuda")]
 fn on_gpu(args: &BenchArgs, json: bool) -> Result<()> {
+    use anyhow::anyhow;
+    use ironwarp::bench::cublaslt::CublasLt;
     use ironwarp::cuda::Cuda;
 
     let ordinal = if let Device::Cuda(ordinal) = args.device { ordinal } else { 0 };
@@ -69,7 +71,11 @@ fn on_gpu(args: &BenchArgs, json: bool) -> Result<()> {
     let cuda = opened.map_err(|why| {
         anyhow!("{why}; --device cpu times the CPU backend, and `ironwarp profile` counts without a GPU")
     })?;
-    bench(args, json, &cuda, &format!("cuda:{ordinal}"), vec![])
+    let cublaslt = |facts: &mut Facts| {
+        let says = |peer: &CublasLt| peer.version.clone().into();
+        present("cublaslt", CublasLt::new(&cuda), says, facts)
+    };
+    bench(args, json, &cuda, &format!("cuda:{ordinal}"), cublaslt)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -77,16 +83,24 @@ fn on_gpu(_: &BenchArgs, _: bool) -> Result<()> {
     bail!("this build has no CUDA backend (feature cuda), so no GPU can be timed; --device cpu times the CPU backend")
 }
 
-fn bench<B: Timed>(args: &BenchArgs, json: bool, backend: &B, device: &str, peers: Vec<Box<dyn Peer>>) -> Result<()> {
+/// `native` starts the peer that is a library of the device's.
+fn bench<B: Timed>(
+    args: &BenchArgs,
+    json: bool,
+    backend: &B,
+    device: &str,
+    native: impl FnOnce(&mut Facts) -> Option<Box<dyn Peer>>,
+) -> Result<()> {
     let problems = problems(args, device == "cpu")?;
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     }
     let mut bench = Bench::new(backend, Duration::from_millis(args.ms))?;
     let mut facts = backend.facts(&bench.stopwatch);
-    let mut peers = peers;
+    let mut peers = Vec::from_iter(native(&mut facts));
     if let Some(python) = &args.peers {
-        peers.extend(start_torch(python, device, &mut facts));
+        let torch = PyTorch::start(python, device);
+        peers.extend(present("torch", torch, |torch| torch.facts.clone(), &mut facts));
     }
     let mut report = Report { facts, ceilings: bench.ceilings, rows: Vec::new() };
     if json {
@@ -98,33 +112,45 @@ fn bench<B: Timed>(args: &BenchArgs, json: bool, backend: &B, device: &str, peer
     let bar = output::progress(problems.len() as u64, "problems");
     for (info, problem) in problems {
         let row = bench.row(info, &problem, &mut peers)?;
-        bar.suspend(|| if json { output::json(&row) } else { Ok(output::print(&report::lines(&row))) })?;
+        bar.suspend(|| {
+            if json {
+                return output::json(&row);
+            }
+            output::print(&report::lines(&row));
+            Ok(())
+        })?;
         report.rows.push(row);
+        // After each, so that a run that is ended leaves what it has.
+        if let Some(out) = &args.out {
+            report.save(&out.join("results.json"))?;
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
     keep(args, &report)
 }
 
-/// PyTorch, if it can be had; the facts say so.
-fn start_torch(python: &Path, device: &str, facts: &mut Facts) -> Option<Box<dyn Peer>> {
-    match PyTorch::start(python, device) {
-        Ok(torch) => {
-            facts.details.insert("torch".into(), torch.facts.clone());
-            Some(Box::new(torch))
-        }
+/// A peer, if it can be had; the facts have what it says of itself, or why it is absent.
+fn present<P: Peer + 'static>(
+    name: &str,
+    started: ironwarp::Result<P>,
+    says: impl FnOnce(&P) -> Value,
+    facts: &mut Facts,
+) -> Option<Box<dyn Peer>> {
+    let (fact, peer) = match started {
+        Ok(peer) => (says(&peer), Some(Box::new(peer) as Box<dyn Peer>)),
         Err(why) => {
-            output::note(format!("peers are absent: {why}"));
-            facts.details.insert("torch".into(), format!("absent: {why}").into());
-            None
+            output::note(format!("the peer {name} is absent: {why}"));
+            (format!("absent: {why}").into(), None)
         }
-    }
+    };
+    facts.details.insert(name.into(), fact);
+    peer
 }
 
 /// Writes what was asked for, and compares.
 fn keep(args: &BenchArgs, report: &Report) -> Result<()> {
     if let Some(out) = &args.out {
-        report.save(&out.join("results.json"))?;
         plot::bars(report, &out.join("bars.svg"))?;
         plot::roofline(report, &out.join("roofline.svg"))?;
     }
@@ -151,15 +177,15 @@ fn problems(args: &BenchArgs, on_cpu: bool) -> Result<Vec<(&'static Info, Proble
         None => vec!["gpt2-124M", "gpt2-1558M"],
     };
     let mut all = Vec::new();
-    for info in cases::select(&args.ops)? {
-        for name in &models {
-            let config = Config::preset(name)?;
-            let tokens = args.tokens.unwrap_or(match (on_cpu, config.channels) {
-                (true, _) => config.context.min(256),
-                (false, ..=1024) => 65536,
-                (false, _) => 16384,
-            });
-            let workload = Workload::new(config, tokens).with_context(|| format!("--tokens of {name}"))?;
+    for name in &models {
+        let config = Config::preset(name)?;
+        let tokens = args.tokens.unwrap_or(match (on_cpu, config.channels) {
+            (true, _) => config.context.min(256),
+            (false, ..=1024) => 65536,
+            (false, _) => 16384,
+        });
+        let workload = Workload::new(config, tokens).with_context(|| format!("--tokens of {name}"))?;
+        for info in cases::select(&args.ops)? {
             for problem in info.training(&workload) {
                 let problem = match &args.shape {
                     Some(shape) => Problem::parse(info, shape, &problem)?,

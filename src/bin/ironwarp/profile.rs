@@ -47,7 +47,7 @@ mod emulated {
     use anyhow::{Context, Result, bail};
     use ironwarp::bench::cases;
     use ironwarp::bench::problem::Problem;
-    use ironwarp::cuda::Cuda;
+    use ironwarp::cuda::{Cuda, lacks};
     use ironwarp::profile::check::Baseline;
     use ironwarp::profile::counts::{Profile, Profiler};
     use ironwarp::profile::{report, sass};
@@ -102,8 +102,8 @@ mod emulated {
                 problems = vec![Problem::parse(info, shape, like)?];
             }
             for problem in problems {
-                if let Some(why) = Profiler::lacks(info.op) {
-                    let missing = report::missing(&problem, why);
+                if let Some(why) = lacks(info.op) {
+                    let missing = report::missing(&problem, &why);
                     if json {
                         output::json(&missing)?
                     } else {

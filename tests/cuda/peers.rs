@@ -1,0 +1,50 @@
+//! cuBLASLt: what it computes on a real GPU, and that the emulated one refuses it.
+
+use std::time::Duration;
+
+use ironwarp::Error;
+use ironwarp::bench::cases::select;
+use ironwarp::bench::cublaslt::CublasLt;
+use ironwarp::bench::peers::Peer;
+
+use crate::emulator::shared;
+use crate::place::{real_gpu, skip};
+
+#[test]
+fn the_emulated_gpu_has_no_cublaslt() {
+    if real_gpu().is_some() {
+        return skip("the emulated GPU");
+    }
+    match CublasLt::new(&shared()) {
+        Ok(_) => panic!("it was taken for a GPU"),
+        Err(Error::Unavailable(why)) => {
+            assert!(why.starts_with("no cuBLASLt: Emulated") && why.ends_with("does not run its kernels"), "{why}");
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn cublaslt_computes_the_products_and_nothing_else() {
+    const BUDGET: Duration = Duration::from_millis(5);
+    if real_gpu().is_none() {
+        return skip("a real GPU");
+    }
+    let mut cublaslt = match CublasLt::new(&shared()) {
+        Ok(cublaslt) => cublaslt,
+        Err(why) => return skip(&format!("cuBLASLt ({why})")),
+    };
+    for problem in select(&["matmul".into()]).unwrap().iter().flat_map(|info| info.small()) {
+        // The second time it knows the algorithm, and that the product is right.
+        for _ in 0..2 {
+            let times = cublaslt.measure(&problem, BUDGET);
+            let [times] = &times[..] else { panic!("{problem}: {times:?}") };
+            match &times.outcome {
+                Ok(times) => assert!(times.median_us > 0.0, "{problem}: {times:?}"),
+                Err(why) => assert!(why.contains("has no algorithm for"), "{problem}: {why}"),
+            }
+        }
+    }
+    let gelu = &select(&["gelu".into()]).unwrap()[0].small()[0];
+    assert_eq!(cublaslt.measure(gelu, BUDGET), []);
+}
