@@ -362,7 +362,8 @@ extern "C" __global__ void __launch_bounds__(EMBEDDING_SUM_THREADS, EMBEDDING_SU
 }
 
 // Adds to dwte what blocks have summed of a run that began before them: by the block that has the first of its heads.
-extern "C" __global__ void __launch_bounds__(EMBEDDING_SUM_THREADS)
+// The 1 is no idle word: without it ptxas goes for 32 registers, in which the eight loads of sum_rows have no room.
+extern "C" __global__ void __launch_bounds__(EMBEDDING_SUM_THREADS, 1)
     embedding_backward_join(const __grid_constant__ EmbeddingSumParams params) {
     __shared__ Shared shared;
     const auto key_at = [&](uint32_t place) { return params.pairs[place].x; };

@@ -36,7 +36,8 @@ __device__ inline void for_each_vector(uint32_t thread, uint32_t vectors, F f) {
 // forward
 
 // Held to 64 registers (128 where a row has 8 vectors a thread), so that a multiprocessor has four (two) blocks: 48 KB in
-// flight at C = 768, 51 at C = 1600, where 30 hide the latency of HBM3.
+// flight at C = 768, 51 at C = 1600, where 30 hide the latency of HBM3. With the residual it is twice that, and the widest
+// rows would spill at 64: they have three blocks.
 template <uint32_t ROW_WARPS, int FULL, uint32_t VECTORS, bool RESIDUAL>
 __device__ inline void forward(const LayernormForwardParams &params) {
     constexpr uint32_t ROWS = WARPS / ROW_WARPS, STRIDE = ROW_WARPS * WARP;
@@ -59,16 +60,18 @@ __device__ inline void forward(const LayernormForwardParams &params) {
     // 64 bits: N * C may pass 2^32.
     for (uint64_t row = uint64_t(blockIdx.x) * ROWS + group; row < params.n; row += uint64_t(gridDim.x) * ROWS) {
         const uint64_t start = row * params.c;
-        bf16x8 x[VECTORS];
+        // All of both before the first store of sum: the compiler moves no load across a store that might be to its address.
+        bf16x8 x[VECTORS], residual[RESIDUAL ? VECTORS : 1];
         for_each_vector<FULL, VECTORS, STRIDE>(thread, vectors, [&](uint32_t i, uint32_t v) {
             x[i] = load_packed(params.x + start + v * VECTOR);
+            if constexpr (RESIDUAL) residual[i] = load_packed(params.residual + start + v * VECTOR);
         });
         if constexpr (RESIDUAL) {
             for_each_vector<FULL, VECTORS, STRIDE>(thread, vectors, [&](uint32_t i, uint32_t v) {
                 f32x8 sum = unpack(x[i]);
-                const f32x8 residual = load(params.residual + start + v * VECTOR);
+                const f32x8 added = unpack(residual[i]);
 #pragma unroll
-                for (uint32_t k = 0; k < VECTOR; k++) sum.at[k] += residual.at[k];
+                for (uint32_t k = 0; k < VECTOR; k++) sum.at[k] += added.at[k];
                 x[i] = pack(sum);
                 store_packed(params.sum + start + v * VECTOR, x[i]);
             });
@@ -111,11 +114,12 @@ __device__ inline void forward(const LayernormForwardParams &params) {
 // What a thread has of a row.
 template <uint32_t VECTORS>
 struct BackwardRow {
-    bf16x8 x[VECTORS], dout[VECTORS];
+    bf16x8 x[VECTORS], dout[VECTORS], dx[VECTORS];
 };
 
 // dweight and dbias of a thread's columns stay in registers over all rows of the block: 16 a vector, which is why wide rows
-// are spread over more warps. One block a multiprocessor is left, so each row is loaded while the one before is worked on.
+// are spread over more warps. One block a multiprocessor is left, so each row is loaded while the one before is worked on,
+// what dx holds as well: asked for where it is used, each vector of it would wait behind the store of the one before.
 template <uint32_t ROW_WARPS, int FULL, uint32_t VECTORS>
 __device__ inline void backward(const LayernormBackwardParams &params) {
     constexpr uint32_t ROWS = WARPS / ROW_WARPS, STRIDE = ROW_WARPS * WARP;
@@ -142,22 +146,33 @@ __device__ inline void backward(const LayernormBackwardParams &params) {
             to.x[i] = load_packed(params.x + row * params.c + v * VECTOR);
             to.dout[i] = load_packed(params.dout + row * params.c + v * VECTOR);
         });
+        if (params.accumulate_dx) {
+            for_each_vector<FULL, VECTORS, STRIDE>(thread, vectors, [&](uint32_t i, uint32_t v) {
+                to.dx[i] = load_packed(params.dx + row * params.c + v * VECTOR);
+            });
+        }
+    };
+    // Mean and rstd, asked for by two lanes and not by all. A row ahead in every kernel, as the shuffles wait for them at once.
+    const auto fetch_statistic = [&](uint64_t row) {
+        if (lane_id() >= 2 || row >= params.n) return 0.0f;
+        return (lane_id() == 0 ? params.mean : params.rstd)[row];
     };
     const uint64_t step = uint64_t(gridDim.x) * ROWS;
+    float next_statistic = fetch_statistic(uint64_t(blockIdx.x) * ROWS + group);
     if constexpr (AHEAD) fetch(next, uint64_t(blockIdx.x) * ROWS + group);
     // All groups make the same number of turns, as the barriers below are the block's.
     for (uint64_t first = uint64_t(blockIdx.x) * ROWS; first < params.n; first += step) {
         const uint64_t row = first + group;
         const bool there = ROWS == 1 || row < params.n;
+        // Taken before the next is asked for: after that, ptxas waits for the next to take this.
+        const float statistic = next_statistic;
+        next_statistic = fetch_statistic(row + step);
         if constexpr (AHEAD) {
             now = next;
             fetch(next, row + step);
         } else {
             fetch(now, row);
         }
-        // Asked for by two lanes and not by all.
-        float statistic = 0.0f;
-        if (there && lane_id() < 2) statistic = (lane_id() == 0 ? params.mean : params.rstd)[row];
         const float mean = __shfl_sync(ALL_LANES, statistic, 0), rstd = __shfl_sync(ALL_LANES, statistic, 1);
 
         float sum_g = 0.0f, sum_g_xhat = 0.0f;
@@ -181,15 +196,13 @@ __device__ inline void backward(const LayernormBackwardParams &params) {
         if (!there) continue;
         for_each_vector<FULL, VECTORS, STRIDE>(thread, vectors, [&](uint32_t i, uint32_t v) {
             const f32x8 x = unpack(now.x[i]), dout = unpack(now.dout[i]), w = unpack(weight[v]);
-            bf16 *at = params.dx + row * params.c + v * VECTOR;
-            f32x8 dx = {};
-            if (params.accumulate_dx) dx = load(at);
+            f32x8 dx = unpack(now.dx[i]);
 #pragma unroll
             for (uint32_t k = 0; k < VECTOR; k++) {
                 const float xhat = (x.at[k] - mean) * rstd, g = dout.at[k] * w.at[k];
                 dx.at[k] += rstd * (g - mean_g - xhat * mean_g_xhat);
             }
-            store(at, dx);
+            store(params.dx + row * params.c + v * VECTOR, dx);
         });
     }
 
@@ -261,7 +274,7 @@ FORWARD(layernorm_forward_c2048, LAYERNORM_FORWARD_C2048_MIN_BLOCKS, 1, 4, 8, fa
 FORWARD(layernorm_forward_c12288, LAYERNORM_FORWARD_MIN_BLOCKS, 8, 1, 6, false)
 FORWARD(residual_layernorm_forward_c1024, LAYERNORM_FORWARD_MIN_BLOCKS, 1, 0, 4, true)
 FORWARD(residual_layernorm_forward_c2048, LAYERNORM_FORWARD_C2048_MIN_BLOCKS, 1, 4, 8, true)
-FORWARD(residual_layernorm_forward_c12288, LAYERNORM_FORWARD_MIN_BLOCKS, 8, 1, 6, true)
+FORWARD(residual_layernorm_forward_c12288, LAYERNORM_RESIDUAL_C12288_MIN_BLOCKS, 8, 1, 6, true)
 
 #define BACKWARD(NAME, ROW_WARPS, FULL, VECTORS)                                                                       \
     extern "C" __global__ void __launch_bounds__(LAYERNORM_THREADS)                                                    \
@@ -273,7 +286,8 @@ BACKWARD(layernorm_backward_c1024, 1, 0, 4)
 BACKWARD(layernorm_backward_c2048, 2, 2, 4)
 BACKWARD(layernorm_backward_c12288, 8, 1, 6)
 
-extern "C" __global__ void __launch_bounds__(LAYERNORM_THREADS)
+// The 1 is no idle word: without it ptxas goes for 32 registers, in which eight loads have no room.
+extern "C" __global__ void __launch_bounds__(LAYERNORM_THREADS, 1)
     layernorm_backward_join(const __grid_constant__ LayernormBackwardParams params) {
     backward_join(params);
 }

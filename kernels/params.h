@@ -114,6 +114,8 @@ constexpr uint32_t LAYERNORM_THREADS = 256;
 constexpr uint32_t LAYERNORM_FORWARD_MIN_BLOCKS = 4;
 /// As `LAYERNORM_FORWARD_MIN_BLOCKS`, where a thread has 8 vectors of a row: 128 registers.
 constexpr uint32_t LAYERNORM_FORWARD_C2048_MIN_BLOCKS = 2;
+/// As `LAYERNORM_FORWARD_MIN_BLOCKS`, where a thread has 6 vectors of x and of the residual: 80 registers.
+constexpr uint32_t LAYERNORM_RESIDUAL_C12288_MIN_BLOCKS = 3;
 /// Rows that a block of a layernorm kernel takes before there are more blocks: fewer would read the weights, or write
 /// partial sums, too often.
 constexpr uint32_t LAYERNORM_FORWARD_BLOCK_ROWS = 32;

@@ -7,7 +7,7 @@ use super::memory::Operand;
 use super::params::{
     LAYERNORM_BACKWARD_BLOCK_ROWS, LAYERNORM_BACKWARD_MOST_BLOCKS, LAYERNORM_FORWARD_BLOCK_ROWS,
     LAYERNORM_FORWARD_C2048_MIN_BLOCKS, LAYERNORM_FORWARD_MIN_BLOCKS, LAYERNORM_JOIN_COLUMNS, LAYERNORM_MOST_CHANNELS,
-    LAYERNORM_THREADS, LayernormBackwardParams, LayernormForwardParams,
+    LAYERNORM_RESIDUAL_C12288_MIN_BLOCKS, LAYERNORM_THREADS, LayernormBackwardParams, LayernormForwardParams,
 };
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::{Error, Result};
@@ -16,8 +16,7 @@ use crate::ops::{LayerNormBackward, LayerNormForward, Operation, ResidualLayerNo
 /// A kernel for C up to a size.
 type UpTo<P> = (usize, Kernel<P>);
 
-const fn up_to_forward(c: usize, name: &'static str) -> UpTo<LayernormForwardParams> {
-    let blocks = if c == 2048 { LAYERNORM_FORWARD_C2048_MIN_BLOCKS } else { LAYERNORM_FORWARD_MIN_BLOCKS };
+const fn up_to_forward(c: usize, name: &'static str, blocks: u32) -> UpTo<LayernormForwardParams> {
     let kernel = Kernel::new("layernorm", name, LAYERNORM_THREADS).min_blocks(blocks);
     (c, kernel.dynamic_shared(forward_shared(c) as u32))
 }
@@ -27,14 +26,14 @@ const fn up_to_backward(c: usize, name: &'static str) -> UpTo<LayernormBackwardP
 }
 
 const FORWARD: [UpTo<LayernormForwardParams>; 3] = [
-    up_to_forward(1024, "layernorm_forward_c1024"),
-    up_to_forward(2048, "layernorm_forward_c2048"),
-    up_to_forward(12288, "layernorm_forward_c12288"),
+    up_to_forward(1024, "layernorm_forward_c1024", LAYERNORM_FORWARD_MIN_BLOCKS),
+    up_to_forward(2048, "layernorm_forward_c2048", LAYERNORM_FORWARD_C2048_MIN_BLOCKS),
+    up_to_forward(12288, "layernorm_forward_c12288", LAYERNORM_FORWARD_MIN_BLOCKS),
 ];
 const RESIDUAL_FORWARD: [UpTo<LayernormForwardParams>; 3] = [
-    up_to_forward(1024, "residual_layernorm_forward_c1024"),
-    up_to_forward(2048, "residual_layernorm_forward_c2048"),
-    up_to_forward(12288, "residual_layernorm_forward_c12288"),
+    up_to_forward(1024, "residual_layernorm_forward_c1024", LAYERNORM_FORWARD_MIN_BLOCKS),
+    up_to_forward(2048, "residual_layernorm_forward_c2048", LAYERNORM_FORWARD_C2048_MIN_BLOCKS),
+    up_to_forward(12288, "residual_layernorm_forward_c12288", LAYERNORM_RESIDUAL_C12288_MIN_BLOCKS),
 ];
 const BACKWARD: [UpTo<LayernormBackwardParams>; 3] = [
     up_to_backward(1024, "layernorm_backward_c1024"),

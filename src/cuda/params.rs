@@ -205,6 +205,8 @@ pub const LAYERNORM_THREADS: u32 = 256;
 pub const LAYERNORM_FORWARD_MIN_BLOCKS: u32 = 4;
 /// As `LAYERNORM_FORWARD_MIN_BLOCKS`, where a thread has 8 vectors of a row: 128 registers.
 pub const LAYERNORM_FORWARD_C2048_MIN_BLOCKS: u32 = 2;
+/// As `LAYERNORM_FORWARD_MIN_BLOCKS`, where a thread has 6 vectors of x and of the residual: 80 registers.
+pub const LAYERNORM_RESIDUAL_C12288_MIN_BLOCKS: u32 = 3;
 /** Rows that a block of a layernorm kernel takes before there are more blocks: fewer would read the weights, or write
  partial sums, too often.*/
 pub const LAYERNORM_FORWARD_BLOCK_ROWS: u32 = 32;

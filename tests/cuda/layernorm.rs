@@ -374,11 +374,11 @@ fn mutants_die() {
             "behind the row's end x and dout are zeros, which add nothing",
         ),
         equivalent(
-            6,
-            "backward",
+            4,
+            "backward_c1024",
             Kind::ShiftComparison,
             "if (int(i) < FULL || v < vectors)",
-            "as above; and one more turn of the groups, which is no group's",
+            "nvcc's copies of the groups' loop: one more turn, which is no group's",
         ),
         equivalent(1, "backward_c2048", Kind::ShiftComparison, "turn + 1 < ROWS", "one more turn, which is no group's"),
         equivalent(
@@ -418,7 +418,20 @@ fn mutants_die() {
             "a turn's first load, at which the loop has looked",
         ),
         equivalent(1, "backward_join", Kind::NeverLeave, "block < params.blocks", "as above"),
-        equivalent(1, "backward_c12288", Kind::NeverLeave, "lane_id() < 2", "more lanes load what two need"),
+        equivalent(
+            1,
+            "backward_c12288",
+            Kind::ShiftComparison,
+            "row >= params.n) return 0.0f",
+            "a block's first row, which is there where rows are not side by side",
+        ),
+        equivalent(
+            1,
+            "backward_c12288",
+            Kind::NeverLeave,
+            "row >= params.n) return 0.0f",
+            "as above; and more lanes load what two need",
+        ),
         equivalent(
             1,
             "backward_join",
