@@ -55,16 +55,16 @@ impl<'a, B: Backend> Data<'a, B> {
     ) -> Result<(Tensor<B, E>, Tensor<B, F>)> {
         let (shape, start) = (shape.into(), self.random.random_range(0..POOL));
         let value = |value| deviation * value;
-        Ok((self.from_place(start, shape, value)?, self.from_place(start, shape, value)?))
+        Ok((self.placed(start, shape, value)?, self.placed(start, shape, value)?))
     }
 
     fn of<E: FloatElement>(&mut self, shape: impl Into<Shape>, value: impl Fn(f32) -> f32) -> Result<Tensor<B, E>> {
         let start = self.random.random_range(0..POOL);
-        self.from_place(start, shape, value)
+        self.placed(start, shape, value)
     }
 
     /// Values of the pool from `start` on.
-    fn from_place<E: FloatElement>(
+    fn placed<E: FloatElement>(
         &self,
         start: usize,
         shape: impl Into<Shape>,
