@@ -10,9 +10,9 @@ use super::sass::{self, Sass};
 use crate::bench::cases::{Info, prepare};
 use crate::bench::ceilings::Bound;
 use crate::bench::problem::Problem;
-use crate::cuda::Cuda;
 use crate::cuda::emulation::{Counts, Emulation, Launch, LineCounts};
 use crate::cuda::images::{IMAGES, Image, Resources};
+use crate::cuda::{Cuda, kernels};
 use crate::error::{Error, Result};
 
 /// A problem's counts, over all its launches.
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 pub struct Profile {
     /// The operation.
     pub op: &'static str,
-    /// The file of its kernels.
+    /// Its family: the file of `src/ops`.
     pub stem: &'static str,
     /// Its sizes.
     pub shape: Problem,
@@ -205,7 +205,7 @@ impl<'a> Profiler<'a> {
                     kernel.grid = launch.grid;
                     kernel.totals.add(&launch.counts);
                 }
-                None => kernels.push(self.kernel(info.stem, launch)),
+                None => kernels.push(self.kernel(launch)),
             }
             launch.counts.lines.iter().for_each(|line| add_line(&mut lines, line));
         }
@@ -230,10 +230,12 @@ impl<'a> Profiler<'a> {
         })
     }
 
-    fn kernel(&self, stem: &str, launch: &Launch) -> KernelProfile {
+    fn kernel(&self, launch: &Launch) -> KernelProfile {
         let Launch { kernel, grid, block, dynamic_shared, counts } = launch;
         let mut totals = Totals::default();
         totals.add(counts);
+        // An operation may have files by architecture, which its own stem does not tell.
+        let stem = kernels().find(|spec| spec.name == kernel).map_or("", |spec| spec.stem);
         let image = IMAGES.iter().find(|image| image.stem == stem && self.is_own(image));
         let image = image.filter(|_| !self.replaced.iter().any(|replaced| replaced == stem));
         let resources = image.and_then(|image| image.resources.iter().find(|entry| entry.kernel == kernel));
