@@ -17,6 +17,7 @@ mod grad_norm;
 mod huge;
 mod judge;
 mod layernorm;
+mod matmul;
 mod peers;
 #[path = "../place/mod.rs"]
 mod place;
