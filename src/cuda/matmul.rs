@@ -150,9 +150,12 @@ impl Plan {
         const AROUND: usize = 8;
         // Bytes to write and read again while the large tile has a stage: 0.45 µs at 620 TFLOP/s, of 4 TB/s.
         const JOINED: usize = 1_800_000;
+        const JOIN_COST: usize = 80;
         let waves = (self.row_tiles * self.column_tiles * self.parts).div_ceil(self.tile.wave);
         let stages = self.part_terms / MATMUL_STAGE_TERMS as usize + AROUND;
-        let join = if self.parts > 1 { TILES[0].stage_cost * (8 * self.parts * elements) / JOINED } else { 0 };
+        // A second launch, and what it reads.
+        let join =
+            if self.parts > 1 { JOIN_COST + TILES[0].stage_cost * (8 * self.parts * elements) / JOINED } else { 0 };
         waves * stages * self.tile.stage_cost + join
     }
 

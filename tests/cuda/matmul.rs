@@ -5,11 +5,14 @@ use ironwarp::Result;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::matmul::{self, Cut, TileSize};
-use ironwarp::ops::{Backend, DgradEpilogue, Epilogue, GeluForward, MatmulDgrad, MatmulForward, MatmulWgrad, Write};
+use ironwarp::ops::{
+    Backend, DgradEpilogue, Epilogue, Floor, GeluForward, MatmulDgrad, MatmulForward, MatmulWgrad, Write,
+};
 use ironwarp::tensor::{Shape, Tensor};
 
-use crate::emulator::shared;
-use crate::judge::Verdict;
+use crate::emulator::{Counts, alone, shared};
+use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die};
+use crate::judge::{Lean, Verdict};
 use crate::support::*;
 
 /// N, C, OC and why.
@@ -163,33 +166,256 @@ impl Inputs {
     }
 }
 
+/// Holds a product in bf16 against the reference in f64 and the formula in f32.
+///
+/// Sums of which next to nothing is left are held to the rounding of their terms instead, half a unit of a partial sum each:
+/// in units of what is left it is as large as chance will have it, and other for every order of the sum.
+fn judge(what: &str, terms: usize, mut got: Vec<f64>, mut reference: Vec<f64>, mut baseline: Vec<f64>) {
+    let sum = (terms as f64).sqrt();
+    for i in 0..reference.len() {
+        if reference[i].abs() >= sum / 32.0 {
+            continue;
+        }
+        let (error, allowed) =
+            ((got[i] - reference[i]).abs(), reference[i].abs() / 256.0 + terms as f64 / 2f64.powi(24));
+        assert!(error <= allowed, "{what}: element {i} is {}, not {} ± {allowed:e}", got[i], reference[i]);
+        [&mut got, &mut reference, &mut baseline].map(|values| values[i] = 0.0);
+    }
+    Verdict { what, reference: &reference, baseline: &baseline, ulps: 0.55 }.pass::<bf16>(&got);
+}
+
 #[test]
 fn forward_is_the_formula() {
     for ((tile, case @ (n, c, oc, why)), kind) in cases().flat_map(|case| KINDS.map(|kind| (case, kind))) {
         let inputs = Inputs::new(case);
-        let got = inputs.forward_by(&shared(), kind, tile);
-        let reference = inputs.forward(&Cpu::<f64>::new(), kind, Cpu::matmul_forward);
-        let baseline = inputs.forward(&Cpu::<f32>::new(), kind, Cpu::matmul_forward);
-        for (i, name) in ["out", "pre"].into_iter().enumerate() {
-            if name == "pre" && kind != Kind::BiasGelu {
-                assert!(got[i].iter().all(|x| x.is_nan()), "{kind:?} wrote pre");
-                continue;
-            }
-            let what = format!("matmul_forward {name}, {kind:?}, {tile:?}, N = {n}, C = {c}, OC = {oc} ({why})");
-            Verdict { what: &what, reference: &reference[i], baseline: &baseline[i], ulps: 1.0 }.pass::<bf16>(&got[i]);
+        let cuda = shared();
+        let [out, pre] = inputs.forward_by(&cuda, kind, tile);
+        let gelu = kind == Kind::BiasGelu;
+        // GELU follows the rounded pre-activation, which is the product with its bias.
+        let (judged, product) = if gelu { (pre.clone(), Kind::Bias) } else { (out.clone(), kind) };
+        let [reference, _] = inputs.forward(&Cpu::<f64>::new(), product, Cpu::matmul_forward);
+        let [baseline, _] = inputs.forward(&Cpu::<f32>::new(), product, Cpu::matmul_forward);
+        let what = format!("matmul_forward, {kind:?}, {tile:?}, N = {n}, C = {c}, OC = {oc} ({why})");
+        judge(&what, c, judged, reference, baseline);
+        if gelu {
+            let x: Tensor<Cuda, bf16> = tight(&*cuda, [n, oc], &pre);
+            let mut alone = Output::new(&*cuda, [n, oc]);
+            cuda.gelu_forward(GeluForward { x: x.view(), out: alone.view() }).unwrap();
+            assert_same_bits(&format!("gelu_forward of pre, {what}"), &alone.read(&cuda), &out);
+        } else {
+            assert!(pre.iter().all(|x| x.is_nan()), "{what}: wrote pre");
         }
     }
 }
 
 #[test]
 fn dgrad_is_the_formula() {
-    for ((tile, case @ (n, c, oc, why)), gelu) in cases().flat_map(|case| [false, true].map(|gelu| (case, gelu))) {
+    for ((tile, (n, c, oc, why)), gelu) in cases().flat_map(|case| [false, true].map(|gelu| (case, gelu))) {
         // The terms of a sum are OC here.
         let inputs = Inputs::new((n, oc, c, why));
         let got = inputs.dgrad_by(&shared(), gelu, tile);
         let reference = inputs.dgrad(&Cpu::<f64>::new(), gelu, Cpu::matmul_dgrad);
         let baseline = inputs.dgrad(&Cpu::<f32>::new(), gelu, Cpu::matmul_dgrad);
         let what = format!("matmul_dgrad dx, dGELU {gelu}, {tile:?}, N = {n}, C = {oc}, OC = {c} ({why})");
-        Verdict { what: &what, reference: &reference, baseline: &baseline, ulps: 1.0 }.pass::<bf16>(&got);
+        judge(&what, c, got, reference, baseline);
     }
+}
+
+/// Tile, parts, N, C, OC and why.
+const WGRAD: [(TileSize, usize, Case); 10] = [
+    (TileSize::Small, 1, (1, 8, 8, "a vector of everything, one term")),
+    (TileSize::Small, 1, (31, 64, 64, "a tile, a row short of a stage")),
+    (TileSize::Small, 1, (33, 72, 72, "one past a stage, and a vector past a tile")),
+    (TileSize::Small, 3, (300, 136, 72, "parts of 4, 4 and 2 stages, of which the last is no whole one")),
+    (TileSize::Small, 16, (511, 8, 1096, "a part a stage; more than a group of tiles")),
+    (TileSize::Large, 1, (1, 8, 8, "a vector of everything, one term")),
+    (TileSize::Large, 1, (160, 256, 128, "a tile, more stages than there is room for")),
+    (TileSize::Large, 2, (97, 264, 136, "two parts, the second with a single row in its last stage")),
+    (TileSize::Large, 16, (2049, 40, 8, "one row past 64 stages")),
+    (TileSize::Large, 1, (5, 264, 2056, "more than a group of tiles")),
+];
+
+#[test]
+fn wgrad_is_the_formula() {
+    for ((tile, parts, case @ (n, c, oc, why)), write) in
+        WGRAD.iter().flat_map(|&case| WRITES.map(|write| (case, write)))
+    {
+        let inputs = Inputs::new(case);
+        let cut = Cut { tile, parts };
+        let got = inputs.wgrad_by(&shared(), true, write, cut);
+        let reference = inputs.wgrad(&Cpu::<f64>::new(), true, write, Cpu::matmul_wgrad);
+        let baseline = inputs.wgrad(&Cpu::<f32>::new(), true, write, Cpu::matmul_wgrad);
+        for (i, name) in ["dweight", "dbias"].into_iter().enumerate() {
+            let what = format!("matmul_wgrad {name}, {write:?}, {cut:?}, N = {n}, C = {c}, OC = {oc} ({why})");
+            Verdict { what: &what, reference: &reference[i], baseline: &baseline[i], ulps: 256.0 }.pass::<f32>(&got[i]);
+        }
+        let [alone, _] = inputs.wgrad_by(&shared(), false, write, cut);
+        assert_same_bits("matmul_wgrad dweight without bias", &alone, &got[0]);
+    }
+}
+
+/// The backend's own choice is one of the two tiles, which give the same bits: a sum's order does not depend on the tile.
+#[test]
+fn tiles_give_the_same_bits() {
+    let inputs = Inputs::new((70, 168, 264, ""));
+    let cuda = shared();
+    for kind in KINDS {
+        let own = inputs.forward(&*cuda, kind, Cuda::matmul_forward);
+        for tile in [TileSize::Small, TileSize::Large] {
+            let got = inputs.forward_by(&cuda, kind, tile);
+            assert_same_bits(&format!("matmul_forward, {kind:?}, {tile:?}"), &got.concat(), &own.concat());
+        }
+    }
+    for gelu in [false, true] {
+        let own = inputs.dgrad(&*cuda, gelu, Cuda::matmul_dgrad);
+        for tile in [TileSize::Small, TileSize::Large] {
+            assert_same_bits(&format!("matmul_dgrad, {tile:?}"), &inputs.dgrad_by(&cuda, gelu, tile), &own);
+        }
+    }
+    // Of parts there is one, as more would not pay.
+    let own = inputs.wgrad(&*cuda, true, Write::Accumulate, Cuda::matmul_wgrad);
+    for tile in [TileSize::Small, TileSize::Large] {
+        let got = inputs.wgrad_by(&cuda, true, Write::Accumulate, Cut { tile, parts: 1 });
+        assert_same_bits(&format!("matmul_wgrad, {tile:?}"), &got.concat(), &own.concat());
+    }
+}
+
+#[test]
+fn bad_numbers_stay_in_their_row() {
+    let (n, c, oc) = (70, 40, 72);
+    let clean = Inputs::new((n, c, oc, ""));
+    let cuda = shared();
+    // Rows and columns of a result in which everything is bad, and nothing else.
+    let held = |what: &str, got: &[f64], want: &[f64], columns: usize, bad: &dyn Fn(usize, usize) -> bool| {
+        for (i, (got, want)) in got.iter().zip(want).enumerate() {
+            let (row, column) = (i / columns, i % columns);
+            let right = if bad(row, column) { !got.is_finite() } else { got.to_bits() == want.to_bits() };
+            assert!(right, "{what} ({row}, {column}): {got}, {want} without");
+        }
+    };
+    for (tile, bad) in [TileSize::Small, TileSize::Large].into_iter().flat_map(|t| [(t, f64::NAN), (t, f64::INFINITY)])
+    {
+        let mut inputs = clean.clone();
+        inputs.x[65 * c + 9] = bad;
+        inputs.dout[3 * oc + 50] = bad;
+        let [[got, _], [want, _]] = [&inputs, &clean].map(|inputs| inputs.forward_by(&cuda, Kind::None, tile));
+        held(&format!("out, {tile:?}, {bad}"), &got, &want, oc, &|row, _| row == 65);
+        let [got, want] = [&inputs, &clean].map(|inputs| inputs.dgrad_by(&cuda, false, tile));
+        held(&format!("dx, {tile:?}, {bad}"), &got, &want, c, &|row, _| row == 3);
+        let cut = Cut { tile, parts: 3 };
+        let [got, want] = [&inputs, &clean].map(|inputs| inputs.wgrad_by(&cuda, true, Write::Overwrite, cut));
+        held(&format!("dweight, {tile:?}, {bad}"), &got[0], &want[0], c, &|row, column| row == 50 || column == 9);
+        held(&format!("dbias, {tile:?}, {bad}"), &got[1], &want[1], oc, &|_, column| column == 50);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let cuda = shared();
+    let x = Tensor::<Cuda, bf16>::zeros(&*cuda, [3, 8]).unwrap();
+    let weight = Tensor::<Cuda, bf16>::zeros(&*cuda, [8, 8]).unwrap();
+    let mut out = Output::<Cuda, bf16>::new(&*cuda, [2, 8]);
+    let shifted = x.view().part(3, [2, 8]);
+    let op = MatmulForward { x: shifted, weight: weight.view(), epilogue: Epilogue::None, out: out.view() };
+    let message = "matmul_forward: x 16-byte aligned failed (x begins 6 bytes past a multiple of 16)";
+    assert_rejected(cuda.matmul_forward(op), message);
+    let op = MatmulDgrad { dout: shifted, weight: weight.view(), epilogue: DgradEpilogue::None, dx: out.view() };
+    let message = "matmul_dgrad: dout 16-byte aligned failed (dout begins 6 bytes past a multiple of 16)";
+    assert_rejected(cuda.matmul_dgrad(op), message);
+    out.assert_untouched(&cuda);
+    let mut dweight = Output::<Cuda, f32>::new(&*cuda, [8, 8]);
+    let (x, write) = (x.view().part(0, [2, 8]), Write::Overwrite);
+    let op = MatmulWgrad { dout: shifted, x, dweight: dweight.view(), dbias: None, write };
+    let message = "matmul_wgrad: dout 16-byte aligned failed (dout begins 6 bytes past a multiple of 16)";
+    assert_rejected(cuda.matmul_wgrad(op), message);
+    dweight.assert_untouched(&cuda);
+    let wide = Tensor::<Cuda, bf16>::zeros(&*cuda, [2, 12]).unwrap();
+    let op = MatmulForward { x: wide.view(), weight: wide.view(), epilogue: Epilogue::None, out: out.view() };
+    assert!(cuda.matmul_forward(op).is_err(), "C = 12");
+}
+
+/// Bytes that blocks ask for, each tile's rows and columns once, and what the epilogue reads and writes.
+#[test]
+fn traffic_is_the_tiles() {
+    let (n, c, oc) = (192, 96, 320);
+    for (tile, rows, columns, threads) in [(TileSize::Small, 64, 64, 128), (TileSize::Large, 128, 256, 256)] {
+        let Some(cuda) = alone() else { return };
+        let inputs = Inputs::new((n, c, oc, ""));
+        // Of a product (m, k) · (k, l): operands by the tiles that read them.
+        let operands = |m: usize, k: usize, l: usize| 2 * (m * k * l.div_ceil(columns) + k * l * m.div_ceil(rows));
+        let pass = |what: &str, bytes: usize, counts: Counts| {
+            let what = format!("{what}, {tile:?}, N = {n}, C = {c}, OC = {oc}");
+            let floor = Floor { bytes: bytes as u64, flops: 0 };
+            Lean { what: &what, floor, bytes: 1.0, sectors: 1.0 }.pass(&counts);
+        };
+        for (kind, tensors) in KINDS.into_iter().zip([1, 1, 2, 2]) {
+            // A vector of bias a lane whose columns are there: of the last tile of 256 a warp's.
+            let lanes = threads * n.div_ceil(rows) * oc.div_ceil(64) / (columns / 64);
+            let bias = if kind == Kind::None { 0 } else { 16 * lanes };
+            let counts = cuda.count(|| drop(inputs.forward_by(&cuda, kind, tile)));
+            pass(&format!("matmul_forward {kind:?}"), operands(n, c, oc) + 2 * tensors * n * oc + bias, counts);
+        }
+        for (gelu, tensors) in [(false, 1), (true, 2)] {
+            let counts = cuda.count(|| drop(inputs.dgrad_by(&cuda, gelu, tile)));
+            pass(&format!("matmul_dgrad, dGELU {gelu}"), operands(n, oc, c) + 2 * tensors * n * c, counts);
+        }
+        for (write, parts) in WRITES.into_iter().flat_map(|write| [(write, 1), (write, 3)]) {
+            let sums = 4 * (oc * c + oc);
+            let partials = if parts == 1 { 0 } else { 2 * parts };
+            let accesses = if write == Write::Accumulate { 2 } else { 1 };
+            let bytes = operands(oc, n, c) + (accesses + partials) * sums;
+            let counts = cuda.count(|| drop(inputs.wgrad_by(&cuda, true, write, Cut { tile, parts })));
+            pass(&format!("matmul_wgrad {write:?}, {parts} parts"), bytes, counts);
+        }
+    }
+}
+
+/// Small work for every kernel: what a thousand schedules and all mutants are tried with.
+fn trials() -> Vec<Trial> {
+    let forward = |tile, kernels, (n, c, oc, why), kinds: &'static [Kind]| {
+        let inputs = Inputs::new((n, c, oc, why));
+        let run = move |cuda: &Cuda| kinds.iter().flat_map(|&kind| inputs.forward_by(cuda, kind, tile)).collect();
+        Trial { why, kernels, run: Box::new(run) }
+    };
+    let dgrad = |tile, kernels, (n, c, oc, why), gelu| {
+        let inputs = Inputs::new((n, c, oc, why));
+        Trial { why, kernels, run: Box::new(move |cuda| vec![inputs.dgrad_by(cuda, gelu, tile)]) }
+    };
+    let wgrad = |tile, kernels, (n, c, oc, why), parts, write| {
+        let inputs = Inputs::new((n, c, oc, why));
+        let run = move |cuda: &Cuda| inputs.wgrad_by(cuda, parts % 2 == 1, write, Cut { tile, parts }).to_vec();
+        Trial { why, kernels, run: Box::new(run) }
+    };
+    use TileSize::{Large, Small};
+    const FORWARD: [&[&str]; 2] = [&["matmul_forward_64x64"], &["matmul_forward_128x256"]];
+    const DGRAD: [&[&str]; 2] = [&["matmul_dgrad_64x64"], &["matmul_dgrad_128x256"]];
+    const WGRAD: [&[&str]; 2] =
+        [&["matmul_wgrad_64x64", "matmul_wgrad_join"], &["matmul_wgrad_128x256", "matmul_wgrad_join"]];
+    const ENDS: &[Kind] = &[Kind::BiasGelu, Kind::BiasResidual];
+    vec![
+        forward(Small, FORWARD[0], (8, 168, 8, "each stage used twice"), &[Kind::None]),
+        forward(Large, FORWARD[1], (8, 168, 8, "each stage used twice"), &[Kind::None]),
+        dgrad(Small, DGRAD[0], (8, 8, 168, "each stage used twice"), true),
+        dgrad(Large, DGRAD[1], (8, 8, 168, "each stage used twice"), true),
+        wgrad(Small, WGRAD[0], (301, 8, 8, "each stage used twice, two parts"), 2, Write::Accumulate),
+        wgrad(Large, WGRAD[1], (301, 8, 8, "each stage used twice, two parts"), 2, Write::Accumulate),
+        forward(Small, FORWARD[0], (65, 40, 72, "one past a tile each way"), ENDS),
+        forward(Large, FORWARD[1], (129, 40, 264, "one past a tile each way"), ENDS),
+        dgrad(Small, DGRAD[0], (65, 72, 40, "one past a tile each way"), false),
+        dgrad(Large, DGRAD[1], (129, 264, 40, "one past a tile each way"), false),
+        wgrad(Small, WGRAD[0], (33, 72, 72, "one past a tile each way"), 1, Write::Overwrite),
+        wgrad(Large, WGRAD[1], (33, 264, 136, "one past a tile each way"), 1, Write::Overwrite),
+    ]
+}
+
+#[test]
+fn any_schedule_gives_the_same_bits() {
+    // A case of each kernel: the others are more of the same for a scheduler.
+    assert_any_schedule("matmul", &trials()[..6]);
+}
+
+#[test]
+fn mutants_die() {
+    const EQUIVALENT: &[Equivalent] = &[];
+    assert_mutants_die("matmul_sm80", &trials(), EQUIVALENT);
 }
