@@ -182,14 +182,15 @@ __device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand
         }
     };
 
-#pragma unroll
+#pragma unroll 1
     for (uint32_t i = 0; i + 1 < STAGES; i++) fetch();
     copy_wait<STAGES - 2>();
     __syncthreads();  // the first stage is there, of all threads
     uint32_t stage = 0;
     load(0, shared, 0);
+    int32_t left = int32_t(last_term - term);
 #pragma unroll 1
-    for (int32_t left = int32_t(last_term - term); left > 0; left -= STAGE_TERMS) {
+    do {
 #pragma unroll
         for (uint32_t step = 0; step < STEPS; step++) {
             if (step + 1 == STEPS) {
@@ -210,7 +211,8 @@ __device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand
                 }
             }
         }
-    }
+        left -= STAGE_TERMS;
+    } while (left > 0);
     copy_wait<0>();
     __syncthreads();  // the epilogue writes where stages were copied to and read
 }

@@ -16,8 +16,8 @@ __device__ inline float gelu(float x) {
 __device__ inline float dgelu(float x) {
     const float u = GELU_ROOT * (x + GELU_CUBIC * x * x * x);
     const float gate = __frcp_rn(1.0f + __expf(-2.0f * u));
-    const float du = GELU_ROOT * (1.0f + 3.0f * GELU_CUBIC * x * x);
-    const float slope = gate * (1.0f - gate);
-    // Where the gate is shut or open, du may be infinite and must not make 0 * infinity.
-    return slope == 0.0f ? gate : gate + x * slope * 2.0f * du;
+    // From 16 on the gate is 0 or 1 and the slope 0: bounded, so that it does not become 0 * infinity where x^2 overflows.
+    const float bounded = fminf(fmaxf(x, -16.0f), 16.0f);
+    const float du = GELU_ROOT * (1.0f + 3.0f * GELU_CUBIC * bounded * bounded);
+    return gate + bounded * gate * (1.0f - gate) * 2.0f * du;
 }

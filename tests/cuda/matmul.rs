@@ -74,7 +74,8 @@ fn tight<B: Device, E: Number>(backend: &B, shape: impl Into<Shape>, values: &[f
 impl Inputs {
     fn new((n, c, oc, _): Case) -> Self {
         let mut draws = Draws::new(1);
-        let mut numbers = |len| draws.numbers(len).into_iter().map(|x| bf16::from_f64(x).to_f64()).collect();
+        let mut numbers =
+            |len| -> Vec<f64> { draws.numbers(len).into_iter().map(|x| bf16::from_f64(x).to_f64()).collect() };
         Inputs {
             n,
             c,
@@ -84,7 +85,12 @@ impl Inputs {
             bias: numbers(oc),
             residual: numbers(n * oc),
             dout: numbers(n * oc),
-            pre: numbers(n * c),
+            // Every 13th so large that its square is infinite in f32.
+            pre: numbers(n * c)
+                .into_iter()
+                .enumerate()
+                .map(|(i, x)| if i % 13 == 5 { x * 2f64.powi(80) } else { x })
+                .collect(),
         }
     }
 
@@ -370,48 +376,95 @@ fn traffic_is_the_tiles() {
     }
 }
 
-/// Small work for every kernel: what a thousand schedules and all mutants are tried with.
+/// Work of a kernel: tile and shape, and what is done with it.
+type Work = (TileSize, Case);
+
+fn forward_trial((tile, case): Work, kinds: &'static [Kind]) -> Trial {
+    let inputs = Inputs::new(case);
+    Trial {
+        why: case.3,
+        kernels: if tile == TileSize::Small { &["matmul_forward_64x64"] } else { &["matmul_forward_128x256"] },
+        run: Box::new(move |cuda| kinds.iter().flat_map(|&kind| inputs.forward_by(cuda, kind, tile)).collect()),
+    }
+}
+
+fn dgrad_trial((tile, case): Work, gelu: bool) -> Trial {
+    let inputs = Inputs::new(case);
+    Trial {
+        why: case.3,
+        kernels: if tile == TileSize::Small { &["matmul_dgrad_64x64"] } else { &["matmul_dgrad_128x256"] },
+        run: Box::new(move |cuda| vec![inputs.dgrad_by(cuda, gelu, tile)]),
+    }
+}
+
+fn wgrad_trial((tile, case): Work, parts: usize, write: Write, with_bias: bool) -> Trial {
+    let inputs = Inputs::new(case);
+    let kernels: &[&[&str]; 2] = match tile {
+        TileSize::Small => &[&["matmul_wgrad_64x64"], &["matmul_wgrad_64x64", "matmul_wgrad_join"]],
+        TileSize::Large => &[&["matmul_wgrad_128x256"], &["matmul_wgrad_128x256", "matmul_wgrad_join"]],
+    };
+    Trial {
+        why: case.3,
+        kernels: kernels[usize::from(parts > 1)],
+        run: Box::new(move |cuda| inputs.wgrad_by(cuda, with_bias, write, Cut { tile, parts }).to_vec()),
+    }
+}
+
+/// A case of each kernel that uses every stage twice, for a thousand schedules.
+fn deep_trials() -> Vec<Trial> {
+    const WHY: &str = "each stage used twice";
+    let of_tile = |tile| {
+        [
+            forward_trial((tile, (8, 168, 8, WHY)), &[Kind::None]),
+            dgrad_trial((tile, (8, 8, 168, WHY)), true),
+            wgrad_trial((tile, (301, 8, 8, WHY)), 2, Write::Accumulate, true),
+        ]
+    };
+    [TileSize::Small, TileSize::Large].into_iter().flat_map(of_tile).collect()
+}
+
+/// Products that end in each of the rows, columns and terms that a thread has a copy or a vector of: `edges` of them.
+fn edge_trials(tile: TileSize, edges: usize) -> Vec<Trial> {
+    const WHY: &str = "the product ends in each of a thread's parts";
+    let (rows, columns) = if tile == TileSize::Small { (8, 32) } else { (4, 64) };
+    let terms = |i: usize| 8 * (i % 4) + if i % 8 < 4 { 160 } else { 32 };
+    let of_edge = |i: usize| {
+        let n = rows * i + rows / 2;
+        let mut trials = vec![
+            forward_trial((tile, (n, terms(i), 8 + columns * (i / 4 % 4), WHY)), &[Kind::None]),
+            dgrad_trial((tile, (n, 40, terms(i), WHY)), false),
+        ];
+        // Output channels, rows of this product, are multiples of 8.
+        if i < 8 {
+            trials.push(wgrad_trial((tile, (terms(i) + 1, 40, 8 * (i + 1), WHY)), 1, Write::Accumulate, i % 2 == 0));
+        }
+        trials
+    };
+    (0..edges).flat_map(of_edge).collect()
+}
+
 fn trials() -> Vec<Trial> {
-    let forward = |tile, kernels, (n, c, oc, why), kinds: &'static [Kind]| {
-        let inputs = Inputs::new((n, c, oc, why));
-        let run = move |cuda: &Cuda| kinds.iter().flat_map(|&kind| inputs.forward_by(cuda, kind, tile)).collect();
-        Trial { why, kernels, run: Box::new(run) }
-    };
-    let dgrad = |tile, kernels, (n, c, oc, why), gelu| {
-        let inputs = Inputs::new((n, c, oc, why));
-        Trial { why, kernels, run: Box::new(move |cuda| vec![inputs.dgrad_by(cuda, gelu, tile)]) }
-    };
-    let wgrad = |tile, kernels, (n, c, oc, why), parts, write| {
-        let inputs = Inputs::new((n, c, oc, why));
-        let run = move |cuda: &Cuda| inputs.wgrad_by(cuda, parts % 2 == 1, write, Cut { tile, parts }).to_vec();
-        Trial { why, kernels, run: Box::new(run) }
-    };
-    use TileSize::{Large, Small};
-    const FORWARD: [&[&str]; 2] = [&["matmul_forward_64x64"], &["matmul_forward_128x256"]];
-    const DGRAD: [&[&str]; 2] = [&["matmul_dgrad_64x64"], &["matmul_dgrad_128x256"]];
-    const WGRAD: [&[&str]; 2] =
-        [&["matmul_wgrad_64x64", "matmul_wgrad_join"], &["matmul_wgrad_128x256", "matmul_wgrad_join"]];
     const ENDS: &[Kind] = &[Kind::BiasGelu, Kind::BiasResidual];
-    vec![
-        forward(Small, FORWARD[0], (8, 168, 8, "each stage used twice"), &[Kind::None]),
-        forward(Large, FORWARD[1], (8, 168, 8, "each stage used twice"), &[Kind::None]),
-        dgrad(Small, DGRAD[0], (8, 8, 168, "each stage used twice"), true),
-        dgrad(Large, DGRAD[1], (8, 8, 168, "each stage used twice"), true),
-        wgrad(Small, WGRAD[0], (301, 8, 8, "each stage used twice, two parts"), 2, Write::Accumulate),
-        wgrad(Large, WGRAD[1], (301, 8, 8, "each stage used twice, two parts"), 2, Write::Accumulate),
-        forward(Small, FORWARD[0], (65, 40, 72, "one past a tile each way"), ENDS),
-        forward(Large, FORWARD[1], (129, 40, 264, "one past a tile each way"), ENDS),
-        dgrad(Small, DGRAD[0], (65, 72, 40, "one past a tile each way"), false),
-        dgrad(Large, DGRAD[1], (129, 264, 40, "one past a tile each way"), false),
-        wgrad(Small, WGRAD[0], (33, 72, 72, "one past a tile each way"), 1, Write::Overwrite),
-        wgrad(Large, WGRAD[1], (33, 264, 136, "one past a tile each way"), 1, Write::Overwrite),
-    ]
+    const WHY: &str = "one past a tile each way";
+    let mut trials = deep_trials();
+    for (tile, rows, columns, edges) in [(TileSize::Small, 64, 64, 8), (TileSize::Large, 128, 256, 16)] {
+        trials.push(forward_trial((tile, (rows + 1, 168, columns + 8, WHY)), ENDS));
+        trials.push(dgrad_trial((tile, (rows + 1, columns + 8, 168, WHY)), true));
+        trials.push(wgrad_trial((tile, (161, columns + 8, rows + 8, WHY)), 1, Write::Overwrite, true));
+        trials.push(wgrad_trial((tile, (1, 8, 8, "a single term")), 1, Write::Overwrite, false));
+        trials.extend(edge_trials(tile, edges));
+    }
+    // Parts that end in each of the loads that the join has under way.
+    for (parts, write) in (2..=10).zip(WRITES.into_iter().cycle()) {
+        let case = (32 * parts - 5, 8, 8, "a number of parts");
+        trials.push(wgrad_trial((TileSize::Small, case), parts, write, parts % 4 < 2));
+    }
+    trials
 }
 
 #[test]
 fn any_schedule_gives_the_same_bits() {
-    // A case of each kernel: the others are more of the same for a scheduler.
-    assert_any_schedule("matmul", &trials()[..6]);
+    assert_any_schedule("matmul", &deep_trials());
 }
 
 #[test]
