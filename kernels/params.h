@@ -474,6 +474,40 @@ struct AdamWParams {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
+// attention
+
+/// Threads of a block of `attention_forward`.
+constexpr uint32_t ATTENTION_FORWARD_THREADS = 128;
+/// Queries of a block of `attention_forward`, 32 a warp.
+constexpr uint32_t ATTENTION_FORWARD_QUERIES = 128;
+/// Keys that `attention_forward` has in each of two stages of shared memory.
+constexpr uint32_t ATTENTION_FORWARD_KEYS = 64;
+/// Blocks of `attention_forward` that a multiprocessor has registers for.
+constexpr uint32_t ATTENTION_FORWARD_MIN_BLOCKS = 2;
+
+/// Parameters of `attention_forward`.
+struct AttentionForwardParams {
+    /// (B, T, 3C) bf16.
+    DEVICE_POINTER(const bf16) qkv;
+    /// (B, T, C) bf16 `=`.
+    DEVICE_POINTER(bf16) out;
+    /// (B, NH, T) f32 `=`.
+    DEVICE_POINTER(float) lse;
+    /// T, less than 2^31.
+    uint32_t t;
+    /// NH.
+    uint32_t nh;
+    /// B·NH.
+    uint32_t heads;
+    /// Blocks that a head's queries take.
+    uint32_t tiles;
+    /// Heads whose blocks run together.
+    uint32_t group;
+    /// log2(e) / sqrt(HS).
+    float scale;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
 // ceilings
 
 /// Threads of a block of `ceiling_copy`.

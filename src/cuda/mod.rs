@@ -9,9 +9,10 @@
 //! - [`images`] are the compiled kernels, [`params`] what a launch passes to them, [`spec`] what both sides agree on.
 //! - [`timing`] takes times on a GPU, [`emulation`] counts on the emulated one.
 //! - The launchers have the stems of `src/ops` and `kernels`: check, addresses, grid, launch.
-//! - [`matmul`] lets its caller choose how a product is cut, to tune and to test.
+//! - [`matmul`] and [`attention`] let their caller choose how work is cut, to tune and to test.
 //! - [`ceilings`] launches what is no operation: kernels that measure what the GPU can do at most.
 
+pub mod attention;
 pub mod ceilings;
 pub mod device;
 pub mod driver;
@@ -93,6 +94,7 @@ impl Cuda {
 pub fn kernels() -> impl Iterator<Item = &'static Spec> {
     let families = [
         adamw::KERNELS,
+        attention::KERNELS,
         ceilings::KERNELS,
         cross_entropy::KERNELS,
         embedding::KERNELS,
@@ -105,13 +107,8 @@ pub fn kernels() -> impl Iterator<Item = &'static Spec> {
 }
 
 /// Operations that have no kernel yet, so that a model cannot run on this backend.
-pub const MISSING: [&str; 5] = [
-    AttentionForward::<Cuda>::NAME,
-    AttentionBackward::<Cuda>::NAME,
-    KvCacheStore::<Cuda>::NAME,
-    AttentionDecode::<Cuda>::NAME,
-    Sample::<Cuda>::NAME,
-];
+pub const MISSING: [&str; 4] =
+    [AttentionBackward::<Cuda>::NAME, KvCacheStore::<Cuda>::NAME, AttentionDecode::<Cuda>::NAME, Sample::<Cuda>::NAME];
 
 /// Why the backend cannot run an operation, or a whole training step; nothing where it can.
 pub fn lacks(name: &str) -> Option<String> {
@@ -155,7 +152,7 @@ impl Backend for Cuda {
         gelu::forward(self, op)
     }
     fn attention_forward(&self, op: AttentionForward<'_, Self>) -> Result<()> {
-        missing(op)
+        attention::forward(self, op, None)
     }
     fn attention_backward(&self, op: AttentionBackward<'_, Self>) -> Result<()> {
         missing(op)

@@ -982,6 +982,73 @@ const _: () = {
         "Offset of field: AdamWParams::loss_limit",
     ][::std::mem::offset_of!(AdamWParams, loss_limit) - 124usize];
 };
+/// Threads of a block of `attention_forward`.
+pub const ATTENTION_FORWARD_THREADS: u32 = 128;
+/// Queries of a block of `attention_forward`, 32 a warp.
+pub const ATTENTION_FORWARD_QUERIES: u32 = 128;
+/// Keys that `attention_forward` has in each of two stages of shared memory.
+pub const ATTENTION_FORWARD_KEYS: u32 = 64;
+/// Blocks of `attention_forward` that a multiprocessor has registers for.
+pub const ATTENTION_FORWARD_MIN_BLOCKS: u32 = 2;
+/// Parameters of `attention_forward`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionForwardParams {
+    /// (B, T, 3C) bf16.
+    pub qkv: u64,
+    /// (B, T, C) bf16 `=`.
+    pub out: u64,
+    /// (B, NH, T) f32 `=`.
+    pub lse: u64,
+    /// T, less than 2^31.
+    pub t: u32,
+    /// NH.
+    pub nh: u32,
+    /// B·NH.
+    pub heads: u32,
+    /// Blocks that a head's queries take.
+    pub tiles: u32,
+    /// Heads whose blocks run together.
+    pub group: u32,
+    /// log2(e) / sqrt(HS).
+    pub scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of AttentionForwardParams",
+    ][::std::mem::size_of::<AttentionForwardParams>() - 48usize];
+    [
+        "Alignment of AttentionForwardParams",
+    ][::std::mem::align_of::<AttentionForwardParams>() - 8usize];
+    [
+        "Offset of field: AttentionForwardParams::qkv",
+    ][::std::mem::offset_of!(AttentionForwardParams, qkv) - 0usize];
+    [
+        "Offset of field: AttentionForwardParams::out",
+    ][::std::mem::offset_of!(AttentionForwardParams, out) - 8usize];
+    [
+        "Offset of field: AttentionForwardParams::lse",
+    ][::std::mem::offset_of!(AttentionForwardParams, lse) - 16usize];
+    [
+        "Offset of field: AttentionForwardParams::t",
+    ][::std::mem::offset_of!(AttentionForwardParams, t) - 24usize];
+    [
+        "Offset of field: AttentionForwardParams::nh",
+    ][::std::mem::offset_of!(AttentionForwardParams, nh) - 28usize];
+    [
+        "Offset of field: AttentionForwardParams::heads",
+    ][::std::mem::offset_of!(AttentionForwardParams, heads) - 32usize];
+    [
+        "Offset of field: AttentionForwardParams::tiles",
+    ][::std::mem::offset_of!(AttentionForwardParams, tiles) - 36usize];
+    [
+        "Offset of field: AttentionForwardParams::group",
+    ][::std::mem::offset_of!(AttentionForwardParams, group) - 40usize];
+    [
+        "Offset of field: AttentionForwardParams::scale",
+    ][::std::mem::offset_of!(AttentionForwardParams, scale) - 44usize];
+};
 /// Threads of a block of `ceiling_copy`.
 pub const CEILING_COPY_THREADS: u32 = 256;
 /// Vectors of 16 bytes that a block of `ceiling_copy` copies: four a thread.

@@ -7,6 +7,7 @@
 //! With `IRONWARP_TEST_DEVICE=cuda` everything that needs no emulator runs on a real GPU.
 
 mod adamw;
+mod attention;
 mod ceilings;
 mod cross_entropy;
 mod embedding;

@@ -1,0 +1,61 @@
+// What the kernels of attention share: a head's rows as tiles in shared memory, and the fragments that mma takes of them.
+#pragma once
+
+#include "common/copy.cuh"
+#include "common/ldmatrix.cuh"
+#include "common/mma.cuh"
+#include "common/reduce.cuh"
+#include "common/swizzle.cuh"
+#include "common/types.cuh"
+
+constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
+
+// Two values rounded to bf16, `first` at the lower address.
+__device__ inline uint32_t pack_pair(float first, float second) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+    return reinterpret_cast<const uint32_t &>(pair);
+}
+
+// Two tiles of 16 x 8 as an mma left them, side by side, to the A of another: the lanes hold them alike.
+__device__ inline MmaA pack_tiles(const MmaD &left, const MmaD &right) {
+    return {{pack_pair(left.at[0], left.at[1]), pack_pair(left.at[2], left.at[3]), pack_pair(right.at[0], right.at[1]),
+             pack_pair(right.at[2], right.at[3])}};
+}
+
+// Asks for ROWS rows of HS columns, `stride` elements apart, all within 2^32: of PARTS matrices `part` elements apart, to
+// tiles one behind the other. From row `rows` on there are zeros.
+template <uint32_t HS, uint32_t ROWS, uint32_t THREADS, uint32_t PARTS = 1>
+__device__ inline void fetch_rows(uint32_t to, const bf16 *from, uint32_t stride, int32_t rows, uint32_t part = 0) {
+    constexpr uint32_t CHUNKS = HS / VECTOR;
+    static_assert(ROWS * CHUNKS % THREADS == 0, "whole passes");
+    // Unless a thread's chunks lie in one column, places of all of them would be kept in registers, which are short.
+#pragma unroll(THREADS % CHUNKS == 0 ? ROWS * CHUNKS / THREADS : 1)
+    for (uint32_t i = 0; i < ROWS * CHUNKS / THREADS; i++) {
+        const uint32_t chunk = i * THREADS + threadIdx.x, row = chunk / CHUNKS, column = chunk % CHUNKS;
+        const bf16 *first = from + (row * stride + column * VECTOR);
+#pragma unroll
+        for (uint32_t j = 0; j < PARTS; j++) {
+            copy_async(to + j * ROWS * HS * sizeof(bf16) + swizzled<CHUNKS>(row, column), first + j * part, int32_t(row) < rows);
+        }
+    }
+}
+
+// A lane's place in fragments of 16 rows and 16 columns of a tile: it gives the address of a row of one of four matrices of
+// 8 x 8, `lower` and `right` saying which.
+template <uint32_t HS>
+struct Fragments {
+    static constexpr uint32_t CHUNKS = HS / VECTOR;
+    uint32_t row, column;
+
+    __device__ Fragments(uint32_t lower, uint32_t right) {
+        const uint32_t of_tile = 8 * lower + lane_id() % 8;
+        row = of_tile * CHUNKS * 16;
+        column = (right ^ swizzle<CHUNKS>(of_tile)) * 16;
+    }
+
+    // The fragment of rows `first` on, a multiple of 16, and columns 16 * `step` on. Rows 16 apart are permuted alike.
+    template <bool TRANSPOSED>
+    __device__ void load(uint32_t (&to)[4], uint32_t tile, uint32_t first, uint32_t step) const {
+        load_matrices<TRANSPOSED>(to, tile + row + (column ^ step * 32) + first * CHUNKS * 16);
+    }
+};
