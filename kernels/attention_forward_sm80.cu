@@ -129,8 +129,8 @@ struct Warp {
 #pragma unroll
                     for (uint32_t k = 0; k < 4; k++) {
                         const int32_t key = 8 * j + k % 2, query = 16 * i + k / 2 * 8;
-                        // Tiles of 8 keys that begin behind a query's 8, or end before them, are all or none.
-                        if (key - query >= 8 || (key - query > -8 && key - query > ahead)) s[i][j].at[k] = -INFINITY;
+                        // `ahead` is from -6 to 7: beyond, a tile of 8 keys is for all of a tile of 8 queries or none.
+                        if (key - query >= 8 || (key - query >= -5 && key - query > ahead)) s[i][j].at[k] = -INFINITY;
                     }
                 }
             }
@@ -166,14 +166,13 @@ __device__ inline Place place(const AttentionForwardParams &params) {
     return {group * params.group + within % heads, (params.tiles - 1 - within / heads) * QUERIES};
 }
 
-// Divides by the sums, and writes the warp's rows by way of shared memory, where its queries were: a lane's pairs would fill
-// parts of sectors.
+// Divides by the sums, and writes the warp's rows by way of shared memory, where its queries were, which all lanes have read: a
+// lane's pairs would fill parts of sectors.
 template <uint32_t HS>
 __device__ inline void finish(const AttentionForwardParams &params, const Rows<HS> &rows, uint4 *slab, uint32_t head,
                               uint32_t query) {
     constexpr uint32_t CHUNKS = HS / VECTOR;
     const uint32_t lane_row = lane_id() / 4;
-    __syncwarp();  // all lanes have read the queries
 #pragma unroll
     for (uint32_t i = 0; i < A; i++) {
 #pragma unroll
@@ -190,7 +189,7 @@ __device__ inline void finish(const AttentionForwardParams &params, const Rows<H
                     pack_pair(out.at[2 * half] * inverse, out.at[2 * half + 1] * inverse);
             }
             if (lane_id() % 4 == 0 && query + row < params.t) {
-                params.lse[uint64_t(head) * params.t + query + row] = fmaf(rows.max[i][half], LN_2, logf(sum));
+                params.lse[uint64_t(head) * params.t + query + row] = (rows.max[i][half] + log2_approx(sum)) * LN_2;
             }
         }
     }
@@ -230,8 +229,9 @@ __device__ inline void forward(const AttentionForwardParams &params) {
     Rows<HS> rows = {};
 #pragma unroll
     for (uint32_t i = 0; i < A; i++) rows.max[i][0] = rows.max[i][1] = -INFINITY;
+    uint32_t tile = 0;
 #pragma unroll 1
-    for (uint32_t tile = 0; tile < tiles; tile++) {
+    do {
         if (tile + 1 < tiles) fetch(tile + 1);
         const uint32_t keys = stages + tile % 2 * 2 * TILE, values = keys + TILE;
         if (tile < diagonal) {
@@ -246,7 +246,7 @@ __device__ inline void forward(const AttentionForwardParams &params) {
         }
         copy_wait<0>();
         __syncthreads();  // the next tile is there, and nobody reads this one any more
-    }
+    } while (++tile < tiles);
     finish<HS>(params, rows, shared + warp_query * ROW / 16, at.head, at.query + warp_query);
 }
 

@@ -6,9 +6,10 @@ use ironwarp::cpu::Cpu;
 use ironwarp::cuda::{Cuda, attention};
 use ironwarp::ops::{AttentionForward, Backend, Floor};
 use ironwarp::tensor::{Shape, Tensor};
+use ptx_emulator::mutate::Kind;
 
 use crate::emulator::{alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die};
+use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
 use crate::judge::{Lean, Verdict};
 use crate::support::*;
 
@@ -100,7 +101,7 @@ impl Inputs {
     }
 
     /// The formula in f32 with weights rounded to bf16, as the tensor cores take them; and how large the numbers are that out
-    /// and lse are made of: `Σ p·|v|`, and the largest `Σ |q·k| / √HS` of the row or 1.
+    /// and lse are made of: `Σ p·|v|`, and lse itself, 1, or the largest `Σ |q·k| / √HS` of the row.
     fn baseline(&self) -> ([Vec<f64>; 2], [Vec<f64>; 2]) {
         let [b, t, nh, hs] = self.sizes;
         let empty = || [vec![0.0; b * t * nh * hs], vec![1.0; b * nh * t]];
@@ -116,7 +117,7 @@ impl Inputs {
             let of_row = (b * nh + head) * t + i;
             results[1][of_row] = f64::from(max + sum.ln());
             let size = (0..=i).map(|j| terms(j).map(f32::abs).sum::<f32>() * scale);
-            sizes[1][of_row] = size.fold(1.0, |a, b| f64::from(b).max(a));
+            sizes[1][of_row] = size.fold(results[1][of_row].abs().max(1.0), |a, b| f64::from(b).max(a));
             for x in 0..hs {
                 let v = |j| self.qkv[self.place([b, j, 2, head, x])] as f32;
                 let weight = |j: usize| bf16::from_f32(weights[j]).to_f32();
@@ -161,7 +162,7 @@ fn forward_is_the_formula() {
             // 2^-8: half a unit in the last place of a bf16 just above a power of two.
             judge(&format!("{what}: out"), [&out, &reference_out, &baseline_out, &out_sizes], 2f64.powi(-8), 1.5);
         }
-        judge(&format!("{what}: lse"), [&lse, &reference_lse, &baseline_lse, &lse_sizes], 2f64.powi(-24), 8.0);
+        judge(&format!("{what}: lse"), [&lse, &reference_lse, &baseline_lse, &lse_sizes], 2f64.powi(-24), 4.0);
     }
 }
 
@@ -346,10 +347,11 @@ fn trial(sizes: [usize; 4], heads: usize, why: &'static str) -> Trial {
 
 fn trials() -> Vec<Trial> {
     let of_size = |hs: usize| {
-        // Rows that a block copies at a time, where all of a thread's lie in one column, or else a few.
-        let pass = if hs.is_power_of_two() { 1024 / hs } else { 64 };
-        let edges = (0..128 / pass).map(move |i| [1, pass * i + pass / 2, 1, hs]);
-        let edges = edges.map(|sizes| trial(sizes, 1, "ends in each of the rows that a thread has a copy of"));
+        // Rows that a thread's copies lie apart, where they lie in one column, and rows that a warp writes at a time; elsewhere
+        // there is one loop, and the edges of statistics are enough.
+        let (pass, rows) = if matches!(hs, 32 | 64 | 128) { (1024 / hs, 256 / hs) } else { (32, 8) };
+        let edges = (0..128 / pass).map(move |i| [1, pass * i + rows * (i * pass / 32) + rows / 2, 1, hs]);
+        let edges = edges.map(|sizes| trial(sizes, 1, "ends in each of the rows that a thread copies or writes"));
         edges.chain([trial([1, 200, 3, hs], 2, "both stages used twice, two groups of heads")])
     };
     (16..=128).step_by(16).flat_map(of_size).collect()
@@ -357,12 +359,21 @@ fn trials() -> Vec<Trial> {
 
 #[test]
 fn any_schedule_gives_the_same_bits() {
-    let trials = [16, 64, 128].map(|hs| trial([1, 130, 1, hs], 1, "two blocks, the second with three tiles of keys"));
+    let trials = [16, 128].map(|hs| trial([1, 130, 1, hs], 1, "two blocks, the second with three tiles of keys"));
     assert_any_schedule("attention", &trials);
 }
 
 #[test]
 fn mutants_die() {
-    const EQUIVALENT: &[Equivalent] = &[];
+    const EQUIVALENT: &[Equivalent] = &[
+        equivalent(
+            8,
+            "attention",
+            Kind::ShiftComparison,
+            "if (tile + 1 < tiles) fetch",
+            "a tile too many, which is not read",
+        ),
+        equivalent(8, "attention", Kind::NeverLeave, "if (tile + 1 < tiles) fetch", "as above"),
+    ];
     assert_mutants_die("attention_forward_sm80", &trials(), EQUIVALENT);
 }
