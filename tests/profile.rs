@@ -47,7 +47,7 @@ fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
     std::fs::write(&path, text).unwrap();
     let nvcc = Search::from_env(&place::project()).find().unwrap().path;
     let mut command = Command::new(nvcc);
-    command.args(["-std=c++17", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
+    command.args(["-std=c++17", "-fmad=false", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
     let output = command.arg(format!("kernels/{stem}.cu")).current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let ptx = std::fs::read_to_string(folder.path().join("variant.ptx")).unwrap();
