@@ -118,7 +118,8 @@ pub fn lacks(name: &str) -> Option<String> {
     if MISSING.contains(&name) {
         return Some("no CUDA kernel yet".into());
     }
-    (name == "training_step" && !MISSING.is_empty()).then(|| format!("no CUDA kernels yet for {} operations", MISSING.len()))
+    (name == "training_step" && !MISSING.is_empty())
+        .then(|| format!("no CUDA kernels yet for {} operations", MISSING.len()))
 }
 
 fn missing<O: Operation>(op: O) -> Result<()> {
