@@ -9,9 +9,10 @@ use ironwarp::ops::{
     Backend, DgradEpilogue, Epilogue, Floor, GeluForward, MatmulDgrad, MatmulForward, MatmulWgrad, Write,
 };
 use ironwarp::tensor::{Shape, Tensor};
+use ptx_emulator::mutate::Kind;
 
 use crate::emulator::{Counts, alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die};
+use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
 use crate::judge::{Lean, Verdict};
 use crate::support::*;
 
@@ -42,14 +43,14 @@ fn cases() -> impl Iterator<Item = (TileSize, Case)> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+enum After {
     None,
     Bias,
     BiasGelu,
     BiasResidual,
 }
 
-const KINDS: [Kind; 4] = [Kind::None, Kind::Bias, Kind::BiasGelu, Kind::BiasResidual];
+const KINDS: [After; 4] = [After::None, After::Bias, After::BiasGelu, After::BiasResidual];
 
 /// Inputs of all three operations.
 #[derive(Clone)]
@@ -94,11 +95,11 @@ impl Inputs {
         }
     }
 
-    /// `out`, and `pre`, which only [`Kind::BiasGelu`] writes.
+    /// `out`, and `pre`, which only [`After::BiasGelu`] writes.
     fn forward<B: Device>(
         &self,
         backend: &B,
-        kind: Kind,
+        kind: After,
         run: impl FnOnce(&B, MatmulForward<'_, B>) -> Result<()>,
     ) -> [Vec<f64>; 2] {
         let Inputs { n, c, oc, .. } = *self;
@@ -107,16 +108,16 @@ impl Inputs {
         let (bias, residual) = (compute([oc].into(), &self.bias), compute([n, oc].into(), &self.residual));
         let [mut out, mut pre] = [(); 2].map(|()| Output::<B, B::Compute>::new(backend, [n, oc]));
         let epilogue = match kind {
-            Kind::None => Epilogue::None,
-            Kind::Bias => Epilogue::Bias { bias: bias.view() },
-            Kind::BiasGelu => Epilogue::BiasGelu { bias: bias.view(), pre: pre.view() },
-            Kind::BiasResidual => Epilogue::BiasResidual { bias: bias.view(), residual: residual.view() },
+            After::None => Epilogue::None,
+            After::Bias => Epilogue::Bias { bias: bias.view() },
+            After::BiasGelu => Epilogue::BiasGelu { bias: bias.view(), pre: pre.view() },
+            After::BiasResidual => Epilogue::BiasResidual { bias: bias.view(), residual: residual.view() },
         };
         run(backend, MatmulForward { x: x.view(), weight: weight.view(), epilogue, out: out.view() }).unwrap();
         [out.read(backend), pre.read(backend)]
     }
 
-    fn forward_by(&self, cuda: &Cuda, kind: Kind, tile: TileSize) -> [Vec<f64>; 2] {
+    fn forward_by(&self, cuda: &Cuda, kind: After, tile: TileSize) -> [Vec<f64>; 2] {
         self.forward(cuda, kind, |cuda, op| matmul::forward(cuda, op, Some(Cut { tile, parts: 1 })))
     }
 
@@ -196,9 +197,9 @@ fn forward_is_the_formula() {
         let inputs = Inputs::new(case);
         let cuda = shared();
         let [out, pre] = inputs.forward_by(&cuda, kind, tile);
-        let gelu = kind == Kind::BiasGelu;
+        let gelu = kind == After::BiasGelu;
         // GELU follows the rounded pre-activation, which is the product with its bias.
-        let (judged, product) = if gelu { (pre.clone(), Kind::Bias) } else { (out.clone(), kind) };
+        let (judged, product) = if gelu { (pre.clone(), After::Bias) } else { (out.clone(), kind) };
         let [reference, _] = inputs.forward(&Cpu::<f64>::new(), product, Cpu::matmul_forward);
         let [baseline, _] = inputs.forward(&Cpu::<f32>::new(), product, Cpu::matmul_forward);
         let what = format!("matmul_forward, {kind:?}, {tile:?}, N = {n}, C = {c}, OC = {oc} ({why})");
@@ -304,7 +305,7 @@ fn bad_numbers_stay_in_their_row() {
         let mut inputs = clean.clone();
         inputs.x[65 * c + 9] = bad;
         inputs.dout[3 * oc + 50] = bad;
-        let [[got, _], [want, _]] = [&inputs, &clean].map(|inputs| inputs.forward_by(&cuda, Kind::None, tile));
+        let [[got, _], [want, _]] = [&inputs, &clean].map(|inputs| inputs.forward_by(&cuda, After::None, tile));
         held(&format!("out, {tile:?}, {bad}"), &got, &want, oc, &|row, _| row == 65);
         let [got, want] = [&inputs, &clean].map(|inputs| inputs.dgrad_by(&cuda, false, tile));
         held(&format!("dx, {tile:?}, {bad}"), &got, &want, c, &|row, _| row == 3);
@@ -357,7 +358,7 @@ fn traffic_is_the_tiles() {
         for (kind, tensors) in KINDS.into_iter().zip([1, 1, 2, 2]) {
             // A vector of bias a lane whose columns are there: of the last tile of 256 a warp's.
             let lanes = threads * n.div_ceil(rows) * oc.div_ceil(64) / (columns / 64);
-            let bias = if kind == Kind::None { 0 } else { 16 * lanes };
+            let bias = if kind == After::None { 0 } else { 16 * lanes };
             let counts = cuda.count(|| drop(inputs.forward_by(&cuda, kind, tile)));
             pass(&format!("matmul_forward {kind:?}"), operands(n, c, oc) + 2 * tensors * n * oc + bias, counts);
         }
@@ -379,7 +380,7 @@ fn traffic_is_the_tiles() {
 /// Work of a kernel: tile and shape, and what is done with it.
 type Work = (TileSize, Case);
 
-fn forward_trial((tile, case): Work, kinds: &'static [Kind]) -> Trial {
+fn forward_trial((tile, case): Work, kinds: &'static [After]) -> Trial {
     let inputs = Inputs::new(case);
     Trial {
         why: case.3,
@@ -415,7 +416,7 @@ fn deep_trials() -> Vec<Trial> {
     const WHY: &str = "each stage used twice";
     let of_tile = |tile| {
         [
-            forward_trial((tile, (8, 168, 8, WHY)), &[Kind::None]),
+            forward_trial((tile, (8, 168, 8, WHY)), &[After::None]),
             dgrad_trial((tile, (8, 8, 168, WHY)), true),
             wgrad_trial((tile, (301, 8, 8, WHY)), 2, Write::Accumulate, true),
         ]
@@ -431,12 +432,12 @@ fn edge_trials(tile: TileSize, edges: usize) -> Vec<Trial> {
     let of_edge = |i: usize| {
         let n = rows * i + rows / 2;
         let mut trials = vec![
-            forward_trial((tile, (n, terms(i), 8 + columns * (i / 4 % 4), WHY)), &[Kind::None]),
+            forward_trial((tile, (n, terms(i), 8 + columns * (i / 4 % 4), WHY)), &[After::None]),
             dgrad_trial((tile, (n, 40, terms(i), WHY)), false),
         ];
         // Output channels, rows of this product, are multiples of 8.
         if i < 8 {
-            trials.push(wgrad_trial((tile, (terms(i) + 1, 40, 8 * (i + 1), WHY)), 1, Write::Accumulate, i % 2 == 0));
+            trials.push(wgrad_trial((tile, (terms(i) + 1, 40, 8 * (i + 1), WHY)), 1, Write::Accumulate, i % 4 < 2));
         }
         trials
     };
@@ -444,7 +445,7 @@ fn edge_trials(tile: TileSize, edges: usize) -> Vec<Trial> {
 }
 
 fn trials() -> Vec<Trial> {
-    const ENDS: &[Kind] = &[Kind::BiasGelu, Kind::BiasResidual];
+    const ENDS: &[After] = &[After::BiasGelu, After::BiasResidual];
     const WHY: &str = "one past a tile each way";
     let mut trials = deep_trials();
     for (tile, rows, columns, edges) in [(TileSize::Small, 64, 64, 8), (TileSize::Large, 128, 256, 16)] {
@@ -453,6 +454,14 @@ fn trials() -> Vec<Trial> {
         trials.push(wgrad_trial((tile, (161, columns + 8, rows + 8, WHY)), 1, Write::Overwrite, true));
         trials.push(wgrad_trial((tile, (1, 8, 8, "a single term")), 1, Write::Overwrite, false));
         trials.extend(edge_trials(tile, edges));
+    }
+    // Edges in copies that the above leave alone, in all stages.
+    for (tile, n, oc) in [(TileSize::Small, 40, 40), (TileSize::Large, 72, 200), (TileSize::Large, 8, 72)] {
+        trials.push(forward_trial((tile, (n, 168, oc, "the rest of a tile's copies")), &[After::None]));
+    }
+    trials.push(dgrad_trial((TileSize::Large, (72, 8, 168, "the rest of a tile's copies")), false));
+    for tile in [TileSize::Small, TileSize::Large] {
+        trials.push(wgrad_trial((tile, (33, 8, 16, "dbias of one warp and no more")), 1, Write::Overwrite, true));
     }
     // Parts that end in each of the loads that the join has under way.
     for (parts, write) in (2..=10).zip(WRITES.into_iter().cycle()) {
@@ -469,6 +478,30 @@ fn any_schedule_gives_the_same_bits() {
 
 #[test]
 fn mutants_die() {
-    const EQUIVALENT: &[Equivalent] = &[];
+    const EQUIVALENT: &[Equivalent] = &[
+        equivalent(
+            6,
+            "matmul",
+            Kind::SelectSecond,
+            "filled = filled + TILE::STAGE_BYTES == ALL",
+            "before the loop, where the last stage is not filled yet",
+        ),
+        equivalent(6, "matmul", Kind::ShiftComparison, "while (left > 0)", "one more turn, of zeros"),
+        equivalent(
+            28,
+            "matmul_wgrad",
+            Kind::ShiftComparison,
+            "const auto inside",
+            "rows that no product ends at, as OC is a multiple of 8",
+        ),
+        equivalent(4, "matmul_wgrad", Kind::NeverLeave, "if (SUM_ROWS && sum_rows)", "sums that nobody writes"),
+        equivalent(
+            1,
+            "matmul_wgrad_join",
+            Kind::NeverLeave,
+            "part < params.parts; part++",
+            "nvcc's test before a loop that every thread enters, as one part needs no join",
+        ),
+    ];
     assert_mutants_die("matmul_sm80", &trials(), EQUIVALENT);
 }
