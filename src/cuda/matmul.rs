@@ -307,7 +307,7 @@ mod tests {
         }
         for (sizes, parts, why) in [
             ([768, 768, 65536], 7, "18 tiles: 126 blocks"),
-            ([2304, 768, 65536], 12, "54 tiles: 648 blocks, 5 waves but 12"),
+            ([2304, 768, 65536], 7, "54 tiles: 378 blocks, 3 waves but 18"),
             ([50304, 768, 65536], 1, "enough without"),
             ([768, 768, 64], 1, "little to sum: a second launch would cost more"),
         ] {
