@@ -7,17 +7,9 @@
 // Traffic:  4*N*C bytes; memory-bound
 #include "params.h"
 
+#include "common/gelu.cuh"
+
 static_assert(GELU_FORWARD_BLOCK == VECTOR * GELU_FORWARD_THREADS, "one vector a thread");
-
-// ---------------------------------------------------------------------------------------------------------------------
-// device helpers
-
-__device__ inline float gelu(float x) {
-    constexpr float ROOT = 0.7978845608f;  // sqrt(2/pi)
-    const float u = ROOT * fmaf(0.044715f * x * x, x, x);
-    // Where x^3 overflows, exp(-2u) is 0 or infinity and the quotient x or -0, as it should be.
-    return __fdividef(x, 1.0f + __expf(-2.0f * u));
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // kernels

@@ -185,6 +185,121 @@ struct LayernormBackwardParams {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
+// matmul
+
+/// Rows of the product that a block of `matmul_*_128x256` has.
+constexpr uint32_t MATMUL_LARGE_ROWS = 128;
+/// Columns of the product that a block of `matmul_*_128x256` has.
+constexpr uint32_t MATMUL_LARGE_COLUMNS = 256;
+/// Threads of a block of `matmul_*_128x256`: 8 warps, (64, 64) of the product each.
+constexpr uint32_t MATMUL_LARGE_THREADS = 256;
+/// Rows of the product that a block of `matmul_*_64x64` has.
+constexpr uint32_t MATMUL_SMALL_ROWS = 64;
+/// Columns of the product that a block of `matmul_*_64x64` has.
+constexpr uint32_t MATMUL_SMALL_COLUMNS = 64;
+/// Threads of a block of `matmul_*_64x64`: 4 warps, (32, 32) of the product each.
+constexpr uint32_t MATMUL_SMALL_THREADS = 128;
+/// Blocks of `matmul_*_64x64` that a multiprocessor must have room for: 128 registers a thread.
+constexpr uint32_t MATMUL_SMALL_MIN_BLOCKS = 4;
+/// Terms of the sums that a stage holds.
+constexpr uint32_t MATMUL_STAGE_TERMS = 32;
+/// Stages in shared memory: one multiplied, the others on their way.
+constexpr uint32_t MATMUL_STAGES = 4;
+
+/// Parameters of `matmul_forward_*`. The grid is a block a tile.
+struct MatmulForwardParams {
+    /// (N, C) bf16.
+    DEVICE_POINTER(const bf16) x;
+    /// (OC, C) bf16.
+    DEVICE_POINTER(const bf16) weight;
+    /// (OC) bf16, or null.
+    DEVICE_POINTER(const bf16) bias;
+    /// (N, OC) bf16, or null.
+    DEVICE_POINTER(const bf16) residual;
+    /// (N, OC) bf16 `=`, or null where no GELU follows.
+    DEVICE_POINTER(bf16) pre;
+    /// (N, OC) bf16 `=`.
+    DEVICE_POINTER(bf16) out;
+    /// N.
+    uint32_t n;
+    /// C, a multiple of 8.
+    uint32_t c;
+    /// OC, a multiple of 8.
+    uint32_t oc;
+    /// Tiles along N.
+    uint32_t row_tiles;
+};
+
+/// Parameters of `matmul_dgrad_*`. The grid is a block a tile.
+struct MatmulDgradParams {
+    /// (N, OC) bf16.
+    DEVICE_POINTER(const bf16) dout;
+    /// (OC, C) bf16.
+    DEVICE_POINTER(const bf16) weight;
+    /// (N, C) bf16, or null where the input was no GELU's.
+    DEVICE_POINTER(const bf16) pre;
+    /// (N, C) bf16 `=`.
+    DEVICE_POINTER(bf16) dx;
+    /// N.
+    uint32_t n;
+    /// C, a multiple of 8.
+    uint32_t c;
+    /// OC, a multiple of 8.
+    uint32_t oc;
+    /// Tiles along N.
+    uint32_t row_tiles;
+};
+
+/// Parameters of `matmul_wgrad_*`. The grid's x is a block a tile, its y a part of the N rows.
+struct MatmulWgradParams {
+    /// (N, OC) bf16.
+    DEVICE_POINTER(const bf16) dout;
+    /// (N, C) bf16.
+    DEVICE_POINTER(const bf16) x;
+    /// (OC, C) f32; of part p at p · `part_stride`.
+    DEVICE_POINTER(float) dweight;
+    /// (OC) f32, or null; of part p at p · `part_stride`.
+    DEVICE_POINTER(float) dbias;
+    /// Elements between the sums of two parts.
+    uint64_t part_stride;
+    /// N.
+    uint32_t n;
+    /// C, a multiple of 8.
+    uint32_t c;
+    /// OC, a multiple of 8.
+    uint32_t oc;
+    /// Tiles along OC.
+    uint32_t row_tiles;
+    /// Rows of a part, a multiple of a stage's terms; the last may have fewer.
+    uint32_t part_rows;
+    /// Whether dweight and dbias are added to.
+    uint32_t accumulate;
+};
+
+/// Threads of a block of `matmul_wgrad_join`.
+constexpr uint32_t MATMUL_JOIN_THREADS = 256;
+
+/// Parameters of `matmul_wgrad_join`; a thread is 4 elements.
+struct MatmulJoinParams {
+    /// (parts, OC·C + OC) f32: sums of dweight, then of dbias.
+    DEVICE_POINTER(const float) partials;
+    /// (OC·C) f32.
+    DEVICE_POINTER(float) dweight;
+    /// (OC) f32, or null.
+    DEVICE_POINTER(float) dbias;
+    /// OC·C.
+    uint64_t weights;
+    /// OC·C, and OC with it where there is a dbias.
+    uint64_t len;
+    /// Elements between two parts.
+    uint64_t part_stride;
+    /// Parts.
+    uint32_t parts;
+    /// Whether dweight and dbias are added to.
+    uint32_t accumulate;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
 // gelu
 
 /// Threads of a block of `gelu_forward`.

@@ -67,11 +67,12 @@ fn nothing_is_missing() {
                 format!("a case for {name} in src/bench/cases/{stem}.rs"),
             );
             if dispatched {
-                for file in
-                    [format!("kernels/{stem}.cu"), format!("src/cuda/{stem}.rs"), format!("tests/cuda/{stem}.rs")]
-                {
+                for file in [format!("src/cuda/{stem}.rs"), format!("tests/cuda/{stem}.rs")] {
                     require(root.join(&file).is_file(), file);
                 }
+                // A family whose architectures have kernels of their own begins with sm_80's, which run on all.
+                let kernels = [format!("kernels/{stem}.cu"), format!("kernels/{stem}_sm80.cu")];
+                require(kernels.iter().any(|file| root.join(file).is_file()), kernels.join(" or "));
             }
         }
     }

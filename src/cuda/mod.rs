@@ -9,6 +9,7 @@
 //! - [`images`] are the compiled kernels, [`params`] what a launch passes to them, [`spec`] what both sides agree on.
 //! - [`timing`] takes times on a GPU, [`emulation`] counts on the emulated one.
 //! - The launchers have the stems of `src/ops` and `kernels`: check, addresses, grid, launch.
+//! - [`matmul`] lets its caller choose how a product is cut, to tune and to test.
 //! - [`ceilings`] launches what is no operation: kernels that measure what the GPU can do at most.
 
 pub mod ceilings;
@@ -16,6 +17,7 @@ pub mod device;
 pub mod driver;
 pub mod emulation;
 pub mod images;
+pub mod matmul;
 #[rustfmt::skip] // As bindgen writes it.
 pub mod params;
 pub mod spec;
@@ -97,15 +99,13 @@ pub fn kernels() -> impl Iterator<Item = &'static Spec> {
         gelu::KERNELS,
         grad_norm::KERNELS,
         layernorm::KERNELS,
+        matmul::KERNELS,
     ];
     families.into_iter().flatten()
 }
 
 /// Operations that have no kernel yet, so that a model cannot run on this backend.
-pub const MISSING: [&str; 8] = [
-    MatmulForward::<Cuda>::NAME,
-    MatmulDgrad::<Cuda>::NAME,
-    MatmulWgrad::<Cuda>::NAME,
+pub const MISSING: [&str; 5] = [
     AttentionForward::<Cuda>::NAME,
     AttentionBackward::<Cuda>::NAME,
     KvCacheStore::<Cuda>::NAME,
@@ -144,13 +144,13 @@ impl Backend for Cuda {
         layernorm::backward(self, op)
     }
     fn matmul_forward(&self, op: MatmulForward<'_, Self>) -> Result<()> {
-        missing(op)
+        matmul::forward(self, op, None)
     }
     fn matmul_dgrad(&self, op: MatmulDgrad<'_, Self>) -> Result<()> {
-        missing(op)
+        matmul::dgrad(self, op, None)
     }
     fn matmul_wgrad(&self, op: MatmulWgrad<'_, Self>) -> Result<()> {
-        missing(op)
+        matmul::wgrad(self, op, None)
     }
     fn gelu_forward(&self, op: GeluForward<'_, Self>) -> Result<()> {
         gelu::forward(self, op)

@@ -366,6 +366,261 @@ const _: () = {
         "Offset of field: LayernormBackwardParams::accumulate",
     ][::std::mem::offset_of!(LayernormBackwardParams, accumulate) - 92usize];
 };
+/// Rows of the product that a block of `matmul_*_128x256` has.
+pub const MATMUL_LARGE_ROWS: u32 = 128;
+/// Columns of the product that a block of `matmul_*_128x256` has.
+pub const MATMUL_LARGE_COLUMNS: u32 = 256;
+/// Threads of a block of `matmul_*_128x256`: 8 warps, (64, 64) of the product each.
+pub const MATMUL_LARGE_THREADS: u32 = 256;
+/// Rows of the product that a block of `matmul_*_64x64` has.
+pub const MATMUL_SMALL_ROWS: u32 = 64;
+/// Columns of the product that a block of `matmul_*_64x64` has.
+pub const MATMUL_SMALL_COLUMNS: u32 = 64;
+/// Threads of a block of `matmul_*_64x64`: 4 warps, (32, 32) of the product each.
+pub const MATMUL_SMALL_THREADS: u32 = 128;
+/// Blocks of `matmul_*_64x64` that a multiprocessor must have room for: 128 registers a thread.
+pub const MATMUL_SMALL_MIN_BLOCKS: u32 = 4;
+/// Terms of the sums that a stage holds.
+pub const MATMUL_STAGE_TERMS: u32 = 32;
+/// Stages in shared memory: one multiplied, the others on their way.
+pub const MATMUL_STAGES: u32 = 4;
+/// Parameters of `matmul_forward_*`. The grid is a block a tile.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct MatmulForwardParams {
+    /// (N, C) bf16.
+    pub x: u64,
+    /// (OC, C) bf16.
+    pub weight: u64,
+    /// (OC) bf16, or null.
+    pub bias: u64,
+    /// (N, OC) bf16, or null.
+    pub residual: u64,
+    /// (N, OC) bf16 `=`, or null where no GELU follows.
+    pub pre: u64,
+    /// (N, OC) bf16 `=`.
+    pub out: u64,
+    /// N.
+    pub n: u32,
+    /// C, a multiple of 8.
+    pub c: u32,
+    /// OC, a multiple of 8.
+    pub oc: u32,
+    /// Tiles along N.
+    pub row_tiles: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of MatmulForwardParams",
+    ][::std::mem::size_of::<MatmulForwardParams>() - 64usize];
+    [
+        "Alignment of MatmulForwardParams",
+    ][::std::mem::align_of::<MatmulForwardParams>() - 8usize];
+    [
+        "Offset of field: MatmulForwardParams::x",
+    ][::std::mem::offset_of!(MatmulForwardParams, x) - 0usize];
+    [
+        "Offset of field: MatmulForwardParams::weight",
+    ][::std::mem::offset_of!(MatmulForwardParams, weight) - 8usize];
+    [
+        "Offset of field: MatmulForwardParams::bias",
+    ][::std::mem::offset_of!(MatmulForwardParams, bias) - 16usize];
+    [
+        "Offset of field: MatmulForwardParams::residual",
+    ][::std::mem::offset_of!(MatmulForwardParams, residual) - 24usize];
+    [
+        "Offset of field: MatmulForwardParams::pre",
+    ][::std::mem::offset_of!(MatmulForwardParams, pre) - 32usize];
+    [
+        "Offset of field: MatmulForwardParams::out",
+    ][::std::mem::offset_of!(MatmulForwardParams, out) - 40usize];
+    [
+        "Offset of field: MatmulForwardParams::n",
+    ][::std::mem::offset_of!(MatmulForwardParams, n) - 48usize];
+    [
+        "Offset of field: MatmulForwardParams::c",
+    ][::std::mem::offset_of!(MatmulForwardParams, c) - 52usize];
+    [
+        "Offset of field: MatmulForwardParams::oc",
+    ][::std::mem::offset_of!(MatmulForwardParams, oc) - 56usize];
+    [
+        "Offset of field: MatmulForwardParams::row_tiles",
+    ][::std::mem::offset_of!(MatmulForwardParams, row_tiles) - 60usize];
+};
+/// Parameters of `matmul_dgrad_*`. The grid is a block a tile.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct MatmulDgradParams {
+    /// (N, OC) bf16.
+    pub dout: u64,
+    /// (OC, C) bf16.
+    pub weight: u64,
+    /// (N, C) bf16, or null where the input was no GELU's.
+    pub pre: u64,
+    /// (N, C) bf16 `=`.
+    pub dx: u64,
+    /// N.
+    pub n: u32,
+    /// C, a multiple of 8.
+    pub c: u32,
+    /// OC, a multiple of 8.
+    pub oc: u32,
+    /// Tiles along N.
+    pub row_tiles: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of MatmulDgradParams"][::std::mem::size_of::<MatmulDgradParams>() - 48usize];
+    [
+        "Alignment of MatmulDgradParams",
+    ][::std::mem::align_of::<MatmulDgradParams>() - 8usize];
+    [
+        "Offset of field: MatmulDgradParams::dout",
+    ][::std::mem::offset_of!(MatmulDgradParams, dout) - 0usize];
+    [
+        "Offset of field: MatmulDgradParams::weight",
+    ][::std::mem::offset_of!(MatmulDgradParams, weight) - 8usize];
+    [
+        "Offset of field: MatmulDgradParams::pre",
+    ][::std::mem::offset_of!(MatmulDgradParams, pre) - 16usize];
+    [
+        "Offset of field: MatmulDgradParams::dx",
+    ][::std::mem::offset_of!(MatmulDgradParams, dx) - 24usize];
+    [
+        "Offset of field: MatmulDgradParams::n",
+    ][::std::mem::offset_of!(MatmulDgradParams, n) - 32usize];
+    [
+        "Offset of field: MatmulDgradParams::c",
+    ][::std::mem::offset_of!(MatmulDgradParams, c) - 36usize];
+    [
+        "Offset of field: MatmulDgradParams::oc",
+    ][::std::mem::offset_of!(MatmulDgradParams, oc) - 40usize];
+    [
+        "Offset of field: MatmulDgradParams::row_tiles",
+    ][::std::mem::offset_of!(MatmulDgradParams, row_tiles) - 44usize];
+};
+/// Parameters of `matmul_wgrad_*`. The grid's x is a block a tile, its y a part of the N rows.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct MatmulWgradParams {
+    /// (N, OC) bf16.
+    pub dout: u64,
+    /// (N, C) bf16.
+    pub x: u64,
+    /// (OC, C) f32; of part p at p · `part_stride`.
+    pub dweight: u64,
+    /// (OC) f32, or null; of part p at p · `part_stride`.
+    pub dbias: u64,
+    /// Elements between the sums of two parts.
+    pub part_stride: u64,
+    /// N.
+    pub n: u32,
+    /// C, a multiple of 8.
+    pub c: u32,
+    /// OC, a multiple of 8.
+    pub oc: u32,
+    /// Tiles along OC.
+    pub row_tiles: u32,
+    /// Rows of a part, a multiple of a stage's terms; the last may have fewer.
+    pub part_rows: u32,
+    /// Whether dweight and dbias are added to.
+    pub accumulate: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of MatmulWgradParams"][::std::mem::size_of::<MatmulWgradParams>() - 64usize];
+    [
+        "Alignment of MatmulWgradParams",
+    ][::std::mem::align_of::<MatmulWgradParams>() - 8usize];
+    [
+        "Offset of field: MatmulWgradParams::dout",
+    ][::std::mem::offset_of!(MatmulWgradParams, dout) - 0usize];
+    [
+        "Offset of field: MatmulWgradParams::x",
+    ][::std::mem::offset_of!(MatmulWgradParams, x) - 8usize];
+    [
+        "Offset of field: MatmulWgradParams::dweight",
+    ][::std::mem::offset_of!(MatmulWgradParams, dweight) - 16usize];
+    [
+        "Offset of field: MatmulWgradParams::dbias",
+    ][::std::mem::offset_of!(MatmulWgradParams, dbias) - 24usize];
+    [
+        "Offset of field: MatmulWgradParams::part_stride",
+    ][::std::mem::offset_of!(MatmulWgradParams, part_stride) - 32usize];
+    [
+        "Offset of field: MatmulWgradParams::n",
+    ][::std::mem::offset_of!(MatmulWgradParams, n) - 40usize];
+    [
+        "Offset of field: MatmulWgradParams::c",
+    ][::std::mem::offset_of!(MatmulWgradParams, c) - 44usize];
+    [
+        "Offset of field: MatmulWgradParams::oc",
+    ][::std::mem::offset_of!(MatmulWgradParams, oc) - 48usize];
+    [
+        "Offset of field: MatmulWgradParams::row_tiles",
+    ][::std::mem::offset_of!(MatmulWgradParams, row_tiles) - 52usize];
+    [
+        "Offset of field: MatmulWgradParams::part_rows",
+    ][::std::mem::offset_of!(MatmulWgradParams, part_rows) - 56usize];
+    [
+        "Offset of field: MatmulWgradParams::accumulate",
+    ][::std::mem::offset_of!(MatmulWgradParams, accumulate) - 60usize];
+};
+/// Threads of a block of `matmul_wgrad_join`.
+pub const MATMUL_JOIN_THREADS: u32 = 256;
+/// Parameters of `matmul_wgrad_join`; a thread is 4 elements.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct MatmulJoinParams {
+    /// (parts, OC·C + OC) f32: sums of dweight, then of dbias.
+    pub partials: u64,
+    /// (OC·C) f32.
+    pub dweight: u64,
+    /// (OC) f32, or null.
+    pub dbias: u64,
+    /// OC·C.
+    pub weights: u64,
+    /// OC·C, and OC with it where there is a dbias.
+    pub len: u64,
+    /// Elements between two parts.
+    pub part_stride: u64,
+    /// Parts.
+    pub parts: u32,
+    /// Whether dweight and dbias are added to.
+    pub accumulate: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of MatmulJoinParams"][::std::mem::size_of::<MatmulJoinParams>() - 56usize];
+    [
+        "Alignment of MatmulJoinParams",
+    ][::std::mem::align_of::<MatmulJoinParams>() - 8usize];
+    [
+        "Offset of field: MatmulJoinParams::partials",
+    ][::std::mem::offset_of!(MatmulJoinParams, partials) - 0usize];
+    [
+        "Offset of field: MatmulJoinParams::dweight",
+    ][::std::mem::offset_of!(MatmulJoinParams, dweight) - 8usize];
+    [
+        "Offset of field: MatmulJoinParams::dbias",
+    ][::std::mem::offset_of!(MatmulJoinParams, dbias) - 16usize];
+    [
+        "Offset of field: MatmulJoinParams::weights",
+    ][::std::mem::offset_of!(MatmulJoinParams, weights) - 24usize];
+    [
+        "Offset of field: MatmulJoinParams::len",
+    ][::std::mem::offset_of!(MatmulJoinParams, len) - 32usize];
+    [
+        "Offset of field: MatmulJoinParams::part_stride",
+    ][::std::mem::offset_of!(MatmulJoinParams, part_stride) - 40usize];
+    [
+        "Offset of field: MatmulJoinParams::parts",
+    ][::std::mem::offset_of!(MatmulJoinParams, parts) - 48usize];
+    [
+        "Offset of field: MatmulJoinParams::accumulate",
+    ][::std::mem::offset_of!(MatmulJoinParams, accumulate) - 52usize];
+};
 /// Threads of a block of `gelu_forward`.
 pub const GELU_FORWARD_THREADS: u32 = 256;
 /// Elements that a block of `gelu_forward` covers: a 16-byte vector a thread.

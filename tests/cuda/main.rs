@@ -17,6 +17,8 @@ mod grad_norm;
 mod huge;
 mod judge;
 mod layernorm;
+mod matmul;
+mod mlp;
 mod peers;
 #[path = "../place/mod.rs"]
 mod place;
