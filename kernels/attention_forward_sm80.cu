@@ -28,8 +28,8 @@ struct Rows {
 // Where a warp's operands are.
 template <uint32_t HS>
 struct Warp {
-    // Up to 64 columns, queries stay in registers; beyond, the sums need them.
-    static constexpr bool HELD = HS <= 64;
+    // Up to 48 columns, queries stay in registers; beyond, the sums need them: with 64, ptxas spills on sm_90a.
+    static constexpr bool HELD = HS <= 48;
     static constexpr uint32_t STEPS = HS / 16;
     // Keys whose scores are there at a time, and steps whose loads ptxas may mix. It spills where it may mix more.
     static constexpr uint32_t PORTION = HS == 112 ? KEYS / 2 : KEYS, UNROLLED = HELD ? STEPS : HS == 112 ? 1 : 4;

@@ -89,7 +89,10 @@ __device__ inline void forward(const LayernormForwardParams &params) {
         for_each_vector<FULL, VECTORS, STRIDE>(thread, vectors, [&](uint32_t i, uint32_t) {
             const f32x8 value = unpack(x[i]);
 #pragma unroll
-            for (uint32_t k = 0; k < VECTOR; k++) squares += (value.at[k] - mean) * (value.at[k] - mean);
+            for (uint32_t k = 0; k < VECTOR; k++) {
+                const float centred = value.at[k] - mean;
+                squares = fmaf(centred, centred, squares);
+            }
         });
         const float variance = block_sum<ROW_WARPS>(squares, warp_id(), partials[1]) / channels;
         const float rstd = 1.0f / sqrtf(variance + LAYERNORM_EPS);
@@ -98,7 +101,7 @@ __device__ inline void forward(const LayernormForwardParams &params) {
             f32x8 out = unpack(x[i]);
             const f32x8 w = unpack(weight[v]), b = unpack(bias[v]);
 #pragma unroll
-            for (uint32_t k = 0; k < VECTOR; k++) out.at[k] = (out.at[k] - mean) * rstd * w.at[k] + b.at[k];
+            for (uint32_t k = 0; k < VECTOR; k++) out.at[k] = fmaf((out.at[k] - mean) * rstd, w.at[k], b.at[k]);
             store(params.out + start + v * VECTOR, out);
         });
         if (thread == 0) {
@@ -183,8 +186,8 @@ __device__ inline void backward(const LayernormBackwardParams &params) {
                 for (uint32_t k = 0; k < VECTOR; k++) {
                     const float xhat = (x.at[k] - mean) * rstd, g = dout.at[k] * w.at[k];
                     sum_g += g;
-                    sum_g_xhat += g * xhat;
-                    dweight[i].at[k] += dout.at[k] * xhat;
+                    sum_g_xhat = fmaf(g, xhat, sum_g_xhat);
+                    dweight[i].at[k] = fmaf(dout.at[k], xhat, dweight[i].at[k]);
                     dbias[i].at[k] += dout.at[k];
                 }
             });
@@ -200,7 +203,7 @@ __device__ inline void backward(const LayernormBackwardParams &params) {
 #pragma unroll
             for (uint32_t k = 0; k < VECTOR; k++) {
                 const float xhat = (x.at[k] - mean) * rstd, g = dout.at[k] * w.at[k];
-                dx.at[k] += rstd * (g - mean_g - xhat * mean_g_xhat);
+                dx.at[k] = fmaf(rstd, fmaf(-xhat, mean_g_xhat, g - mean_g), dx.at[k]);
             }
             store(params.dx + row * params.c + v * VECTOR, dx);
         });

@@ -15,7 +15,7 @@ use ironwarp::profile::report;
 use ironwarp_nvcc::Search;
 
 /// Profiles of the operations and families that `ops` names.
-fn profiles(profiler: &Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
+fn profiles(profiler: &mut Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
     let words: Vec<String> = ops.iter().map(ToString::to_string).collect();
     let cases = cases::select(&words).unwrap().into_iter().filter(|info| lacks(info.op).is_none());
     let problems = cases.flat_map(|info| info.small().into_iter().map(move |problem| (info, problem)));
@@ -47,7 +47,7 @@ fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
     std::fs::write(&path, text).unwrap();
     let nvcc = Search::from_env(&place::project()).find().unwrap().path;
     let mut command = Command::new(nvcc);
-    command.args(["-std=c++17", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
+    command.args(["-std=c++17", "-fmad=false", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
     let output = command.arg(format!("kernels/{stem}.cu")).current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let ptx = std::fs::read_to_string(folder.path().join("variant.ptx")).unwrap();
@@ -67,7 +67,7 @@ fn counts_are_those_of_the_file() {
     let file = place::project().join("benches/counts/sm_80.json");
     let baseline = Baseline::read(&file).unwrap();
     let mut profiler = Profiler::new(&cuda).unwrap();
-    let all = profiles(&profiler, &[]);
+    let all = profiles(&mut profiler, &[]);
     let differences = baseline.differences(&device, &all);
     let advice = "`make counts` writes the file anew, if that is meant";
     assert!(differences.is_empty(), "{}\n{advice}", differences.join("\n"));
@@ -93,7 +93,7 @@ fn counts_are_those_of_the_file() {
     ];
     profiler.replace("layernorm", &variant("layernorm", &planted)).unwrap();
     const OP: &str = "layernorm_backward";
-    let found = baseline.only(&[OP]).differences(&device, &profiles(&profiler, &[OP]));
+    let found = baseline.only(&[OP]).differences(&device, &profiles(&mut profiler, &[OP]));
     let found = found.iter().find(|text| text.starts_with("layernorm_backward n=256 c=768 overwrite")).unwrap();
     println!("{found}");
     let source = std::fs::read_to_string(place::project().join("kernels/layernorm.cu")).unwrap();

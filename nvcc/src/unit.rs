@@ -10,8 +10,10 @@ use crate::ptxas::Resources;
 use crate::stamp::{prerequisites, stamp, unchanged};
 use crate::{Arch, Build, Error, Result, ptxas};
 
-/// C++ to PTX. `-lineinfo` lets profilers and the emulator name source lines; it changes no instruction.
-const COMPILE: [&str; 5] = ["-std=c++17", "-lineinfo", "-Werror", "all-warnings", "-ptx"];
+/// C++ to PTX. `-lineinfo` lets profilers and the emulator name source lines; it changes no instruction. Products and sums are
+/// fused where the source says `fmaf` and nowhere else: left to ptxas, that would be decided anew for every architecture, and
+/// the emulator would round where a GPU does not.
+const COMPILE: [&str; 6] = ["-std=c++17", "-fmad=false", "-lineinfo", "-Werror", "all-warnings", "-ptx"];
 /// PTX to cubin. `-v` prints what the kernels take, spilled registers among it.
 const ASSEMBLE: [&str; 5] = ["-lineinfo", "-Werror", "all-warnings", "-Xptxas=-v", "-cubin"];
 /// Counts up when this crate makes something else of the same sources.

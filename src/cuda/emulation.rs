@@ -35,6 +35,8 @@ pub struct Counts {
     pub global_loads: Traffic,
     pub global_stores: Traffic,
     pub global_atomics: Traffic,
+    pub unique_read_bytes: u64,
+    pub unique_written_bytes: u64,
     pub unique_bytes: u64,
     pub shared_wavefronts: u64,
     pub bank_conflicts: u64,

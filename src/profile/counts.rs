@@ -1,7 +1,7 @@
 //! A problem on the emulated GPU: what it moved, beside the least that it could.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -145,7 +145,9 @@ pub struct Profiler<'a> {
     emulation: Emulation,
     /// Stems whose kernels were replaced: of those nothing is built.
     replaced: Vec<String>,
-    /// Machine code by stem.
+    /// What machine code is read with.
+    nvdisasm: Option<PathBuf>,
+    /// Machine code by stem, of those that were asked for.
     sass: BTreeMap<&'static str, BTreeMap<String, Sass>>,
 }
 
@@ -155,18 +157,13 @@ impl<'a> Profiler<'a> {
     /// # Errors
     /// [`Error::Unavailable`] when it is not emulated.
     pub fn new(cuda: &'a Cuda) -> Result<Self> {
-        Ok(Profiler { cuda, emulation: Emulation::of(cuda)?, replaced: Vec::new(), sass: BTreeMap::new() })
+        let (replaced, sass) = (Vec::new(), BTreeMap::new());
+        Ok(Profiler { cuda, emulation: Emulation::of(cuda)?, replaced, nvdisasm: None, sass })
     }
 
     /// The kernels' machine code too, read with an nvdisasm.
-    ///
-    /// # Errors
-    /// As [`sass::disassemble`].
-    pub fn with_sass(mut self, nvdisasm: &Path) -> Result<Self> {
-        let own = IMAGES.iter().filter(|image| self.is_own(image));
-        let read = own.map(|image| Ok((image.stem, sass::disassemble(nvdisasm, image.cubin)?)));
-        self.sass = read.collect::<Result<_>>()?;
-        Ok(self)
+    pub fn with_sass(self, nvdisasm: PathBuf) -> Self {
+        Profiler { nvdisasm: Some(nvdisasm), ..self }
     }
 
     /// Counts a variant of the kernels of a stem, PTX with the same entry points, in their place.
@@ -191,8 +188,8 @@ impl<'a> Profiler<'a> {
     /// Runs a problem once and counts.
     ///
     /// # Errors
-    /// As the operation; what the emulator finds is one.
-    pub fn profile(&self, info: &Info, problem: &Problem) -> Result<Profile> {
+    /// As the operation; what the emulator finds is one. As [`sass::disassemble`].
+    pub fn profile(&mut self, info: &Info, problem: &Problem) -> Result<Profile> {
         let mut prepared = prepare(self.cuda, problem, 1)?;
         let floor = prepared.floor();
         let ((), launches) = self.emulation.count(self.cuda, || prepared.run(self.cuda))?;
@@ -205,7 +202,7 @@ impl<'a> Profiler<'a> {
                     kernel.grid = launch.grid;
                     kernel.totals.add(&launch.counts);
                 }
-                None => kernels.push(self.kernel(launch)),
+                None => kernels.push(self.kernel(launch)?),
             }
             launch.counts.lines.iter().for_each(|line| add_line(&mut lines, line));
         }
@@ -230,7 +227,7 @@ impl<'a> Profiler<'a> {
         })
     }
 
-    fn kernel(&self, launch: &Launch) -> KernelProfile {
+    fn kernel(&mut self, launch: &Launch) -> Result<KernelProfile> {
         let Launch { kernel, grid, block, dynamic_shared, counts } = launch;
         let mut totals = Totals::default();
         totals.add(counts);
@@ -240,8 +237,20 @@ impl<'a> Profiler<'a> {
         let image = image.filter(|_| !self.replaced.iter().any(|replaced| replaced == stem));
         let resources = image.and_then(|image| image.resources.iter().find(|entry| entry.kernel == kernel));
         let built = resources.and_then(|resources| self.built(resources, block.iter().product(), *dynamic_shared));
-        let sass = image.and_then(|image| self.sass.get(image.stem)?.get(kernel)).cloned();
-        KernelProfile { kernel: kernel.clone(), launches: 1, grid: *grid, block: *block, built, totals, sass }
+        let sass = match image {
+            Some(image) => self.sass(image)?.and_then(|kernels| kernels.get(kernel)).cloned(),
+            None => None,
+        };
+        Ok(KernelProfile { kernel: kernel.clone(), launches: 1, grid: *grid, block: *block, built, totals, sass })
+    }
+
+    /// The machine code of a file's kernels, where there is something to read it with.
+    fn sass(&mut self, image: &Image) -> Result<Option<&BTreeMap<String, Sass>>> {
+        let Some(nvdisasm) = &self.nvdisasm else { return Ok(None) };
+        if !self.sass.contains_key(image.stem) {
+            self.sass.insert(image.stem, sass::disassemble(nvdisasm, image.cubin)?);
+        }
+        Ok(self.sass.get(image.stem))
     }
 
     fn built(&self, resources: &Resources, threads: u32, dynamic_shared: u32) -> Option<Built> {

@@ -161,6 +161,13 @@ fn an_emulated_gpu_is_counted_and_not_timed() {
         source.contains("main loop of") || source.contains("no loop over data") || !source.contains("SASS"),
         "{source}"
     );
+    // A variant that writes where nothing is: the device is lost, which has an exit code of its own.
+    lab.write(
+        "wild.ptx",
+        ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry gelu_forward(.param .align 8 .b8 params[24])\n\
+         .maxntid 256\n{\n.reg .b64 %at;\nmov.u64 %at, 64;\nst.global.u64 [%at], %at;\nret;\n}\n",
+    );
+    lab.run("profile gelu --kernels gelu=wild.ptx").fails(4, &["device lost: ", "gelu_forward (", "Bounds"]);
     lab.write("bad.ptx", "nothing");
     lab.run("profile gelu --kernels gelu=bad.ptx").fails(1, &["gelu"]);
     lab.run("profile gelu --kernels gelu").fails(1, &["--kernels 'gelu' is no STEM=FILE.ptx"]);

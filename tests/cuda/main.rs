@@ -19,6 +19,7 @@ mod huge;
 mod judge;
 mod layernorm;
 mod matmul;
+mod mlp;
 mod peers;
 #[path = "../place/mod.rs"]
 mod place;

@@ -70,14 +70,14 @@ mod emulated {
         // Where it shows.
         if json || args.html.is_some() || !args.ops.is_empty() {
             profiler = match sass::find() {
-                Ok(nvdisasm) => profiler.with_sass(&nvdisasm)?,
+                Ok(nvdisasm) => profiler.with_sass(nvdisasm),
                 Err(why) => {
                     output::note(format!("without the kernels' machine code: {why}"));
                     profiler
                 }
             };
         }
-        let (profiles, missing) = count(&args, json, &profiler)?;
+        let (profiles, missing) = count(&args, json, &mut profiler)?;
         if let Some(path) = &args.html {
             write(path, &report::page(device, &profiles, &missing)?)?;
         }
@@ -91,7 +91,7 @@ mod emulated {
     }
 
     /// Counts and prints.
-    fn count(args: &ProfileArgs, json: bool, profiler: &Profiler<'_>) -> Result<(Vec<Profile>, Vec<Value>)> {
+    fn count(args: &ProfileArgs, json: bool, profiler: &mut Profiler<'_>) -> Result<(Vec<Profile>, Vec<Value>)> {
         let (mut profiles, mut all_missing) = (Vec::new(), Vec::new());
         if !json {
             output::print(&report::header());
