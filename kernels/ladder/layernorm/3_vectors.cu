@@ -4,8 +4,8 @@
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major
 // Writes:   out, mean, rstd "="
 // Requires: C % 8 == 0; 16-byte-aligned pointers but for mean and rstd
-// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_BLOCK_ROWS rows; blocks go on to further
-//           rows, 8 at a time
+// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_BLOCK_ROWS rows; blocks go on to
+//           further rows, 8 at a time
 // Numerics: f32, two-pass variance
 // Traffic:  12*N*C + 8*N bytes asked, sixteen at a time
 #include "../../common/reduce.cuh"
@@ -40,6 +40,8 @@ __device__ inline void forward(const LayernormForwardParams &params) {
         }
         const float rstd = 1.0f / sqrtf(warp_sum(squares) / channels + LAYERNORM_EPS);
 
+        // Not unrolled: of the last store the compiler would make four of 4 bytes.
+#pragma unroll 1
         for (uint32_t v = lane_id(); v < vectors; v += WARP) {
             f32x8 value = load(x + v * VECTOR);
             const f32x8 w = load(params.weight + v * VECTOR), b = load(params.bias + v * VECTOR);

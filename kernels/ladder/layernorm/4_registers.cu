@@ -4,8 +4,8 @@
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major
 // Writes:   out, mean, rstd "="
 // Requires: C % 8 == 0, C <= 1024; 16-byte-aligned pointers but for mean and rstd
-// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_BLOCK_ROWS rows; blocks go on to further
-//           rows, 8 at a time
+// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_BLOCK_ROWS rows; blocks go on to
+//           further rows, 8 at a time
 // Numerics: f32, two-pass variance of the row in registers
 // Traffic:  8*N*C + 8*N bytes asked: 4*N*C of them weight and bias, which every row reads anew
 #include "../../common/reduce.cuh"
@@ -35,7 +35,9 @@ __device__ inline void forward(const LayernormForwardParams &params) {
     for (uint64_t row = uint64_t(blockIdx.x) * WARPS + warp_id(); row < params.n; row += step) {
         // As they lie in memory: half the registers of their values.
         bf16x8 x[VECTORS];
-        for_each_vector(vectors, [&](uint32_t i, uint32_t v) { x[i] = load_packed(params.x + row * params.c + v * VECTOR); });
+        for_each_vector(vectors, [&](uint32_t i, uint32_t v) {
+            x[i] = load_packed(params.x + row * params.c + v * VECTOR);
+        });
 
         float sum = 0.0f;
         for_each_vector(vectors, [&](uint32_t i, uint32_t) {

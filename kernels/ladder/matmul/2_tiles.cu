@@ -18,12 +18,12 @@ using Row = float[TERMS + 1];
 template <uint32_t SIZE, uint32_t THREADS>
 __device__ inline void copy_tile(Row *to, const bf16 *from, uint32_t stride) {
     constexpr uint32_t CHUNKS = TERMS / VECTOR;
+    const uint32_t row = threadIdx.x / CHUNKS, column = threadIdx.x % CHUNKS * VECTOR;
 #pragma unroll
-    for (uint32_t i = threadIdx.x; i < SIZE * CHUNKS; i += THREADS) {
-        const uint32_t row = i / CHUNKS, column = i % CHUNKS * VECTOR;
-        const f32x8 values = load(from + uint64_t(row) * stride + column);
+    for (uint32_t first = 0; first < SIZE; first += THREADS / CHUNKS) {
+        const f32x8 values = load(from + uint64_t(first + row) * stride + column);
 #pragma unroll
-        for (uint32_t k = 0; k < VECTOR; k++) to[row][column + k] = values.at[k];
+        for (uint32_t k = 0; k < VECTOR; k++) to[first + row][column + k] = values.at[k];
     }
 }
 
