@@ -1,5 +1,5 @@
 // Matmul, step 4 of docs/study/ladder.md: no two rows in one bank.  out = x * weight^T
-// Change:   the chunks of a row are permuted, by another permutation in every second row: the 8 rows of one column that
+// Change:   the chunks of a row are permuted, in each pair of rows by a number of its own: the 8 rows of one column that
 //           ldmatrix reads together now lie in all 32 banks, and no byte is spent on a pad
 // Shapes:   x (N, C), weight (OC, C), out (N, OC) bf16; row-major
 // Writes:   out "="
