@@ -283,3 +283,46 @@ pub fn wgrad(cuda: &Cuda, op: MatmulWgrad<'_, Cuda>, cut: Option<Cut>) -> Result
     };
     cuda.device().launch(&JOIN, Grid::of((len / 4).div_ceil(MATMUL_JOIN_THREADS as usize)), sizes, &join)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the tile is the large one, and the parts of the sum, for rows and columns of a product and its terms.
+    fn cut(sizes: [usize; 3], most_parts: usize) -> (bool, usize) {
+        let plan = Plan::new(&TILES, sizes, most_parts, None);
+        (plan.tile.rows == TILES[0].rows, plan.parts)
+    }
+
+    #[test]
+    fn a_products_shape_decides_its_cut() {
+        for (sizes, large, why) in [
+            ([65536, 2304, 768], true, "GPT-2's QKV"),
+            ([65536, 50304, 768], true, "its head"),
+            ([1, 2304, 768], false, "decoding"),
+            ([1024, 768, 3072], false, "24 large tiles would leave most multiprocessors without"),
+            ([4096, 1600, 1600], true, "GPT-2 XL's projection, of few rows"),
+        ] {
+            assert_eq!(cut(sizes, 1), (large, 1), "{why}");
+        }
+        for (sizes, parts, why) in [
+            ([768, 768, 65536], 7, "18 tiles: 126 blocks"),
+            ([2304, 768, 65536], 7, "54 tiles: 378 blocks, 3 waves but 18"),
+            ([50304, 768, 65536], 1, "enough without"),
+            ([768, 768, 64], 1, "little to sum: a second launch would cost more"),
+        ] {
+            assert_eq!(cut(sizes, MOST_PARTS).1, parts, "{why}");
+        }
+    }
+
+    #[test]
+    fn parts_cover_all_terms_and_none_is_empty() {
+        for (terms, parts) in (1..200).flat_map(|terms| (1..=MOST_PARTS).map(move |parts| (terms, parts))) {
+            for tile in &TILES {
+                let plan = Plan::of(tile, [64, 64, terms], parts);
+                let last = (plan.parts - 1) * plan.part_terms;
+                assert!(last < terms && terms <= last + plan.part_terms, "{terms} terms in {parts} parts");
+            }
+        }
+    }
+}

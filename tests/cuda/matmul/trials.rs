@@ -1,0 +1,138 @@
+//! Small work for every kernel of matmul: what a thousand schedules and all mutants are tried with.
+
+use ironwarp::cuda::matmul::{Cut, TileSize};
+use ironwarp::ops::Write;
+use ptx_emulator::mutate::Kind;
+
+use super::{After, Case, Inputs};
+use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
+use crate::support::WRITES;
+
+/// Work of a kernel: tile and shape, and what is done with it.
+type Work = (TileSize, Case);
+
+fn forward_trial((tile, case): Work, kinds: &'static [After]) -> Trial {
+    let inputs = Inputs::new(case);
+    Trial {
+        why: case.3,
+        kernels: if tile == TileSize::Small { &["matmul_forward_64x64"] } else { &["matmul_forward_128x256"] },
+        run: Box::new(move |cuda| kinds.iter().flat_map(|&kind| inputs.forward_by(cuda, kind, tile)).collect()),
+    }
+}
+
+fn dgrad_trial((tile, case): Work, gelu: bool) -> Trial {
+    let inputs = Inputs::new(case);
+    Trial {
+        why: case.3,
+        kernels: if tile == TileSize::Small { &["matmul_dgrad_64x64"] } else { &["matmul_dgrad_128x256"] },
+        run: Box::new(move |cuda| vec![inputs.dgrad_by(cuda, gelu, tile)]),
+    }
+}
+
+fn wgrad_trial((tile, case): Work, parts: usize, write: Write, with_bias: bool) -> Trial {
+    let inputs = Inputs::new(case);
+    let kernels: &[&[&str]; 2] = match tile {
+        TileSize::Small => &[&["matmul_wgrad_64x64"], &["matmul_wgrad_64x64", "matmul_wgrad_join"]],
+        TileSize::Large => &[&["matmul_wgrad_128x256"], &["matmul_wgrad_128x256", "matmul_wgrad_join"]],
+    };
+    Trial {
+        why: case.3,
+        kernels: kernels[usize::from(parts > 1)],
+        run: Box::new(move |cuda| inputs.wgrad_by(cuda, with_bias, write, Cut { tile, parts }).to_vec()),
+    }
+}
+
+/// A case of each kernel that uses every stage twice, for a thousand schedules.
+fn deep_trials() -> Vec<Trial> {
+    const WHY: &str = "each stage used twice";
+    let of_tile = |tile| {
+        [
+            forward_trial((tile, (8, 168, 8, WHY)), &[After::None]),
+            dgrad_trial((tile, (8, 8, 168, WHY)), true),
+            wgrad_trial((tile, (301, 8, 8, WHY)), 2, Write::Accumulate, true),
+        ]
+    };
+    [TileSize::Small, TileSize::Large].into_iter().flat_map(of_tile).collect()
+}
+
+/// Products that end in each of the rows, columns and terms that a thread has a copy or a vector of: `edges` of them.
+fn edge_trials(tile: TileSize, edges: usize) -> Vec<Trial> {
+    const WHY: &str = "the product ends in each of a thread's parts";
+    let (rows, columns) = if tile == TileSize::Small { (8, 32) } else { (4, 64) };
+    let terms = |i: usize| 8 * (i % 4) + if i % 8 < 4 { 160 } else { 32 };
+    let of_edge = |i: usize| {
+        let n = rows * i + rows / 2;
+        let mut trials = vec![
+            forward_trial((tile, (n, terms(i), 8 + columns * (i / 4 % 4), WHY)), &[After::None]),
+            dgrad_trial((tile, (n, 40, terms(i), WHY)), false),
+        ];
+        // Output channels, rows of this product, are multiples of 8.
+        if i < 8 {
+            trials.push(wgrad_trial((tile, (terms(i) + 1, 40, 8 * (i + 1), WHY)), 1, Write::Accumulate, i % 4 < 2));
+        }
+        trials
+    };
+    (0..edges).flat_map(of_edge).collect()
+}
+
+fn trials() -> Vec<Trial> {
+    const ENDS: &[After] = &[After::BiasGelu, After::BiasResidual];
+    const WHY: &str = "one past a tile each way";
+    let mut trials = deep_trials();
+    for (tile, rows, columns, edges) in [(TileSize::Small, 64, 64, 8), (TileSize::Large, 128, 256, 16)] {
+        trials.push(forward_trial((tile, (rows + 1, 168, columns + 8, WHY)), ENDS));
+        trials.push(dgrad_trial((tile, (rows + 1, columns + 8, 168, WHY)), true));
+        trials.push(wgrad_trial((tile, (161, columns + 8, rows + 8, WHY)), 1, Write::Overwrite, true));
+        trials.push(wgrad_trial((tile, (1, 8, 8, "a single term")), 1, Write::Overwrite, false));
+        trials.extend(edge_trials(tile, edges));
+    }
+    // Edges in copies that the above leave alone, in all stages.
+    for (tile, n, oc) in [(TileSize::Small, 40, 40), (TileSize::Large, 72, 200), (TileSize::Large, 8, 72)] {
+        trials.push(forward_trial((tile, (n, 168, oc, "the rest of a tile's copies")), &[After::None]));
+    }
+    trials.push(dgrad_trial((TileSize::Large, (72, 8, 168, "the rest of a tile's copies")), false));
+    for tile in [TileSize::Small, TileSize::Large] {
+        trials.push(wgrad_trial((tile, (33, 8, 16, "dbias of one warp and no more")), 1, Write::Overwrite, true));
+    }
+    // Parts that end in each of the loads that the join has under way.
+    for (parts, write) in (2..=10).zip(WRITES.into_iter().cycle()) {
+        let case = (32 * parts - 5, 8, 8, "a number of parts");
+        trials.push(wgrad_trial((TileSize::Small, case), parts, write, parts % 4 < 2));
+    }
+    trials
+}
+
+#[test]
+fn any_schedule_gives_the_same_bits() {
+    assert_any_schedule("matmul", &deep_trials());
+}
+
+#[test]
+fn mutants_die() {
+    const EQUIVALENT: &[Equivalent] = &[
+        equivalent(
+            6,
+            "matmul",
+            Kind::SelectSecond,
+            "filled = filled + TILE::STAGE_BYTES == ALL",
+            "before the loop, where the last stage is not filled yet",
+        ),
+        equivalent(6, "matmul", Kind::ShiftComparison, "while (left > 0)", "one more turn, of zeros"),
+        equivalent(
+            28,
+            "matmul_wgrad",
+            Kind::ShiftComparison,
+            "const auto inside",
+            "rows that no product ends at, as OC is a multiple of 8",
+        ),
+        equivalent(4, "matmul_wgrad", Kind::NeverLeave, "if (SUM_ROWS && sum_rows)", "sums that nobody writes"),
+        equivalent(
+            1,
+            "matmul_wgrad_join",
+            Kind::NeverLeave,
+            "part < params.parts; part++",
+            "nvcc's test before a loop that every thread enters, as one part needs no join",
+        ),
+    ];
+    assert_mutants_die("matmul_sm80", &trials(), EQUIVALENT);
+}
