@@ -186,7 +186,9 @@ fn judge(what: &str, terms: usize, mut got: Vec<f64>, mut reference: Vec<f64>, m
         let (error, allowed) =
             ((got[i] - reference[i]).abs(), reference[i].abs() / 256.0 + terms as f64 / 2f64.powi(24));
         assert!(error <= allowed, "{what}: element {i} is {}, not {} ± {allowed:e}", got[i], reference[i]);
-        [&mut got, &mut reference, &mut baseline].map(|values| values[i] = 0.0);
+        for values in [&mut got, &mut reference, &mut baseline] {
+            values[i] = 0.0;
+        }
     }
     Verdict { what, reference: &reference, baseline: &baseline, ulps: 0.55 }.pass::<bf16>(&got);
 }
