@@ -28,13 +28,13 @@ __device__ inline void forward(const LayernormForwardParams &params) {
         float squares = 0.0f;
         for (uint32_t i = 0; i < params.c; i++) {
             const float centred = __bfloat162float(x[i]) - mean;
-            squares += centred * centred;
+            squares = fmaf(centred, centred, squares);
         }
         const float rstd = 1.0f / sqrtf(squares / channels + LAYERNORM_EPS);
 
         for (uint32_t i = 0; i < params.c; i++) {
             const float weight = __bfloat162float(params.weight[i]), bias = __bfloat162float(params.bias[i]);
-            out[i] = __float2bfloat16((__bfloat162float(x[i]) - mean) * rstd * weight + bias);
+            out[i] = __float2bfloat16(fmaf((__bfloat162float(x[i]) - mean) * rstd, weight, bias));
         }
         params.mean[row] = mean;
         params.rstd[row] = rstd;

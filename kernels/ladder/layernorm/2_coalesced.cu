@@ -30,13 +30,13 @@ __device__ inline void forward(const LayernormForwardParams &params) {
         float squares = 0.0f;
         for (uint32_t i = lane_id(); i < params.c; i += WARP) {
             const float centred = __bfloat162float(x[i]) - mean;
-            squares += centred * centred;
+            squares = fmaf(centred, centred, squares);
         }
         const float rstd = 1.0f / sqrtf(warp_sum(squares) / channels + LAYERNORM_EPS);
 
         for (uint32_t i = lane_id(); i < params.c; i += WARP) {
             const float weight = __bfloat162float(params.weight[i]), bias = __bfloat162float(params.bias[i]);
-            out[i] = __float2bfloat16((__bfloat162float(x[i]) - mean) * rstd * weight + bias);
+            out[i] = __float2bfloat16(fmaf((__bfloat162float(x[i]) - mean) * rstd, weight, bias));
         }
         if (lane_id() == 0) {
             params.mean[row] = mean;

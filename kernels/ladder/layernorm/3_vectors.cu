@@ -36,7 +36,7 @@ __device__ inline void forward(const LayernormForwardParams &params) {
         for (uint32_t v = lane_id(); v < vectors; v += WARP) {
             const f32x8 value = load(x + v * VECTOR);
 #pragma unroll
-            for (uint32_t k = 0; k < VECTOR; k++) squares += (value.at[k] - mean) * (value.at[k] - mean);
+            for (uint32_t k = 0; k < VECTOR; k++) squares = fmaf(value.at[k] - mean, value.at[k] - mean, squares);
         }
         const float rstd = 1.0f / sqrtf(warp_sum(squares) / channels + LAYERNORM_EPS);
 
@@ -46,7 +46,7 @@ __device__ inline void forward(const LayernormForwardParams &params) {
             f32x8 value = load(x + v * VECTOR);
             const f32x8 w = load(params.weight + v * VECTOR), b = load(params.bias + v * VECTOR);
 #pragma unroll
-            for (uint32_t k = 0; k < VECTOR; k++) value.at[k] = (value.at[k] - mean) * rstd * w.at[k] + b.at[k];
+            for (uint32_t k = 0; k < VECTOR; k++) value.at[k] = fmaf((value.at[k] - mean) * rstd, w.at[k], b.at[k]);
             store(out + v * VECTOR, value);
         }
         if (lane_id() == 0) {
