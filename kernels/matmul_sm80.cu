@@ -347,15 +347,27 @@ __device__ inline void wgrad(const MatmulWgradParams &params) {
     finish(sums, shared, at, params.oc, params.c, epilogue);
 }
 
-// The parts' sums one after the other. Eight of them are under way at a time.
+// The parts' sums one after the other; the loads of eight are under way together.
 __device__ inline void join(const MatmulJoinParams &params) {
+    constexpr uint32_t BATCH = 8;
     // 64 bits: OC*C may pass 2^32.
     const uint64_t i = 4 * (uint64_t(blockIdx.x) * MATMUL_JOIN_THREADS + threadIdx.x);
     if (i >= params.len) return;
     float *to = i < params.weights ? params.dweight + i : params.dbias + (i - params.weights);
-    float4 sum = load(params.partials + i);
-#pragma unroll 8
-    for (uint32_t part = 1; part < params.parts; part++) sum = sum + load(params.partials + part * params.part_stride + i);
+    float4 sum = {};
+    uint32_t first = 0;
+#pragma unroll 1
+    do {
+        float4 parts[BATCH] = {};
+#pragma unroll
+        for (uint32_t k = 0; k < BATCH; k++) {
+            const uint32_t part = first + k;
+            if (k == 0 || part < params.parts) parts[k] = load(params.partials + part * params.part_stride + i);
+        }
+#pragma unroll
+        for (uint32_t k = 0; k < BATCH; k++) sum = sum + parts[k];
+        first += BATCH;
+    } while (first < params.parts);
     if (params.accumulate) sum = load(to) + sum;
     store(to, sum);
 }
@@ -380,7 +392,8 @@ __device__ inline void join(const MatmulJoinParams &params) {
 KERNELS(128x256, Large, MATMUL_LARGE_THREADS, 1)
 KERNELS(64x64, Small, MATMUL_SMALL_THREADS, MATMUL_SMALL_MIN_BLOCKS)
 
-extern "C" __global__ void __launch_bounds__(MATMUL_JOIN_THREADS)
+// The 1 is no idle word: without it ptxas goes for 32 registers, in which eight loads have no room.
+extern "C" __global__ void __launch_bounds__(MATMUL_JOIN_THREADS, 1)
     matmul_wgrad_join(const __grid_constant__ MatmulJoinParams params) {
     join(params);
 }

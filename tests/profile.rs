@@ -2,9 +2,8 @@
 
 #[path = "place/mod.rs"]
 mod place;
-
-use std::path::Path;
-use std::process::Command;
+#[path = "variant/mod.rs"]
+mod variant;
 
 use ironwarp::bench::cases;
 use ironwarp::bench::verify::verify;
@@ -12,7 +11,6 @@ use ironwarp::cuda::{Cuda, lacks};
 use ironwarp::profile::check::Baseline;
 use ironwarp::profile::counts::{Profile, Profiler};
 use ironwarp::profile::report;
-use ironwarp_nvcc::Search;
 
 /// Profiles of the operations and families that `ops` names.
 fn profiles(profiler: &mut Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
@@ -20,39 +18,6 @@ fn profiles(profiler: &mut Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
     let cases = cases::select(&words).unwrap().into_iter().filter(|info| lacks(info.op).is_none());
     let problems = cases.flat_map(|info| info.small().into_iter().map(move |problem| (info, problem)));
     problems.map(|(info, problem)| profiler.profile(info, &problem).unwrap()).collect()
-}
-
-/// PTX of the kernels of a stem with some words changed, compiled in a copy of the sources.
-fn variant(stem: &str, changes: &[(&str, &str)]) -> String {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let path = entry.unwrap().path();
-            let target = to.join(path.file_name().unwrap());
-            if path.is_dir() {
-                copy(&path, &target);
-            } else {
-                std::fs::copy(&path, &target).unwrap();
-            }
-        }
-    }
-    let folder = tempfile::tempdir().unwrap();
-    copy(&place::project().join("kernels"), &folder.path().join("kernels"));
-    let path = folder.path().join(format!("kernels/{stem}.cu"));
-    let mut text = std::fs::read_to_string(&path).unwrap();
-    for (before, after) in changes {
-        assert_eq!(text.matches(before).count(), 1, "{before:?} in {stem}.cu");
-        text = text.replace(before, after);
-    }
-    std::fs::write(&path, text).unwrap();
-    let nvcc = Search::from_env(&place::project()).find().unwrap().path;
-    let mut command = Command::new(nvcc);
-    command.args(["-std=c++17", "-fmad=false", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx"]);
-    let output = command.arg(format!("kernels/{stem}.cu")).current_dir(folder.path()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let ptx = std::fs::read_to_string(folder.path().join("variant.ptx")).unwrap();
-    // As the build makes it: names of sources begin at the project's folder.
-    ptx.replace(&format!("{}/", folder.path().canonicalize().unwrap().display()), "")
 }
 
 /// One test, as what is counted is the whole process's.
@@ -91,7 +56,7 @@ fn counts_are_those_of_the_file() {
         (STORE, "    slices[lane_id()][warp_id()] = sum;"),
         ("sum = sum + slices[slice][lane_id()];", "sum = sum + slices[lane_id()][slice];"),
     ];
-    profiler.replace("layernorm", &variant("layernorm", &planted)).unwrap();
+    profiler.replace("layernorm", &variant::ptx("layernorm.cu", &planted)).unwrap();
     const OP: &str = "layernorm_backward";
     let found = baseline.only(&[OP]).differences(&device, &profiles(&mut profiler, &[OP]));
     let found = found.iter().find(|text| text.starts_with("layernorm_backward n=256 c=768 overwrite")).unwrap();

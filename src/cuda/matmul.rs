@@ -98,9 +98,9 @@ const fn small<P: bytemuck::Pod>(name: &'static str) -> Kernel<P> {
     kernel.min_blocks(MATMUL_SMALL_MIN_BLOCKS)
 }
 
-/// Kernels for the device. The one place where an architecture's own come in, as siblings with the same tables: those of
-/// sm_80 run on every newer one.
-fn tiles(_cuda: &Cuda) -> &'static [Tile; 2] {
+/// The kernels that all products use. This is the one place to choose by architecture, once one has siblings with a table like
+/// this: those of sm_80 run on every newer one.
+fn tiles() -> &'static [Tile; 2] {
     &TILES
 }
 
@@ -188,7 +188,7 @@ pub fn forward(cuda: &Cuda, op: MatmulForward<'_, Cuda>, cut: Option<Cut>) -> Re
         Epilogue::BiasGelu { bias: b, pre: p } => (bias, pre) = (Some(b), Some(p)),
         Epilogue::BiasResidual { bias: b, residual: r } => (bias, residual) = (Some(b), Some(r)),
     }
-    let plan = Plan::new(tiles(cuda), [n, oc, c], 1, cut);
+    let plan = Plan::new(tiles(), [n, oc, c], 1, cut);
     let params = MatmulForwardParams {
         x: op.x.aligned(NAME, "x")?,
         weight: op.weight.aligned(NAME, "weight")?,
@@ -213,7 +213,7 @@ pub fn dgrad(cuda: &Cuda, op: MatmulDgrad<'_, Cuda>, cut: Option<Cut>) -> Result
     const NAME: &str = MatmulDgrad::<Cuda>::NAME;
     let dims @ MatmulDims { n, c, oc } = op.check()?;
     let [n32, c32, oc32] = sizes(NAME, dims)?;
-    let plan = Plan::new(tiles(cuda), [n, c, oc], 1, cut);
+    let plan = Plan::new(tiles(), [n, c, oc], 1, cut);
     let params = MatmulDgradParams {
         dout: op.dout.aligned(NAME, "dout")?,
         weight: op.weight.aligned(NAME, "weight")?,
@@ -242,7 +242,7 @@ pub fn wgrad(cuda: &Cuda, op: MatmulWgrad<'_, Cuda>, cut: Option<Cut>) -> Result
     const NAME: &str = MatmulWgrad::<Cuda>::NAME;
     let dims @ MatmulDims { n, c, oc } = op.check()?;
     let [n32, c32, oc32] = sizes(NAME, dims)?;
-    let plan = Plan::new(tiles(cuda), [oc, c, n], MOST_PARTS, cut);
+    let plan = Plan::new(tiles(), [oc, c, n], MOST_PARTS, cut);
     let (weights, accumulate) = (oc * c, u32::from(op.write == Write::Accumulate));
     let dweight = op.dweight.aligned(NAME, "dweight")?;
     let dbias = op.dbias.map_or(Ok(0), |dbias| dbias.aligned(NAME, "dbias"))?;

@@ -126,13 +126,6 @@ fn mutants_die() {
             "rows that no product ends at, as OC is a multiple of 8",
         ),
         equivalent(4, "matmul_wgrad", Kind::NeverLeave, "if (SUM_ROWS && sum_rows)", "sums that nobody writes"),
-        equivalent(
-            1,
-            "matmul_wgrad_join",
-            Kind::NeverLeave,
-            "part < params.parts; part++",
-            "nvcc's test before a loop that every thread enters, as one part needs no join",
-        ),
     ];
     assert_mutants_die("matmul_sm80", &trials(), EQUIVALENT);
 }
