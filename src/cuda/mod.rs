@@ -22,6 +22,7 @@ pub mod spec;
 pub mod timing;
 
 mod adamw;
+mod attention_decode;
 mod cross_entropy;
 mod embedding;
 mod fault;
@@ -30,6 +31,7 @@ mod grad_norm;
 mod layernorm;
 mod memory;
 mod modules;
+mod sampling;
 
 use std::sync::Arc;
 
@@ -91,26 +93,25 @@ impl Cuda {
 pub fn kernels() -> impl Iterator<Item = &'static Spec> {
     let families = [
         adamw::KERNELS,
+        attention_decode::KERNELS,
         ceilings::KERNELS,
         cross_entropy::KERNELS,
         embedding::KERNELS,
         gelu::KERNELS,
         grad_norm::KERNELS,
         layernorm::KERNELS,
+        sampling::KERNELS,
     ];
     families.into_iter().flatten()
 }
 
 /// Operations that have no kernel yet, so that a model cannot run on this backend.
-pub const MISSING: [&str; 8] = [
+pub const MISSING: [&str; 5] = [
     MatmulForward::<Cuda>::NAME,
     MatmulDgrad::<Cuda>::NAME,
     MatmulWgrad::<Cuda>::NAME,
     AttentionForward::<Cuda>::NAME,
     AttentionBackward::<Cuda>::NAME,
-    KvCacheStore::<Cuda>::NAME,
-    AttentionDecode::<Cuda>::NAME,
-    Sample::<Cuda>::NAME,
 ];
 
 /// Why the backend cannot run an operation, or a whole training step; nothing where it can.
@@ -162,10 +163,10 @@ impl Backend for Cuda {
         missing(op)
     }
     fn kv_cache_store(&self, op: KvCacheStore<'_, Self>) -> Result<()> {
-        missing(op)
+        attention_decode::store(self, op)
     }
     fn attention_decode(&self, op: AttentionDecode<'_, Self>) -> Result<()> {
-        missing(op)
+        attention_decode::decode(self, op)
     }
     fn cross_entropy_forward(&self, op: CrossEntropyForward<'_, Self>) -> Result<()> {
         cross_entropy::forward(self, op)
@@ -183,6 +184,6 @@ impl Backend for Cuda {
         adamw::update(self, op)
     }
     fn sample(&self, op: Sample<'_, Self>) -> Result<()> {
-        missing(op)
+        sampling::sample(self, op)
     }
 }

@@ -7,6 +7,7 @@
 //! With `IRONWARP_TEST_DEVICE=cuda` everything that needs no emulator runs on a real GPU.
 
 mod adamw;
+mod attention_decode;
 mod ceilings;
 mod cross_entropy;
 mod embedding;
@@ -20,6 +21,7 @@ mod layernorm;
 mod peers;
 #[path = "../place/mod.rs"]
 mod place;
+mod sampling;
 #[expect(dead_code, reason = "the operations' own tests use the rest")]
 #[path = "../ops/support.rs"]
 mod support;
