@@ -508,6 +508,107 @@ struct AttentionForwardParams {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
+// attention_decode
+
+/// Threads of a block of `kv_cache_store`: a 16-byte vector of k and one of v each.
+constexpr uint32_t KV_CACHE_STORE_THREADS = 256;
+
+/// Parameters of `kv_cache_store`.
+struct KvCacheStoreParams {
+    /// (B, T, 3C) bf16.
+    DEVICE_POINTER(const bf16) qkv;
+    /// (B, T_max, C) bf16, rows `position..position+T` `=`.
+    DEVICE_POINTER(bf16) k_cache;
+    /// (B, T_max, C) bf16, rows `position..position+T` `=`.
+    DEVICE_POINTER(bf16) v_cache;
+    /// Positions that a sequence's cache has room for.
+    uint64_t max_t;
+    /// Of the first token.
+    uint64_t position;
+    /// Vectors of k: B·T·C/8, below 2^32.
+    uint64_t len;
+    /// Tokens a sequence.
+    uint32_t t;
+    /// Channels, a multiple of 8.
+    uint32_t c;
+};
+
+/// Threads of a block of `attention_decode_*`.
+constexpr uint32_t ATTENTION_DECODE_THREADS = 128;
+/// Blocks of `attention_decode_hs*` that a multiprocessor must have room for: 128 registers a thread.
+constexpr uint32_t ATTENTION_DECODE_MIN_BLOCKS = 4;
+/// The largest head size.
+constexpr uint32_t ATTENTION_DECODE_MOST_HEAD_SIZE = 256;
+
+/// Parameters of `attention_decode_*`.
+struct AttentionDecodeParams {
+    /// (B, 1, 3C) bf16.
+    DEVICE_POINTER(const bf16) qkv;
+    /// (B, T_max, C) bf16, row `position` `=`.
+    DEVICE_POINTER(bf16) k_cache;
+    /// (B, T_max, C) bf16, row `position` `=`.
+    DEVICE_POINTER(bf16) v_cache;
+    /// (B, 1, C) bf16 `=`.
+    DEVICE_POINTER(bf16) out;
+    /// (B, NH, splits, 2, HS/8) of 4 f32: the halves of each vector's sum. Not used where there is one split.
+    DEVICE_POINTER(float4) partials;
+    /// (B, NH, splits) f32: the largest score, the sum of exponentials. Not used where there is one split.
+    DEVICE_POINTER(float2) stats;
+    /// Positions that a sequence's cache has room for.
+    uint64_t max_t;
+    /// Of the token; below 2^31.
+    uint32_t position;
+    /// Parts that the positions are cut into.
+    uint32_t splits;
+    /// Positions of each part but the last, which may have fewer.
+    uint32_t split_positions;
+    /// Channels, a multiple of 8.
+    uint32_t c;
+    /// Heads.
+    uint32_t nh;
+    /// Head size, a multiple of 8.
+    uint32_t hs;
+    /// Vectors of `out`: B·C/8.
+    uint32_t len;
+    /// log2(e) / √HS.
+    float scale;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// sampling
+
+/// Threads of a block of `sample`.
+constexpr uint32_t SAMPLE_THREADS = 512;
+/// Blocks of `sample` that a multiprocessor must have room for, as far as registers decide.
+constexpr uint32_t SAMPLE_MIN_BLOCKS = 2;
+/// Columns of a row that shared memory holds: with the sums, 99 KB, the least that a multiprocessor from sm_80 on has.
+constexpr uint32_t SAMPLE_HELD_COLUMNS = 50304;
+
+/// Parameters of `sample`.
+struct SampleParams {
+    /// (B, Vp) bf16.
+    DEVICE_POINTER(const bf16) logits;
+    /// (B) i32 `=`.
+    DEVICE_POINTER(int32_t) tokens;
+    /// (B, V/8) of 8 keys, or null: in shared memory.
+    DEVICE_POINTER(uint4) keys;
+    /// Columns of `logits`, a multiple of 8.
+    uint64_t vp;
+    /// Key of the draws.
+    uint64_t seed;
+    /// Counter of the draws.
+    uint64_t draw;
+    /// Columns that count, at most 2^23.
+    uint32_t v;
+    /// At most this many tokens.
+    uint32_t top_k;
+    /// In (0, 1].
+    float top_p;
+    /// 2·log2(e) / temperature, finite; 0 for temperature 0.
+    float rate;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
 // ceilings
 
 /// Threads of a block of `ceiling_copy`.

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 // What a draw is for: `Purpose` in philox.rs.
+constexpr uint32_t PURPOSE_SAMPLING = 1;
 constexpr uint32_t PURPOSE_ROUNDING = 2;
 
 // Four independent 32-bit draws for a key and a counter.

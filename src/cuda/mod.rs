@@ -25,6 +25,7 @@ pub mod spec;
 pub mod timing;
 
 mod adamw;
+mod attention_decode;
 mod cross_entropy;
 mod embedding;
 mod fault;
@@ -33,6 +34,7 @@ mod grad_norm;
 mod layernorm;
 mod memory;
 mod modules;
+mod sampling;
 
 use std::sync::Arc;
 
@@ -95,6 +97,7 @@ pub fn kernels() -> impl Iterator<Item = &'static Spec> {
     let families = [
         adamw::KERNELS,
         attention::KERNELS,
+        attention_decode::KERNELS,
         ceilings::KERNELS,
         cross_entropy::KERNELS,
         embedding::KERNELS,
@@ -102,17 +105,15 @@ pub fn kernels() -> impl Iterator<Item = &'static Spec> {
         grad_norm::KERNELS,
         layernorm::KERNELS,
         matmul::KERNELS,
+        sampling::KERNELS,
     ];
     families.into_iter().flatten()
 }
 
 /// Operations that have no kernel yet, so that a model cannot run on this backend.
 #[rustfmt::skip] // A line each, as tests/inventory.rs reads it.
-pub const MISSING: [&str; 4] = [
+pub const MISSING: [&str; 1] = [
     AttentionBackward::<Cuda>::NAME,
-    KvCacheStore::<Cuda>::NAME,
-    AttentionDecode::<Cuda>::NAME,
-    Sample::<Cuda>::NAME,
 ];
 
 /// Why the backend cannot run an operation, or a whole training step; nothing where it can.
@@ -164,10 +165,10 @@ impl Backend for Cuda {
         missing(op)
     }
     fn kv_cache_store(&self, op: KvCacheStore<'_, Self>) -> Result<()> {
-        missing(op)
+        attention_decode::store(self, op)
     }
     fn attention_decode(&self, op: AttentionDecode<'_, Self>) -> Result<()> {
-        missing(op)
+        attention_decode::decode(self, op)
     }
     fn cross_entropy_forward(&self, op: CrossEntropyForward<'_, Self>) -> Result<()> {
         cross_entropy::forward(self, op)
@@ -185,6 +186,6 @@ impl Backend for Cuda {
         adamw::update(self, op)
     }
     fn sample(&self, op: Sample<'_, Self>) -> Result<()> {
-        missing(op)
+        sampling::sample(self, op)
     }
 }

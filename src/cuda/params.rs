@@ -1049,6 +1049,223 @@ const _: () = {
         "Offset of field: AttentionForwardParams::scale",
     ][::std::mem::offset_of!(AttentionForwardParams, scale) - 44usize];
 };
+/// Threads of a block of `kv_cache_store`: a 16-byte vector of k and one of v each.
+pub const KV_CACHE_STORE_THREADS: u32 = 256;
+/// Parameters of `kv_cache_store`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct KvCacheStoreParams {
+    /// (B, T, 3C) bf16.
+    pub qkv: u64,
+    /// (B, T_max, C) bf16, rows `position..position+T` `=`.
+    pub k_cache: u64,
+    /// (B, T_max, C) bf16, rows `position..position+T` `=`.
+    pub v_cache: u64,
+    /// Positions that a sequence's cache has room for.
+    pub max_t: u64,
+    /// Of the first token.
+    pub position: u64,
+    /// Vectors of k: B·T·C/8, below 2^32.
+    pub len: u64,
+    /// Tokens a sequence.
+    pub t: u32,
+    /// Channels, a multiple of 8.
+    pub c: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of KvCacheStoreParams",
+    ][::std::mem::size_of::<KvCacheStoreParams>() - 56usize];
+    [
+        "Alignment of KvCacheStoreParams",
+    ][::std::mem::align_of::<KvCacheStoreParams>() - 8usize];
+    [
+        "Offset of field: KvCacheStoreParams::qkv",
+    ][::std::mem::offset_of!(KvCacheStoreParams, qkv) - 0usize];
+    [
+        "Offset of field: KvCacheStoreParams::k_cache",
+    ][::std::mem::offset_of!(KvCacheStoreParams, k_cache) - 8usize];
+    [
+        "Offset of field: KvCacheStoreParams::v_cache",
+    ][::std::mem::offset_of!(KvCacheStoreParams, v_cache) - 16usize];
+    [
+        "Offset of field: KvCacheStoreParams::max_t",
+    ][::std::mem::offset_of!(KvCacheStoreParams, max_t) - 24usize];
+    [
+        "Offset of field: KvCacheStoreParams::position",
+    ][::std::mem::offset_of!(KvCacheStoreParams, position) - 32usize];
+    [
+        "Offset of field: KvCacheStoreParams::len",
+    ][::std::mem::offset_of!(KvCacheStoreParams, len) - 40usize];
+    [
+        "Offset of field: KvCacheStoreParams::t",
+    ][::std::mem::offset_of!(KvCacheStoreParams, t) - 48usize];
+    [
+        "Offset of field: KvCacheStoreParams::c",
+    ][::std::mem::offset_of!(KvCacheStoreParams, c) - 52usize];
+};
+/// Threads of a block of `attention_decode_*`.
+pub const ATTENTION_DECODE_THREADS: u32 = 128;
+/// Blocks of `attention_decode_hs*` that a multiprocessor must have room for: 128 registers a thread.
+pub const ATTENTION_DECODE_MIN_BLOCKS: u32 = 4;
+/// The largest head size.
+pub const ATTENTION_DECODE_MOST_HEAD_SIZE: u32 = 256;
+/// Parameters of `attention_decode_*`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionDecodeParams {
+    /// (B, 1, 3C) bf16.
+    pub qkv: u64,
+    /// (B, T_max, C) bf16, row `position` `=`.
+    pub k_cache: u64,
+    /// (B, T_max, C) bf16, row `position` `=`.
+    pub v_cache: u64,
+    /// (B, 1, C) bf16 `=`.
+    pub out: u64,
+    /// (B, NH, splits, 2, HS/8) of 4 f32: the halves of each vector's sum. Not used where there is one split.
+    pub partials: u64,
+    /// (B, NH, splits) f32: the largest score, the sum of exponentials. Not used where there is one split.
+    pub stats: u64,
+    /// Positions that a sequence's cache has room for.
+    pub max_t: u64,
+    /// Of the token; below 2^31.
+    pub position: u32,
+    /// Parts that the positions are cut into.
+    pub splits: u32,
+    /// Positions of each part but the last, which may have fewer.
+    pub split_positions: u32,
+    /// Channels, a multiple of 8.
+    pub c: u32,
+    /// Heads.
+    pub nh: u32,
+    /// Head size, a multiple of 8.
+    pub hs: u32,
+    /// Vectors of `out`: B·C/8.
+    pub len: u32,
+    /// log2(e) / √HS.
+    pub scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of AttentionDecodeParams",
+    ][::std::mem::size_of::<AttentionDecodeParams>() - 88usize];
+    [
+        "Alignment of AttentionDecodeParams",
+    ][::std::mem::align_of::<AttentionDecodeParams>() - 8usize];
+    [
+        "Offset of field: AttentionDecodeParams::qkv",
+    ][::std::mem::offset_of!(AttentionDecodeParams, qkv) - 0usize];
+    [
+        "Offset of field: AttentionDecodeParams::k_cache",
+    ][::std::mem::offset_of!(AttentionDecodeParams, k_cache) - 8usize];
+    [
+        "Offset of field: AttentionDecodeParams::v_cache",
+    ][::std::mem::offset_of!(AttentionDecodeParams, v_cache) - 16usize];
+    [
+        "Offset of field: AttentionDecodeParams::out",
+    ][::std::mem::offset_of!(AttentionDecodeParams, out) - 24usize];
+    [
+        "Offset of field: AttentionDecodeParams::partials",
+    ][::std::mem::offset_of!(AttentionDecodeParams, partials) - 32usize];
+    [
+        "Offset of field: AttentionDecodeParams::stats",
+    ][::std::mem::offset_of!(AttentionDecodeParams, stats) - 40usize];
+    [
+        "Offset of field: AttentionDecodeParams::max_t",
+    ][::std::mem::offset_of!(AttentionDecodeParams, max_t) - 48usize];
+    [
+        "Offset of field: AttentionDecodeParams::position",
+    ][::std::mem::offset_of!(AttentionDecodeParams, position) - 56usize];
+    [
+        "Offset of field: AttentionDecodeParams::splits",
+    ][::std::mem::offset_of!(AttentionDecodeParams, splits) - 60usize];
+    [
+        "Offset of field: AttentionDecodeParams::split_positions",
+    ][::std::mem::offset_of!(AttentionDecodeParams, split_positions) - 64usize];
+    [
+        "Offset of field: AttentionDecodeParams::c",
+    ][::std::mem::offset_of!(AttentionDecodeParams, c) - 68usize];
+    [
+        "Offset of field: AttentionDecodeParams::nh",
+    ][::std::mem::offset_of!(AttentionDecodeParams, nh) - 72usize];
+    [
+        "Offset of field: AttentionDecodeParams::hs",
+    ][::std::mem::offset_of!(AttentionDecodeParams, hs) - 76usize];
+    [
+        "Offset of field: AttentionDecodeParams::len",
+    ][::std::mem::offset_of!(AttentionDecodeParams, len) - 80usize];
+    [
+        "Offset of field: AttentionDecodeParams::scale",
+    ][::std::mem::offset_of!(AttentionDecodeParams, scale) - 84usize];
+};
+/// Threads of a block of `sample`.
+pub const SAMPLE_THREADS: u32 = 512;
+/// Blocks of `sample` that a multiprocessor must have room for, as far as registers decide.
+pub const SAMPLE_MIN_BLOCKS: u32 = 2;
+/// Columns of a row that shared memory holds: with the sums, 99 KB, the least that a multiprocessor from sm_80 on has.
+pub const SAMPLE_HELD_COLUMNS: u32 = 50304;
+/// Parameters of `sample`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SampleParams {
+    /// (B, Vp) bf16.
+    pub logits: u64,
+    /// (B) i32 `=`.
+    pub tokens: u64,
+    /// (B, V/8) of 8 keys, or null: in shared memory.
+    pub keys: u64,
+    /// Columns of `logits`, a multiple of 8.
+    pub vp: u64,
+    /// Key of the draws.
+    pub seed: u64,
+    /// Counter of the draws.
+    pub draw: u64,
+    /// Columns that count, at most 2^23.
+    pub v: u32,
+    /// At most this many tokens.
+    pub top_k: u32,
+    /// In (0, 1].
+    pub top_p: f32,
+    /// 2·log2(e) / temperature, finite; 0 for temperature 0.
+    pub rate: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of SampleParams"][::std::mem::size_of::<SampleParams>() - 64usize];
+    ["Alignment of SampleParams"][::std::mem::align_of::<SampleParams>() - 8usize];
+    [
+        "Offset of field: SampleParams::logits",
+    ][::std::mem::offset_of!(SampleParams, logits) - 0usize];
+    [
+        "Offset of field: SampleParams::tokens",
+    ][::std::mem::offset_of!(SampleParams, tokens) - 8usize];
+    [
+        "Offset of field: SampleParams::keys",
+    ][::std::mem::offset_of!(SampleParams, keys) - 16usize];
+    [
+        "Offset of field: SampleParams::vp",
+    ][::std::mem::offset_of!(SampleParams, vp) - 24usize];
+    [
+        "Offset of field: SampleParams::seed",
+    ][::std::mem::offset_of!(SampleParams, seed) - 32usize];
+    [
+        "Offset of field: SampleParams::draw",
+    ][::std::mem::offset_of!(SampleParams, draw) - 40usize];
+    [
+        "Offset of field: SampleParams::v",
+    ][::std::mem::offset_of!(SampleParams, v) - 48usize];
+    [
+        "Offset of field: SampleParams::top_k",
+    ][::std::mem::offset_of!(SampleParams, top_k) - 52usize];
+    [
+        "Offset of field: SampleParams::top_p",
+    ][::std::mem::offset_of!(SampleParams, top_p) - 56usize];
+    [
+        "Offset of field: SampleParams::rate",
+    ][::std::mem::offset_of!(SampleParams, rate) - 60usize];
+};
 /// Threads of a block of `ceiling_copy`.
 pub const CEILING_COPY_THREADS: u32 = 256;
 /// Vectors of 16 bytes that a block of `ceiling_copy` copies: four a thread.

@@ -8,6 +8,7 @@
 
 mod adamw;
 mod attention;
+mod attention_decode;
 mod ceilings;
 mod cross_entropy;
 mod embedding;
@@ -23,6 +24,7 @@ mod mlp;
 mod peers;
 #[path = "../place/mod.rs"]
 mod place;
+mod sampling;
 #[expect(dead_code, reason = "the operations' own tests use the rest")]
 #[path = "../ops/support.rs"]
 mod support;

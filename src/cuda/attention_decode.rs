@@ -1,0 +1,111 @@
+//! Attention over a KV cache: see [`crate::ops::KvCacheStore`], [`crate::ops::AttentionDecode`] and
+//! `kernels/attention_decode.cu`.
+
+use super::Cuda;
+use super::memory::Operand;
+use super::params::*;
+use super::spec::{Grid, Kernel, Spec};
+use crate::error::{Error, Result};
+use crate::ops::{AttentionDecode, CacheDims, KvCacheStore, Operation};
+use crate::tensor::Storage;
+
+const STEM: &str = "attention_decode";
+const STORE: Kernel<KvCacheStoreParams> = Kernel::new(STEM, "kv_cache_store", KV_CACHE_STORE_THREADS);
+
+type Decode = Kernel<AttentionDecodeParams>;
+
+const fn decode_kernel(name: &'static str) -> Decode {
+    Kernel::new(STEM, name, ATTENTION_DECODE_THREADS).min_blocks(ATTENTION_DECODE_MIN_BLOCKS)
+}
+
+const DECODE_64: Decode = decode_kernel("attention_decode_hs64");
+const DECODE_128: Decode = decode_kernel("attention_decode_hs128");
+const DECODE_256: Decode = decode_kernel("attention_decode_hs256");
+const JOIN: Decode = Kernel::new(STEM, "attention_decode_join", ATTENTION_DECODE_THREADS);
+
+pub(super) const KERNELS: &[Spec] = &[STORE.spec, DECODE_64.spec, DECODE_128.spec, DECODE_256.spec, JOIN.spec];
+
+const VECTOR: usize = <Cuda as Storage>::VECTOR;
+/// Blocks that keep any GPU busy: heads that are fewer share their positions among several.
+const BUSY: usize = 1024;
+/// Positions of a share, at least: with fewer, what a share adds to the traffic is more than a thirtieth.
+const LEAST_POSITIONS: usize = 128;
+/// Positions of a block in one turn, at most; a share is whole turns.
+const TURN: usize = 64;
+
+/// A size as kernels take it.
+fn below(operation: &'static str, rule: &str, size: usize, limit: u64) -> Result<u32> {
+    match u32::try_from(size) {
+        Ok(small) if u64::from(small) < limit => Ok(small),
+        _ => Err(Error::Precondition { operation, rule: rule.into(), found: format!("{size}") }),
+    }
+}
+
+pub(super) fn store(cuda: &Cuda, op: KvCacheStore<'_, Cuda>) -> Result<()> {
+    const NAME: &str = KvCacheStore::<Cuda>::NAME;
+    let CacheDims { b, t, nh, hs, max_t } = op.check()?;
+    let c = nh * hs;
+    let len = below(NAME, "B·T·C/8 < 2^32", b * t * (c / VECTOR), 1 << 32)?;
+    let params = KvCacheStoreParams {
+        qkv: op.qkv.aligned(NAME, "qkv")?,
+        k_cache: op.k_cache.aligned(NAME, "k_cache")?,
+        v_cache: op.v_cache.aligned(NAME, "v_cache")?,
+        max_t: max_t as u64,
+        position: op.position as u64,
+        len: len.into(),
+        t: below(NAME, "T < 2^31", t, 1 << 31)?,
+        c: below(NAME, "C < 2^31", c, 1 << 31)?,
+    };
+    let sizes = [("B", b), ("T", t), ("NH", nh), ("HS", hs), ("position", op.position)];
+    cuda.device().launch(&STORE, Grid::of((len as usize).div_ceil(KV_CACHE_STORE_THREADS as usize)), sizes, &params)
+}
+
+/// How many shares the positions of each head are cut into, and how long all but the last are. The shape alone decides,
+/// and so the order of sums.
+fn shares(heads: usize, positions: usize) -> (usize, usize) {
+    let splits = BUSY.div_ceil(heads).min(positions.div_ceil(LEAST_POSITIONS));
+    let share = positions.div_ceil(splits).next_multiple_of(TURN);
+    (positions.div_ceil(share), share)
+}
+
+pub(super) fn decode(cuda: &Cuda, op: AttentionDecode<'_, Cuda>) -> Result<()> {
+    const NAME: &str = AttentionDecode::<Cuda>::NAME;
+    let CacheDims { b, nh, hs, max_t, .. } = op.check()?;
+    let (c, heads) = (nh * hs, b * nh);
+    let hs_32 = below(NAME, "HS <= 256", hs, u64::from(ATTENTION_DECODE_MOST_HEAD_SIZE) + 1)?;
+    let position = below(NAME, "position < 2^31", op.position, 1 << 31)?;
+    let len = below(NAME, "B·C/8 < 2^31", b * (c / VECTOR), 1 << 31)?;
+    let (splits, split_positions) = shares(heads, op.position + 1);
+    // Sums first, as they are read and written by vectors.
+    let (sums, stats) = (heads * splits * hs * size_of::<f32>(), heads * splits * 2 * size_of::<f32>());
+    let scratch = if splits > 1 { Some(cuda.device().scratch(sums + stats)?) } else { None };
+    let partials = scratch.as_ref().map_or(0, |scratch| scratch.address());
+    let params = AttentionDecodeParams {
+        qkv: op.qkv.aligned(NAME, "qkv")?,
+        k_cache: op.k_cache.aligned(NAME, "k_cache")?,
+        v_cache: op.v_cache.aligned(NAME, "v_cache")?,
+        out: op.out.aligned(NAME, "out")?,
+        partials,
+        stats: partials + sums as u64,
+        max_t: max_t as u64,
+        position,
+        splits: splits as u32,
+        split_positions: split_positions as u32,
+        c: c as u32,
+        nh: nh as u32,
+        hs: hs_32,
+        len,
+        scale: (std::f64::consts::LOG2_E / (hs as f64).sqrt()) as f32,
+    };
+    let kernel = match hs {
+        ..=64 => &DECODE_64,
+        65..=128 => &DECODE_128,
+        _ => &DECODE_256,
+    };
+    let sizes = [("B", b), ("NH", nh), ("HS", hs), ("position", op.position), ("splits", splits)];
+    cuda.device().launch(kernel, Grid::of(heads * splits), sizes, &params)?;
+    if splits == 1 {
+        return Ok(());
+    }
+    cuda.device().launch(&JOIN, Grid::of((len as usize).div_ceil(ATTENTION_DECODE_THREADS as usize)), sizes, &params)
+}

@@ -1,0 +1,319 @@
+//! Sampling: token by token what the formula says, but for draws that fall within rounding of a bound.
+
+use half::bf16;
+use ironwarp::cpu::Cpu;
+use ironwarp::cuda::Cuda;
+use ironwarp::ops::philox::{Purpose, draw, uniform};
+use ironwarp::ops::{Backend, Operation, Sample};
+use ironwarp::tensor::Tensor;
+
+use crate::emulator::{alone, shared};
+use crate::gauntlet::{Trial, assert_any_schedule};
+use crate::judge::Lean;
+use crate::support::*;
+
+/// How to draw.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    temperature: f32,
+    top_k: usize,
+    top_p: f32,
+    seed: u64,
+    draw: u64,
+}
+
+const PLAIN: Settings = Settings { temperature: 1.0, top_k: usize::MAX, top_p: 1.0, seed: 7, draw: 3 };
+
+/// Rows of logits; what stands in the padding is larger than all.
+#[derive(Clone)]
+struct Rows {
+    v: usize,
+    vp: usize,
+    /// Of bf16.
+    logits: Vec<f64>,
+}
+
+impl Rows {
+    /// Logits in [-magnitude, magnitude).
+    fn new(rows: usize, v: usize, magnitude: f64) -> Self {
+        let vp = v.next_multiple_of(8);
+        let numbers = Draws::new(v as u64).numbers(rows * vp);
+        let mut logits: Vec<f64> = numbers.iter().map(|x| bf16::from_f64(x * magnitude).to_f64()).collect();
+        logits.chunks_mut(vp).for_each(|row| row[v..].fill(1e30));
+        Rows { v, vp, logits }
+    }
+
+    fn of(rows: &[&[f64]]) -> Self {
+        let v = rows[0].len();
+        let vp = v.next_multiple_of(8);
+        let row = |row: &&[f64]| [row, &vec![1e30; vp - v][..]].concat();
+        Rows { v, vp, logits: rows.iter().flat_map(row).map(|x| bf16::from_f64(x).to_f64()).collect() }
+    }
+
+    fn sample<B: Device>(&self, backend: &B, settings: Settings) -> Vec<i32> {
+        let rows = self.logits.len() / self.vp;
+        let logits = self.logits.iter().map(|&x| B::Compute::of(x)).collect();
+        // As long as it is: a read past its end is out of bounds.
+        let logits = Tensor::<B, B::Compute>::from_vec(backend, [rows, self.vp], logits).unwrap();
+        let mut tokens = ids(backend, [rows + 2], &vec![-7; rows + 2]);
+        let view = tokens.view_mut().into_part(1, [rows]);
+        let Settings { temperature, top_k, top_p, seed, draw } = settings;
+        let (logits, vocab) = (logits.view(), self.v);
+        backend.sample(Sample { logits, vocab, temperature, top_k, top_p, seed, draw, tokens: view }).unwrap();
+        let tokens = tokens.to_vec(backend).unwrap();
+        assert_eq!((tokens[0], tokens[rows + 1]), (-7, -7), "canaries around the tokens");
+        tokens[1..=rows].to_vec()
+    }
+
+    /// The formula, at a share and a top_p that may lie beside the settings'.
+    fn token_at(&self, row: usize, settings: Settings, top_p: f64, share: f64) -> i32 {
+        let logits = &self.logits[row * self.vp..][..self.v];
+        let mut ids: Vec<usize> = (0..self.v).collect();
+        ids.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        ids.truncate(settings.top_k);
+        let weight = |id: usize| ((logits[id] - logits[ids[0]]) / f64::from(settings.temperature)).exp();
+        let total: f64 = ids.iter().map(|&id| weight(id)).sum();
+        let (mut kept, mut nucleus) = (0.0, 0);
+        while nucleus < ids.len() && (nucleus == 0 || kept < top_p * total) {
+            kept += weight(ids[nucleus]);
+            nucleus += 1;
+        }
+        let mut below = 0.0;
+        for &id in &ids[..nucleus] {
+            below += weight(id);
+            if below > share * kept {
+                return id as i32;
+            }
+        }
+        ids[nucleus - 1] as i32
+    }
+
+    /// The tokens that a draw may give: one, unless a bound of it, or of the nucleus, is within this of what is drawn.
+    fn allowed(&self, row: usize, settings: Settings) -> Vec<i32> {
+        // Weights have errors of 2 ulp of f32 by ex2 and one for each doubling of their logarithm's size.
+        const ROUNDING: f64 = 1.0 / (1 << 19) as f64;
+        let share = f64::from(uniform(draw(settings.seed, Purpose::Sampling, settings.draw, row as u64)));
+        let top_p = f64::from(settings.top_p);
+        let top_ps = if top_p < 1.0 { vec![top_p - ROUNDING, top_p, top_p + ROUNDING] } else { vec![2.0] };
+        let mut tokens: Vec<i32> = top_ps
+            .iter()
+            .flat_map(|&p| [-ROUNDING, 0.0, ROUNDING].map(|shift| self.token_at(row, settings, p, share + shift)))
+            .collect();
+        tokens.sort();
+        tokens.dedup();
+        tokens
+    }
+}
+
+/// Rows, V, magnitude and why.
+const SHAPES: [(usize, usize, f64, &str); 8] = [
+    (3, 1, 1.0, "one token"),
+    (5, 2, 1.0, "two, and a row in the second word of draws"),
+    (9, 8, 2.0, "a vector"),
+    (5, 9, 2.0, "one token in the second"),
+    (4, 331, 6.0, "some threads"),
+    (3, 4096, 9.0, "a vector a thread"),
+    (3, 4099, 9.0, "three tokens in a second turn"),
+    (2, 9000, 30.0, "logits far apart"),
+];
+
+fn settings() -> Vec<Settings> {
+    vec![
+        PLAIN,
+        Settings { temperature: 0.7, draw: 1 << 40, ..PLAIN },
+        Settings { top_k: 5, draw: 5, ..PLAIN },
+        Settings { top_p: 0.9, draw: 6, ..PLAIN },
+        Settings { temperature: 0.8, top_k: 50, top_p: 0.95, seed: u64::MAX - 3, ..PLAIN },
+        Settings { temperature: 3.0, top_k: 4000, top_p: 0.3, ..PLAIN },
+    ]
+}
+
+/// How many draws there were, and of how many the token is certain.
+fn assert_the_formula(rows: &Rows, settings: Settings, what: &str) -> [usize; 2] {
+    let (got, cpu) = (rows.sample(&*shared(), settings), rows.sample(&Cpu::<f32>::new(), settings));
+    let mut certain = 0;
+    for (row, (got, cpu)) in got.iter().zip(&cpu).enumerate() {
+        let allowed = rows.allowed(row, settings);
+        assert!(allowed.contains(got), "{what}, {settings:?}: row {row} is {got}, not of {allowed:?}");
+        if allowed.len() == 1 {
+            assert_eq!(got, cpu, "{what}, {settings:?}: row {row} on the CPU");
+            certain += 1;
+        }
+    }
+    [got.len(), certain]
+}
+
+#[test]
+fn tokens_are_the_references() {
+    let mut all = [0; 2];
+    for (count, v, magnitude, why) in SHAPES {
+        let rows = Rows::new(count, v, magnitude);
+        for settings in settings() {
+            let what = format!("sample, V = {v} ({why})");
+            all = [0, 1].map(|i| all[i] + assert_the_formula(&rows, settings, &what)[i]);
+        }
+    }
+    println!("sample: {} of {} tokens certain", all[1], all[0]);
+    assert!(all[1] * 100 > all[0] * 95, "{all:?}: too few draws say something");
+}
+
+/// Keys are in shared memory, or in scratch memory.
+#[test]
+fn large_vocabularies_are_sampled() {
+    for (v, why) in [(50257, "GPT-2's"), (50304, "the most that is held"), (50305, "the fewest that is not")] {
+        let (rows, settings) = (Rows::new(2, v, 9.0), Settings { temperature: 0.8, top_k: 50, top_p: 0.95, ..PLAIN });
+        assert_the_formula(&rows, settings, &format!("sample, V = {v} ({why})"));
+    }
+}
+
+#[test]
+fn greedy_and_the_least_nucleus_take_the_first_of_the_largest() {
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let rows = Rows::of(&[
+        &[1.0, 3.0, 2.0, 3.0, 3.0],
+        &[-4.0, -3.0, -2.0, -1.0, -0.5],
+        &[0.0; 5],
+        &[-0.0, 0.0, -0.0, 0.0, 0.0],
+        &[-1.0, -0.0, 0.0, -0.0, -1e-40],
+        &[-inf, -1e30, -inf, -2e30, -3e30],
+        &[1.0, inf, 2.0, inf, 0.0],
+        &[-3.3e38, 3.3e38, 3.3e38, 0.0, 1.0],
+    ]);
+    let greedy = Settings { temperature: 0.0, ..PLAIN };
+    let want = [1, 4, 0, 0, 1, 1, 1, 1];
+    for settings in [
+        greedy,
+        Settings { top_k: 1, ..PLAIN },
+        Settings { top_p: 1e-6, ..PLAIN },
+        Settings { top_p: 1e-6, top_k: 3, ..PLAIN },
+    ] {
+        assert_eq!(rows.sample(&*shared(), settings), want, "{settings:?}");
+    }
+    // With nothing but NaN there is no largest, and the last is left, as on the CPU.
+    let bad = Rows::of(&[&[nan, 1.0, nan, 2.0, nan], &[nan; 5], &[nan, -inf, nan, -inf, nan], &[-inf; 5]]);
+    assert_eq!(bad.sample(&*shared(), greedy), bad.sample(&Cpu::<f32>::new(), greedy));
+    assert_eq!(bad.sample(&*shared(), greedy), [3, 4, 1, 0]);
+    // Across threads and turns.
+    let mut long = Rows::new(1, 9001, 1.0);
+    for at in [9000, 8192, 4096, 4095, 512, 7] {
+        long.logits[at] = 1.5;
+        assert_eq!(long.sample(&*shared(), greedy), [at as i32]);
+    }
+}
+
+#[test]
+fn bad_logits_are_as_on_the_cpu() {
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let rows = Rows::of(&[
+        &[nan; 4],
+        &[nan, 1.0, 0.0, 0.5],
+        &[1.0, 0.0, nan, 0.5],
+        &[inf, 0.0, nan, 9.0],
+        &[0.0, inf, inf, 1.0],
+        &[-inf; 4],
+        &[-inf, nan, -inf, nan],
+        &[1e30, -1e30, 0.0, 9.0],
+        &[-inf, 1.0, nan, 1.0],
+        &[nan, 1.0, -inf, 1.0],
+        &[-inf, -inf, 0.25, -inf],
+        &[3.3e38, -3.3e38, -inf, 3.3e38],
+    ]);
+    for top_k in [1, 3, 100] {
+        for temperature in [1e-45, 1.0, 3e38] {
+            for top_p in [0.4, 1.0] {
+                let settings = Settings { temperature, top_k, top_p, ..PLAIN };
+                let want = rows.sample(&Cpu::<f32>::new(), settings);
+                assert_eq!(rows.sample(&*shared(), settings), want, "{settings:?}");
+            }
+        }
+    }
+}
+
+/// A logit of -infinity is how a token is forbidden.
+#[test]
+fn what_has_no_weight_is_never_drawn() {
+    let mut rows = Rows::new(64, 9, 1.0);
+    rows.logits.iter_mut().step_by(2).for_each(|x| *x = f64::NEG_INFINITY);
+    for settings in [PLAIN, Settings { top_p: 0.999_999_9, ..PLAIN }, Settings { top_k: 8, ..PLAIN }] {
+        let got = rows.sample(&*shared(), settings);
+        for (row, token) in got.iter().enumerate() {
+            assert!(rows.logits[row * rows.vp + *token as usize].is_finite(), "{settings:?}: row {row} is {token}");
+        }
+    }
+}
+
+/// χ² of 500 draws from 8 tokens, against softmax cut by top_k and top_p. With 7 degrees of freedom it is above 33 once in
+/// 39,000 times; the seeds are fixed.
+#[test]
+fn frequencies_are_the_distribution() {
+    const SHARES: [f64; 8] = [2.0, 16.0, 4.0, 1.0, 24.0, 4.0, 8.0, 5.0];
+    const DRAWS: usize = 500;
+    let row = SHARES.map(|share| bf16::from_f64(share.ln()).to_f64());
+    let rows = Rows { v: 8, vp: 8, logits: row.repeat(DRAWS) };
+    for (settings, kept, why) in [
+        (PLAIN, &[0, 1, 2, 3, 4, 5, 6, 7][..], "plain"),
+        (Settings { top_k: 5, seed: 8, ..PLAIN }, &[1, 2, 4, 6, 7], "top_k, the lower id of equals"),
+        (Settings { top_p: 0.63, seed: 9, ..PLAIN }, &[1, 4, 6], "top_p"),
+    ] {
+        let mut counts = [0.0; 8];
+        rows.sample(&*shared(), settings).iter().for_each(|&token| counts[token as usize] += 1.0);
+        let weights: Vec<f64> = (0..8).map(|id| if kept.contains(&id) { row[id].exp() } else { 0.0 }).collect();
+        let total: f64 = weights.iter().sum();
+        let mut square = 0.0;
+        for (token, (count, weight)) in counts.iter().zip(&weights).enumerate() {
+            let mean = DRAWS as f64 * weight / total;
+            assert!(mean > 0.0 || *count == 0.0, "{why}: token {token} came {count} times");
+            square += if mean > 0.0 { (count - mean).powi(2) / mean } else { 0.0 };
+        }
+        println!("sample, {why}: χ² is {square:.1}");
+        assert!(square < 33.0, "{why}: χ² is {square}, {counts:?}");
+    }
+}
+
+#[test]
+fn traffic_is_the_floor() {
+    let Some(cuda) = alone() else { return };
+    let (v, vp) = (50257, 50304);
+    let logits: Input<Cuda, bf16> = Input::new(&*cuda, [2, vp], &Draws::new(1).numbers(2 * vp));
+    let mut tokens = ids(&*cuda, [2], &[-7; 2]);
+    let Settings { temperature, top_k, top_p, seed, draw } = Settings { top_k: 50, top_p: 0.95, ..PLAIN };
+    let (logits, tokens) = (logits.view(), tokens.view_mut());
+    let op = Sample { logits, vocab: v, temperature, top_k, top_p, seed, draw, tokens };
+    let floor = op.floor();
+    let counts = cuda.count(|| cuda.sample(op).unwrap());
+    Lean { what: "sample, B = 2, V = 50257", floor, bytes: 1.001, sectors: 1.001 }.pass(&counts);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let cuda = shared();
+    let logits: Input<Cuda, bf16> = Input::new(&*cuda, [4, 8], &[0.0; 32]);
+    let mut tokens = ids(&*cuda, [3], &[-7; 3]);
+    let Settings { temperature, top_k, top_p, seed, draw } = PLAIN;
+    let shifted = logits.view().part(1, [3, 8]);
+    let op = Sample { logits: shifted, vocab: 5, temperature, top_k, top_p, seed, draw, tokens: tokens.view_mut() };
+    let words = "logits 16-byte aligned failed (logits begins 2 bytes past a multiple of 16)";
+    assert_rejected(cuda.sample(op), &format!("sample: {words}"));
+
+    let vocab = (1 << 23) + 8;
+    let logits = cuda.uninitialised::<bf16>([1, vocab]).unwrap();
+    let view = tokens.view_mut().into_part(0, [1]);
+    let op = Sample { logits: logits.view(), vocab, temperature, top_k, top_p, seed, draw, tokens: view };
+    assert_rejected(cuda.sample(op), "sample: V <= 8388608 failed (V = 8388616)");
+    assert_eq!(tokens.to_vec(&*cuda).unwrap(), [-7; 3]);
+}
+
+fn trial(why: &'static str, rows: Rows, settings: Settings) -> Trial {
+    let run = move |cuda: &Cuda| vec![rows.sample(cuda, settings).into_iter().map(f64::from).collect()];
+    Trial { why, kernels: &["sample"], run: Box::new(run) }
+}
+
+fn trials() -> Vec<Trial> {
+    let cut = Settings { temperature: 0.8, top_k: 7, top_p: 0.9, ..PLAIN };
+    vec![trial("cut twice", Rows::new(1, 21, 2.0), cut)]
+}
+
+#[test]
+fn any_schedule_gives_the_same_bits() {
+    assert_any_schedule("sampling", &trials());
+}
