@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -243,11 +244,16 @@ fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(".lock");
     let failed = |e| Error::io("lock", &path, e);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_path_buf() }),
-        Err(TryLockError::Error(e)) => Err(failed(e)),
+    // A lock that this process has just given up lasts a moment longer where another thread starts a program: the child has
+    // the file until its program begins.
+    for _ in 0..20 {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
     }
+    Err(Error::Locked { path: dir.to_path_buf() })
 }
 
 /// A tensor's name in its file.
