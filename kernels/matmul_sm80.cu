@@ -15,6 +15,7 @@
 #include "common/copy.cuh"
 #include "common/gelu.cuh"
 #include "common/ldmatrix.cuh"
+#include "common/swizzle.cuh"
 
 // How an operand of (extent, terms) lies in memory: rows of terms, or rows of what it has along the product.
 enum Order { TERMS, EXTENT };
@@ -43,15 +44,6 @@ static_assert(Large::THREADS == MATMUL_LARGE_THREADS && Small::THREADS == MATMUL
 
 // ---------------------------------------------------------------------------------------------------------------------
 // tiles in shared memory
-
-// Byte of 16-byte chunk `chunk` of row `row` of a tile. Chunks are permuted so that the 8 rows that ldmatrix reads at one
-// column lie in all 32 banks, as do 8 neighbouring chunks of one row that copies write: rows of 4 chunks, two of which
-// fill the banks, by bits 1 and 2 of the row; longer rows, each a multiple of the banks, by its lowest three.
-template <uint32_t CHUNKS>
-__device__ inline uint32_t swizzled(uint32_t row, uint32_t chunk) {
-    static_assert(CHUNKS == 4 || CHUNKS % 8 == 0, "rows that fit the banks");
-    return (row * CHUNKS + (chunk ^ (CHUNKS == 4 ? row / 2 % 4 : row % 8))) * 16;
-}
 
 template <Order ORDER, uint32_t SIZE>
 constexpr uint32_t CHUNKS = (ORDER == TERMS ? STAGE_TERMS : SIZE) / VECTOR;
