@@ -44,6 +44,15 @@ pub(super) fn hold<B: Backend>(
     reference: &mut dyn Prepared<Cpu<f64>>,
 ) -> Result<f64> {
     let (got, want) = (outputs(backend, tried)?, outputs(&Cpu::new(), reference)?);
+    let sizes =
+        |outputs: &[Output]| outputs.iter().map(|output| (output.name, output.values.len())).collect::<Vec<_>>();
+    if sizes(&got) != sizes(&want) {
+        return Err(Error::invalid(format!(
+            "{shape}: outputs {:?}, the reference has {:?}",
+            sizes(&got),
+            sizes(&want)
+        )));
+    }
     let mut error: f64 = 0.0;
     for (got, want) in got.iter().zip(&want) {
         let (found, allowed) = compare(got, want);

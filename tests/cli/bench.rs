@@ -135,9 +135,9 @@ fn what_cannot_be_measured_is_named() {
 fn an_emulated_gpu_is_counted_and_not_timed() {
     let lab = Lab::new();
     lab.run("bench gelu --device emulated").fails(1, &["Emulated sm_80 GPU has no times"]);
-    let lines = lab.run("profile layernorm matmul --json --save counts.json --html page.html").records();
+    let lines = lab.run("profile layernorm attention_backward --json --save counts.json --html page.html").records();
     let (missing, counted): (Vec<&Value>, Vec<&Value>) = lines.iter().partition(|line| line.get("missing").is_some());
-    assert!(missing.iter().all(|line| line["op"].as_str().unwrap().starts_with("matmul_")), "{missing:?}");
+    assert!(missing.iter().all(|line| line["op"] == "attention_backward"), "{missing:?}");
     assert!(counted.len() >= 7, "{lines:?}");
     for line in counted.iter().filter(|line| line["stem"] == "layernorm") {
         assert_eq!((&line["bound"], &line["spill_bytes"]), (&"memory".into(), &0.into()), "{line}");
@@ -157,10 +157,6 @@ fn an_emulated_gpu_is_counted_and_not_timed() {
 
     let source = lab.run("profile gelu --source --shape n=8,c=64").ok();
     assert!(source.contains("kernels/gelu.cu, in gelu_forward n=8 c=64"), "{source}");
-    assert!(
-        source.contains("main loop of") || source.contains("no loop over data") || !source.contains("SASS"),
-        "{source}"
-    );
     // A variant that writes where nothing is: the device is lost, which has an exit code of its own.
     lab.write(
         "wild.ptx",
