@@ -1,4 +1,5 @@
-//! cudarc's safe interface, unchanged, on the emulator: the library is loaded first and found as libcuda.so.
+//! cudarc's safe interface, unchanged, on the emulator: the library is loaded first and found as libcuda.so. The tests take turns,
+//! as cudarc has the one primary context: its `new_stream` waits for all of a context, which ends a capture there.
 
 mod support;
 
@@ -7,6 +8,7 @@ use support::PTX;
 
 #[test]
 fn cudarc_runs_a_kernel() -> Result<(), DriverError> {
+    let _turn = support::alone();
     support::library();
     let context = CudaContext::new(0)?;
     assert!(context.name()?.starts_with("Emulated"));
@@ -31,6 +33,7 @@ fn cudarc_runs_a_kernel() -> Result<(), DriverError> {
 #[test]
 fn cudarc_captures_a_graph() -> Result<(), DriverError> {
     use cudarc::driver::sys::{CUgraphInstantiate_flags_enum, CUstreamCaptureMode};
+    let _turn = support::alone();
     support::library();
     let context = CudaContext::new(0)?;
     // A captured stream must not wait for the events by which cudarc keeps its streams in order.
