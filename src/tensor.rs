@@ -153,6 +153,31 @@ pub trait Storage: Sized {
     /// # Errors
     /// When the copy fails.
     fn upload<E: Element>(&self, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()>;
+    /// A point in the order of what the device does.
+    type Mark: Send;
+
+    /// The point behind everything that was queued up to now.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn mark(&self) -> Result<Self::Mark>;
+    /// As [`Storage::upload`], but beside the operations that are queued: after `mark` and nothing else. Operations may use
+    /// `dst` once they [wait for](Storage::wait_for) the mark that this returns.
+    ///
+    /// # Errors
+    /// When the copy fails.
+    fn upload_after<E: Element>(
+        &self,
+        mark: Option<&Self::Mark>,
+        src: &[E],
+        dst: ViewMut<'_, Self, E>,
+    ) -> Result<Self::Mark>;
+    /// What is queued from now on comes after `mark`; the host does not wait.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn wait_for(&self, mark: &Self::Mark) -> Result<()>;
+
     /// Copies `src` into host memory and waits for it; lengths must be equal.
     ///
     /// # Errors

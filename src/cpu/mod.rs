@@ -17,6 +17,7 @@ mod matmul;
 mod real;
 mod sampling;
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 
 pub use real::Real;
@@ -77,6 +78,21 @@ impl<R: Real> Storage for Cpu<R> {
         Ok(())
     }
 
+    /// Everything has been done when a call returns.
+    type Mark = ();
+
+    fn mark(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn upload_after<E: Element>(&self, _: Option<&()>, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
+        self.upload(src, dst)
+    }
+
+    fn wait_for(&self, (): &()) -> Result<()> {
+        Ok(())
+    }
+
     fn download<E: Element>(&self, src: View<'_, Self, E>, dst: &mut [E]) -> Result<()> {
         dst.copy_from_slice(src.as_slice());
         Ok(())
@@ -91,6 +107,16 @@ impl<'a, R: Real, E: Element> View<'a, Cpu<R>, E> {
 }
 
 impl<R: Real> Backend for Cpu<R> {
+    type Recording = Infallible;
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Infallible>> {
+        work().map(|()| None)
+    }
+
+    fn replay(&self, recording: &Infallible) -> Result<()> {
+        match *recording {}
+    }
+
     fn embedding_forward(&self, op: EmbeddingForward<'_, Self>) -> Result<()> {
         embedding::forward(op)
     }

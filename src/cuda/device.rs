@@ -12,13 +12,16 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+use cudarc::driver::sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg};
 
 use super::driver;
 use super::fault::Fault;
 use super::memory::{Account, Scratch};
 use super::modules::Modules;
+use super::recording::{Recorder, no_captures};
 use super::spec::{Grid, Kernel, Sizes};
+use super::staging::Staging;
 use crate::tensor::Category;
 use crate::{Error, Result};
 
@@ -65,12 +68,16 @@ impl Properties {
 pub struct Device {
     // Fields are dropped in this order: what the driver holds for us, before its context.
     scratch: Mutex<Scratch>,
+    staging: Staging,
     modules: Modules,
     /// Recorded at the end of what is waited for.
     end: CudaEvent,
     stream: Arc<CudaStream>,
+    /// Runs nothing: launches that are recorded are captured in it.
+    recording_stream: Arc<CudaStream>,
     properties: Properties,
     account: Arc<Account>,
+    recorder: Arc<Recorder>,
     launched: Mutex<Launched>,
     lost: OnceLock<String>,
     timeout: Mutex<Duration>,
@@ -91,7 +98,7 @@ impl Device {
         }
         let context = CudaContext::new(ordinal)
             .map_err(|error| Error::Unavailable(format!("GPU {ordinal} cannot be used: {}", Fault::from(error))))?;
-        // SAFETY: all work with this CudaContext goes through one stream, so that cudarc's events have nothing to order.
+        // SAFETY: what runs goes through one stream, but for copies that our own events order: cudarc's have nothing to do.
         #[allow(unsafe_code)]
         unsafe {
             context.disable_event_tracking();
@@ -104,6 +111,7 @@ impl Device {
     /// # Errors
     /// [`Error::Unavailable`] as [`Device::open`].
     pub fn with_context(context: &Arc<CudaContext>) -> Result<Self> {
+        let _no_captures = no_captures();
         let unusable = |fault: Fault| Error::Unavailable(format!("GPU {} cannot be used: {fault}", context.ordinal()));
         let fault = |error: DriverError| unusable(error.into());
         let properties = Properties::of(context).map_err(fault)?;
@@ -120,8 +128,11 @@ impl Device {
             modules: Modules::new(context.clone(), properties.capability),
             end: context.new_event(None).map_err(fault)?,
             stream: context.new_stream().map_err(fault)?,
+            staging: Staging::new(context.new_stream().map_err(fault)?),
+            recording_stream: context.new_stream().map_err(fault)?,
             properties,
             account: Arc::default(),
+            recorder: Arc::default(),
             launched: Mutex::default(),
             lost: OnceLock::new(),
             timeout: Mutex::new(timeout()?),
@@ -134,9 +145,18 @@ impl Device {
         &self.properties
     }
 
-    /// The stream that all work goes through, for programs that add their own.
+    /// The stream that all kernels go through, for programs that add their own.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
+    }
+
+    /// Bytes of its memory that nobody has, if the driver tells.
+    pub fn free_memory(&self) -> Option<u64> {
+        self.free_and_total().map(|(free, _)| free)
+    }
+
+    pub(super) fn free_and_total(&self) -> Option<(u64, u64)> {
+        self.stream.context().mem_get_info().ok().map(|(free, total)| (free as u64, total as u64))
     }
 
     /// Bytes held by tensors and scratch memory, by what for.
@@ -169,6 +189,7 @@ impl Device {
     /// [`Error::DeviceLost`] when something of it failed, or has not ended within the timeout.
     pub fn synchronize(&self) -> Result<()> {
         self.usable()?;
+        self.not_recording()?;
         self.queued(&"the end of the queue", self.end.record(&self.stream))?;
         let start = Instant::now();
         let timeout = *self.timeout.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,15 +250,26 @@ impl Device {
             shared_mem_bytes: grid.dynamic_shared,
         };
         let passed = Passed(*params);
-        let mut launch = self.stream.launch_builder(&function);
+        let is_recorded = self.recorder.is_mine();
+        let stream = if is_recorded { &self.recording_stream } else { &self.stream };
+        let mut launch = stream.launch_builder(&function);
         launch.arg(&passed);
         // SAFETY: the kernel takes one parameter of this type, as `tests/contract.rs` sees to. Its addresses are of tensors
-        // that check() has found long enough; tensors are freed in the stream's order, so none goes before the kernel ends.
+        // that check() has found long enough; tensors are freed in the stream's order, so none goes before the kernel ends,
+        // and a recording keeps those of its kernels.
         #[allow(unsafe_code)]
         let outcome = unsafe { launch.launch(config) };
-        self.launched().push(spec.name, sizes);
+        if is_recorded {
+            self.recorder.launched(&function, spec.name, sizes);
+            return match outcome {
+                // The capture was given up, and the work will be done without it.
+                Err(error) if Fault::from(error).is(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED) => Ok(()),
+                outcome => self.queued(&format_args!("{} ({sizes}), to be recorded", spec.name), outcome).map(drop),
+            };
+        }
+        self.note_launch(spec.name, sizes);
         self.queued(&format_args!("{} ({sizes})", spec.name), outcome)?;
-        if self.wait_each.load(Ordering::Relaxed) { self.synchronize() } else { Ok(()) }
+        if self.waits_for_each_launch() { self.synchronize() } else { Ok(()) }
     }
 
     /// The scratch memory, for the launches of one operation: `bytes` at the address that the guard has.
@@ -248,6 +280,34 @@ impl Device {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         scratch.grow(self, bytes)?;
         Ok(scratch)
+    }
+
+    pub(super) fn note_launch(&self, kernel: &'static str, sizes: Sizes) {
+        self.launched().push(kernel, sizes);
+    }
+
+    pub(super) fn waits_for_each_launch(&self) -> bool {
+        self.wait_each.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn recording_stream(&self) -> &Arc<CudaStream> {
+        &self.recording_stream
+    }
+
+    pub(super) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
+    }
+
+    /// That the calling thread does not record: for what a recording cannot hold.
+    pub(super) fn not_recording(&self) -> Result<()> {
+        if self.recorder.is_mine() {
+            return Err(Error::invalid("only operations can be recorded, and no copies, waits or new tensors"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn staging(&self) -> &Staging {
+        &self.staging
     }
 
     pub(super) fn account(&self) -> &Arc<Account> {
@@ -282,6 +342,12 @@ impl Device {
 
     fn launched(&self) -> MutexGuard<'_, Launched> {
         self.launched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.staging.finish(self.lost.get().is_some());
     }
 }
 

@@ -76,6 +76,12 @@ pub(super) fn forward(cuda: &Cuda, op: EmbeddingForward<'_, Cuda>) -> Result<()>
     cuda.device().launch(&FORWARD, grid, [("B", dims.b), ("T", dims.t), ("C", dims.c)], &params)
 }
 
+/// Bytes that a backward of N rows needs beside its operands.
+pub(super) fn backward_scratch(n: usize, c: usize, vp: usize) -> usize {
+    // A vocabulary beyond 32 bits is refused by the backward itself.
+    Plan::of(n, c, vp.try_into().unwrap_or(u32::MAX)).bytes
+}
+
 pub(super) fn backward(cuda: &Cuda, op: EmbeddingBackward<'_, Cuda>) -> Result<()> {
     const NAME: &str = EmbeddingBackward::<Cuda>::NAME;
     let dims = op.check()?;

@@ -15,11 +15,20 @@ const TOTAL: Kernel<GradNormTotalParams> = Kernel::new("grad_norm", "grad_norm_t
 
 pub(super) const KERNELS: &[Spec] = &[PARTIALS.spec, TOTAL.spec];
 
+/// P alone decides how many, and so the order of the sum.
+fn partials_of(p: usize) -> usize {
+    p.div_ceil(GRAD_NORM_TILE as usize).min(GRAD_NORM_MAX_BLOCKS as usize)
+}
+
+/// Bytes of the partial sums of P elements.
+pub(super) fn scratch(p: usize) -> usize {
+    partials_of(p) * size_of::<f32>()
+}
+
 pub(super) fn norm(cuda: &Cuda, op: GradNorm<'_, Cuda>) -> Result<()> {
     let p = op.check()?;
-    // P alone decides how many, and so the order of the sum.
-    let blocks = p.div_ceil(GRAD_NORM_TILE as usize).min(GRAD_NORM_MAX_BLOCKS as usize);
-    let scratch = cuda.device().scratch(blocks * size_of::<f32>())?;
+    let blocks = partials_of(p);
+    let scratch = cuda.device().scratch(scratch(p))?;
     let partials = GradNormPartialsParams {
         grad: op.grad.aligned(GradNorm::<Cuda>::NAME, "grad")?,
         partials: scratch.address(),

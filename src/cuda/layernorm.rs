@@ -125,12 +125,21 @@ fn launch_forward(
     cuda.device().launch(kernel, grid, [("N", n), ("C", c)], params)
 }
 
+fn backward_blocks(n: usize) -> usize {
+    n.div_ceil(LAYERNORM_BACKWARD_BLOCK_ROWS as usize).min(LAYERNORM_BACKWARD_MOST_BLOCKS as usize)
+}
+
+/// Bytes of a backward's partial sums.
+pub(super) fn backward_scratch(RowDims { n, c }: RowDims) -> usize {
+    backward_blocks(n) * 2 * c * size_of::<f32>()
+}
+
 pub(super) fn backward(cuda: &Cuda, op: LayerNormBackward<'_, Cuda>) -> Result<()> {
     const NAME: &str = LayerNormBackward::<Cuda>::NAME;
-    let RowDims { n, c } = op.check()?;
+    let dims @ RowDims { n, c } = op.check()?;
     let kernel = choose(NAME, &BACKWARD, c)?;
-    let blocks = n.div_ceil(LAYERNORM_BACKWARD_BLOCK_ROWS as usize).min(LAYERNORM_BACKWARD_MOST_BLOCKS as usize);
-    let scratch = cuda.device().scratch(blocks * 2 * c * size_of::<f32>())?;
+    let blocks = backward_blocks(n);
+    let scratch = cuda.device().scratch(backward_scratch(dims))?;
     let params = LayernormBackwardParams {
         dout: op.dout.aligned(NAME, "dout")?,
         x: op.x.aligned(NAME, "x")?,

@@ -234,6 +234,20 @@ pub fn dgrad(cuda: &Cuda, op: MatmulDgrad<'_, Cuda>, cut: Option<Cut>) -> Result
 /// Parts of a sum: with more, the partial sums' own traffic outweighs what it gains.
 const MOST_PARTS: usize = 16;
 
+fn wgrad_plan(MatmulDims { n, c, oc }: MatmulDims, cut: Option<Cut>) -> Plan {
+    Plan::new(tiles(), [oc, c, n], MOST_PARTS, cut)
+}
+
+/// Bytes of the partial sums of a plan; 0 for a sum that is in one part.
+fn partials_bytes(plan: &Plan, MatmulDims { c, oc, .. }: MatmulDims) -> usize {
+    if plan.parts == 1 { 0 } else { plan.parts * (oc * c + oc) * size_of::<f32>() }
+}
+
+/// Bytes that [`wgrad`] needs beside its operands.
+pub(super) fn wgrad_scratch(dims: MatmulDims) -> usize {
+    partials_bytes(&wgrad_plan(dims, None), dims)
+}
+
 /// [`MatmulWgrad`], as [`forward`].
 ///
 /// # Errors
@@ -242,13 +256,13 @@ pub fn wgrad(cuda: &Cuda, op: MatmulWgrad<'_, Cuda>, cut: Option<Cut>) -> Result
     const NAME: &str = MatmulWgrad::<Cuda>::NAME;
     let dims @ MatmulDims { n, c, oc } = op.check()?;
     let [n32, c32, oc32] = sizes(NAME, dims)?;
-    let plan = Plan::new(tiles(), [oc, c, n], MOST_PARTS, cut);
+    let plan = wgrad_plan(dims, cut);
     let (weights, accumulate) = (oc * c, u32::from(op.write == Write::Accumulate));
     let dweight = op.dweight.aligned(NAME, "dweight")?;
     let dbias = op.dbias.map_or(Ok(0), |dbias| dbias.aligned(NAME, "dbias"))?;
     let part_stride = weights + oc;
     let whole = plan.parts == 1;
-    let scratch = if whole { None } else { Some(cuda.device().scratch(plan.parts * part_stride * size_of::<f32>())?) };
+    let scratch = if whole { None } else { Some(cuda.device().scratch(partials_bytes(&plan, dims))?) };
     let partials = scratch.as_ref().map_or(0, |scratch| scratch.address());
     let of_partials = |element: usize| partials + (element * size_of::<f32>()) as u64;
     let params = MatmulWgradParams {

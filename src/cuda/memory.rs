@@ -10,6 +10,8 @@ use half::bf16;
 
 use super::Cuda;
 use super::device::{Device, Refusal};
+use super::recording::Recorder;
+use super::staging::Mark;
 use crate::error::{Error, OutOfDeviceMemory, Result};
 use crate::tensor::{Category, Element, Shape, Storage, Tensor, View, ViewMut};
 
@@ -46,17 +48,18 @@ impl Account {
 
 /// Bytes of device memory, given back when dropped, in the stream's order.
 #[derive(Debug)]
-struct Allocation {
+pub(super) struct Allocation {
     // Given back by its own Drop, after ours.
     bytes: CudaSlice<u8>,
     address: u64,
     account: Arc<Account>,
+    recorder: Arc<Recorder>,
     category: Category,
 }
 
 impl Allocation {
     /// Uninitialised memory.
-    fn new(device: &Device, bytes: usize, category: Category) -> Result<Self> {
+    fn new(device: &Device, bytes: usize, category: Category) -> Result<Arc<Self>> {
         device.usable()?;
         let stream = device.stream();
         // The driver has no allocation of nothing, and Rust none beyond isize.
@@ -81,7 +84,7 @@ impl Allocation {
             return Err(Error::OutOfDeviceMemory(Box::new(OutOfDeviceMemory {
                 asked: len as u64,
                 category,
-                free_and_total: stream.context().mem_get_info().ok().map(|(free, total)| (free as u64, total as u64)),
+                free_and_total: device.free_and_total(),
                 held: device.held(),
             })));
         };
@@ -89,7 +92,18 @@ impl Allocation {
         *account.ledger().held.entry(category).or_default() += len as u64;
         // With one stream there is nothing to wait for, so the guard has nothing to do.
         let address = slice.device_ptr(stream).0;
-        Ok(Allocation { bytes: slice, address, account, category })
+        Ok(Arc::new(Allocation { bytes: slice, address, account, recorder: device.recorder().clone(), category }))
+    }
+
+    /// Of the first byte.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// [`Allocation::address`], for a kernel that is about to be launched: a recording keeps the memory.
+    fn address_for_launch(self: &Arc<Self>) -> u64 {
+        self.recorder.keep(self);
+        self.address
     }
 }
 
@@ -115,7 +129,7 @@ fn bind(context: &CudaContext) {
 /// A tensor's memory.
 #[derive(Debug)]
 pub struct Buffer<E> {
-    allocation: Allocation,
+    allocation: Arc<Allocation>,
     len: usize,
     element: PhantomData<E>,
 }
@@ -131,9 +145,11 @@ impl<E: Element> Buffer<E> {
 /// Exclusive access to a part of a buffer.
 #[derive(Debug)]
 pub struct SliceMut<'a, E> {
-    address: u64,
+    allocation: &'a Arc<Allocation>,
+    /// Of its first element, in bytes from that of the allocation.
+    offset: u64,
     len: usize,
-    buffer: PhantomData<&'a mut [E]>,
+    exclusive: PhantomData<&'a mut [E]>,
 }
 
 impl Storage for Cuda {
@@ -155,12 +171,12 @@ impl Storage for Cuda {
 
     fn adopt<E: Element>(&self, data: Vec<E>) -> Result<Buffer<E>> {
         let buffer = Buffer::new(self.device(), data.len())?;
-        self.copy_in(&data, buffer.allocation.address)?;
+        self.copy_in(&data, buffer.allocation.address())?;
         Ok(buffer)
     }
 
     fn slice_mut<E: Element>(buffer: &mut Buffer<E>) -> SliceMut<'_, E> {
-        SliceMut { address: buffer.allocation.address, len: buffer.len, buffer: PhantomData }
+        SliceMut { allocation: &buffer.allocation, offset: 0, len: buffer.len, exclusive: PhantomData }
     }
 
     fn split_at_mut<'a, E: Element>(
@@ -168,23 +184,26 @@ impl Storage for Cuda {
         mid: usize,
     ) -> (Self::SliceMut<'a, E>, Self::SliceMut<'a, E>) {
         assert!(mid <= slice.len, "{mid} is past the end of {} elements", slice.len);
-        let second = slice.address + (mid * E::BYTES) as u64;
-        let part = |address, len| SliceMut { address, len, buffer: PhantomData };
-        (part(slice.address, mid), part(second, slice.len - mid))
+        let SliceMut { allocation, offset, len, .. } = slice;
+        let part = |offset, len| SliceMut { allocation, offset, len, exclusive: PhantomData };
+        (part(offset, mid), part(offset + (mid * E::BYTES) as u64, len - mid))
     }
 
     fn reborrow<'b, E: Element>(slice: &'b mut SliceMut<'_, E>) -> SliceMut<'b, E> {
-        SliceMut { address: slice.address, len: slice.len, buffer: PhantomData }
+        let SliceMut { allocation, offset, len, .. } = *slice;
+        SliceMut { allocation, offset, len, exclusive: PhantomData }
     }
 
     fn upload<E: Element>(&self, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
         assert_eq!(src.len(), dst.shape().len(), "elements for {}", dst.shape());
-        self.copy_in(src, dst.into_slice().address)
+        let SliceMut { allocation, offset, .. } = dst.into_slice();
+        self.copy_in(src, allocation.address() + offset)
     }
 
     fn download<E: Element>(&self, src: View<'_, Self, E>, dst: &mut [E]) -> Result<()> {
         assert_eq!(src.shape().len(), dst.len(), "room for {}", src.shape());
         let device = self.device();
+        device.not_recording()?;
         // First, as the copy itself would wait without an end for a kernel that hangs.
         device.synchronize()?;
         if dst.is_empty() {
@@ -200,6 +219,23 @@ impl Storage for Cuda {
         let copied = unsafe { result::memcpy_dtoh_async(bytes, src.address(), device.stream().cu_stream()) };
         device.queued(&what, copied)?;
         device.synchronize()
+    }
+
+    type Mark = Mark;
+
+    fn mark(&self) -> Result<Mark> {
+        self.device().mark()
+    }
+
+    fn upload_after<E: Element>(&self, mark: Option<&Mark>, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<Mark> {
+        assert_eq!(src.len(), dst.shape().len(), "elements for {}", dst.shape());
+        self.device().not_recording()?;
+        let SliceMut { allocation, offset, .. } = dst.into_slice();
+        self.device().copy_beside(bytemuck::cast_slice(src), (allocation.address() + offset, allocation), mark)
+    }
+
+    fn wait_for(&self, mark: &Mark) -> Result<()> {
+        self.device().wait_for(mark)
     }
 }
 
@@ -220,14 +256,21 @@ impl Cuda {
     pub(super) fn clear<E: Element>(&self, buffer: &mut Buffer<E>) -> Result<()> {
         let device = self.device();
         device.usable()?;
-        let outcome = device.stream().memset_zeros(&mut buffer.allocation.bytes);
-        device.queued(&format_args!("clearing {} bytes", buffer.len * E::BYTES), outcome)
+        device.not_recording()?;
+        let (bytes, stream) = (buffer.allocation.bytes.len(), device.stream());
+        let what = format!("clearing {bytes} bytes");
+        device.queued(&what, stream.context().bind_to_thread())?;
+        // SAFETY: all of a live allocation, to which the caller has exclusive access.
+        #[allow(unsafe_code)]
+        let cleared = unsafe { result::memset_d8_async(buffer.allocation.address(), 0, bytes, stream.cu_stream()) };
+        device.queued(&what, cleared)
     }
 
     /// Copies to an address of a live buffer with room for it.
     fn copy_in<E: Element>(&self, src: &[E], address: u64) -> Result<()> {
         let device = self.device();
         device.usable()?;
+        device.not_recording()?;
         if src.is_empty() {
             return Ok(());
         }
@@ -263,19 +306,20 @@ pub(crate) trait Operand: Sized {
 
 impl<E: Element> Operand for View<'_, Cuda, E> {
     fn address(self) -> u64 {
-        self.buffer().allocation.address + (self.offset() * E::BYTES) as u64
+        self.buffer().allocation.address_for_launch() + (self.offset() * E::BYTES) as u64
     }
 }
 
 impl<E: Element> Operand for ViewMut<'_, Cuda, E> {
     fn address(self) -> u64 {
-        self.into_slice().address
+        let SliceMut { allocation, offset, .. } = self.into_slice();
+        allocation.address_for_launch() + offset
     }
 }
 
 /// Memory for what operations need while they run. It grows to the largest need, and is used by one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Scratch(Option<Allocation>);
+pub(super) struct Scratch(Option<Arc<Allocation>>);
 
 impl Scratch {
     pub fn grow(&mut self, device: &Device, bytes: usize) -> Result<()> {
@@ -289,6 +333,6 @@ impl Scratch {
 
     /// Of the first byte: a multiple of 256, as the driver allocates. 0 before the first use.
     pub fn address(&self) -> u64 {
-        self.0.as_ref().map_or(0, |allocation| allocation.address)
+        self.0.as_ref().map_or(0, Allocation::address_for_launch)
     }
 }

@@ -34,13 +34,17 @@ mod grad_norm;
 mod layernorm;
 mod memory;
 mod modules;
+mod recording;
 mod sampling;
+mod staging;
 
 use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
 pub(crate) use memory::Operand;
 pub use memory::{Buffer, SliceMut};
+pub use recording::Recording;
+pub use staging::Mark;
 
 use self::device::Device;
 use self::spec::Spec;
@@ -131,6 +135,28 @@ fn missing<O: Operation>(op: O) -> Result<()> {
 }
 
 impl Backend for Cuda {
+    type Recording = Recording;
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
+        self.device().record(work)
+    }
+
+    fn replay(&self, recording: &Recording) -> Result<()> {
+        self.device().replay(recording)
+    }
+
+    fn scratch(sizes: StepSizes) -> u64 {
+        let StepSizes { b, t, c, vp, parameters, .. } = sizes;
+        let n = b * t;
+        let products = [(c, 3 * c), (c, c), (c, 4 * c), (4 * c, c), (c, vp)];
+        let wgrads = products.map(|(c, oc)| matmul::wgrad_scratch(MatmulDims { n, c, oc }));
+        let others = [
+            layernorm::backward_scratch(RowDims { n, c }),
+            embedding::backward_scratch(n, c, vp),
+            grad_norm::scratch(parameters),
+        ];
+        wgrads.into_iter().chain(others).fold(0, usize::max) as u64
+    }
     fn embedding_forward(&self, op: EmbeddingForward<'_, Self>) -> Result<()> {
         embedding::forward(self, op)
     }

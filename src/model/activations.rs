@@ -59,6 +59,25 @@ impl<S: Storage, E: Element> Stack<S, E> {
     }
 }
 
+/// Token ids of a micro-batch.
+pub struct Inputs<S: Storage> {
+    /// (B, T), inputs.
+    pub tokens: Tensor<S, i32>,
+    /// (B, T), targets; negative ones are ignored.
+    pub targets: Tensor<S, i32>,
+}
+
+impl<S: Storage> Inputs<S> {
+    /// Room for two micro-batches of (batch, time) tokens that take turns: one is filled while operations read the other.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn pair(storage: &S, batch: usize, time: usize) -> Result<[Self; 2]> {
+        let ids = || Tensor::zeros(storage, [batch, time]);
+        Ok([Inputs { tokens: ids()?, targets: ids()? }, Inputs { tokens: ids()?, targets: ids()? }])
+    }
+}
+
 /// Activations of a forward pass over (B, T) tokens, up to the final layernorm.
 pub struct Activations<S: Storage> {
     /// B.

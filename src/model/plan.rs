@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use super::activations::{ActivationGrads, Activations, Head, Keep, Recompute};
+use super::activations::{ActivationGrads, Activations, Head, Inputs, Keep, Recompute};
 use super::config::Config;
 use super::params::Layout;
 use crate::error::Result;
-use crate::ops::needs_master;
-use crate::tensor::{Element, FloatElement, Storage, View, ViewMut};
+use crate::ops::{Backend, StepSizes, needs_master};
+use crate::tensor::{Category, Element, FloatElement, Storage, View, ViewMut};
 
 /// A storage that has no memory: it counts what would be allocated.
 ///
@@ -42,6 +42,16 @@ impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
     fn upload<E: Element>(&self, _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
         Ok(())
     }
+    type Mark = ();
+    fn mark(&self) -> Result<()> {
+        Ok(())
+    }
+    fn upload_after<E: Element>(&self, _: Option<&()>, _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
+        Ok(())
+    }
+    fn wait_for(&self, (): &()) -> Result<()> {
+        Ok(())
+    }
     fn download<E: Element>(&self, _: View<'_, Self, E>, _: &mut [E]) -> Result<()> {
         Ok(())
     }
@@ -62,35 +72,59 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// Gradients of activations.
     pub activation_gradients: u64,
+    /// What operations need while they run.
+    pub scratch: u64,
+    /// Token ids, and the gradient norm.
+    pub other: u64,
 }
 
 impl MemoryPlan {
-    /// The plan for micro-batches of (batch, time) tokens on a backend with the types of `S`.
+    /// The plan for micro-batches of (batch, time) tokens on a backend. On a GPU the driver's own memory comes on top: its
+    /// context and the kernels' code.
     ///
     /// # Errors
     /// None for sizes that [`Config::check`] passes.
-    pub fn new<S: Storage>(config: &Config, batch: usize, time: usize, recompute: Recompute) -> Result<Self> {
-        let [kept, backward] = [(); 2].map(|()| Counter::<S::Compute, S::Accum>::default());
+    pub fn new<B: Backend>(config: &Config, batch: usize, time: usize, recompute: Recompute) -> Result<Self> {
+        let [kept, backward, inputs] = [(); 3].map(|()| Counter::<B::Compute, B::Accum>::default());
         Activations::new(&kept, config, batch, time, Keep::Backward(recompute))?;
         Head::new(&kept, config, batch, time)?;
         ActivationGrads::new(&backward, config, batch, time)?;
-        let parameters = Layout::new(config).len as u64;
-        let full = parameters * S::Accum::BYTES as u64;
+        Inputs::pair(&inputs, batch, time)?;
+        let len = Layout::new(config).len;
+        let Config { heads, channels, .. } = *config;
+        let sizes = StepSizes { b: batch, t: time, nh: heads, c: channels, vp: config.padded_vocab(), parameters: len };
+        let (parameters, number) = (len as u64, B::Accum::BYTES as u64);
+        let full = parameters * number;
         Ok(MemoryPlan {
-            weights: parameters * S::Compute::BYTES as u64,
-            master: if needs_master::<S>() { full } else { 0 },
+            weights: parameters * B::Compute::BYTES as u64,
+            master: if needs_master::<B>() { full } else { 0 },
             gradients: full,
             moments: 2 * full,
             activations: kept.bytes.get(),
             activation_gradients: backward.bytes.get(),
+            scratch: B::scratch(sizes),
+            other: inputs.bytes.get().saturating_add(number),
         })
+    }
+
+    /// Bytes by category, as backends account for them.
+    pub fn parts(&self) -> [(Category, u64); 7] {
+        let MemoryPlan { weights, master, gradients, moments, activations, activation_gradients, scratch, other } =
+            *self;
+        [
+            (Category::Weights, weights.saturating_add(master)),
+            (Category::Gradients, gradients),
+            (Category::Moments, moments),
+            (Category::Activations, activations),
+            (Category::ActivationGradients, activation_gradients),
+            (Category::Scratch, scratch),
+            (Category::Other, other),
+        ]
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        let MemoryPlan { weights, master, gradients, moments, activations, activation_gradients } = *self;
-        let parts = [weights, master, gradients, moments, activations, activation_gradients];
-        parts.into_iter().fold(0, u64::saturating_add)
+        self.parts().into_iter().fold(0, |total, (_, bytes)| total.saturating_add(bytes))
     }
 }
 
@@ -114,6 +148,8 @@ mod tests {
         let ends = n * 4 + n * (4 + 2) + n * 128 + n + 1;
         assert_eq!(none.activations, 4 * (2 * layer + ends));
         assert_eq!(none.activation_gradients, 4 * n * (4 + 4 + 12 + 16));
+        assert_eq!((none.scratch, none.other), (0, 4 * (2 * 2 * n + 1)));
+        assert_eq!(none.total(), 4 * parameters + none.activations + none.activation_gradients + none.other);
         assert_eq!(plan(Recompute::Gelu).activations, none.activations - 4 * n * 16);
         assert_eq!(plan(Recompute::Layernorm).activations, none.activations - 4 * n * (16 + 2 * 4));
     }

@@ -80,6 +80,23 @@ pub struct Floor {
     pub flops: u64,
 }
 
+/// Sizes of a training step's operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepSizes {
+    /// B of a micro-batch.
+    pub b: usize,
+    /// T.
+    pub t: usize,
+    /// NH.
+    pub nh: usize,
+    /// C.
+    pub c: usize,
+    /// Vp.
+    pub vp: usize,
+    /// All parameters, padding included.
+    pub parameters: usize,
+}
+
 /// An operation with its operands.
 pub trait Operation {
     /// Name in messages, tables and benchmarks; also the stem of its kernels' names.
@@ -102,6 +119,28 @@ pub trait Operation {
 /// Each method calls [`Operation::check`] before it touches memory. Results are deterministic: the same inputs give the
 /// same bits, however the work was spread.
 pub trait Backend: Storage {
+    /// Operations that can be queued again at once.
+    type Recording: Send;
+
+    /// Does `work`, which must be nothing but operations on tensors that exist already; and where the device can queue
+    /// them again at less cost than one by one, keeps them for [`Backend::replay`]. It may have to do `work` twice before
+    /// anything of it has run.
+    ///
+    /// # Errors
+    /// Those of `work`, and where it is something else.
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
+
+    /// Queues recorded operations again, on the same tensors and with the same numbers.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn replay(&self, recording: &Self::Recording) -> Result<()>;
+
+    /// Bytes that the operations of a training step need beside their operands, all of them taking turns with it.
+    fn scratch(_: StepSizes) -> u64 {
+        0
+    }
+
     /// See [`EmbeddingForward`].
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! 2011, "Parallel random numbers: as easy as 1, 2, 3".
 
 use half::bf16;
+use rayon::prelude::*;
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -57,6 +58,12 @@ pub fn round_to_bf16(value: f32, word: u32) -> bf16 {
     // Added below the last place that is kept. A NaN is made quiet, as one of low bits alone would be cut to an infinity.
     let sum = if value.is_nan() { bits | 0x0040_0000 } else { bits + (word & 0xffff) };
     bf16::from_bits((sum >> 16) as u16)
+}
+
+/// What [`super::AdamW`] makes of `master`, all parameters of a model, in its update number `step`.
+pub fn narrow_weights(master: &[f32], seed: u64, step: u64) -> Vec<bf16> {
+    let draw = |index: usize| draw(seed, Purpose::Rounding, step, index as u64);
+    master.par_iter().enumerate().map(|(index, &value)| round_to_bf16(value, draw(index))).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod data;
+mod feed;
 pub mod metrics;
 pub mod outlier;
 pub mod run;

@@ -104,10 +104,18 @@ pub trait Observer {
     fn saved(&mut self, step: u64, path: &Path);
 }
 
+/// The micro-batches of the next step, read while the device was at work.
+struct Upcoming {
+    /// Where they begin in the data.
+    from: Cursor,
+    batches: Result<Vec<MicroBatch>>,
+}
+
 /// A run in progress.
 pub struct Run<B: Backend> {
     settings: Settings,
     step: u64,
+    upcoming: Option<Upcoming>,
     trainer: Trainer<B>,
     loader: Loader,
     data_tokens: u64,
@@ -136,7 +144,18 @@ impl<B: Backend> Run<B> {
         let loader = Loader::new(corpus.train, LoaderConfig { batch, context, order, seed })?;
         let trainer = Trainer::new(backend, weights, (batch, context), recompute, optimizer, seed)?;
         let validation = corpus.validation;
-        Ok(Run { settings, step: 0, trainer, loader, data_tokens, validation, tokenizer, folder, bad_steps: 0 })
+        Ok(Run {
+            settings,
+            step: 0,
+            upcoming: None,
+            trainer,
+            loader,
+            data_tokens,
+            validation,
+            tokenizer,
+            folder,
+            bad_steps: 0,
+        })
     }
 
     /// Goes on from a checkpoint, with `settings` in place of those it was saved with.
@@ -243,12 +262,19 @@ impl<B: Backend> Run<B> {
 
     fn step(&mut self) -> Result<Record> {
         let start = Instant::now();
-        let place = self.loader.cursor();
-        let rows = self.settings.batch * self.settings.context;
-        let batches: Vec<MicroBatch> =
-            (0..self.settings.accumulate).map(|_| self.next_batch(rows)).collect::<Result<_>>()?;
+        let Upcoming { from: place, batches } = self.upcoming.take().unwrap_or_else(|| self.read_ahead());
+        let batches = batches?;
         let lr = self.settings.schedule.learning_rate(self.step);
-        let report = self.trainer.step(&batches, lr)?;
+        let queued = self.trainer.queue(&batches, lr)?;
+        if self.step + 1 < self.settings.schedule.steps {
+            let upcoming = self.read_ahead();
+            // What could not be read is said when its step comes.
+            if let Ok(next) = &upcoming.batches {
+                self.trainer.stage(&next[0])?;
+            }
+            self.upcoming = Some(upcoming);
+        }
+        let report = self.trainer.finish(queued, &batches)?;
         self.step += 1;
         let skipped = match report.outcome {
             Outcome::Updated => None,
@@ -275,10 +301,20 @@ impl<B: Backend> Run<B> {
             loss: finite(report.loss),
             lr,
             grad_norm: finite(report.grad_norm),
-            tokens_per_second: (rows * batches.len()) as f64 / start.elapsed().as_secs_f64(),
+            tokens_per_second: self.step_tokens() as f64 / start.elapsed().as_secs_f64(),
             val_loss: None,
             skipped,
         })
+    }
+
+    fn step_tokens(&self) -> usize {
+        self.settings.batch * self.settings.context * self.settings.accumulate
+    }
+
+    fn read_ahead(&mut self) -> Upcoming {
+        let from = self.loader.cursor();
+        let rows = self.settings.batch * self.settings.context;
+        Upcoming { from, batches: (0..self.settings.accumulate).map(|_| self.next_batch(rows)).collect() }
     }
 
     fn next_batch(&mut self, rows: usize) -> Result<MicroBatch> {
@@ -331,7 +367,7 @@ impl<B: Backend> Run<B> {
     fn save(&self) -> Result<PathBuf> {
         let state = RunState {
             settings: self.settings.clone(),
-            cursor: self.loader.cursor(),
+            cursor: self.upcoming.as_ref().map_or_else(|| self.loader.cursor(), |upcoming| upcoming.from),
             data_tokens: self.data_tokens,
             trainer: self.trainer.state.clone(),
             bad_steps: self.bad_steps,

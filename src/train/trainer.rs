@@ -2,16 +2,20 @@
 
 use std::ops::Range;
 
+use super::feed::Feed;
 use super::outlier::OutlierWindow;
 use crate::error::{Error, Result};
 use crate::model::Gpt2;
-use crate::model::activations::{ActivationGrads, Activations, Head, Keep, Recompute};
+use crate::model::activations::{ActivationGrads, Activations, Head, Inputs, Keep, Recompute};
 use crate::model::arena::Arena;
 use crate::model::config::Config;
 use crate::model::forward::Attend;
 use crate::model::params::{HostWeights, Layout};
-use crate::ops::{AdamW, AdamWSettings, Backend, GradNorm, UpdateGuard, Write, needs_master};
+use crate::ops::{AdamW, AdamWSettings, Backend, GradNorm, UpdateGuard, Write, needs_master, philox};
 use crate::tensor::{Category, FloatElement, Tensor};
+
+/// Micro-steps that are kept, each a graph on a GPU: two places by two ways to write, and as many again.
+const MOST_MICRO_STEPS: usize = 8;
 
 /// The optimizer's settings that stay the same over a run.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -47,7 +51,7 @@ impl Default for Optimizer {
 }
 
 /// One micro-batch on the host, (B, T) each.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MicroBatch {
     /// Inputs.
     pub tokens: Vec<i32>,
@@ -94,6 +98,23 @@ pub struct TrainerState {
     pub norms: OutlierWindow,
 }
 
+/// A step whose work is queued: what decides whether its update happens.
+#[derive(Debug)]
+#[must_use = "the step's numbers have to be read"]
+pub struct Queued {
+    loss_limit: f32,
+    norm_limit: f32,
+}
+
+/// Forward, loss and backward of a micro-batch, with the numbers that its operations are given.
+struct MicroStep<R> {
+    place: usize,
+    scale: f64,
+    write: Write,
+    /// Made the second time: the first loads the kernels, and a single one needs none.
+    recording: Option<R>,
+}
+
 /// A model in training on a backend.
 pub struct Trainer<B: Backend> {
     backend: B,
@@ -108,8 +129,9 @@ pub struct Trainer<B: Backend> {
     acts: Activations<B>,
     head: Head<B>,
     act_grads: ActivationGrads<B>,
-    tokens: Tensor<B, i32>,
-    targets: Tensor<B, i32>,
+    feed: Feed<B>,
+    /// Those that were done, most of which come again.
+    micro_steps: Vec<MicroStep<B::Recording>>,
     optimizer: Optimizer,
     /// Key of the stochastic rounding.
     seed: u64,
@@ -155,8 +177,8 @@ impl<B: Backend> Trainer<B> {
             acts,
             head,
             act_grads,
-            tokens: Tensor::zeros(&backend, [batch, time])?,
-            targets: Tensor::zeros(&backend, [batch, time])?,
+            feed: Feed::new(&backend, batch, time)?,
+            micro_steps: Vec::new(),
             backend,
             config,
             optimizer,
@@ -180,11 +202,20 @@ impl<B: Backend> Trainer<B> {
         &self.grads
     }
 
-    /// Continues from a checkpoint: the moments, laid out as the weights, and the rest of the state.
+    /// Continues from a checkpoint: the moments, laid out as the weights, and the rest of the state. Where the model reads
+    /// narrow weights, it gets those that the last update made of the full-precision ones.
     ///
     /// # Errors
     /// [`Error::Invalid`] for moments of another length; when they cannot be copied to the device.
     pub fn restore(&mut self, m: &[f32], v: &[f32], state: TrainerState) -> Result<()> {
+        if let Some(master) = &self.master
+            && state.updates > 0
+        {
+            let master = master.part_f32(&self.backend, 0..master.layout().len)?;
+            let weights = philox::narrow_weights(&master, self.seed, state.updates);
+            let weights: Vec<f32> = weights.into_iter().map(f32::from).collect();
+            self.params.set_f32(&self.backend, &weights)?;
+        }
         self.m.set_f32(&self.backend, m)?;
         self.v.set_f32(&self.backend, v)?;
         self.state = state;
@@ -229,6 +260,15 @@ impl<B: Backend> Trainer<B> {
     /// [`Error::Invalid`] for no micro-batch or one of another size, or those of the operations, e.g. a token outside of
     /// the vocabulary: then the weights have not moved. After an error of the update itself they may have, in part.
     pub fn step(&mut self, batches: &[MicroBatch], learning_rate: f32) -> Result<StepReport> {
+        let queued = self.queue(batches, learning_rate)?;
+        self.finish(queued, batches)
+    }
+
+    /// The work of [`Trainer::step`], without waiting for it: the device goes on while the host makes the next batches.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn queue(&mut self, batches: &[MicroBatch], learning_rate: f32) -> Result<Queued> {
         self.check(batches)?;
         self.gradients(batches)?;
         self.backend.grad_norm(GradNorm { grad: self.grads.flat(), norm: self.norm.view_mut() })?;
@@ -236,8 +276,25 @@ impl<B: Backend> Trainer<B> {
         let loss_limit = limit(&self.state.losses, self.optimizer.skip_loss_z);
         let norm_limit = limit(&self.state.norms, self.optimizer.skip_norm_z);
         self.update(learning_rate, loss_limit, norm_limit)?;
+        Ok(Queued { loss_limit, norm_limit })
+    }
 
-        // The host waits here, and nowhere before: everything is queued by now.
+    /// Sends the first micro-batch of the next step to the device, while that is at work.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one of another size; when it cannot be copied.
+    pub fn stage(&mut self, batch: &MicroBatch) -> Result<()> {
+        self.check(std::slice::from_ref(batch))?;
+        self.feed.stage(&self.backend, batch.clone())
+    }
+
+    /// Waits for the step that was queued with these micro-batches.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub fn finish(&mut self, queued: Queued, batches: &[MicroBatch]) -> Result<StepReport> {
+        let Queued { loss_limit, norm_limit } = queued;
+        // The host waits here, and nowhere before.
         let loss = self.head.total.to_vec(&self.backend)?[0].to_f32();
         let grad_norm = self.norm.to_vec(&self.backend)?[0].to_f32();
         self.state.losses.push(loss);
@@ -261,16 +318,13 @@ impl<B: Backend> Trainer<B> {
     /// Those of the operations.
     pub fn evaluate(&mut self, batch: &MicroBatch) -> Result<f64> {
         self.check(std::slice::from_ref(batch))?;
-        self.upload(batch)?;
+        let place = self.feed.take(&self.backend, batch)?;
         let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
-        model.evaluate(&mut self.acts, &mut self.head, self.tokens.view(), self.targets.view())?;
+        let Inputs { tokens, targets } = self.feed.inputs(place);
+        model.evaluate(&mut self.acts, &mut self.head, tokens.view(), targets.view())?;
+        self.feed.done(&self.backend, place)?;
         let losses = self.head.losses.to_vec(&self.backend)?;
         Ok(losses.into_iter().map(|loss| f64::from(loss.to_f32())).sum())
-    }
-
-    fn upload(&mut self, batch: &MicroBatch) -> Result<()> {
-        self.backend.upload(&batch.tokens, self.tokens.view_mut())?;
-        self.backend.upload(&batch.targets, self.targets.view_mut())
     }
 
     fn check(&self, batches: &[MicroBatch]) -> Result<()> {
@@ -295,13 +349,38 @@ impl<B: Backend> Trainer<B> {
         let scale = 1.0 / counted.max(1) as f64;
         let mut write = Write::Overwrite;
         for batch in batches {
-            self.upload(batch)?;
-            let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
-            model.forward(&mut self.acts, self.tokens.view(), Attend::Own)?;
-            model.loss(&self.acts, &mut self.head, self.targets.view(), scale, write)?;
-            let tokens = self.tokens.view();
-            model.backward(&mut self.acts, &self.head, tokens, &mut self.act_grads, &mut self.grads, write)?;
+            let place = self.feed.take(&self.backend, batch)?;
+            self.micro_step(place, scale, write)?;
+            self.feed.done(&self.backend, place)?;
             write = Write::Accumulate;
+        }
+        Ok(())
+    }
+
+    /// Forward, loss and backward of the micro-batch in a place.
+    fn micro_step(&mut self, place: usize, scale: f64, write: Write) -> Result<()> {
+        let Trainer { backend, config, params, acts, head, act_grads, grads, feed, micro_steps, .. } = self;
+        let known = micro_steps.iter().position(|s| (s.place, s.scale, s.write) == (place, scale, write));
+        if let Some(recording) = known.and_then(|index| micro_steps[index].recording.as_ref()) {
+            return backend.replay(recording);
+        }
+        let Inputs { tokens, targets } = feed.inputs(place);
+        let mut work = || {
+            let model = Gpt2 { backend, config, params };
+            model.forward(acts, tokens.view(), Attend::Own)?;
+            model.loss(acts, head, targets.view(), scale, write)?;
+            model.backward(acts, head, tokens.view(), act_grads, grads, write)
+        };
+        match known {
+            Some(index) => micro_steps[index].recording = backend.record(&mut work)?,
+            None => {
+                work()?;
+                // Targets that do not count make other scales, which do not come again.
+                if micro_steps.len() == MOST_MICRO_STEPS {
+                    micro_steps.clear();
+                }
+                micro_steps.push(MicroStep { place, scale, write, recording: None });
+            }
         }
         Ok(())
     }

@@ -42,6 +42,20 @@ impl Storage for Narrow {
         Ok(())
     }
 
+    type Mark = ();
+
+    fn mark(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn upload_after<E: Element>(&self, _: Option<&()>, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
+        self.upload(src, dst)
+    }
+
+    fn wait_for(&self, (): &()) -> Result<()> {
+        Ok(())
+    }
+
     fn download<E: Element>(&self, src: View<'_, Self, E>, dst: &mut [E]) -> Result<()> {
         dst.copy_from_slice(&src.buffer()[src.offset()..][..src.shape().len()]);
         Ok(())

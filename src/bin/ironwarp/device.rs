@@ -12,6 +12,8 @@ use ironwarp::model::arena::Arena;
 use ironwarp::model::config::Config;
 use ironwarp::model::plan::MemoryPlan;
 use ironwarp::model::{Gpt2, params::HostWeights};
+use ironwarp::ops::Backend;
+use ironwarp::tensor::Category;
 use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::load_model_folder;
 
@@ -47,53 +49,97 @@ impl FromStr for Device {
     }
 }
 
+/// A backend that models run on.
+pub trait Runs: Backend {
+    /// Where and in which precision, for a table's heading.
+    const WHERE: &'static str;
+
+    /// Bytes that a run can have, where that is known. `in_host` bytes of it are in host memory already.
+    fn room(&self, in_host: u64) -> Option<u64>;
+}
+
+impl Runs for Cpu<f32> {
+    const WHERE: &'static str = "the CPU in f32";
+
+    fn room(&self, in_host: u64) -> Option<u64> {
+        available_memory().map(|available| available.saturating_add(in_host))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Runs for Cuda {
+    const WHERE: &'static str = "a GPU in bf16 and f32";
+
+    fn room(&self, _in_host: u64) -> Option<u64> {
+        self.device().free_memory()
+    }
+}
+
+/// The backend that a [`Device`] has come to.
+pub enum Opened {
+    Cpu(Cpu<f32>),
+    #[cfg(feature = "cuda")]
+    Cuda(Cuda),
+}
+
+/// Does `$work` with `$backend` being the backend, of whichever type it is: an expression that is compiled once a type.
+macro_rules! on_backend {
+    ($opened:expr, $backend:ident => $work:expr) => {
+        match $opened {
+            $crate::device::Opened::Cpu($backend) => $work,
+            #[cfg(feature = "cuda")]
+            $crate::device::Opened::Cuda($backend) => $work,
+        }
+    };
+}
+pub(crate) use on_backend;
+
 impl Device {
-    /// The backend that runs a model. As the CUDA backend lacks operations of it, that is the CPU's.
-    pub fn backend(self) -> Result<Cpu<f32>> {
-        match self {
-            Device::Cpu | Device::Auto => {}
-            Device::Cuda(_) | Device::Emulated => {
-                match self.gpu().map_err(|why| anyhow!("{why}; --device cpu works"))? {
-                    Some(gpu) => bail!("{gpu} is there, but {}; --device cpu works", lacking()),
-                    None => bail!(
-                        "this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works"
-                    ),
-                }
+    /// The backend that runs a model; and for `auto` what that has come to, in words.
+    pub fn open(self) -> Result<(Opened, Option<String>)> {
+        if self == Device::Cpu {
+            return Ok((Opened::Cpu(Cpu::new()), None));
+        }
+        #[cfg(feature = "cuda")]
+        {
+            let cpu = |why: String| Ok((Opened::Cpu(Cpu::new()), Some(format!("device cpu: {why}"))));
+            match self.cuda() {
+                Ok(cuda) if self != Device::Auto => Ok((Opened::Cuda(cuda), None)),
+                Err(error) if self != Device::Auto => Err(anyhow!("{error}; --device cpu works")),
+                Err(error) => cpu(error.to_string()),
+                Ok(cuda) => match Gpu::of(&cuda) {
+                    gpu if cuda.device().properties().is_emulated() => {
+                        cpu(format!("{gpu} would be slower; --device emulated takes it"))
+                    }
+                    gpu => Ok((Opened::Cuda(cuda), Some(format!("device gpu: {gpu}")))),
+                },
             }
         }
-        Ok(Cpu::new())
+        #[cfg(not(feature = "cuda"))]
+        {
+            if self == Device::Auto {
+                return Ok((Opened::Cpu(Cpu::new()), None));
+            }
+            bail!(
+                "this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works"
+            )
+        }
     }
 
-    /// What `auto` has come to, and why, in words; nothing where there was no choice.
-    pub fn choice(self) -> Option<String> {
-        if self != Device::Auto {
-            return None;
-        }
-        match self.gpu() {
-            Ok(gpu) => gpu.map(|gpu| format!("device cpu: {gpu} is there, but {}", lacking())),
-            Err(why) => Some(format!("device cpu: {why}")),
+    /// The CUDA backend on the GPU that this means: for `auto` the first. Not to be asked of the CPU.
+    #[cfg(feature = "cuda")]
+    fn cuda(self) -> ironwarp::Result<Cuda> {
+        match self {
+            Device::Cpu | Device::Auto => Cuda::new(0),
+            Device::Cuda(ordinal) => Cuda::new(ordinal),
+            Device::Emulated => Cuda::emulated(),
         }
     }
 
     /// The GPU that this means; none in a build without CUDA, or for the CPU.
     #[cfg(feature = "cuda")]
     pub fn gpu(self) -> Result<Option<Gpu>> {
-        let cuda = match self {
-            Device::Cpu => return Ok(None),
-            Device::Auto => Cuda::new(0)?,
-            Device::Cuda(ordinal) => Cuda::new(ordinal)?,
-            Device::Emulated => Cuda::emulated()?,
-        };
-        let gpu = cuda.device().properties();
-        let (major, minor) = gpu.capability;
-        Ok(Some(Gpu {
-            name: gpu.name.clone(),
-            ordinal: gpu.ordinal,
-            compute_capability: format!("{major}.{minor}"),
-            multiprocessors: gpu.multiprocessors,
-            memory_bytes: gpu.memory,
-            driver: gpu.driver.clone(),
-        }))
+        Ok(if self == Device::Cpu { None } else { Some(Gpu::of(&self.cuda()?)) })
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -113,6 +159,22 @@ pub struct Gpu {
     driver: String,
 }
 
+#[cfg(feature = "cuda")]
+impl Gpu {
+    fn of(cuda: &Cuda) -> Self {
+        let gpu = cuda.device().properties();
+        let (major, minor) = gpu.capability;
+        Gpu {
+            name: gpu.name.clone(),
+            ordinal: gpu.ordinal,
+            compute_capability: format!("{major}.{minor}"),
+            multiprocessors: gpu.multiprocessors,
+            memory_bytes: gpu.memory,
+            driver: gpu.driver.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Gpu { name, ordinal, compute_capability, multiprocessors, memory_bytes, driver } = self;
@@ -125,36 +187,25 @@ impl fmt::Display for Gpu {
     }
 }
 
-/// Why a model does not run on the CUDA backend.
-fn lacking() -> String {
-    #[cfg(feature = "cuda")]
-    let missing = ironwarp::cuda::MISSING.join(", ");
-    #[cfg(not(feature = "cuda"))]
-    let missing = "any operation";
-    format!("the CUDA backend cannot run a model yet: it has no kernels for {missing}")
-}
-
-/// Refuses a training that this machine has not the memory for, before anything is allocated: an operating system may
+/// Refuses a training that the device has not the memory for, before anything is allocated: an operating system may
 /// promise the memory, and then stand still when it is used.
-///
-/// `held` bytes of the plan are in memory already.
-pub fn check_memory(plan: &MemoryPlan, held: u64) -> Result<()> {
-    let Some(available) = available_memory() else { return Ok(()) };
-    let total = plan.total();
-    if total.saturating_sub(held) <= available {
+pub fn check_memory<B: Runs>(backend: &B, plan: &MemoryPlan, in_host: u64) -> Result<()> {
+    let Some(room) = backend.room(in_host) else { return Ok(()) };
+    if plan.total() <= room {
         return Ok(());
     }
-    let size = output::bytes;
     bail!(
-        "out of memory: the run needs {}, and {} are available (weights {}, gradients {}, moments {}, activations {}); \
-         lower --batch or --context, or use --recompute",
-        size(total),
-        size(available),
-        size(plan.weights.saturating_add(plan.master)),
-        size(plan.gradients),
-        size(plan.moments),
-        size(plan.activations.saturating_add(plan.activation_gradients)),
+        "out of memory: the run needs {}, and {} are available ({}); lower --batch or --context, or use --recompute",
+        output::bytes(plan.total()),
+        output::bytes(room),
+        parts(plan),
     );
+}
+
+/// What a plan's memory is for: `weights 1.5 GiB, gradients 480 MiB, …`.
+pub fn parts(plan: &MemoryPlan) -> String {
+    let parts = plan.parts().into_iter().filter(|(_, bytes)| *bytes > 0);
+    parts.map(|(category, bytes)| format!("{category} {}", output::bytes(bytes))).collect::<Vec<_>>().join(", ")
 }
 
 /// Bytes that can be had without swapping, where the system tells.
@@ -166,25 +217,26 @@ fn available_memory() -> Option<u64> {
 }
 
 /// A model of a folder, ready to run.
-pub struct Model {
-    backend: Cpu<f32>,
+pub struct Model<B: Backend> {
+    backend: B,
     pub config: Config,
     pub tokenizer: Tokenizer,
-    params: Arena<Cpu<f32>, f32>,
+    params: Arena<B, B::Compute>,
 }
 
-impl Model {
+impl<B: Backend> Model<B> {
     /// Loads a run, a checkpoint or a Hugging Face folder onto a device.
-    pub fn load(dir: &Path, tokenizer: Option<&str>, device: Device) -> Result<Self> {
-        let backend = device.backend()?;
+    pub fn load(dir: &Path, tokenizer: Option<&str>, backend: B) -> Result<Self> {
         let (HostWeights { config, layout, data }, named) = load_model_folder(dir)?;
         let tokenizer = choose_tokenizer(tokenizer.or(named.as_deref()), &config)
             .with_context(|| format!("model {}", dir.display()))?;
+        backend.account_to(Category::Weights);
         let params = Arena::from_f32(&backend, &layout, data)?;
+        backend.account_to(Category::Other);
         Ok(Model { backend, config, tokenizer, params })
     }
 
-    pub fn gpt2(&self) -> Gpt2<'_, Cpu<f32>> {
+    pub fn gpt2(&self) -> Gpt2<'_, B> {
         Gpt2 { backend: &self.backend, config: &self.config, params: &self.params }
     }
 }

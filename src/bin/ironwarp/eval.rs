@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use ironwarp::ops::Backend;
 use ironwarp::text::corpus::Corpus;
 use ironwarp::text::evaluation;
 use ironwarp::text::scoring::Scorer;
 use serde_json::json;
 
-use crate::device::{Device, Model};
+use crate::device::{Device, Model, on_backend};
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -48,7 +49,11 @@ struct On {
 }
 
 pub fn run(args: EvalArgs, json: bool) -> Result<()> {
-    let model = Model::load(&args.model, args.tokenizer.as_deref(), args.device)?;
+    on_backend!(args.device.open()?.0, backend => score(args, json, backend))
+}
+
+fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
+    let model = Model::load(&args.model, args.tokenizer.as_deref(), backend)?;
     let mut scorer = Scorer::new(model.gpt2());
     let limit = args.limit.unwrap_or(usize::MAX);
     match args.on {

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ironwarp::model::generate::{Generator, Sampling};
+use ironwarp::ops::Backend;
 use serde::Serialize;
 
-use crate::device::{Device, Model};
+use crate::device::{Device, Model, on_backend};
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -63,9 +64,13 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     if !(args.top_p > 0.0 && args.top_p <= 1.0) {
         bail!("--top-p must be above 0 and at most 1, not {}", args.top_p);
     }
+    on_backend!(args.device.open()?.0, backend => generate(args, json, backend))
+}
+
+fn generate<B: Backend>(args: GenerateArgs, json: bool, backend: B) -> Result<()> {
     let prompt = read_prompt(args.prompt)?;
-    let model = Model::load(&args.model, args.tokenizer.as_deref(), args.device)?;
-    let tokenizer = model.tokenizer;
+    let model = Model::load(&args.model, args.tokenizer.as_deref(), backend)?;
+    let tokenizer = &model.tokenizer;
     let prompt_ids = match &prompt {
         Some(text) => tokenizer.encode(text),
         None => vec![tokenizer.end_of_text()],

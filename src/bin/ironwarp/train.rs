@@ -9,7 +9,6 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use indicatif::ProgressBar;
-use ironwarp::cpu::Cpu;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::init;
@@ -27,7 +26,7 @@ use serde::de::DeserializeOwned;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::device::{self, Device, choose_tokenizer};
+use crate::device::{self, Device, Runs, choose_tokenizer, on_backend};
 use crate::{Status, output};
 
 /// Exit status of a second signal, SIGINT or SIGTERM: what a shell reports for the first of them.
@@ -236,8 +235,16 @@ fn merge(saved: Settings, flags: Settings, matches: &ArgMatches) -> Settings {
 
 pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> {
     let stop = watch_signals()?;
-    let backend = args.device.backend()?;
-    let out = args.out.clone().unwrap_or_else(|| default_out(&args));
+    let (opened, choice) = args.device.open()?;
+    if !json && let Some(choice) = choice {
+        output::tell(choice);
+    }
+    on_backend!(opened, backend => train(prepare(backend, &args, matches)?, &stop, json))
+}
+
+/// The run that the flags ask for, begun or resumed.
+fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Result<Run<B>> {
+    let out = args.out.clone().unwrap_or_else(|| default_out(args));
     if !args.resume && args.init_from.is_none() {
         // Before anything is made for a model that there is not.
         read_config(&args.model)?;
@@ -246,42 +253,40 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
         bail!("{}: no run to resume; there is no checkpoints folder", out.display());
     }
     let folder = RunFolder::open(&out)?;
-    let mut run = if args.resume {
+    if args.resume {
         let Some(loaded) = checkpoint::load_newest::<RunState>(&out, None)? else {
             bail!("{}: no checkpoint to resume from", out.display());
         };
-        let (settings, tokenizer) = resumed_settings(&args, matches, &loaded)?;
-        check_memory(&settings, 3 * size_of_val(&loaded.weights.data[..]))?;
+        let (settings, tokenizer) = resumed_settings(args, matches, &loaded)?;
+        check_memory(&backend, &settings, 3 * size_of_val(&loaded.weights.data[..]))?;
         let corpus = open_corpus(&settings, &tokenizer)?;
-        Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?
-    } else {
-        if folder.has_checkpoints()? && !args.overwrite {
-            bail!("{}: holds a run already; --resume goes on with it, --overwrite starts over", out.display());
-        }
-        let (weights, named) = match &args.init_from {
-            Some(dir) => load_model_folder(dir)?,
-            None => {
-                let config = read_config(&args.model)?;
-                check_memory(&args.settings(config, &Tokenizer::bytes()), 0)?;
-                (init::random(config, args.seed), None)
-            }
-        };
-        let tokenizer = choose_tokenizer(args.tokenizer.as_deref().or(named.as_deref()), &weights.config)?;
-        let settings = args.settings(weights.config, &tokenizer);
-        check_memory(&settings, size_of_val(&weights.data[..]))?;
-        let corpus = open_corpus(&settings, &tokenizer)?;
-        let run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
-        if args.overwrite {
-            // Last, when nothing that was asked for can turn out wrong any more.
-            run.clear_folder()?;
-        }
-        run
-    };
-
-    if !json && let Some(choice) = args.device.choice() {
-        output::tell(choice);
+        return Ok(Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?);
     }
-    let mut observer = Terminal::new(&run, json);
+    if folder.has_checkpoints()? && !args.overwrite {
+        bail!("{}: holds a run already; --resume goes on with it, --overwrite starts over", out.display());
+    }
+    let (weights, named) = match &args.init_from {
+        Some(dir) => load_model_folder(dir)?,
+        None => {
+            let config = read_config(&args.model)?;
+            check_memory(&backend, &args.settings(config, &Tokenizer::bytes()), 0)?;
+            (init::random(config, args.seed), None)
+        }
+    };
+    let tokenizer = choose_tokenizer(args.tokenizer.as_deref().or(named.as_deref()), &weights.config)?;
+    let settings = args.settings(weights.config, &tokenizer);
+    check_memory(&backend, &settings, size_of_val(&weights.data[..]))?;
+    let corpus = open_corpus(&settings, &tokenizer)?;
+    let run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
+    if args.overwrite {
+        // Last, when nothing that was asked for can turn out wrong any more.
+        run.clear_folder()?;
+    }
+    Ok(run)
+}
+
+fn train<B: Runs>(mut run: Run<B>, stop: &AtomicBool, json: bool) -> Result<Status> {
+    let mut observer = Terminal::new(&run, json)?;
     let end = run.train(&|| stop.load(Ordering::Relaxed), &mut observer)?;
     observer.bar.finish_and_clear();
     if !json {
@@ -314,12 +319,15 @@ fn default_out(args: &TrainArgs) -> PathBuf {
     Path::new("runs").join(name.strip_suffix(".toml").unwrap_or(name))
 }
 
-/// Holds a run's memory plan, less what is `held` already, against what this machine has.
-fn check_memory(settings: &Settings, held: usize) -> Result<()> {
-    let Settings { model, batch, context, accumulate, recompute, .. } = settings;
-    check_tokens(*batch, *context, *accumulate)?;
-    let plan = MemoryPlan::new::<Cpu<f32>>(model, *batch, *context, *recompute)?;
-    device::check_memory(&plan, held as u64)
+fn plan<B: Runs>(settings: &Settings) -> Result<MemoryPlan> {
+    let Settings { model, batch, context, recompute, .. } = settings;
+    Ok(MemoryPlan::new::<B>(model, *batch, *context, *recompute)?)
+}
+
+/// Holds a run's memory plan against what the device has. `in_host` bytes are those of weights that were loaded.
+fn check_memory<B: Runs>(backend: &B, settings: &Settings, in_host: usize) -> Result<()> {
+    check_tokens(settings.batch, settings.context, settings.accumulate)?;
+    device::check_memory(backend, &plan::<B>(settings)?, in_host as u64)
 }
 
 /// A preset, or a TOML file of sizes.
@@ -382,7 +390,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn new(run: &Run<Cpu<f32>>, json: bool) -> Self {
+    fn new<B: Runs>(run: &Run<B>, json: bool) -> Result<Self> {
         let settings = run.settings();
         let bar = output::progress(settings.schedule.steps, "steps");
         bar.set_position(run.steps_done());
@@ -395,8 +403,10 @@ impl Terminal {
                 output::thousands(tokens as u64),
                 output::thousands(run.epoch_tokens() as u64),
             ));
+            let plan = plan::<B>(settings)?;
+            output::tell(format!("memory {}: {}", output::bytes(plan.total()), device::parts(&plan)));
         }
-        Terminal { json, bar, first_loss: None, last_loss: None, val_loss: None, checkpoint: None }
+        Ok(Terminal { json, bar, first_loss: None, last_loss: None, val_loss: None, checkpoint: None })
     }
 
     /// A line above the bar.
@@ -404,7 +414,7 @@ impl Terminal {
         self.bar.suspend(|| output::tell(text));
     }
 
-    fn summary(&self, run: &Run<Cpu<f32>>) {
+    fn summary<B: Runs>(&self, run: &Run<B>) {
         let show = |loss: Option<f32>| loss.map_or("none".to_string(), |loss| format!("{loss:.4}"));
         output::tell(format!("loss        {} -> {}", show(self.first_loss), show(self.last_loss)));
         output::tell(format!("validation  {}", show(self.val_loss)));
