@@ -27,11 +27,12 @@ __device__ inline MmaA pack_tiles(const MmaD &left, const MmaD &right) {
 template <uint32_t HS, uint32_t ROWS, uint32_t THREADS, uint32_t PARTS = 1>
 __device__ inline void fetch_rows(uint32_t to, const bf16 *from, uint32_t stride, int32_t rows, uint32_t part = 0) {
     constexpr uint32_t CHUNKS = HS / VECTOR;
-    static_assert(ROWS * CHUNKS % THREADS == 0, "whole passes");
+    constexpr uint32_t PASSES = (ROWS * CHUNKS + THREADS - 1) / THREADS;
     // Unless a thread's chunks lie in one column, places of all of them would be kept in registers, which are short.
-#pragma unroll(THREADS % CHUNKS == 0 ? ROWS * CHUNKS / THREADS : 1)
-    for (uint32_t i = 0; i < ROWS * CHUNKS / THREADS; i++) {
+#pragma unroll(THREADS % CHUNKS == 0 ? PASSES : 1)
+    for (uint32_t i = 0; i < PASSES; i++) {
         const uint32_t chunk = i * THREADS + threadIdx.x, row = chunk / CHUNKS, column = chunk % CHUNKS;
+        if (ROWS * CHUNKS % THREADS != 0 && row >= ROWS) break;
         const bf16 *first = from + (row * stride + column * VECTOR);
 #pragma unroll
         for (uint32_t j = 0; j < PARTS; j++) {
@@ -59,3 +60,28 @@ struct Fragments {
         load_matrices<TRANSPOSED>(to, tile + row + (column ^ step * 32) + first * CHUNKS * 16);
     }
 };
+
+// Which head a block has, and which of its tiles: blocks go through groups of heads, within a group through the heads' first
+// tiles, then their second.
+struct Place {
+    uint32_t head, tile;
+};
+
+__device__ inline Place place(uint32_t heads, uint32_t group, uint32_t tiles) {
+    const uint32_t blocks = group * tiles, first = blockIdx.x / blocks * group, within = blockIdx.x % blocks;
+    const uint32_t together = min(group, heads - first);
+    return {first + within % together, within / together};
+}
+
+// Writes ROWS rows of HS columns of a warp, `stride` elements apart, out of shared memory: a lane's pairs of an mma would
+// fill parts of sectors. Up to row `rows`.
+template <uint32_t HS, uint32_t ROWS>
+__device__ inline void store_rows(bf16 *to, uint32_t stride, const uint4 *slab, int32_t rows) {
+    constexpr uint32_t CHUNKS = HS / VECTOR;
+#pragma unroll(WARP % CHUNKS == 0 ? CHUNKS : 1)
+    for (uint32_t i = lane_id(); i < ROWS * CHUNKS; i += WARP) {
+        const uint32_t row = i / CHUNKS, chunk = i % CHUNKS;
+        if (int32_t(row) >= rows) break;
+        store_packed(to + (uint64_t(row) * stride + chunk * VECTOR), slab[swizzled<CHUNKS>(row, chunk) / 16]);
+    }
+}

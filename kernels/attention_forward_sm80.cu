@@ -155,19 +155,7 @@ struct Warp {
     }
 };
 
-// The block's head and its first query.
-struct Place {
-    uint32_t head, query;
-};
-
-__device__ inline Place place(const AttentionForwardParams &params) {
-    const uint32_t blocks = params.group * params.tiles, group = blockIdx.x / blocks, within = blockIdx.x % blocks;
-    const uint32_t heads = min(params.group, params.heads - group * params.group);
-    return {group * params.group + within % heads, (params.tiles - 1 - within / heads) * QUERIES};
-}
-
-// Divides by the sums, and writes the warp's rows by way of shared memory, where its queries were, which all lanes have read: a
-// lane's pairs would fill parts of sectors.
+// Divides by the sums, and writes the warp's rows by way of shared memory, where its queries were, which all lanes have read.
 template <uint32_t HS>
 __device__ inline void finish(const AttentionForwardParams &params, const Rows<HS> &rows, uint4 *slab, uint32_t head,
                               uint32_t query) {
@@ -197,34 +185,31 @@ __device__ inline void finish(const AttentionForwardParams &params, const Rows<H
     // 64 bits: B*T*C may pass 2^32.
     const uint64_t token = uint64_t(head / params.nh) * params.t + query;
     bf16 *out = params.out + (token * params.nh + head % params.nh) * HS;
-#pragma unroll(WARP % CHUNKS == 0 ? CHUNKS : 1)
-    for (uint32_t i = lane_id(); i < WARP_QUERIES * CHUNKS; i += WARP) {
-        const uint32_t row = i / CHUNKS, chunk = i % CHUNKS;
-        if (query + row >= params.t) break;
-        store_packed(out + uint64_t(row) * params.nh * HS + chunk * VECTOR, slab[swizzled<CHUNKS>(row, chunk) / 16]);
-    }
+    store_rows<HS, WARP_QUERIES>(out, params.nh * HS, slab, params.t - query);
 }
 
 template <uint32_t HS>
 __device__ inline void forward(const AttentionForwardParams &params) {
     constexpr uint32_t ROW = HS * sizeof(bf16), TILE = KEYS * ROW, PORTION = Warp<HS>::PORTION;
     extern __shared__ uint4 shared[];
-    const Place at = place(params);
+    const Place at = place(params.heads, params.group, params.tiles);
+    // Those with the most keys first.
+    const uint32_t query = (params.tiles - 1 - at.tile) * QUERIES;
     const uint32_t stride = 3 * params.nh * HS, queries = shared_address(shared), stages = queries + QUERIES * ROW;
     const bf16 *sequence = params.qkv + uint64_t(at.head / params.nh) * params.t * stride + at.head % params.nh * HS;
-    const uint32_t tiles = (min(at.query + QUERIES, params.t) + KEYS - 1) / KEYS;
+    const uint32_t tiles = (min(query + QUERIES, params.t) + KEYS - 1) / KEYS;
 
     const auto fetch = [&](uint32_t tile) {
         const uint32_t first = tile * KEYS, to = stages + tile % 2 * 2 * TILE, c = params.nh * HS;
         fetch_rows<HS, KEYS, THREADS, 2>(to, sequence + (uint64_t(first) * stride + c), stride, params.t - first, c);
         copy_commit();
     };
-    fetch_rows<HS, QUERIES, THREADS>(queries, sequence + uint64_t(at.query) * stride, stride, params.t - at.query);
+    fetch_rows<HS, QUERIES, THREADS>(queries, sequence + uint64_t(query) * stride, stride, params.t - query);
     fetch(0);
     copy_wait<0>();
     __syncthreads();  // what all threads copied is there
 
-    const uint32_t warp_query = warp_id() * WARP_QUERIES, diagonal = (at.query + warp_query) / KEYS;
+    const uint32_t warp_query = warp_id() * WARP_QUERIES, diagonal = (query + warp_query) / KEYS;
     const Warp<HS> warp(queries + warp_query * ROW, params.scale);
     Rows<HS> rows = {};
 #pragma unroll
@@ -247,7 +232,7 @@ __device__ inline void forward(const AttentionForwardParams &params) {
         copy_wait<0>();
         __syncthreads();  // the next tile is there, and nobody reads this one any more
     } while (++tile < tiles);
-    finish<HS>(params, rows, shared + warp_query * ROW / 16, at.head, at.query + warp_query);
+    finish<HS>(params, rows, shared + warp_query * ROW / 16, at.head, query + warp_query);
 }
 
 #define KERNEL(HS)                                                                                                     \

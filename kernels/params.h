@@ -507,6 +507,51 @@ struct AttentionForwardParams {
     float scale;
 };
 
+/// Threads of a block of `attention_backward_*`.
+constexpr uint32_t ATTENTION_BACKWARD_THREADS = 128;
+/// Blocks of `attention_backward_*` that a multiprocessor has registers for.
+constexpr uint32_t ATTENTION_BACKWARD_MIN_BLOCKS = 2;
+/// The largest head size at which a warp of `attention_backward_keys_*` has 32 keys and all kernels take 64 rows at a time;
+/// beyond, it has 16 and they take 32.
+constexpr uint32_t ATTENTION_BACKWARD_NARROW = 64;
+/// Queries of a block of `attention_backward_queries_*`, 32 a warp, and keys of one of `attention_backward_keys_*` where it
+/// is narrow; beyond, it has half as many.
+constexpr uint32_t ATTENTION_BACKWARD_ROWS = 128;
+/// Rows of the other side in each of two stages of shared memory; beyond the narrow ones half as many.
+constexpr uint32_t ATTENTION_BACKWARD_TILE = 64;
+
+/// Parameters of `attention_backward_*`.
+struct AttentionBackwardParams {
+    /// (B, T, C) bf16.
+    DEVICE_POINTER(const bf16) dout;
+    /// (B, T, 3C) bf16.
+    DEVICE_POINTER(const bf16) qkv;
+    /// (B, T, C) bf16.
+    DEVICE_POINTER(const bf16) out;
+    /// (B, NH, T) f32.
+    DEVICE_POINTER(const float) lse;
+    /// (B, T, 3C) bf16 `=`: dq by the queries' kernel, dk and dv by the keys'.
+    DEVICE_POINTER(bf16) dqkv;
+    /// (B, NH, T, 2) f32, 8-byte-aligned: lse·log2(e) and delta, which the queries' kernel writes and the keys' reads.
+    DEVICE_POINTER(float) statistics;
+    /// T, less than 2^31.
+    uint32_t t;
+    /// NH.
+    uint32_t nh;
+    /// B·NH.
+    uint32_t heads;
+    /// Blocks that a head's queries take.
+    uint32_t query_tiles;
+    /// Blocks that a head's keys take.
+    uint32_t key_tiles;
+    /// Heads whose blocks run together.
+    uint32_t group;
+    /// 1 / sqrt(HS).
+    float scale;
+    /// log2(e) / sqrt(HS).
+    float log2_scale;
+};
+
 // ---------------------------------------------------------------------------------------------------------------------
 // attention_decode
 

@@ -1049,6 +1049,102 @@ const _: () = {
         "Offset of field: AttentionForwardParams::scale",
     ][::std::mem::offset_of!(AttentionForwardParams, scale) - 44usize];
 };
+/// Threads of a block of `attention_backward_*`.
+pub const ATTENTION_BACKWARD_THREADS: u32 = 128;
+/// Blocks of `attention_backward_*` that a multiprocessor has registers for.
+pub const ATTENTION_BACKWARD_MIN_BLOCKS: u32 = 2;
+/** The largest head size at which a warp of `attention_backward_keys_*` has 32 keys and all kernels take 64 rows at a time;
+ beyond, it has 16 and they take 32.*/
+pub const ATTENTION_BACKWARD_NARROW: u32 = 64;
+/** Queries of a block of `attention_backward_queries_*`, 32 a warp, and keys of one of `attention_backward_keys_*` where it
+ is narrow; beyond, it has half as many.*/
+pub const ATTENTION_BACKWARD_ROWS: u32 = 128;
+/// Rows of the other side in each of two stages of shared memory; beyond the narrow ones half as many.
+pub const ATTENTION_BACKWARD_TILE: u32 = 64;
+/// Parameters of `attention_backward_*`.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionBackwardParams {
+    /// (B, T, C) bf16.
+    pub dout: u64,
+    /// (B, T, 3C) bf16.
+    pub qkv: u64,
+    /// (B, T, C) bf16.
+    pub out: u64,
+    /// (B, NH, T) f32.
+    pub lse: u64,
+    /// (B, T, 3C) bf16 `=`: dq by the queries' kernel, dk and dv by the keys'.
+    pub dqkv: u64,
+    /// (B, NH, T, 2) f32, 8-byte-aligned: lse·log2(e) and delta, which the queries' kernel writes and the keys' reads.
+    pub statistics: u64,
+    /// T, less than 2^31.
+    pub t: u32,
+    /// NH.
+    pub nh: u32,
+    /// B·NH.
+    pub heads: u32,
+    /// Blocks that a head's queries take.
+    pub query_tiles: u32,
+    /// Blocks that a head's keys take.
+    pub key_tiles: u32,
+    /// Heads whose blocks run together.
+    pub group: u32,
+    /// 1 / sqrt(HS).
+    pub scale: f32,
+    /// log2(e) / sqrt(HS).
+    pub log2_scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of AttentionBackwardParams",
+    ][::std::mem::size_of::<AttentionBackwardParams>() - 80usize];
+    [
+        "Alignment of AttentionBackwardParams",
+    ][::std::mem::align_of::<AttentionBackwardParams>() - 8usize];
+    [
+        "Offset of field: AttentionBackwardParams::dout",
+    ][::std::mem::offset_of!(AttentionBackwardParams, dout) - 0usize];
+    [
+        "Offset of field: AttentionBackwardParams::qkv",
+    ][::std::mem::offset_of!(AttentionBackwardParams, qkv) - 8usize];
+    [
+        "Offset of field: AttentionBackwardParams::out",
+    ][::std::mem::offset_of!(AttentionBackwardParams, out) - 16usize];
+    [
+        "Offset of field: AttentionBackwardParams::lse",
+    ][::std::mem::offset_of!(AttentionBackwardParams, lse) - 24usize];
+    [
+        "Offset of field: AttentionBackwardParams::dqkv",
+    ][::std::mem::offset_of!(AttentionBackwardParams, dqkv) - 32usize];
+    [
+        "Offset of field: AttentionBackwardParams::statistics",
+    ][::std::mem::offset_of!(AttentionBackwardParams, statistics) - 40usize];
+    [
+        "Offset of field: AttentionBackwardParams::t",
+    ][::std::mem::offset_of!(AttentionBackwardParams, t) - 48usize];
+    [
+        "Offset of field: AttentionBackwardParams::nh",
+    ][::std::mem::offset_of!(AttentionBackwardParams, nh) - 52usize];
+    [
+        "Offset of field: AttentionBackwardParams::heads",
+    ][::std::mem::offset_of!(AttentionBackwardParams, heads) - 56usize];
+    [
+        "Offset of field: AttentionBackwardParams::query_tiles",
+    ][::std::mem::offset_of!(AttentionBackwardParams, query_tiles) - 60usize];
+    [
+        "Offset of field: AttentionBackwardParams::key_tiles",
+    ][::std::mem::offset_of!(AttentionBackwardParams, key_tiles) - 64usize];
+    [
+        "Offset of field: AttentionBackwardParams::group",
+    ][::std::mem::offset_of!(AttentionBackwardParams, group) - 68usize];
+    [
+        "Offset of field: AttentionBackwardParams::scale",
+    ][::std::mem::offset_of!(AttentionBackwardParams, scale) - 72usize];
+    [
+        "Offset of field: AttentionBackwardParams::log2_scale",
+    ][::std::mem::offset_of!(AttentionBackwardParams, log2_scale) - 76usize];
+};
 /// Threads of a block of `kv_cache_store`: a 16-byte vector of k and one of v each.
 pub const KV_CACHE_STORE_THREADS: u32 = 256;
 /// Parameters of `kv_cache_store`.

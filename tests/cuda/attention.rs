@@ -4,7 +4,7 @@ use half::bf16;
 use ironwarp::Result;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::{Cuda, attention};
-use ironwarp::ops::{AttentionForward, Backend, Floor};
+use ironwarp::ops::{AttentionBackward, AttentionForward, Backend, Floor};
 use ironwarp::tensor::{Shape, Tensor};
 use ptx_emulator::mutate::Kind;
 
@@ -12,6 +12,8 @@ use crate::emulator::{alone, shared};
 use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
 use crate::judge::{Lean, Verdict};
 use crate::support::*;
+
+mod backward;
 
 /// B, T, NH, HS and why. A block has 128 queries, 32 a warp, and takes keys 64 at a time.
 type Case = ([usize; 4], &'static str);
@@ -133,14 +135,16 @@ impl Inputs {
 /// Holds `got` to at most twice the baseline's error, and to a cap, in units of `unit` times the size of what each number is
 /// made of: units of what is left where terms cancel say nothing. Half a unit of rounding is allowed in any case.
 fn judge(what: &str, [got, reference, baseline, sizes]: [&[f64]; 4], unit: f64, cap: f64) {
-    let worst = |values: &[f64]| {
-        let errors = values.iter().zip(reference).zip(sizes).map(|((x, want), size)| (x - want).abs() / (size * unit));
-        errors.fold(0.0, |worst: f64, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) })
-    };
-    let (error, of_baseline) = (worst(got), worst(baseline).max(0.5));
+    let (error, of_baseline) = (worst(got, reference, sizes, unit), worst(baseline, reference, sizes, unit).max(0.5));
     println!("{what}: {error:.3} units, baseline {of_baseline:.3}, ratio {:.2}", error / of_baseline);
     assert!(error <= cap, "{what}: {error:.3} units, {cap} allowed");
     assert!(error <= 2.0 * of_baseline, "{what}: {error:.3} units, the formula in f32 has {of_baseline:.3}");
+}
+
+/// The largest error in units of `unit` times the size.
+fn worst(values: &[f64], reference: &[f64], sizes: &[f64], unit: f64) -> f64 {
+    let errors = values.iter().zip(reference).zip(sizes).map(|((x, want), size)| (x - want).abs() / (size * unit));
+    errors.fold(0.0, |worst: f64, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) })
 }
 
 #[test]

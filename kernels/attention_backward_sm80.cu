@@ -1,0 +1,332 @@
+// Causal attention, backward.  p[i,j] = exp(s[i,j] - lse[i]), s[i,j] = q[i].k[j] / sqrt(HS) for j <= i,
+//                              ds[i,j] = p[i,j] * (dout[i].v[j] - delta[i]), delta[i] = dout[i].out[i],
+//                              dq = ds.k / sqrt(HS), dk = ds^T.q / sqrt(HS), dv = p^T.dout
+// Shapes:   dout, out (B, T, C), qkv, dqkv (B, T, 3C) bf16; lse (B, NH, T), statistics (B, NH, T, 2) f32; row-major, heads
+//           (NH, HS) beside each other in C
+// Writes:   dqkv, statistics "="
+// Requires: HS as the suffix says; T < 2^31; 16-byte-aligned pointers
+// Launch:   attention_backward_queries_*, then attention_backward_keys_*. A block of 4 warps a head and 128 queries, or 128
+//           keys (64 beyond HS = 64), those with the most products first, in groups of heads whose rows fit in L2
+// Numerics: bf16 products with f32 sums; p and ds rounded to bf16 for theirs, delta and all else f32; one rounding at the end
+// Traffic:  queries: q, dout, out, lse, dq, statistics once, k and v up to each block's last query; keys: k, v, dk, dv once,
+//           q, dout, statistics from each block's first key on. L2 has what is read again
+//
+// Each kernel owns the rows that it sums for, and has their sums in registers: neither adds to memory, so that no order of
+// blocks is seen, and neither passes p or ds through shared memory. It costs two products more than the five there must be.
+#include "attention.cuh"
+#include "params.h"
+
+#include "common/math.cuh"
+
+constexpr uint32_t THREADS = ATTENTION_BACKWARD_THREADS, WARPS = THREADS / WARP;
+
+// How work is cut. The block owns ROWS rows of one side, OWN_KEYS or queries; those of the other side pass by in tiles.
+template <uint32_t HS_, bool OWN_KEYS_>
+struct Cut {
+    static constexpr uint32_t HS = HS_, STEPS = HS / 16;
+    static constexpr bool OWN_KEYS = OWN_KEYS_, NARROW = HS <= ATTENTION_BACKWARD_NARROW;
+    // Two sums of 32 rows would not fit in registers beyond.
+    static constexpr uint32_t ROWS = OWN_KEYS && !NARROW ? ATTENTION_BACKWARD_ROWS / 2 : ATTENTION_BACKWARD_ROWS;
+    static constexpr uint32_t TILE = NARROW ? ATTENTION_BACKWARD_TILE : ATTENTION_BACKWARD_TILE / 2;
+    // A warp's own rows, 16 an mma, and those of the other side that it takes at a time.
+    static constexpr uint32_t WARP_ROWS = ROWS / WARPS, A = WARP_ROWS / 16, PORTION = 32;
+    static constexpr bool SQUARE = WARP_ROWS == PORTION;
+    // Own rows stay in registers where the sums leave room.
+    static constexpr bool HELD = HS <= (OWN_KEYS ? 32 : 48);
+    // Steps whose loads ptxas may mix. It spills where it may mix more.
+    static constexpr uint32_t UNROLLED = HELD ? STEPS : 2;
+    static constexpr uint32_t ROW = HS * sizeof(bf16), SUMS = OWN_KEYS ? 2 : 1;
+    // What a stage has: two matrices, and where keys are owned the queries' statistics.
+    static constexpr uint32_t MATRICES = 2 * TILE * ROW, STAGE = MATRICES + (OWN_KEYS ? TILE * sizeof(float2) : 0);
+};
+
+// Where a warp's operands are, and its rows' statistics. Own and passing rows are q and dout where they are queries, k and v
+// where they are keys: matrix 0 and 1.
+template <class C>
+struct Warp {
+    static constexpr uint32_t A = C::A, N = C::PORTION / 8, HS = C::HS;
+    MmaA held[C::HELD ? 2 * C::STEPS : 1][A];
+    // By rows for an mma's A, transposed for its B of a product over rows; by columns for the B of one over columns.
+    Fragments<HS> by_rows, by_columns;
+    uint32_t own;
+    float scale;
+    // Of own queries, row lane / 4 + 8 * half of each of the A.
+    float lse[A][2], delta[A][2];
+
+    __device__ Warp(uint32_t own, float scale)
+        : by_rows(lane_id() / 8 % 2, lane_id() / 16), by_columns(lane_id() / 16, lane_id() / 8 % 2), own(own), scale(scale) {
+        if constexpr (C::HELD) {
+#pragma unroll
+            for (uint32_t i = 0; i < 2 * C::STEPS; i++) load_own(held[i], i / C::STEPS, i % C::STEPS);
+        }
+    }
+
+    __device__ void load_own(MmaA (&to)[A], uint32_t matrix, uint32_t step) const {
+#pragma unroll
+        for (uint32_t i = 0; i < A; i++) {
+            by_rows.template load<false>(to[i].pairs, own + matrix * C::ROWS * C::ROW, 16 * i, step);
+        }
+    }
+
+    // Own rows of a matrix by a portion of passing rows.
+    __device__ void multiply(MmaD (&d)[A][N], uint32_t matrix, uint32_t passing) const {
+#pragma unroll(C::UNROLLED)
+        for (uint32_t step = 0; step < C::STEPS; step++) {
+            MmaA loaded[A];
+            if constexpr (!C::HELD) load_own(loaded, matrix, step);
+            const MmaA *a = C::HELD ? held[C::HELD ? matrix * C::STEPS + step : 0] : loaded;
+#pragma unroll
+            for (uint32_t j = 0; j < N / 2; j++) {
+                uint32_t b[4];
+                by_columns.template load<false>(b, passing, 16 * j, step);
+#pragma unroll
+                for (uint32_t i = 0; i < A; i++) {
+                    mma(d[i][2 * j], a[i], {{b[0], b[1]}});
+                    mma(d[i][2 * j + 1], a[i], {{b[2], b[3]}});
+                }
+            }
+        }
+    }
+
+    // Adds p or ds times a portion of passing rows.
+    __device__ void add(MmaD (&sums)[A][HS / 8], const MmaD (&weights)[A][N], uint32_t passing) const {
+#pragma unroll
+        for (uint32_t j = 0; j < N / 2; j++) {
+            MmaA a[A];
+#pragma unroll
+            for (uint32_t i = 0; i < A; i++) a[i] = pack_tiles(weights[i][2 * j], weights[i][2 * j + 1]);
+#pragma unroll
+            for (uint32_t step = 0; step < C::STEPS; step++) {
+                uint32_t b[4];
+                by_rows.template load<true>(b, passing, 16 * j, step);
+#pragma unroll
+                for (uint32_t i = 0; i < A; i++) {
+                    mma(sums[i][2 * step], a[i], {{b[0], b[1]}});
+                    mma(sums[i][2 * step + 1], a[i], {{b[2], b[3]}});
+                }
+            }
+        }
+    }
+
+    // A portion of passing rows, whose statistics these are where they are queries. On the diagonal, key j of the warp or the
+    // portion is for query j - `ahead` and those after it.
+    template <bool DIAGONAL>
+    __device__ void take(MmaD (&sums)[C::SUMS][A][HS / 8], uint32_t passing, const uint4 *statistics, int32_t ahead) const {
+        MmaD p[A][N] = {}, ds[A][N] = {};
+        multiply(p, 0, passing);
+        if constexpr (DIAGONAL) mask(p, ahead);
+        // Two queries side by side: lse, delta, lse, delta.
+        float4 of_columns[N];
+        if constexpr (C::OWN_KEYS) {
+#pragma unroll
+            for (uint32_t j = 0; j < N; j++) of_columns[j] = reinterpret_cast<const float4 *>(statistics)[4 * j + lane_id() % 4];
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < A; i++) {
+#pragma unroll
+            for (uint32_t j = 0; j < N; j++) {
+#pragma unroll
+                for (uint32_t k = 0; k < 4; k++) {
+                    const float of_query = C::OWN_KEYS ? (k % 2 ? of_columns[j].z : of_columns[j].x) : lse[i][k / 2];
+                    p[i][j].at[k] = exp2_approx(fmaf(p[i][j].at[k], scale, -of_query));
+                }
+            }
+        }
+        const uint32_t second = passing + C::TILE * C::ROW;
+        if constexpr (C::OWN_KEYS) add(sums[1], p, second);
+        multiply(ds, 1, second);
+#pragma unroll
+        for (uint32_t i = 0; i < A; i++) {
+#pragma unroll
+            for (uint32_t j = 0; j < N; j++) {
+#pragma unroll
+                for (uint32_t k = 0; k < 4; k++) {
+                    const float of_query = C::OWN_KEYS ? (k % 2 ? of_columns[j].w : of_columns[j].y) : delta[i][k / 2];
+                    ds[i][j].at[k] = p[i][j].at[k] * (ds[i][j].at[k] - of_query);
+                }
+            }
+        }
+        add(sums[0], ds, passing);
+    }
+
+    // Takes out the keys behind each query. The portion's or the warp's first query is `ahead` keys ahead of the first key.
+    __device__ void mask(MmaD (&s)[A][N], int32_t ahead) const {
+        const int32_t lane = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
+        const int32_t most = C::OWN_KEYS ? -lane : lane;
+#pragma unroll
+        for (uint32_t i = 0; i < A; i++) {
+#pragma unroll
+            for (uint32_t j = 0; j < N; j++) {
+#pragma unroll
+                for (uint32_t k = 0; k < 4; k++) {
+                    const int32_t row = 16 * i + k / 2 * 8, column = 8 * j + k % 2;
+                    const int32_t behind = C::OWN_KEYS ? row - column : column - row;
+                    // `most` is from -7 to 7: in a square, which is never ahead, a tile of 8 keys is beyond it for all of a
+                    // tile of 8 queries or none.
+                    const bool hidden = C::SQUARE ? behind >= 7 || (behind > -7 && behind > most) : behind > most + ahead;
+                    if (hidden) s[i][j].at[k] = -INFINITY;
+                }
+            }
+        }
+    }
+};
+
+// lse in base 2 and delta of the warp's queries, for itself and for the keys' kernel.
+template <class C>
+__device__ inline void find_statistics(const AttentionBackwardParams &params, Warp<C> &warp, const uint4 *dout, uint32_t head,
+                                       uint32_t query) {
+    constexpr uint32_t CHUNKS = C::HS / VECTOR;
+    const uint32_t channels = params.nh * C::HS;
+    const bf16 *out = params.out + uint64_t(head / params.nh) * params.t * channels + head % params.nh * C::HS;
+#pragma unroll
+    for (uint32_t i = 0; i < C::WARP_ROWS / 8; i++) {
+        // Four lanes share a row, those of eight rows at one column meet no bank twice.
+        const uint32_t row = 8 * i + lane_id() % 8;
+        const bool there = query + row < params.t;
+        float delta = 0, lse = 0;
+        if (there) {
+#pragma unroll
+            for (uint32_t chunk = lane_id() / 8; chunk < CHUNKS; chunk += 4) {
+                const f32x8 of_out = load(out + (uint64_t(query + row) * channels + chunk * VECTOR));
+                const f32x8 of_dout = unpack(dout[swizzled<CHUNKS>(row, chunk) / 16]);
+#pragma unroll
+                for (uint32_t x = 0; x < VECTOR; x++) delta = fmaf(of_dout.at[x], of_out.at[x], delta);
+            }
+        }
+        delta += __shfl_xor_sync(ALL_LANES, delta, 8);
+        delta += __shfl_xor_sync(ALL_LANES, delta, 16);
+        if (there && lane_id() < 8) {
+            const uint64_t place = uint64_t(head) * params.t + query + row;
+            lse = params.lse[place] * LOG2_E;
+            reinterpret_cast<float2 *>(params.statistics)[place] = make_float2(lse, delta);
+        }
+        warp.lse[i / 2][i % 2] = __shfl_sync(ALL_LANES, lse, lane_id() / 4);
+        warp.delta[i / 2][i % 2] = __shfl_sync(ALL_LANES, delta, lane_id() / 4);
+    }
+}
+
+// Writes the warp's sums by way of shared memory, where its own rows were, which all lanes have read.
+template <class C>
+__device__ inline void finish(const MmaD (&sums)[C::A][C::HS / 8], float scale, bf16 *to, uint32_t stride, uint4 *slab,
+                              int32_t rows) {
+#pragma unroll
+    for (uint32_t i = 0; i < C::A; i++) {
+#pragma unroll
+        for (uint32_t half = 0; half < 2; half++) {
+#pragma unroll
+            for (uint32_t j = 0; j < C::HS / 8; j++) {
+                const uint32_t row = 16 * i + 8 * half + lane_id() / 4;
+                reinterpret_cast<uint32_t *>(slab)[swizzled<C::HS / VECTOR>(row, j) / 4 + lane_id() % 4] =
+                    pack_pair(sums[i][j].at[2 * half] * scale, sums[i][j].at[2 * half + 1] * scale);
+            }
+        }
+    }
+    __syncwarp();  // lanes read what others have written
+    store_rows<C::HS, C::WARP_ROWS>(to, stride, slab, rows);
+}
+
+// A head's rows.
+template <uint32_t HS>
+struct Head {
+    const bf16 *qkv, *dout;
+    uint32_t channels, t;
+
+    __device__ Head(const AttentionBackwardParams &params, uint32_t head) : channels(params.nh * HS), t(params.t) {
+        // 64 bits: B*T*C may pass 2^32.
+        const uint64_t token = uint64_t(head / params.nh) * t;
+        qkv = params.qkv + (token * 3 * channels + head % params.nh * HS);
+        dout = params.dout + (token * channels + head % params.nh * HS);
+    }
+
+    // q and dout, or k and v, of ROWS tokens from `row` on, one behind the other.
+    template <bool KEYS, uint32_t ROWS>
+    __device__ void fetch(uint32_t to, uint32_t row) const {
+        const bf16 *tokens = qkv + uint64_t(row) * 3 * channels;
+        if constexpr (KEYS) {
+            fetch_rows<HS, ROWS, THREADS, 2>(to, tokens + channels, 3 * channels, t - row, channels);
+        } else {
+            fetch_rows<HS, ROWS, THREADS>(to, tokens, 3 * channels, t - row);
+            fetch_rows<HS, ROWS, THREADS>(to + ROWS * HS * sizeof(bf16), dout + uint64_t(row) * channels, channels, t - row);
+        }
+    }
+};
+
+template <class C>
+__device__ inline void backward(const AttentionBackwardParams &params) {
+    constexpr uint32_t HS = C::HS, ROW = C::ROW, TILE = C::TILE;
+    extern __shared__ uint4 shared[];
+    const uint32_t tiles_owned = C::OWN_KEYS ? params.key_tiles : params.query_tiles;
+    const Place at = place(params.heads, params.group, tiles_owned);
+    // Blocks with the most products first: the first keys, the last queries.
+    const uint32_t first = (C::OWN_KEYS ? at.tile : tiles_owned - 1 - at.tile) * C::ROWS;
+    const uint32_t own = shared_address(shared), stages = own + 2 * C::ROWS * ROW;
+    const Head<HS> head(params, at.head);
+    const auto fetch = [&](uint32_t tile) {
+        const uint32_t to = stages + tile % 2 * C::STAGE, row = tile * TILE;
+        head.template fetch<!C::OWN_KEYS, TILE>(to, row);
+        if (C::OWN_KEYS && threadIdx.x < TILE) {
+            const float2 *statistics = reinterpret_cast<const float2 *>(params.statistics) + uint64_t(at.head) * params.t;
+            copy_async_8(to + C::MATRICES + threadIdx.x * sizeof(float2), statistics + row + threadIdx.x,
+                         row + threadIdx.x < params.t);
+        }
+        copy_commit();
+    };
+    // Keys are for the queries from their own on, queries for the keys up to their own.
+    uint32_t tile = C::OWN_KEYS ? first / TILE : 0;
+    const uint32_t tiles = ((C::OWN_KEYS ? params.t : min(first + C::ROWS, params.t)) + TILE - 1) / TILE;
+    head.template fetch<C::OWN_KEYS, C::ROWS>(own, first);
+    fetch(tile);
+    copy_wait<0>();
+    __syncthreads();  // what all threads copied is there
+
+    const uint32_t warp_row = warp_id() * C::WARP_ROWS, row = first + warp_row;
+    uint4 *slab = shared + warp_row * ROW / 16;
+    Warp<C> warp(own + warp_row * ROW, params.log2_scale);
+    if constexpr (!C::OWN_KEYS) find_statistics<C>(params, warp, slab + C::ROWS * ROW / 16, at.head, row);
+    MmaD sums[C::SUMS][C::A][HS / 8] = {};
+#pragma unroll 1
+    do {
+        if (tile + 1 < tiles) fetch(tile + 1);
+        const uint32_t stage = tile % 2 * C::STAGE;
+#pragma unroll 1
+        for (uint32_t i = 0; i < TILE; i += C::PORTION) {
+            const uint32_t passing = tile * TILE + i;
+            const int32_t ahead = C::OWN_KEYS ? passing - row : row - passing;
+            const uint4 *statistics = shared + (2 * C::ROWS * ROW + stage + C::MATRICES + i * sizeof(float2)) / 16;
+            if (ahead > 0) {
+                warp.template take<false>(sums, stages + stage + i * ROW, statistics, ahead);
+            } else if (ahead > -int32_t(C::PORTION)) {
+                warp.template take<true>(sums, stages + stage + i * ROW, statistics, ahead);
+            }
+        }
+        copy_wait<0>();
+        __syncthreads();  // the next tile is there, and nobody reads this one any more
+    } while (++tile < tiles);
+
+    const uint32_t stride = 3 * head.channels;
+    bf16 *to = params.dqkv + (head.qkv - params.qkv) + uint64_t(row) * stride;
+    if constexpr (C::OWN_KEYS) {
+        finish<C>(sums[0], params.scale, to + head.channels, stride, slab, params.t - row);
+        finish<C>(sums[1], 1.0f, to + 2 * head.channels, stride, slab + C::ROWS * ROW / 16, params.t - row);
+    } else {
+        finish<C>(sums[0], params.scale, to, stride, slab, params.t - row);
+    }
+}
+
+#define KERNEL(SIDE, OWN_KEYS, HS)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_BACKWARD_THREADS, ATTENTION_BACKWARD_MIN_BLOCKS)            \
+        attention_backward_##SIDE##_hs##HS(const __grid_constant__ AttentionBackwardParams params) {                   \
+        backward<Cut<HS, OWN_KEYS>>(params);                                                                           \
+    }
+#define KERNELS(HS)            \
+    KERNEL(queries, false, HS) \
+    KERNEL(keys, true, HS)
+
+KERNELS(16)
+KERNELS(32)
+KERNELS(48)
+KERNELS(64)
+KERNELS(80)
+KERNELS(96)
+KERNELS(112)
+KERNELS(128)
