@@ -166,12 +166,7 @@ pub trait Storage: Sized {
     ///
     /// # Errors
     /// When the copy fails.
-    fn upload_after<E: Element>(
-        &self,
-        mark: Option<&Self::Mark>,
-        src: &[E],
-        dst: ViewMut<'_, Self, E>,
-    ) -> Result<Self::Mark>;
+    fn upload_after<E: Element>(&self, mark: &Self::Mark, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<Self::Mark>;
     /// What is queued from now on comes after `mark`; the host does not wait.
     ///
     /// # Errors

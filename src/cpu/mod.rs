@@ -85,7 +85,7 @@ impl<R: Real> Storage for Cpu<R> {
         Ok(())
     }
 
-    fn upload_after<E: Element>(&self, _: Option<&()>, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
+    fn upload_after<E: Element>(&self, (): &(), src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
         self.upload(src, dst)
     }
 

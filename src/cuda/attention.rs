@@ -161,6 +161,11 @@ pub fn forward(cuda: &Cuda, op: AttentionForward<'_, Cuda>, together: Option<usi
     cuda.device().launch(kernel, grid, sizes, &params)
 }
 
+/// Bytes that [`backward`] needs beside its operands: two numbers a query.
+pub(super) fn backward_scratch(AttentionDims { b, t, nh, .. }: AttentionDims) -> usize {
+    b * nh * t * 2 * size_of::<f32>()
+}
+
 /// [`AttentionBackward`], its blocks in an order as for [`forward`].
 ///
 /// # Errors
@@ -170,8 +175,7 @@ pub fn backward(cuda: &Cuda, op: AttentionBackward<'_, Cuda>, together: Option<u
     let dims @ AttentionDims { b, t, nh, hs } = op.check()?;
     fits(NAME, dims)?;
     let [queries, keys] = [Side::Queries, Side::Keys].map(|side| t.div_ceil(side.rows(hs as u32) as usize));
-    // Two numbers a query.
-    let scratch = cuda.device().scratch(b * nh * t * 2 * size_of::<f32>())?;
+    let scratch = cuda.device().scratch(backward_scratch(dims))?;
     let scale = 1.0 / (hs as f64).sqrt();
     let params = AttentionBackwardParams {
         dout: op.dout.aligned(NAME, "dout")?,

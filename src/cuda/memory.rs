@@ -227,7 +227,7 @@ impl Storage for Cuda {
         self.device().mark()
     }
 
-    fn upload_after<E: Element>(&self, mark: Option<&Mark>, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<Mark> {
+    fn upload_after<E: Element>(&self, mark: &Mark, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<Mark> {
         assert_eq!(src.len(), dst.shape().len(), "elements for {}", dst.shape());
         self.device().not_recording()?;
         let SliceMut { allocation, offset, .. } = dst.into_slice();

@@ -138,13 +138,14 @@ impl Backend for Cuda {
     }
 
     fn scratch(sizes: StepSizes) -> u64 {
-        let StepSizes { b, t, c, vp, parameters, .. } = sizes;
+        let StepSizes { b, t, nh, c, vp, parameters } = sizes;
         let n = b * t;
         let products = [(c, 3 * c), (c, c), (c, 4 * c), (4 * c, c), (c, vp)];
         let wgrads = products.map(|(c, oc)| matmul::wgrad_scratch(MatmulDims { n, c, oc }));
         let others = [
             layernorm::backward_scratch(RowDims { n, c }),
             embedding::backward_scratch(n, c, vp),
+            attention::backward_scratch(AttentionDims { b, t, nh, hs: c / nh }),
             grad_norm::scratch(parameters),
         ];
         wgrads.into_iter().chain(others).fold(0, usize::max) as u64

@@ -68,12 +68,12 @@ impl Device {
         self.queued(&"waiting for a mark", self.stream().wait(event))
     }
 
-    /// Copies to `address` in a live allocation once the mark is passed, if there is one, beside what is queued meanwhile.
+    /// Copies to `address` in a live allocation once the mark is passed, beside what is queued meanwhile.
     pub(super) fn copy_beside(
         &self,
         src: &[u8],
         (address, destination): (u64, &Arc<Allocation>),
-        after: Option<&Mark>,
+        Mark(after): &Mark,
     ) -> Result<Mark> {
         self.usable()?;
         let Staging { stream, pieces } = self.staging();
@@ -81,9 +81,7 @@ impl Device {
         let mut piece = self.piece(src.len())?;
         let bytes = self.queued(&what, piece.bytes.as_mut_slice())?;
         bytes[..src.len()].copy_from_slice(src);
-        if let Some(Mark(event)) = after {
-            self.queued(&what, stream.wait(event))?;
-        }
+        self.queued(&what, stream.wait(after))?;
         let end = self.event()?;
         // SAFETY: the piece and the destination are kept until the copy has ended.
         #[allow(unsafe_code)]

@@ -46,7 +46,7 @@ impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
     fn mark(&self) -> Result<()> {
         Ok(())
     }
-    fn upload_after<E: Element>(&self, _: Option<&()>, _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
+    fn upload_after<E: Element>(&self, (): &(), _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
         Ok(())
     }
     fn wait_for(&self, (): &()) -> Result<()> {

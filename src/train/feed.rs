@@ -16,8 +16,8 @@ pub struct Feed<S: Storage> {
 
 struct Place<S: Storage> {
     inputs: Inputs<S>,
-    /// Behind the last operation that reads it.
-    read: Option<S::Mark>,
+    /// Behind the last operation that uses what was there.
+    free: S::Mark,
     /// Behind the copies to it.
     arrived: Vec<S::Mark>,
 }
@@ -28,9 +28,10 @@ impl<S: Storage> Feed<S> {
     /// # Errors
     /// When the memory cannot be had.
     pub fn new(storage: &S, batch: usize, time: usize) -> Result<Self> {
-        let places =
-            Inputs::pair(storage, batch, time)?.map(|inputs| Place { inputs, read: None, arrived: Vec::new() });
-        Ok(Feed { places, last: 0, staged: None })
+        let [first, second] = Inputs::pair(storage, batch, time)?;
+        // Behind what made the tensors.
+        let place = |inputs| -> Result<_> { Ok(Place { inputs, free: storage.mark()?, arrived: Vec::new() }) };
+        Ok(Feed { places: [place(first)?, place(second)?], last: 0, staged: None })
     }
 
     /// What is in a place.
@@ -50,11 +51,10 @@ impl<S: Storage> Feed<S> {
     }
 
     fn send(&mut self, storage: &S, MicroBatch { tokens, targets }: &MicroBatch) -> Result<()> {
-        let Place { inputs, read, arrived } = &mut self.places[1 - self.last];
-        let read = read.as_ref();
+        let Place { inputs, free, arrived } = &mut self.places[1 - self.last];
         *arrived = vec![
-            storage.upload_after(read, tokens, inputs.tokens.view_mut())?,
-            storage.upload_after(read, targets, inputs.targets.view_mut())?,
+            storage.upload_after(free, tokens, inputs.tokens.view_mut())?,
+            storage.upload_after(free, targets, inputs.targets.view_mut())?,
         ];
         Ok(())
     }
@@ -77,7 +77,7 @@ impl<S: Storage> Feed<S> {
     /// # Errors
     /// When the device is lost.
     pub fn done(&mut self, storage: &S, place: usize) -> Result<()> {
-        self.places[place].read = Some(storage.mark()?);
+        self.places[place].free = storage.mark()?;
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ impl Storage for Narrow {
         Ok(())
     }
 
-    fn upload_after<E: Element>(&self, _: Option<&()>, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
+    fn upload_after<E: Element>(&self, (): &(), src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
         self.upload(src, dst)
     }
 
