@@ -164,6 +164,11 @@ impl Device {
         self.account.held()
     }
 
+    /// The most bytes that tensors and scratch memory have held at a time.
+    pub fn peak_memory(&self) -> u64 {
+        self.account.peak()
+    }
+
     /// Loads `ptx` in place of `kernels/<stem>.cu` from now on: to try a variant of a kernel.
     ///
     /// It must have the same entry points with the same parameters.

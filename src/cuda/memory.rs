@@ -23,17 +23,29 @@ pub(super) struct Account(Mutex<Ledger>);
 struct Ledger {
     current: Category,
     held: BTreeMap<Category, u64>,
+    /// The most that was held at a time.
+    peak: u64,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Ledger { current: Category::Other, held: BTreeMap::new() }
+        Ledger { current: Category::Other, held: BTreeMap::new(), peak: 0 }
     }
 }
 
 impl Account {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, category: Category, bytes: u64) {
+        let mut ledger = self.ledger();
+        *ledger.held.entry(category).or_default() += bytes;
+        ledger.peak = ledger.peak.max(ledger.held.values().sum());
+    }
+
+    pub fn peak(&self) -> u64 {
+        self.ledger().peak
     }
 
     pub fn held(&self) -> Vec<(Category, u64)> {
@@ -89,7 +101,7 @@ impl Allocation {
             })));
         };
         let account = device.account().clone();
-        *account.ledger().held.entry(category).or_default() += len as u64;
+        account.add(category, len as u64);
         // With one stream there is nothing to wait for, so the guard has nothing to do.
         let address = slice.device_ptr(stream).0;
         Ok(Arc::new(Allocation { bytes: slice, address, account, recorder: device.recorder().clone(), category }))

@@ -21,6 +21,7 @@ mod judge;
 mod layernorm;
 mod matmul;
 mod mlp;
+mod model;
 mod peers;
 #[path = "../place/mod.rs"]
 mod place;

@@ -1,0 +1,344 @@
+//! GPT-2 on the GPU beside the same model on the CPU: gradients, training, memory and generation.
+
+#[path = "../../ops/narrow.rs"]
+mod narrow;
+mod rounded;
+
+use cudarc::driver::CudaContext;
+use ironwarp::cpu::Cpu;
+use ironwarp::cuda::Cuda;
+use ironwarp::model::activations::{ActivationGrads, Activations, Head, Inputs, Keep, Recompute};
+use ironwarp::model::arena::Arena;
+use ironwarp::model::config::Config;
+use ironwarp::model::forward::Attend;
+use ironwarp::model::generate::{Generator, Sampling};
+use ironwarp::model::params::HostWeights;
+use ironwarp::model::plan::MemoryPlan;
+use ironwarp::model::{Gpt2, init};
+use ironwarp::ops::Write;
+use ironwarp::train::trainer::{MicroBatch, Optimizer, Outcome, Trainer};
+
+use self::narrow::Narrow;
+use crate::emulator::{alone, shared};
+use crate::place::real_gpu;
+use crate::support::{Device, Draws, Number};
+
+/// A model, and the micro-batches of a step.
+#[derive(Clone, Copy)]
+struct Case {
+    config: Config,
+    /// (B, T).
+    shape: (usize, usize),
+    micro_batches: usize,
+    why: &'static str,
+}
+
+const CASES: [Case; 3] = [
+    Case {
+        config: Config { context: 64, vocab: 257, layers: 3, heads: 4, channels: 64 },
+        shape: (2, 33),
+        micro_batches: 1,
+        why: "heads of 16, rows that fill no tile",
+    },
+    Case {
+        config: Config { context: 70, vocab: 300, layers: 2, heads: 2, channels: 128 },
+        shape: (1, 70),
+        micro_batches: 2,
+        why: "heads of 64, gradients gathered over two micro-batches",
+    },
+    Case {
+        config: Config { context: 16, vocab: 128, layers: 1, heads: 1, channels: 128 },
+        shape: (3, 16),
+        micro_batches: 1,
+        why: "one head of 128, no padding of the vocabulary",
+    },
+];
+
+const SMALL: Case = Case {
+    config: Config { context: 16, vocab: 50, layers: 2, heads: 2, channels: 32 },
+    shape: (2, 16),
+    micro_batches: 1,
+    why: "small",
+};
+
+impl Case {
+    fn weights(&self) -> HostWeights {
+        init::random(self.config, 5)
+    }
+
+    /// Every seventh target does not count.
+    fn batches(&self, seed: u64) -> Vec<MicroBatch> {
+        let (rows, mut draws) = (self.shape.0 * self.shape.1, Draws::new(seed));
+        let batch = |_| {
+            let (tokens, mut targets) = (draws.ids(rows, self.config.vocab), draws.ids(rows, self.config.vocab));
+            targets.iter_mut().step_by(7).for_each(|target| *target = -1);
+            MicroBatch { tokens, targets }
+        };
+        (0..self.micro_batches).map(batch).collect()
+    }
+
+    fn trainer<B: Device>(&self, backend: B, recompute: Recompute) -> Trainer<B> {
+        Trainer::new(backend, self.weights(), self.shape, recompute, Optimizer::default(), 9).unwrap()
+    }
+
+    /// Logits of the first micro-batch, the step's loss, and its gradients by tensor, each with its name.
+    fn numbers<B: Device>(&self, backend: &B) -> Vec<(String, Vec<f64>)> {
+        let Case { config, shape: (b, t), .. } = self;
+        let HostWeights { layout, data, .. } = self.weights();
+        let params = Arena::from_f32(backend, &layout, data).unwrap();
+        let model = Gpt2 { backend, config, params: &params };
+        let mut acts = Activations::new(backend, config, *b, *t, Keep::Backward(Recompute::None)).unwrap();
+        let mut head = Head::new(backend, config, *b, *t).unwrap();
+        let mut act_grads = ActivationGrads::new(backend, config, *b, *t).unwrap();
+        let mut grads = Arena::zeros(backend, &layout).unwrap();
+        let [mut inputs, _] = Inputs::pair(backend, *b, *t).unwrap();
+        let batches = self.batches(1);
+        let counted = batches.iter().flat_map(|batch| &batch.targets).filter(|&&target| target >= 0).count();
+        let (scale, mut write) = (1.0 / counted as f64, Write::Overwrite);
+        let mut numbers = Vec::new();
+        for MicroBatch { tokens, targets } in &batches {
+            backend.upload(tokens, inputs.tokens.view_mut()).unwrap();
+            backend.upload(targets, inputs.targets.view_mut()).unwrap();
+            let (tokens, targets) = (inputs.tokens.view(), inputs.targets.view());
+            if write == Write::Overwrite {
+                model.evaluate(&mut acts, &mut head, tokens, targets).unwrap();
+                let logits = head.logits.to_vec(backend).unwrap();
+                let of_vocab = logits.chunks(config.padded_vocab()).flat_map(|row| &row[..config.vocab]);
+                numbers.push(("logits".into(), of_vocab.map(|x| x.wide()).collect()));
+            }
+            model.forward(&mut acts, tokens, Attend::Own).unwrap();
+            model.loss(&acts, &mut head, targets, scale, write).unwrap();
+            model.backward(&mut acts, &head, tokens, &mut act_grads, &mut grads, write).unwrap();
+            write = Write::Accumulate;
+        }
+        let total = head.total.to_vec(backend).unwrap()[0].wide();
+        numbers.push(("loss".into(), vec![total]));
+        for (name, slot) in layout.slots.as_ref().into_array() {
+            let grad = grads.part_f32(backend, slot.range.clone()).unwrap();
+            numbers.push((format!("gradient of {name}"), grad.into_iter().map(f64::from).collect()));
+        }
+        numbers
+    }
+}
+
+/// A device of its own: what it holds is one test's.
+fn own() -> Cuda {
+    drop(shared());
+    Cuda::with_context(&CudaContext::new_non_primary(real_gpu().unwrap_or(0), 0).unwrap()).unwrap()
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// Distance of two tensors as a share of the wanted one's norm.
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    norm(got.iter().zip(want).map(|(a, b)| a - b)) / norm(want.iter().copied())
+}
+
+/// Largest difference in units in the last place of a bf16 as large as the largest number.
+fn ulps(got: &[f64], want: &[f64]) -> f64 {
+    let largest = want.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+    let worst = got.iter().zip(want).fold(0.0f64, |max, (a, b)| max.max((a - b).abs()));
+    worst / (2f64.powi(-7) * largest.log2().floor().exp2())
+}
+
+#[test]
+fn logits_loss_and_gradients_are_the_oracles() {
+    for case in CASES {
+        let want = case.numbers(&Cpu::<f64>::new());
+        let baseline = case.numbers(&Narrow);
+        let got = case.numbers(&*shared());
+        println!("{:?}, (B, T) = {:?}: {}", case.config, case.shape, case.why);
+        for (((name, want), (_, baseline)), (_, got)) in want.iter().zip(&baseline).zip(&got) {
+            let (error, of_baseline) = (distance(got, want), distance(baseline, want));
+            let ulps = ulps(got, want);
+            println!("  {name:<28} {error:.2e} of its norm, rounded CPU {of_baseline:.2e}, worst {ulps:.2} ulps");
+            assert!(want.iter().any(|&x| x != 0.0), "{name} is zero");
+            // 2^-9 is what one rounding may cost; a loss is a mean, whose errors are smaller by chance.
+            assert!(error <= 2.0 * of_baseline.max(2f64.powi(-9)), "{}: {name}: {error:e}", case.why);
+            assert!(name != "loss" || error < 1e-3, "{}: loss {got:?} for {want:?}", case.why);
+            assert!(ulps <= 4.0, "{}: {name}: {ulps} ulps", case.why);
+        }
+    }
+}
+
+#[test]
+fn ten_losses_are_the_cpus() {
+    let (mut gpu, mut cpu) =
+        (SMALL.trainer(shared().clone(), Recompute::None), SMALL.trainer(Cpu::<f32>::new(), Recompute::None));
+    let _turn = shared();
+    for step in 0..10 {
+        // The same few batches again and again, which a model can learn.
+        let batches = SMALL.batches(step % 3);
+        let [got, want] = [gpu.step(&batches, 3e-3).unwrap(), cpu.step(&batches, 3e-3).unwrap()];
+        assert_eq!((&got.outcome, &want.outcome), (&Outcome::Updated, &Outcome::Updated));
+        println!("step {step}: loss {} for {}, norm {} for {}", got.loss, want.loss, got.grad_norm, want.grad_norm);
+        let error = (got.loss / want.loss - 1.0).abs();
+        assert!(error < 5e-3, "step {step}: loss {} for {}", got.loss, want.loss);
+    }
+}
+
+/// All that a trainer's steps have made.
+fn state(trainer: &Trainer<Cuda>) -> Vec<Vec<f32>> {
+    let len = trainer.grads().layout().len;
+    vec![
+        trainer.weights_f32(0..len).unwrap(),
+        trainer.model().params.part_f32(trainer.backend(), 0..len).unwrap(),
+        trainer.first_moment_f32(0..len).unwrap(),
+        trainer.second_moment_f32(0..len).unwrap(),
+    ]
+}
+
+fn assert_same_bits(what: &str, got: &[Vec<f32>], want: &[Vec<f32>]) {
+    let bits = |state: &[Vec<f32>]| state.iter().flatten().map(|x| x.to_bits()).collect::<Vec<u32>>();
+    assert!(bits(got) == bits(want), "{what}: other bits");
+}
+
+#[test]
+fn recomputation_and_recordings_change_no_bit() {
+    let case = Case { micro_batches: 2, ..SMALL };
+    let train = |recompute, one_by_one| {
+        let cuda = own();
+        cuda.device().wait_for_each_launch(one_by_one);
+        let mut trainer = case.trainer(cuda, recompute);
+        // Four micro-steps of each kind: the second is recorded, the others after it replayed.
+        for step in 0..4 {
+            assert_eq!(trainer.step(&case.batches(step), 1e-3).unwrap().outcome, Outcome::Updated);
+        }
+        state(&trainer)
+    };
+    let want = train(Recompute::None, true);
+    for recompute in [Recompute::None, Recompute::Gelu, Recompute::Layernorm] {
+        assert_same_bits(&format!("{recompute:?}"), &train(recompute, false), &want);
+    }
+}
+
+#[test]
+fn a_resumed_trainer_goes_on_with_the_same_bits() {
+    let cuda = shared();
+    let mut whole = SMALL.trainer(cuda.clone(), Recompute::None);
+    let mut first = SMALL.trainer(cuda.clone(), Recompute::None);
+    (0..4).for_each(|step| drop(whole.step(&SMALL.batches(step), 1e-3).unwrap()));
+    (0..2).for_each(|step| drop(first.step(&SMALL.batches(step), 1e-3).unwrap()));
+    let saved = state(&first);
+    let weights = HostWeights { data: saved[0].clone(), ..SMALL.weights() };
+    let mut second =
+        Trainer::new(cuda.clone(), weights, SMALL.shape, Recompute::None, Optimizer::default(), 9).unwrap();
+    second.restore(&saved[2], &saved[3], first.state.clone()).unwrap();
+    assert_same_bits("what was restored", &state(&second), &saved);
+    // Rounded to the nearest, they would be other weights.
+    assert!(saved[0].iter().zip(&saved[1]).any(|(full, narrow)| half::bf16::from_f32(*full).to_f32() != *narrow));
+    (2..4).for_each(|step| drop(second.step(&SMALL.batches(step), 1e-3).unwrap()));
+    assert_same_bits("two steps later", &state(&second), &state(&whole));
+}
+
+#[test]
+fn any_order_gives_the_same_bits() {
+    let Some(cuda) = alone() else { return };
+    let mut first = None;
+    for seed in 0..12 {
+        cuda.set_seed(seed);
+        let mut trainer = SMALL.trainer(cuda.clone(), Recompute::Gelu);
+        (0..4).for_each(|step| drop(trainer.step(&SMALL.batches(step), 1e-3).unwrap()));
+        let state = state(&trainer);
+        assert_same_bits(&format!("seed {seed}"), &state, first.get_or_insert_with(|| state.clone()));
+    }
+}
+
+/// Micro-batches that were sent ahead are those of the step, and others that come instead are taken.
+#[test]
+fn what_was_sent_ahead_is_not_mistaken() {
+    let train = |stage: &[Option<u64>]| {
+        let mut trainer = SMALL.trainer(shared().clone(), Recompute::None);
+        let _turn = shared();
+        let losses = stage.iter().enumerate().map(|(step, ahead)| {
+            let batches = SMALL.batches(step as u64);
+            let queued = trainer.queue(&batches, 1e-3).unwrap();
+            if let Some(seed) = ahead {
+                trainer.stage(&SMALL.batches(*seed)[0]).unwrap();
+            }
+            let report = trainer.finish(queued, &batches).unwrap();
+            let validation = trainer.evaluate(&SMALL.batches(77)[0]).unwrap();
+            (report.loss.to_bits(), validation.to_bits())
+        });
+        losses.collect::<Vec<_>>()
+    };
+    let want = train(&[None; 4]);
+    assert_eq!(train(&[Some(1), Some(2), Some(3), None]), want);
+    assert_eq!(train(&[Some(9), None, Some(77), Some(0)]), want);
+}
+
+#[test]
+fn memory_is_as_planned() {
+    for case in CASES {
+        for recompute in [Recompute::None, Recompute::Layernorm] {
+            let cuda = own();
+            let mut trainer = case.trainer(cuda.clone(), recompute);
+            trainer.step(&case.batches(1), 1e-3).unwrap();
+            let plan = MemoryPlan::new::<Cuda>(&case.config, case.shape.0, case.shape.1, recompute).unwrap();
+            assert_eq!(cuda.device().held(), plan.parts(), "{}", case.why);
+            assert_eq!(cuda.device().peak_memory(), plan.total(), "{}", case.why);
+        }
+    }
+}
+
+#[test]
+fn bad_numbers_move_nothing() {
+    let mut trainer = SMALL.trainer(shared().clone(), Recompute::None);
+    let mut clean = SMALL.trainer(shared().clone(), Recompute::None);
+    let _turn = shared();
+    let batches = SMALL.batches(1);
+    trainer.step(&batches, 1e-3).unwrap();
+    clean.step(&batches, 1e-3).unwrap();
+    let before = state(&trainer);
+    let mut damaged = before[1].clone();
+    damaged[trainer.grads().layout().slots.fc_weight.range.end - 1] = f32::NAN;
+    let cuda = shared().clone();
+    trainer.params_mut().set_f32(&cuda, &damaged).unwrap();
+    let report = trainer.step(&batches, 1e-3).unwrap();
+    let place = "output of block 1's MLP in micro-batch 0".to_owned();
+    assert_eq!(report.outcome, Outcome::NonFinite { place });
+    trainer.params_mut().set_f32(&cuda, &before[1]).unwrap();
+    assert_same_bits("after a bad step", &state(&trainer), &before);
+    assert_eq!(trainer.step(&batches, 1e-3).unwrap().loss, clean.step(&batches, 1e-3).unwrap().loss);
+    assert_same_bits("after the next", &state(&trainer), &state(&clean));
+}
+
+#[test]
+fn greedy_tokens_are_the_cpus() {
+    let config = Config { context: 32, vocab: 40, layers: 2, heads: 2, channels: 32 };
+    // Powers of 2 modulo 37, all of 36 residues: a token decides the next.
+    let text: Vec<i32> = std::iter::successors(Some(1), |x| Some(x * 2 % 37)).take(400).collect();
+    let rows = 8 * 31;
+    let window = |step: usize, shift: usize| -> Vec<i32> {
+        (0..rows).map(|i| text[(step * 13 + i / 31 * 41 + i % 31 + shift) % 360]).collect()
+    };
+    let shape = (8, 31);
+    let weights = init::random(config, 2);
+    let mut trainer =
+        Trainer::new(Cpu::<f32>::new(), weights.clone(), shape, Recompute::None, Optimizer::default(), 0).unwrap();
+    let mut loss = f32::INFINITY;
+    for step in 0..150 {
+        let batch = MicroBatch { tokens: window(step, 0), targets: window(step, 1) };
+        loss = trainer.step(&[batch], 5e-3).unwrap().loss;
+    }
+    assert!(loss < 0.5, "the model has not learned: loss {loss}");
+    let trained = trainer.weights_f32(0..weights.layout.len).unwrap();
+    fn greedy<B: Device>(backend: &B, config: &Config, weights: HostWeights, prompt: &[i32]) -> Vec<i32> {
+        let params = Arena::from_f32(backend, &weights.layout, weights.data).unwrap();
+        let mut generator = Generator::new(Gpt2 { backend, config, params: &params }, prompt).unwrap();
+        let sampling = Sampling { temperature: 0.0, top_k: usize::MAX, top_p: 1.0, seed: 0 };
+        // Beyond the context, where the sequence goes on from its last half.
+        let next = |_| {
+            let token = generator.sample(sampling).unwrap();
+            generator.push(token).unwrap();
+            token
+        };
+        (0..50).map(next).collect()
+    }
+    let weights = HostWeights { data: trained, ..weights };
+    let want = greedy(&Cpu::<f32>::new(), &config, weights.clone(), &text[..9]);
+    assert_eq!(greedy(&*shared(), &config, weights, &text[..9]), want);
+    assert!(want.iter().zip(&text[9..]).filter(|(a, b)| a == b).count() > 40, "{want:?}");
+}
