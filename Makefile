@@ -4,9 +4,12 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .PHONY: train test bench profile counts toolkit emulator gpu-bundle params check-params lint docs
 
+# With the kernels where there is a GPU to run them.
+GPU := $(shell command -v nvidia-smi)
+
 # About a minute of training on two cores, on the project's own sources.
-train:
-	cargo run --release --locked -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
+train: $(if $(GPU),toolkit)
+	cargo run --release --locked $(if $(GPU),--features cuda) -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
 
 TRAIN_FLAGS = --steps 2400 --batch 4 --lr 2e-3 --warmup 100 --val-every 400
 

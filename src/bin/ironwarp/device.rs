@@ -56,6 +56,11 @@ pub trait Runs: Backend {
 
     /// Bytes that a run can have, where that is known. `in_host` bytes of it are in host memory already.
     fn room(&self, in_host: u64) -> Option<u64>;
+
+    /// The most bytes that were held at a time, where that is known.
+    fn peak(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl Runs for Cpu<f32> {
@@ -72,6 +77,10 @@ impl Runs for Cuda {
 
     fn room(&self, _in_host: u64) -> Option<u64> {
         self.device().free_memory()
+    }
+
+    fn peak(&self) -> Option<u64> {
+        Some(self.device().peak_memory())
     }
 }
 

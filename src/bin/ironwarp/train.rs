@@ -418,6 +418,9 @@ impl Terminal {
         let show = |loss: Option<f32>| loss.map_or("none".to_string(), |loss| format!("{loss:.4}"));
         output::tell(format!("loss        {} -> {}", show(self.first_loss), show(self.last_loss)));
         output::tell(format!("validation  {}", show(self.val_loss)));
+        if let Some(peak) = run.trainer().backend().peak() {
+            output::tell(format!("memory      {} at most", output::bytes(peak)));
+        }
         output::tell(format!("curve       {}", run.curve().display()));
         if let Some(path) = &self.checkpoint {
             output::tell(format!("checkpoint  {}", path.display()));
