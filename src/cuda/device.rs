@@ -306,7 +306,7 @@ impl Device {
     /// That the calling thread does not record: for what a recording cannot hold.
     pub(super) fn not_recording(&self) -> Result<()> {
         if self.recorder.is_mine() {
-            return Err(Error::invalid("only operations can be recorded, and no copies, waits or new tensors"));
+            return Err(Error::invalid("only operations can be recorded: no copies, no waiting, no other recordings"));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use cudarc::driver::{CudaFunction, CudaGraph, result};
 use super::device::Device;
 use super::memory::Allocation;
 use super::spec::Sizes;
-use crate::error::{Error, Result};
+use crate::{Error, Result};
 
 /// A driver gives up a capture when anything waits for all of its context, as making a stream does. So within this process
 /// nothing is captured while a device is opened.
@@ -81,6 +81,8 @@ impl Recorder {
 pub struct Recording {
     graph: CudaGraph,
     used: Used,
+    /// Whose it is.
+    device: Arc<Recorder>,
 }
 
 // SAFETY: a graph may be used by any thread, though by one at a time: it is not Sync.
@@ -103,14 +105,12 @@ impl Device {
     /// Launches of other threads are not recorded, and go on.
     pub(super) fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
         self.usable()?;
+        self.not_recording()?;
         if self.waits_for_each_launch() {
             return work().map(|()| None);
         }
         let alone = no_captures();
         let recorder = self.recorder();
-        if recorder.is_mine() {
-            return Err(Error::invalid("a recording within a recording"));
-        }
         let begun = self.recording_stream().begin_capture(CU_STREAM_CAPTURE_MODE_RELAXED);
         self.queued(&"the start of a recording", begun)?;
         *recorder.used() = Some(Used { thread: thread::current().id(), memory: BTreeMap::new(), kernels: Vec::new() });
@@ -137,13 +137,17 @@ impl Device {
         recorder.is_recording.store(false, Ordering::Relaxed);
         let used = recorder.used().take()?;
         let graph = self.recording_stream().end_capture(CUgraphInstantiate_flags(0));
-        graph.ok().flatten().map(|graph| Recording { graph, used })
+        graph.ok().flatten().map(|graph| Recording { graph, used, device: recorder.clone() })
     }
 
     /// Queues a recording again.
     pub(super) fn replay(&self, recording: &Recording) -> Result<()> {
         self.usable()?;
-        let Recording { graph, used } = recording;
+        self.not_recording()?;
+        let Recording { graph, used, device } = recording;
+        if !Arc::ptr_eq(device, self.recorder()) {
+            return Err(Error::invalid("a recording can only be replayed on the device that made it"));
+        }
         let what = "a recording of launches";
         self.queued(&what, self.stream().context().bind_to_thread())?;
         // SAFETY: the recording keeps the graph, its kernels and the memory of their operands.
