@@ -31,6 +31,7 @@ struct Cut {
     // A warp's own rows, 16 an mma, and those of the other side that it takes at a time.
     static constexpr uint32_t WARP_ROWS = ROWS / WARPS, A = WARP_ROWS / 16, PORTION = 32;
     static constexpr bool SQUARE = WARP_ROWS == PORTION;
+    static_assert(SQUARE || (OWN_KEYS && 2 * WARP_ROWS == PORTION), "what the mask takes");
     // Of the two own matrices, those that stay in registers: as many as ptxas finds room for beside the sums.
     static constexpr uint32_t HELD =
         OWN_KEYS ? (HS <= 32 || (!NARROW && HS < 128) ? 2 : HS == 128 ? 1 : 0) : (NARROW ? 2 : HS == 80 ? 1 : 0);
@@ -111,12 +112,12 @@ struct Warp {
         }
     }
 
-    // A portion of passing rows, whose statistics these are where they are queries. Its first query is `ahead` of the first key.
+    // A portion of passing rows, whose statistics these are where they are queries. On the DIAGONAL `beside_last` is as below.
     template <bool DIAGONAL>
-    __device__ void take(MmaD (&sums)[C::SUMS][A][HS / 8], uint32_t passing, const float *statistics, int32_t ahead) const {
+    __device__ void take(MmaD (&sums)[C::SUMS][A][HS / 8], uint32_t passing, const float *statistics, bool beside_last = false) const {
         MmaD p[A][N] = {}, ds[A][N];
         multiply<0>(p, passing);
-        if constexpr (DIAGONAL) mask(p, ahead);
+        if constexpr (DIAGONAL) mask(p, beside_last);
 #pragma unroll
         for (uint32_t j = 0; j < N; j++) {
             float of_columns[2];
@@ -160,8 +161,9 @@ struct Warp {
         to[1] = pair.y;
     }
 
-    // Takes out the keys behind each query. The portion's or the warp's first query is `ahead` keys ahead of the first key.
-    __device__ void mask(MmaD (&s)[A][N], int32_t ahead) const {
+    // Takes out the keys behind each query: where rows begin alike, a triangle. 16 keys are beside the portion's first queries,
+    // or `beside_last`: then no query of the first half sees them.
+    __device__ void mask(MmaD (&s)[A][N], bool beside_last) const {
         const int32_t lane = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
         const int32_t most = C::OWN_KEYS ? -lane : lane;
 #pragma unroll
@@ -170,11 +172,11 @@ struct Warp {
             for (uint32_t j = 0; j < N; j++) {
 #pragma unroll
                 for (uint32_t k = 0; k < 4; k++) {
-                    const int32_t row = 16 * i + k / 2 * 8, column = 8 * j + k % 2;
+                    const int32_t row = 16 * i + k / 2 * 8, column = (C::SQUARE ? 8 * j : 8 * (j % 2)) + k % 2;
                     const int32_t behind = C::OWN_KEYS ? row - column : column - row;
-                    // `most` is from -7 to 7: in a square, which is never ahead, a tile of 8 keys is beyond it for all of a
-                    // tile of 8 queries or none.
-                    const bool hidden = C::SQUARE ? behind >= 7 || (behind > -7 && behind > most) : behind > most + ahead;
+                    // `most` is from -7 to 7: beyond, a tile of 8 keys is behind all of a tile of 8 queries or none.
+                    bool hidden = behind >= 7 || (behind > -7 && behind > most);
+                    if (!C::SQUARE) hidden = j < N / 2 ? beside_last || hidden : beside_last && hidden;
                     if (hidden) s[i][j].at[k] = -INFINITY;
                 }
             }
@@ -197,7 +199,9 @@ __device__ inline void find_statistics(const AttentionBackwardParams &params, Wa
         float delta = 0, lse = 0;
         if (there) {
 #pragma unroll
-            for (uint32_t chunk = lane_id() / 8; chunk < CHUNKS; chunk += 4) {
+            for (uint32_t j = 0; j < CHUNKS; j += 4) {
+                const uint32_t chunk = j + lane_id() / 8;
+                if (j + 4 > CHUNKS && chunk >= CHUNKS) break;
                 const f32x8 of_out = load(out + (uint64_t(query + row) * channels + chunk * VECTOR));
                 const f32x8 of_dout = unpack(dout[swizzled<CHUNKS>(row, chunk) / 16]);
 #pragma unroll
@@ -217,11 +221,10 @@ __device__ inline void find_statistics(const AttentionBackwardParams &params, Wa
     }
 }
 
-// Writes the warp's sums by way of shared memory, where its own rows were.
+// Writes the warp's sums by way of shared memory, where its own rows were, which all lanes have read.
 template <class C>
 __device__ inline void finish(const MmaD (&sums)[C::A][C::HS / 8], float scale, bf16 *to, uint32_t stride, uint4 *slab,
                               int32_t rows) {
-    __syncwarp();  // all lanes have read the rows
 #pragma unroll
     for (uint32_t i = 0; i < C::A; i++) {
 #pragma unroll
@@ -235,7 +238,7 @@ __device__ inline void finish(const MmaD (&sums)[C::A][C::HS / 8], float scale, 
         }
     }
     __syncwarp();  // lanes read what others have written
-    store_rows<C::HS, C::WARP_ROWS>(to, stride, slab, rows);
+    store_rows<C::HS, C::WARP_ROWS, false>(to, stride, slab, rows);
 }
 
 // A head's rows.
@@ -252,14 +255,14 @@ struct Head {
     }
 
     // q and dout, or k and v, of ROWS tokens from `row` on, one behind the other.
-    template <bool KEYS, uint32_t ROWS>
+    template <bool KEYS, uint32_t ROWS, bool UNROLLED>
     __device__ void fetch(uint32_t to, uint32_t row) const {
         const bf16 *tokens = qkv + uint64_t(row) * 3 * channels;
         if constexpr (KEYS) {
-            fetch_rows<HS, ROWS, THREADS, 2>(to, tokens + channels, 3 * channels, t - row, channels);
+            fetch_rows<HS, ROWS, THREADS, 2, UNROLLED>(to, tokens + channels, 3 * channels, t - row, channels);
         } else {
-            fetch_rows<HS, ROWS, THREADS>(to, tokens, 3 * channels, t - row);
-            fetch_rows<HS, ROWS, THREADS>(to + ROWS * HS * sizeof(bf16), dout + uint64_t(row) * channels, channels, t - row);
+            fetch_rows<HS, ROWS, THREADS, 1, UNROLLED>(to, tokens, 3 * channels, t - row);
+            fetch_rows<HS, ROWS, THREADS, 1, UNROLLED>(to + ROWS * HS * sizeof(bf16), dout + uint64_t(row) * channels, channels, t - row);
         }
     }
 };
@@ -276,8 +279,8 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     const Head<HS> head(params, at.head);
     const auto fetch = [&](uint32_t row) {
         const uint32_t to = stages + row / TILE % 2 * C::STAGE;
-        head.template fetch<!C::OWN_KEYS, TILE>(to, row);
-        if (C::OWN_KEYS && threadIdx.x < 2 * TILE) {
+        head.template fetch<!C::OWN_KEYS, TILE, true>(to, row);
+        if (C::OWN_KEYS && (2 * TILE == THREADS || threadIdx.x < 2 * TILE)) {
             const uint32_t which = threadIdx.x / TILE, query = row + threadIdx.x % TILE;
             const uint64_t place = (uint64_t(which) * params.heads + at.head) * params.t + query;
             copy_async_4(to + C::MATRICES + threadIdx.x * sizeof(float), params.statistics + place, query < params.t);
@@ -286,8 +289,8 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     };
     // Keys are for the queries from their own on, queries for the keys up to their own.
     uint32_t passing = C::OWN_KEYS ? first : 0;
-    const uint32_t end = C::OWN_KEYS ? params.t : min(first + C::ROWS, params.t);
-    head.template fetch<C::OWN_KEYS, C::ROWS>(own, first);
+    const uint32_t end = ((C::OWN_KEYS ? params.t : min(first + C::ROWS, params.t)) + TILE - 1) / TILE * TILE;
+    head.template fetch<C::OWN_KEYS, C::ROWS, false>(own, first);
     fetch(passing);
     copy_wait<0>();
     __syncthreads();  // what all threads copied is there
@@ -304,16 +307,16 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
         const float *statistics = reinterpret_cast<const float *>(shared) + (stage + C::MATRICES) / 4 + i;
         const int32_t ahead = C::OWN_KEYS ? passing - row : row - passing;
         if (ahead > 0) {
-            warp.template take<false>(sums, own + stage + i * ROW, statistics, ahead);
-        } else if (ahead > -int32_t(C::PORTION)) {
-            warp.template take<true>(sums, own + stage + i * ROW, statistics, ahead);
+            warp.template take<false>(sums, own + stage + i * ROW, statistics);
+        } else if (ahead >= int32_t(C::WARP_ROWS) - int32_t(C::PORTION)) {
+            warp.template take<true>(sums, own + stage + i * ROW, statistics, ahead < 0);
         }
         passing += C::PORTION;
         if (passing % TILE == 0) {
             copy_wait<0>();
             __syncthreads();  // the next tile is there, and nobody reads this one any more
         }
-    } while (passing < end);
+    } while (passing != end);
 
     const uint32_t stride = 3 * head.channels;
     bf16 *to = params.dqkv + (head.qkv - params.qkv) + uint64_t(row) * stride;
