@@ -24,15 +24,14 @@ __device__ inline MmaA pack_tiles(const MmaD &left, const MmaD &right) {
 
 // Asks for ROWS rows of HS columns, `stride` elements apart, all within 2^32: of PARTS matrices `part` elements apart, to
 // tiles one behind the other. From row `rows` on there are zeros.
-template <uint32_t HS, uint32_t ROWS, uint32_t THREADS, uint32_t PARTS = 1>
+template <uint32_t HS, uint32_t ROWS, uint32_t THREADS, uint32_t PARTS = 1, bool UNROLLED = true>
 __device__ inline void fetch_rows(uint32_t to, const bf16 *from, uint32_t stride, int32_t rows, uint32_t part = 0) {
-    constexpr uint32_t CHUNKS = HS / VECTOR;
-    constexpr uint32_t PASSES = (ROWS * CHUNKS + THREADS - 1) / THREADS;
+    constexpr uint32_t CHUNKS = HS / VECTOR, PASSES = ROWS * CHUNKS / THREADS;
+    constexpr bool WHOLE = ROWS * CHUNKS % THREADS == 0;
     // Unless a thread's chunks lie in one column, places of all of them would be kept in registers, which are short.
-#pragma unroll(THREADS % CHUNKS == 0 ? PASSES : 1)
-    for (uint32_t i = 0; i < PASSES; i++) {
+#pragma unroll(UNROLLED && WHOLE && THREADS % CHUNKS == 0 ? PASSES : 1)
+    for (uint32_t i = 0; WHOLE ? i < PASSES : i * THREADS + threadIdx.x < ROWS * CHUNKS; i++) {
         const uint32_t chunk = i * THREADS + threadIdx.x, row = chunk / CHUNKS, column = chunk % CHUNKS;
-        if (ROWS * CHUNKS % THREADS != 0 && row >= ROWS) break;
         const bf16 *first = from + (row * stride + column * VECTOR);
 #pragma unroll
         for (uint32_t j = 0; j < PARTS; j++) {
@@ -75,10 +74,10 @@ __device__ inline Place place(uint32_t heads, uint32_t group, uint32_t tiles) {
 
 // Writes ROWS rows of HS columns of a warp, `stride` elements apart, out of shared memory: a lane's pairs of an mma would
 // fill parts of sectors. Up to row `rows`.
-template <uint32_t HS, uint32_t ROWS>
+template <uint32_t HS, uint32_t ROWS, bool UNROLLED>
 __device__ inline void store_rows(bf16 *to, uint32_t stride, const uint4 *slab, int32_t rows) {
     constexpr uint32_t CHUNKS = HS / VECTOR;
-#pragma unroll(WARP % CHUNKS == 0 ? CHUNKS : 1)
+#pragma unroll(UNROLLED && WARP % CHUNKS == 0 ? CHUNKS : 1)
     for (uint32_t i = lane_id(); i < ROWS * CHUNKS; i += WARP) {
         const uint32_t row = i / CHUNKS, chunk = i % CHUNKS;
         if (int32_t(row) >= rows) break;

@@ -1,7 +1,7 @@
 // Causal attention, backward.  p[i,j] = exp(s[i,j] - lse[i]), s[i,j] = q[i].k[j] / sqrt(HS) for j <= i,
 //                              ds[i,j] = p[i,j] * (dout[i].v[j] - delta[i]), delta[i] = dout[i].out[i],
 //                              dq = ds.k / sqrt(HS), dk = ds^T.q / sqrt(HS), dv = p^T.dout
-// Shapes:   dout, out (B, T, C), qkv, dqkv (B, T, 3C) bf16; lse (B, NH, T), statistics (B, NH, T, 2) f32; row-major, heads
+// Shapes:   dout, out (B, T, C), qkv, dqkv (B, T, 3C) bf16; lse (B, NH, T), statistics (2, B, NH, T) f32; row-major, heads
 //           (NH, HS) beside each other in C
 // Writes:   dqkv, statistics "="
 // Requires: HS as the suffix says; T < 2^31; 16-byte-aligned pointers
@@ -31,13 +31,15 @@ struct Cut {
     // A warp's own rows, 16 an mma, and those of the other side that it takes at a time.
     static constexpr uint32_t WARP_ROWS = ROWS / WARPS, A = WARP_ROWS / 16, PORTION = 32;
     static constexpr bool SQUARE = WARP_ROWS == PORTION;
-    // Own rows stay in registers where the sums leave room.
-    static constexpr bool HELD = HS <= (OWN_KEYS ? 32 : 48);
+    static_assert(SQUARE || (OWN_KEYS && 2 * WARP_ROWS == PORTION), "what the mask takes");
+    // Of the two own matrices, those that stay in registers: as many as ptxas finds room for beside the sums.
+    static constexpr uint32_t HELD =
+        OWN_KEYS ? (HS <= 32 || (!NARROW && HS < 128) ? 2 : HS == 128 ? 1 : 0) : (NARROW ? 2 : HS == 80 ? 1 : 0);
     // Steps whose loads ptxas may mix. It spills where it may mix more.
-    static constexpr uint32_t UNROLLED = HELD ? STEPS : 2;
+    static constexpr uint32_t UNROLLED = 4;
     static constexpr uint32_t ROW = HS * sizeof(bf16), SUMS = OWN_KEYS ? 2 : 1;
     // What a stage has: two matrices, and where keys are owned the queries' statistics.
-    static constexpr uint32_t MATRICES = 2 * TILE * ROW, STAGE = MATRICES + (OWN_KEYS ? TILE * sizeof(float2) : 0);
+    static constexpr uint32_t MATRICES = 2 * TILE * ROW, STAGE = MATRICES + (OWN_KEYS ? 2 * TILE * sizeof(float) : 0);
 };
 
 // Where a warp's operands are, and its rows' statistics. Own and passing rows are q and dout where they are queries, k and v
@@ -45,19 +47,19 @@ struct Cut {
 template <class C>
 struct Warp {
     static constexpr uint32_t A = C::A, N = C::PORTION / 8, HS = C::HS;
-    MmaA held[C::HELD ? 2 * C::STEPS : 1][A];
+    MmaA held[C::HELD ? C::HELD * C::STEPS : 1][A];
     // By rows for an mma's A, transposed for its B of a product over rows; by columns for the B of one over columns.
     Fragments<HS> by_rows, by_columns;
     uint32_t own;
     float scale;
-    // Of own queries, row lane / 4 + 8 * half of each of the A.
+    // -lse * log2(e) and -delta of own queries, row lane / 4 + 8 * half of each of the A.
     float lse[A][2], delta[A][2];
 
     __device__ Warp(uint32_t own, float scale)
         : by_rows(lane_id() / 8 % 2, lane_id() / 16), by_columns(lane_id() / 16, lane_id() / 8 % 2), own(own), scale(scale) {
-        if constexpr (C::HELD) {
+        if constexpr (C::HELD > 0) {
 #pragma unroll
-            for (uint32_t i = 0; i < 2 * C::STEPS; i++) load_own(held[i], i / C::STEPS, i % C::STEPS);
+            for (uint32_t i = 0; i < C::HELD * C::STEPS; i++) load_own(held[i], i / C::STEPS, i % C::STEPS);
         }
     }
 
@@ -69,12 +71,14 @@ struct Warp {
     }
 
     // Own rows of a matrix by a portion of passing rows.
-    __device__ void multiply(MmaD (&d)[A][N], uint32_t matrix, uint32_t passing) const {
-#pragma unroll(C::UNROLLED)
+    template <uint32_t MATRIX>
+    __device__ void multiply(MmaD (&d)[A][N], uint32_t passing) const {
+        constexpr bool HELD = MATRIX < C::HELD;
+#pragma unroll(HELD ? C::STEPS : C::UNROLLED)
         for (uint32_t step = 0; step < C::STEPS; step++) {
             MmaA loaded[A];
-            if constexpr (!C::HELD) load_own(loaded, matrix, step);
-            const MmaA *a = C::HELD ? held[C::HELD ? matrix * C::STEPS + step : 0] : loaded;
+            if constexpr (!HELD) load_own(loaded, MATRIX, step);
+            const MmaA *a = HELD ? held[HELD ? MATRIX * C::STEPS + step : 0] : loaded;
 #pragma unroll
             for (uint32_t j = 0; j < N / 2; j++) {
                 uint32_t b[4];
@@ -108,49 +112,58 @@ struct Warp {
         }
     }
 
-    // A portion of passing rows, whose statistics these are where they are queries. On the diagonal, key j of the warp or the
-    // portion is for query j - `ahead` and those after it.
+    // A portion of passing rows, whose statistics these are where they are queries. On the DIAGONAL `beside_last` is as below.
     template <bool DIAGONAL>
-    __device__ void take(MmaD (&sums)[C::SUMS][A][HS / 8], uint32_t passing, const uint4 *statistics, int32_t ahead) const {
-        MmaD p[A][N] = {}, ds[A][N] = {};
-        multiply(p, 0, passing);
-        if constexpr (DIAGONAL) mask(p, ahead);
-        // Two queries side by side: lse, delta, lse, delta.
-        float4 of_columns[N];
-        if constexpr (C::OWN_KEYS) {
+    __device__ void take(MmaD (&sums)[C::SUMS][A][HS / 8], uint32_t passing, const float *statistics, bool beside_last = false) const {
+        MmaD p[A][N] = {}, ds[A][N];
+        multiply<0>(p, passing);
+        if constexpr (DIAGONAL) mask(p, beside_last);
 #pragma unroll
-            for (uint32_t j = 0; j < N; j++) of_columns[j] = reinterpret_cast<const float4 *>(statistics)[4 * j + lane_id() % 4];
-        }
+        for (uint32_t j = 0; j < N; j++) {
+            float of_columns[2];
+            if constexpr (C::OWN_KEYS) load_pair(of_columns, statistics, j);
 #pragma unroll
-        for (uint32_t i = 0; i < A; i++) {
-#pragma unroll
-            for (uint32_t j = 0; j < N; j++) {
+            for (uint32_t i = 0; i < A; i++) {
 #pragma unroll
                 for (uint32_t k = 0; k < 4; k++) {
-                    const float of_query = C::OWN_KEYS ? (k % 2 ? of_columns[j].z : of_columns[j].x) : lse[i][k / 2];
-                    p[i][j].at[k] = exp2_approx(fmaf(p[i][j].at[k], scale, -of_query));
+                    p[i][j].at[k] = exp2_approx(fmaf(p[i][j].at[k], scale, C::OWN_KEYS ? of_columns[k % 2] : lse[i][k / 2]));
                 }
             }
         }
         const uint32_t second = passing + C::TILE * C::ROW;
+#pragma unroll
+        for (uint32_t j = 0; j < N; j++) {
+            float of_columns[2];
+            if constexpr (C::OWN_KEYS) load_pair(of_columns, statistics + C::TILE, j);
+#pragma unroll
+            for (uint32_t i = 0; i < A; i++) {
+#pragma unroll
+                for (uint32_t k = 0; k < 4; k++) ds[i][j].at[k] = C::OWN_KEYS ? of_columns[k % 2] : delta[i][k / 2];
+            }
+        }
+        multiply<1>(ds, second);
         if constexpr (C::OWN_KEYS) add(sums[1], p, second);
-        multiply(ds, 1, second);
 #pragma unroll
         for (uint32_t i = 0; i < A; i++) {
 #pragma unroll
             for (uint32_t j = 0; j < N; j++) {
 #pragma unroll
-                for (uint32_t k = 0; k < 4; k++) {
-                    const float of_query = C::OWN_KEYS ? (k % 2 ? of_columns[j].w : of_columns[j].y) : delta[i][k / 2];
-                    ds[i][j].at[k] = p[i][j].at[k] * (ds[i][j].at[k] - of_query);
-                }
+                for (uint32_t k = 0; k < 4; k++) ds[i][j].at[k] *= p[i][j].at[k];
             }
         }
         add(sums[0], ds, passing);
     }
 
-    // Takes out the keys behind each query. The portion's or the warp's first query is `ahead` keys ahead of the first key.
-    __device__ void mask(MmaD (&s)[A][N], int32_t ahead) const {
+    // Of the lane's two columns of tile `j`.
+    __device__ static void load_pair(float (&to)[2], const float *from, uint32_t j) {
+        const float2 pair = *reinterpret_cast<const float2 *>(from + 8 * j + lane_id() % 4 * 2);
+        to[0] = pair.x;
+        to[1] = pair.y;
+    }
+
+    // Takes out the keys behind each query: where rows begin alike, a triangle. 16 keys are beside the portion's first queries,
+    // or `beside_last`: then no query of the first half sees them.
+    __device__ void mask(MmaD (&s)[A][N], bool beside_last) const {
         const int32_t lane = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
         const int32_t most = C::OWN_KEYS ? -lane : lane;
 #pragma unroll
@@ -159,11 +172,11 @@ struct Warp {
             for (uint32_t j = 0; j < N; j++) {
 #pragma unroll
                 for (uint32_t k = 0; k < 4; k++) {
-                    const int32_t row = 16 * i + k / 2 * 8, column = 8 * j + k % 2;
+                    const int32_t row = 16 * i + k / 2 * 8, column = (C::SQUARE ? 8 * j : 8 * (j % 2)) + k % 2;
                     const int32_t behind = C::OWN_KEYS ? row - column : column - row;
-                    // `most` is from -7 to 7: in a square, which is never ahead, a tile of 8 keys is beyond it for all of a
-                    // tile of 8 queries or none.
-                    const bool hidden = C::SQUARE ? behind >= 7 || (behind > -7 && behind > most) : behind > most + ahead;
+                    // `most` is from -7 to 7: beyond, a tile of 8 keys is behind all of a tile of 8 queries or none.
+                    bool hidden = behind >= 7 || (behind > -7 && behind > most);
+                    if (!C::SQUARE) hidden = j < N / 2 ? beside_last || hidden : beside_last && hidden;
                     if (hidden) s[i][j].at[k] = -INFINITY;
                 }
             }
@@ -186,7 +199,9 @@ __device__ inline void find_statistics(const AttentionBackwardParams &params, Wa
         float delta = 0, lse = 0;
         if (there) {
 #pragma unroll
-            for (uint32_t chunk = lane_id() / 8; chunk < CHUNKS; chunk += 4) {
+            for (uint32_t j = 0; j < CHUNKS; j += 4) {
+                const uint32_t chunk = j + lane_id() / 8;
+                if (j + 4 > CHUNKS && chunk >= CHUNKS) break;
                 const f32x8 of_out = load(out + (uint64_t(query + row) * channels + chunk * VECTOR));
                 const f32x8 of_dout = unpack(dout[swizzled<CHUNKS>(row, chunk) / 16]);
 #pragma unroll
@@ -197,11 +212,12 @@ __device__ inline void find_statistics(const AttentionBackwardParams &params, Wa
         delta += __shfl_xor_sync(ALL_LANES, delta, 16);
         if (there && lane_id() < 8) {
             const uint64_t place = uint64_t(head) * params.t + query + row;
-            lse = params.lse[place] * LOG2_E;
-            reinterpret_cast<float2 *>(params.statistics)[place] = make_float2(lse, delta);
+            lse = params.lse[place] * -LOG2_E;
+            params.statistics[place] = lse;
+            params.statistics[uint64_t(params.heads) * params.t + place] = -delta;
         }
         warp.lse[i / 2][i % 2] = __shfl_sync(ALL_LANES, lse, lane_id() / 4);
-        warp.delta[i / 2][i % 2] = __shfl_sync(ALL_LANES, delta, lane_id() / 4);
+        warp.delta[i / 2][i % 2] = __shfl_sync(ALL_LANES, -delta, lane_id() / 4);
     }
 }
 
@@ -222,7 +238,7 @@ __device__ inline void finish(const MmaD (&sums)[C::A][C::HS / 8], float scale, 
         }
     }
     __syncwarp();  // lanes read what others have written
-    store_rows<C::HS, C::WARP_ROWS>(to, stride, slab, rows);
+    store_rows<C::HS, C::WARP_ROWS, false>(to, stride, slab, rows);
 }
 
 // A head's rows.
@@ -239,14 +255,14 @@ struct Head {
     }
 
     // q and dout, or k and v, of ROWS tokens from `row` on, one behind the other.
-    template <bool KEYS, uint32_t ROWS>
+    template <bool KEYS, uint32_t ROWS, bool UNROLLED>
     __device__ void fetch(uint32_t to, uint32_t row) const {
         const bf16 *tokens = qkv + uint64_t(row) * 3 * channels;
         if constexpr (KEYS) {
-            fetch_rows<HS, ROWS, THREADS, 2>(to, tokens + channels, 3 * channels, t - row, channels);
+            fetch_rows<HS, ROWS, THREADS, 2, UNROLLED>(to, tokens + channels, 3 * channels, t - row, channels);
         } else {
-            fetch_rows<HS, ROWS, THREADS>(to, tokens, 3 * channels, t - row);
-            fetch_rows<HS, ROWS, THREADS>(to + ROWS * HS * sizeof(bf16), dout + uint64_t(row) * channels, channels, t - row);
+            fetch_rows<HS, ROWS, THREADS, 1, UNROLLED>(to, tokens, 3 * channels, t - row);
+            fetch_rows<HS, ROWS, THREADS, 1, UNROLLED>(to + ROWS * HS * sizeof(bf16), dout + uint64_t(row) * channels, channels, t - row);
         }
     }
 };
@@ -261,21 +277,21 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     const uint32_t first = (C::OWN_KEYS ? at.tile : tiles_owned - 1 - at.tile) * C::ROWS;
     const uint32_t own = shared_address(shared), stages = own + 2 * C::ROWS * ROW;
     const Head<HS> head(params, at.head);
-    const auto fetch = [&](uint32_t tile) {
-        const uint32_t to = stages + tile % 2 * C::STAGE, row = tile * TILE;
-        head.template fetch<!C::OWN_KEYS, TILE>(to, row);
-        if (C::OWN_KEYS && threadIdx.x < TILE) {
-            const float2 *statistics = reinterpret_cast<const float2 *>(params.statistics) + uint64_t(at.head) * params.t;
-            copy_async_8(to + C::MATRICES + threadIdx.x * sizeof(float2), statistics + row + threadIdx.x,
-                         row + threadIdx.x < params.t);
+    const auto fetch = [&](uint32_t row) {
+        const uint32_t to = stages + row / TILE % 2 * C::STAGE;
+        head.template fetch<!C::OWN_KEYS, TILE, true>(to, row);
+        if (C::OWN_KEYS && (2 * TILE == THREADS || threadIdx.x < 2 * TILE)) {
+            const uint32_t which = threadIdx.x / TILE, query = row + threadIdx.x % TILE;
+            const uint64_t place = (uint64_t(which) * params.heads + at.head) * params.t + query;
+            copy_async_4(to + C::MATRICES + threadIdx.x * sizeof(float), params.statistics + place, query < params.t);
         }
         copy_commit();
     };
     // Keys are for the queries from their own on, queries for the keys up to their own.
-    uint32_t tile = C::OWN_KEYS ? first / TILE : 0;
-    const uint32_t tiles = ((C::OWN_KEYS ? params.t : min(first + C::ROWS, params.t)) + TILE - 1) / TILE;
-    head.template fetch<C::OWN_KEYS, C::ROWS>(own, first);
-    fetch(tile);
+    uint32_t passing = C::OWN_KEYS ? first : 0;
+    const uint32_t end = ((C::OWN_KEYS ? params.t : min(first + C::ROWS, params.t)) + TILE - 1) / TILE * TILE;
+    head.template fetch<C::OWN_KEYS, C::ROWS, false>(own, first);
+    fetch(passing);
     copy_wait<0>();
     __syncthreads();  // what all threads copied is there
 
@@ -286,22 +302,21 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     MmaD sums[C::SUMS][C::A][HS / 8] = {};
 #pragma unroll 1
     do {
-        if (tile + 1 < tiles) fetch(tile + 1);
-        const uint32_t stage = tile % 2 * C::STAGE;
-#pragma unroll 1
-        for (uint32_t i = 0; i < TILE; i += C::PORTION) {
-            const uint32_t passing = tile * TILE + i;
-            const int32_t ahead = C::OWN_KEYS ? passing - row : row - passing;
-            const uint4 *statistics = shared + (2 * C::ROWS * ROW + stage + C::MATRICES + i * sizeof(float2)) / 16;
-            if (ahead > 0) {
-                warp.template take<false>(sums, stages + stage + i * ROW, statistics, ahead);
-            } else if (ahead > -int32_t(C::PORTION)) {
-                warp.template take<true>(sums, stages + stage + i * ROW, statistics, ahead);
-            }
+        if (passing % TILE == 0 && passing + TILE < end) fetch(passing + TILE);
+        const uint32_t stage = 2 * C::ROWS * ROW + passing / TILE % 2 * C::STAGE, i = passing % TILE;
+        const float *statistics = reinterpret_cast<const float *>(shared) + (stage + C::MATRICES) / 4 + i;
+        const int32_t ahead = C::OWN_KEYS ? passing - row : row - passing;
+        if (ahead > 0) {
+            warp.template take<false>(sums, own + stage + i * ROW, statistics);
+        } else if (ahead >= int32_t(C::WARP_ROWS) - int32_t(C::PORTION)) {
+            warp.template take<true>(sums, own + stage + i * ROW, statistics, ahead < 0);
         }
-        copy_wait<0>();
-        __syncthreads();  // the next tile is there, and nobody reads this one any more
-    } while (++tile < tiles);
+        passing += C::PORTION;
+        if (passing % TILE == 0) {
+            copy_wait<0>();
+            __syncthreads();  // the next tile is there, and nobody reads this one any more
+        }
+    } while (passing != end);
 
     const uint32_t stride = 3 * head.channels;
     bf16 *to = params.dqkv + (head.qkv - params.qkv) + uint64_t(row) * stride;

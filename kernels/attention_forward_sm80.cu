@@ -185,7 +185,7 @@ __device__ inline void finish(const AttentionForwardParams &params, const Rows<H
     // 64 bits: B*T*C may pass 2^32.
     const uint64_t token = uint64_t(head / params.nh) * params.t + query;
     bf16 *out = params.out + (token * params.nh + head % params.nh) * HS;
-    store_rows<HS, WARP_QUERIES>(out, params.nh * HS, slab, params.t - query);
+    store_rows<HS, WARP_QUERIES, true>(out, params.nh * HS, slab, params.t - query);
 }
 
 template <uint32_t HS>

@@ -532,7 +532,7 @@ struct AttentionBackwardParams {
     DEVICE_POINTER(const float) lse;
     /// (B, T, 3C) bf16 `=`: dq by the queries' kernel, dk and dv by the keys'.
     DEVICE_POINTER(bf16) dqkv;
-    /// (B, NH, T, 2) f32, 8-byte-aligned: lse·log2(e) and delta, which the queries' kernel writes and the keys' reads.
+    /// (2, B, NH, T) f32: -lse·log2(e), then -delta, which the queries' kernel writes and the keys' reads.
     DEVICE_POINTER(float) statistics;
     /// T, less than 2^31.
     uint32_t t;

@@ -15,9 +15,9 @@ __device__ inline void copy_async(uint32_t to, const void *from, bool wanted) {
                  : "memory");
 }
 
-// As above, 8 bytes, 8-byte-aligned. Such small ones go through L1 (.ca).
-__device__ inline void copy_async_8(uint32_t to, const void *from, bool wanted) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" : : "r"(to), "l"(from), "r"(wanted ? 8 : 0) : "memory");
+// As above, 4 bytes, 4-byte-aligned. Such small ones go through L1 (.ca).
+__device__ inline void copy_async_4(uint32_t to, const void *from, bool wanted) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" : : "r"(to), "l"(from), "r"(wanted ? 4 : 0) : "memory");
 }
 
 // Ends a group: the thread's copies since the last group.

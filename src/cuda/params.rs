@@ -1075,7 +1075,7 @@ pub struct AttentionBackwardParams {
     pub lse: u64,
     /// (B, T, 3C) bf16 `=`: dq by the queries' kernel, dk and dv by the keys'.
     pub dqkv: u64,
-    /// (B, NH, T, 2) f32, 8-byte-aligned: lse·log2(e) and delta, which the queries' kernel writes and the keys' reads.
+    /// (2, B, NH, T) f32: -lse·log2(e), then -delta, which the queries' kernel writes and the keys' reads.
     pub statistics: u64,
     /// T, less than 2^31.
     pub t: u32,
