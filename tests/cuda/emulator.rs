@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use cudarc::driver::CudaContext;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::emulation::{Emulation, Launch, Traffic};
 
@@ -49,6 +50,13 @@ impl Deref for Shared {
     fn deref(&self) -> &Cuda {
         device()
     }
+}
+
+/// A device in a context of its own, for tests to which it matters what else that holds or does.
+pub fn own() -> Cuda {
+    // cudarc finds the driver that the first device has loaded.
+    let ordinal = shared().device().properties().ordinal;
+    Cuda::with_context(&CudaContext::new_non_primary(ordinal, 0).unwrap()).unwrap()
 }
 
 /// The emulated GPU and its settings, without other tests.

@@ -25,6 +25,7 @@ mod model;
 mod peers;
 #[path = "../place/mod.rs"]
 mod place;
+mod recording;
 mod sampling;
 #[expect(dead_code, reason = "the operations' own tests use the rest")]
 #[path = "../ops/support.rs"]

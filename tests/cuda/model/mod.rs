@@ -4,7 +4,6 @@
 mod narrow;
 mod rounded;
 
-use cudarc::driver::CudaContext;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::model::activations::{ActivationGrads, Activations, Head, Inputs, Keep, Recompute};
@@ -19,8 +18,7 @@ use ironwarp::ops::Write;
 use ironwarp::train::trainer::{MicroBatch, Optimizer, Outcome, Trainer};
 
 use self::narrow::Narrow;
-use crate::emulator::{alone, shared};
-use crate::place::real_gpu;
+use crate::emulator::{alone, own, shared};
 use crate::support::{Device, Draws, Number};
 
 /// A model, and the micro-batches of a step.
@@ -121,12 +119,6 @@ impl Case {
     }
 }
 
-/// A device of its own: what it holds is one test's.
-fn own() -> Cuda {
-    drop(shared());
-    Cuda::with_context(&CudaContext::new_non_primary(real_gpu().unwrap_or(0), 0).unwrap()).unwrap()
-}
-
 fn norm(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|x| x * x).sum::<f64>().sqrt()
 }
@@ -197,6 +189,7 @@ fn assert_same_bits(what: &str, got: &[Vec<f32>], want: &[Vec<f32>]) {
 
 #[test]
 fn recomputation_and_recordings_change_no_bit() {
+    let _turn = shared();
     let case = Case { micro_batches: 2, ..SMALL };
     let train = |recompute, one_by_one| {
         let cuda = own();
@@ -271,6 +264,7 @@ fn what_was_sent_ahead_is_not_mistaken() {
 
 #[test]
 fn memory_is_as_planned() {
+    let _turn = shared();
     for case in CASES {
         for recompute in [Recompute::None, Recompute::Layernorm] {
             let cuda = own();
