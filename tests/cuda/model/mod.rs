@@ -15,6 +15,7 @@ use ironwarp::model::params::HostWeights;
 use ironwarp::model::plan::MemoryPlan;
 use ironwarp::model::{Gpt2, init};
 use ironwarp::ops::Write;
+use ironwarp::tensor::Tensor;
 use ironwarp::train::trainer::{MicroBatch, Optimizer, Outcome, Trainer};
 
 use self::narrow::Narrow;
@@ -335,4 +336,42 @@ fn greedy_tokens_are_the_cpus() {
     let want = greedy(&Cpu::<f32>::new(), &config, weights.clone(), &text[..9]);
     assert_eq!(greedy(&*shared(), &config, weights, &text[..9]), want);
     assert!(want.iter().zip(&text[9..]).filter(|(a, b)| a == b).count() > 40, "{want:?}");
+}
+
+/// Token by token through the cache, logits are as near to the oracle's as those of one pass over all tokens.
+#[test]
+fn decoding_is_the_full_forward() {
+    fn full<B: Device>(backend: &B, config: &Config, tokens: &[i32]) -> Vec<Vec<f64>> {
+        let HostWeights { layout, data, .. } = init::random(*config, 5);
+        let params = Arena::from_f32(backend, &layout, data).unwrap();
+        let model = Gpt2 { backend, config, params: &params };
+        let shape = (1, tokens.len());
+        let mut acts = Activations::new(backend, config, shape.0, shape.1, Keep::Forward).unwrap();
+        let mut head = Head::new(backend, config, shape.0, shape.1).unwrap();
+        let ids = Tensor::from_vec(backend, [1, shape.1], tokens.to_vec()).unwrap();
+        model.forward(&mut acts, ids.view(), Attend::Own).unwrap();
+        model.lm_head(acts.lnf_out.view(), head.logits.view_mut()).unwrap();
+        let logits = head.logits.to_vec(backend).unwrap();
+        let rows = logits.chunks(config.padded_vocab()).map(|row| row[..config.vocab].iter().map(|x| x.wide()));
+        rows.map(Iterator::collect).collect()
+    }
+    let config = Config { context: 100, vocab: 60, layers: 1, heads: 2, channels: 64 };
+    let tokens = Draws::new(8).ids(100, 60);
+    let cuda = shared();
+    let (oracle, at_once) = (full(&Cpu::<f64>::new(), &config, &tokens), full(&*cuda, &config, &tokens));
+    let HostWeights { layout, data, .. } = init::random(config, 5);
+    let params = Arena::from_f32(&*cuda, &layout, data).unwrap();
+    let model = Gpt2 { backend: &*cuda, config: &config, params: &params };
+    let mut generator = Generator::new(model, &tokens[..3]).unwrap();
+    let mut worst = [0.0f64; 2];
+    for (position, (want, at_once)) in oracle.iter().zip(&at_once).enumerate().skip(2) {
+        let got: Vec<f64> = generator.logits().unwrap().into_iter().map(Number::wide).collect();
+        let (error, of_one_pass) = (distance(&got, want), distance(at_once, want));
+        assert!(error <= 2.0 * of_one_pass.max(2f64.powi(-8)), "position {position}: {error:e}, {of_one_pass:e}");
+        worst = [worst[0].max(error), worst[1].max(of_one_pass)];
+        if position + 1 < tokens.len() {
+            generator.push(tokens[position + 1]).unwrap();
+        }
+    }
+    println!("decoding: {:.2e} of the norm at most, one pass {:.2e}", worst[0], worst[1]);
 }
