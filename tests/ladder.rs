@@ -26,15 +26,18 @@ struct Ladder {
     stem: &'static str,
     op: &'static str,
     shape: &'static str,
+    /// Where results are looked at but not counted: places that one shape alone does not tell apart.
+    also: &'static [&'static str],
 }
 
-const LADDERS: [Ladder; 2] = [
+const LADDERS: [Ladder; 3] = [
     Ladder {
         section: "Layernorm",
         folder: "layernorm",
         stem: "layernorm",
         op: "layernorm_forward",
         shape: "n=256,c=768",
+        also: &[],
     },
     Ladder {
         section: "Matmul",
@@ -42,6 +45,16 @@ const LADDERS: [Ladder; 2] = [
         stem: "matmul_sm80",
         op: "matmul_forward",
         shape: "n=256,c=256,oc=256",
+        also: &[],
+    },
+    Ladder {
+        section: "Attention",
+        folder: "attention",
+        stem: "attention_forward_sm80",
+        op: "attention_forward",
+        shape: "b=1,t=256,nh=2,hs=64",
+        // Several sequences; three blocks of queries.
+        also: &["b=2,t=128,nh=3,hs=64", "b=1,t=384,nh=1,hs=64"],
     },
 ];
 
@@ -107,9 +120,11 @@ fn steps_compute_and_count_as_the_page_says() {
     let cuda = Cuda::emulated().unwrap();
     let page = fs::read_to_string(place::project().join("docs/study/ladder.md")).unwrap();
     let mut wrong = Vec::new();
-    for Ladder { section, folder, stem, op, shape } in LADDERS {
+    for Ladder { section, folder, stem, op, shape, also } in LADDERS {
         let info = cases::select(&[op.to_owned()]).unwrap()[0];
-        let problem = Problem::parse(info, shape, &info.small()[0]).unwrap();
+        let parse = |shape: &str| Problem::parse(info, shape, &info.small()[0]).unwrap();
+        let problem = parse(shape);
+        let shapes: Vec<Problem> = also.iter().map(|shape| parse(shape)).chain([problem.clone()]).collect();
         assert!(page.contains(&format!("ironwarp profile {op} --shape {shape} ")), "{section}: no command");
         let table = table(&page, section);
         let (columns, rows) = table.split_first().expect(section);
@@ -127,7 +142,9 @@ fn steps_compute_and_count_as_the_page_says() {
             let ptx = variant::ptx(&format!("ladder/{folder}/{file}"), &[]);
             let mut profiler = Profiler::new(&cuda).unwrap();
             profiler.replace(stem, &ptx).unwrap();
-            verify(&cuda, info, &problem).unwrap_or_else(|error| panic!("{folder}/{file}: {error}"));
+            for problem in &shapes {
+                verify(&cuda, info, problem).unwrap_or_else(|error| panic!("{folder}/{file}: {error}"));
+            }
             let profile = profiler.profile(info, &problem).unwrap();
             let registers = variant::registers(&ptx, &profile.kernels[0].kernel);
             wrong.extend(differences(columns, row, &profile, registers));

@@ -138,6 +138,11 @@ impl Counts {
         self.launches.iter().map(|launch| launch.counts.bank_conflicts).sum()
     }
 
+    /// Warp instructions of the launch with the most.
+    pub fn most_instructions(&self) -> u64 {
+        self.launches.iter().map(|launch| launch.counts.warp_instructions).max().unwrap_or(0)
+    }
+
     /// The launched kernels, in order.
     pub fn kernels(&self) -> Vec<&str> {
         self.launches.iter().map(|launch| launch.kernel.as_str()).collect()

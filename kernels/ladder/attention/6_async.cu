@@ -1,0 +1,155 @@
+// Attention, step 6 of docs/study/ladder.md: copies under way.  out[i] = sum_j softmax_j(q[i].k[j] * scale) * v[j], j <= i
+// Change:   the next tile is on its way while one is worked on: cp.async copies to shared memory without a register, into the
+//           other of two stages. One barrier a tile is left
+// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, heads (NH, HS) beside each other in C
+// Writes:   out, lse "="
+// Requires: HS = 64, T % 128 == 0; 16-byte-aligned pointers
+// Launch:   as kernels/attention_forward_sm80.cu: a block of 4 warps a head and 128 queries
+// Numerics: bf16 products with f32 sums; online softmax in base 2; weights rounded to bf16 for the second product, their sum
+//           before that; one rounding at the end
+// Traffic:  q, out, lse once; of k and v each block reads the rows up to its last query's
+#include "../../attention.cuh"
+#include "../../common/math.cuh"
+#include "../../params.h"
+
+constexpr uint32_t HS = 64, STEPS = HS / 16, CHUNKS = HS / VECTOR;
+constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_QUERIES, KEYS = ATTENTION_FORWARD_KEYS;
+constexpr uint32_t WARP_QUERIES = QUERIES / (THREADS / WARP);
+
+// Where 16-byte chunk `chunk` of a row lies.
+__device__ inline uint32_t place(uint32_t row, uint32_t chunk) { return row * CHUNKS + (chunk ^ row % CHUNKS); }
+
+// Asks for ROWS rows of q, k or v.
+template <uint32_t ROWS>
+__device__ inline void copy_tile(uint32_t to, const bf16 *from, uint32_t stride) {
+    const uint32_t own_row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+#pragma unroll
+    for (uint32_t first = 0; first < ROWS; first += THREADS / CHUNKS) {
+        const uint32_t row = first + own_row;
+        copy_async(to + 16 * place(row, chunk), from + uint64_t(row) * stride + chunk * VECTOR, true);
+    }
+}
+
+// What a lane has of 16 queries: rows lane / 4 and 8 behind it.
+struct Rows {
+    MmaD out[HS / 8];
+    // Largest score, times scale, and the lane's part of the sum of 2^(score - max).
+    float max[2], sum[2];
+};
+
+// Adds a tile of keys and values to 16 queries' rows, of which the first is `ahead` of the tile's first key.
+__device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t values, int32_t ahead, float scale) {
+    // Which of a fragment's four matrices, 8 by 8, the lane gives a row's address for.
+    const uint32_t matrix_row = lane_id() % 8, upper = lane_id() / 8 % 2, half = lane_id() / 16;
+    MmaD s[KEYS / 8] = {};
+#pragma unroll
+    for (uint32_t step = 0; step < STEPS; step++) {
+        MmaA q;
+        load_matrices<false>(q.pairs, queries + 16 * place(8 * upper + matrix_row, 2 * step + half));
+#pragma unroll
+        for (uint32_t j = 0; j < KEYS / 16; j++) {
+            uint32_t k[4];
+            load_matrices<false>(k, keys + 16 * place(16 * j + 8 * half + matrix_row, 2 * step + upper));
+            mma(s[2 * j], q, {{k[0], k[1]}});
+            mma(s[2 * j + 1], q, {{k[2], k[3]}});
+        }
+    }
+#pragma unroll
+    for (uint32_t low = 0; low < 2; low++) {
+        const int32_t last = ahead + int32_t(lane_id() / 4 + 8 * low) - int32_t(lane_id() % 4 * 2);
+        float largest = -INFINITY;
+#pragma unroll
+        for (uint32_t j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+            for (uint32_t i = 0; i < 2; i++) {
+                float &score = s[j].at[2 * low + i];
+                if (int32_t(8 * j + i) > last) score = -INFINITY;
+                largest = fmaxf(largest, score);
+            }
+        }
+        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
+        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 2));
+        const float before = rows.max[low], max = fmaxf(before, largest * scale), factor = exp2_approx(before - max);
+        rows.max[low] = max;
+        rows.sum[low] *= factor;
+#pragma unroll
+        for (uint32_t j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+            for (uint32_t i = 0; i < 2; i++) {
+                s[j].at[2 * low + i] = exp2_approx(fmaf(s[j].at[2 * low + i], scale, -max));
+                rows.sum[low] += s[j].at[2 * low + i];
+                rows.out[j].at[2 * low + i] *= factor;
+            }
+        }
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < KEYS / 16; j++) {
+        const MmaA p = pack_tiles(s[2 * j], s[2 * j + 1]);
+#pragma unroll
+        for (uint32_t step = 0; step < STEPS; step++) {
+            uint32_t v[4];
+            load_matrices<true>(v, values + 16 * place(16 * j + 8 * upper + matrix_row, 2 * step + half));
+            mma(rows.out[2 * step], p, {{v[0], v[1]}});
+            mma(rows.out[2 * step + 1], p, {{v[2], v[3]}});
+        }
+    }
+}
+
+// 16 rows, in pairs as mma leaves them: 8 rows of 16 bytes a request, half sectors.
+__device__ inline void write(const Rows &rows, bf16 *out, float *lse, uint32_t c) {
+    const uint32_t row = lane_id() / 4, column = lane_id() % 4 * 2;
+#pragma unroll
+    for (uint32_t low = 0; low < 2; low++) {
+        float sum = rows.sum[low];
+        sum += __shfl_xor_sync(ALL_LANES, sum, 1);
+        sum += __shfl_xor_sync(ALL_LANES, sum, 2);
+        const float inverse = 1.0f / sum;
+#pragma unroll
+        for (uint32_t j = 0; j < HS / 8; j++) {
+            bf16 *to = out + uint64_t(8 * low + row) * c + 8 * j + column;
+            const float *pair = &rows.out[j].at[2 * low];
+            *reinterpret_cast<uint32_t *>(to) = pack_pair(pair[0] * inverse, pair[1] * inverse);
+        }
+        if (column == 0) lse[8 * low + row] = (rows.max[low] + log2_approx(sum)) * LN_2;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTION_FORWARD_MIN_BLOCKS)
+    attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
+    constexpr uint32_t TILE = 16 * KEYS * CHUNKS;
+    extern __shared__ bf16x8 shared[];
+    const uint32_t queries = shared_address(shared), stages = queries + 16 * QUERIES * CHUNKS;
+    const uint32_t head = blockIdx.x / params.tiles, query = blockIdx.x % params.tiles * QUERIES;
+    const uint32_t c = params.nh * HS, stride = 3 * c, warp_query = warp_id() * WARP_QUERIES;
+    const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
+
+    // Keys from `first` on and their values, to one stage or the other.
+    const auto fetch = [&](uint32_t first) {
+        const uint32_t to = stages + first / KEYS % 2 * 2 * TILE;
+        const bf16 *from = sequence + uint64_t(first) * stride;
+        copy_tile<KEYS>(to, from + c, stride);
+        copy_tile<KEYS>(to + TILE, from + 2 * c, stride);
+        copy_commit();
+    };
+    copy_tile<QUERIES>(queries, sequence + uint64_t(query) * stride, stride);
+    fetch(0);
+    Rows rows[WARP_QUERIES / 16] = {};
+    for (Rows &of : rows) of.max[0] = of.max[1] = -INFINITY;
+    for (uint32_t first = 0; first < query + QUERIES; first += KEYS) {
+        copy_wait<0>();
+        __syncthreads();  // this tile is there, of all threads; and nobody reads the one before, which makes room now
+        if (first + KEYS < query + QUERIES) fetch(first + KEYS);
+        const uint32_t keys = stages + first / KEYS % 2 * 2 * TILE;
+#pragma unroll
+        for (uint32_t i = 0; i < WARP_QUERIES / 16; i++) {
+            const uint32_t own = warp_query + 16 * i;
+            add(rows[i], queries + 16 * place(own, 0), keys, keys + TILE, int32_t(query + own - first), params.scale);
+        }
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < WARP_QUERIES / 16; i++) {
+        const uint64_t own = query + warp_query + 16 * i;
+        bf16 *out = params.out + (uint64_t(head / params.nh) * params.t + own) * c + head % params.nh * HS;
+        write(rows[i], out, params.lse + uint64_t(head) * params.t + own, c);
+    }
+}
