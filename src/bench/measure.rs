@@ -212,10 +212,11 @@ impl<'a, B: Timed> Subject<'a, B> {
     /// As the operation.
     pub fn measure(&mut self, stopwatch: &mut B::Stopwatch, effort: Effort) -> Result<Times> {
         let start = Instant::now();
-        // One at least: what is loaded or compiled when it is first used does not count.
-        self.sample(stopwatch)?;
-        while start.elapsed() < effort.warm_up {
+        // What is loaded or made when it is first used does not count: a training step has all of its CUDA graphs after four.
+        let mut runs = 0;
+        while runs < 4 * self.sets.len() || start.elapsed() < effort.warm_up {
             self.sample(stopwatch)?;
+            runs += 1;
         }
         let (start, mut samples) = (Instant::now(), Vec::new());
         while samples.len() < effort.least || start.elapsed() < effort.budget && samples.len() < effort.most {
