@@ -112,6 +112,7 @@ fn backward_is_the_formula() {
             if factor == LARGE {
                 // Scores of 1e4 have errors that the exponential makes those of the weights, in any order of their terms.
                 let error = worst(&got, &reference, &sums, unit);
+                println!("{what}: {error:.3} units");
                 assert!(error <= 8.0, "{what}: {error:.3} units, 8 allowed");
             } else {
                 judge(&what, [&got, &reference, &baseline, &sums], unit, 2.0);
