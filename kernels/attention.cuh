@@ -28,16 +28,19 @@ template <uint32_t HS, uint32_t ROWS, uint32_t THREADS, uint32_t PARTS = 1, bool
 __device__ inline void fetch_rows(uint32_t to, const bf16 *from, uint32_t stride, int32_t rows, uint32_t part = 0) {
     constexpr uint32_t CHUNKS = HS / VECTOR, PASSES = ROWS * CHUNKS / THREADS;
     constexpr bool WHOLE = ROWS * CHUNKS % THREADS == 0;
+    static_assert(ROWS * CHUNKS >= THREADS, "a chunk a thread");
+    uint32_t i = 0;
     // Unless a thread's chunks lie in one column, places of all of them would be kept in registers, which are short.
 #pragma unroll(UNROLLED && WHOLE && THREADS % CHUNKS == 0 ? PASSES : 1)
-    for (uint32_t i = 0; WHOLE ? i < PASSES : i * THREADS + threadIdx.x < ROWS * CHUNKS; i++) {
+    do {
         const uint32_t chunk = i * THREADS + threadIdx.x, row = chunk / CHUNKS, column = chunk % CHUNKS;
         const bf16 *first = from + (row * stride + column * VECTOR);
 #pragma unroll
         for (uint32_t j = 0; j < PARTS; j++) {
             copy_async(to + j * ROWS * HS * sizeof(bf16) + swizzled<CHUNKS>(row, column), first + j * part, int32_t(row) < rows);
         }
-    }
+        i++;
+    } while (WHOLE ? i < PASSES : i * THREADS + threadIdx.x < ROWS * CHUNKS);
 }
 
 // A lane's place in fragments of 16 rows and 16 columns of a tile: it gives the address of a row of one of four matrices of

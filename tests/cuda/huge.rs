@@ -1,13 +1,17 @@
 //! Tensors of more than 2³¹ elements. The emulated GPU has memory where something was written, so that their rest costs
 //! nothing; only what a kernel can be made to skip is tested so. A real GPU needs all of the memory.
 
+use cudarc::driver::CudaContext;
 use half::bf16;
 use ironwarp::Error;
 use ironwarp::cuda::Cuda;
-use ironwarp::ops::{Backend, CrossEntropyForward, EmbeddingBackward, EmbeddingForward, Write};
-use ironwarp::tensor::{Element, Storage, Tensor};
+use ironwarp::cuda::images::IMAGES;
+use ironwarp::ops::{
+    AttentionBackward, AttentionForward, Backend, CrossEntropyForward, EmbeddingBackward, EmbeddingForward, Write,
+};
+use ironwarp::tensor::{Element, Shape, Storage, Tensor};
 
-use crate::emulator::shared;
+use crate::emulator::{alone, shared};
 use crate::place::{real_gpu, skip};
 
 /// GPT-2's.
@@ -22,7 +26,7 @@ fn numbers(from: usize, len: usize) -> Vec<bf16> {
 }
 
 /// Uninitialised; none where a real GPU has not the room, and the test's log says so.
-fn huge<E: Element>(cuda: &Cuda, shape: [usize; 2]) -> Option<Tensor<Cuda, E>> {
+fn huge<E: Element>(cuda: &Cuda, shape: impl Into<Shape>) -> Option<Tensor<Cuda, E>> {
     match cuda.uninitialised(shape) {
         Err(Error::OutOfDeviceMemory(why)) if real_gpu().is_some() => {
             skip(&format!("more memory: {why}"));
@@ -84,4 +88,55 @@ fn the_last_row_of_huge_logits_has_its_loss() {
     let losses = losses.to_vec(&cuda).unwrap();
     assert!(losses[..n - 1].iter().all(|&loss| loss == 0.0));
     assert!((f64::from(losses[n - 1]) - 50257f64.ln()).abs() < 1e-5, "{}", losses[n - 1]);
+}
+
+/// The kernels' PTX, of which only one block does anything.
+fn only_block(stem: &str, block: usize) -> String {
+    let image = IMAGES.iter().find(|image| image.stem == stem).unwrap();
+    let leave = format!(
+        "\n{{\n.reg .pred %other;\n.reg .b32 %block;\nmov.u32 %block, %ctaid.x;\nsetp.ne.u32 %other, %block, {block};\n\
+         @%other exit;\n"
+    );
+    let entries: Vec<String> =
+        image.ptx.split(".visible .entry").map(|entry| entry.replacen("\n{\n", &leave, 1)).collect();
+    assert!(entries.len() > 1 && entries[1..].iter().all(|entry| entry.contains(&leave)));
+    entries.join(".visible .entry")
+}
+
+/// The last sequence of so many that the tensors have more than 2³¹ elements: as if it were alone.
+#[test]
+fn attention_reaches_the_last_of_many_sequences() {
+    const B: usize = (1 << 31) / (T * HS) + 2;
+    const T: usize = 128;
+    const HS: usize = 64;
+    let Some(_alone) = alone() else { return };
+    let context = CudaContext::new_non_primary(0, 0).unwrap();
+    let cuda = Cuda::with_context(&context).unwrap();
+    let (qkv, dout) = (numbers(0, T * 3 * HS), numbers(5, T * HS));
+    let [qkv, dout] = [qkv, dout].map(|values| values.iter().map(|x| *x * bf16::from_f32(0.0625)).collect::<Vec<_>>());
+    let attend = |b: usize| {
+        let mut all_qkv = huge::<bf16>(&cuda, [b, T, 3 * HS]).unwrap();
+        let [mut all_dout, mut out] = [(); 2].map(|()| huge::<bf16>(&cuda, [b, T, HS]).unwrap());
+        let (mut lse, mut dqkv) =
+            (huge::<f32>(&cuda, [b, 1, T]).unwrap(), huge::<bf16>(&cuda, [b, T, 3 * HS]).unwrap());
+        cuda.upload(&qkv, all_qkv.at_mut(b - 1)).unwrap();
+        cuda.upload(&dout, all_dout.at_mut(b - 1)).unwrap();
+        let (qkv, num_heads) = (all_qkv.view(), 1);
+        let op = AttentionForward { qkv, num_heads, out: out.view_mut(), lse: lse.view_mut() };
+        cuda.attention_forward(op).unwrap();
+        let (dout, out_view, lse_view) = (all_dout.view(), out.view(), lse.view());
+        let op = AttentionBackward { dout, qkv, num_heads, out: out_view, lse: lse_view, dqkv: dqkv.view_mut() };
+        cuda.attention_backward(op).unwrap();
+        let (mut last_out, mut last_dqkv) = (vec![bf16::ZERO; T * HS], vec![bf16::ZERO; T * 3 * HS]);
+        cuda.download(out.at(b - 1), &mut last_out).unwrap();
+        cuda.download(dqkv.at(b - 1), &mut last_dqkv).unwrap();
+        (last_out, last_dqkv)
+    };
+    let alone = attend(1);
+    assert!(alone.0.iter().chain(&alone.1).any(|x| *x != bf16::ZERO));
+    // A block a head and kernel.
+    for stem in ["attention_forward_sm80", "attention_backward_sm80"] {
+        cuda.device().replace_kernels(stem, &only_block(stem, B - 1));
+    }
+    assert_eq!(attend(B), alone);
 }
