@@ -38,10 +38,6 @@ fn families<B: Timed>(criterion: &mut Criterion, backend: &B, tokens: usize) {
     let config = Config::preset("gpt2-124M").expect("a preset");
     let workload = Workload::new(config, tokens).expect("whole sequences");
     for info in cases::ALL {
-        if let Some(why) = B::lacks(info.op) {
-            eprintln!("{}: {why}", info.op);
-            continue;
-        }
         let mut group = criterion.benchmark_group(info.stem);
         group.sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
         for problem in info.training(&workload) {

@@ -73,8 +73,4 @@ impl Timed for Cuda {
         });
         Facts::new(properties.name.clone(), details)
     }
-
-    fn lacks(op: &str) -> Option<String> {
-        crate::cuda::lacks(op)
-    }
 }

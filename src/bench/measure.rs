@@ -42,9 +42,6 @@ pub trait Timed: Backend + Clone + 'static {
 
     /// What a figure is worth nothing without.
     fn facts(&self, stopwatch: &Self::Stopwatch) -> Facts;
-
-    /// Why the backend cannot run an operation; nothing where it can.
-    fn lacks(op: &str) -> Option<String>;
 }
 
 /// Wall clock; operations run one after the other, on warm caches.
@@ -72,10 +69,6 @@ impl<R: Real> Timed for Cpu<R> {
     fn facts(&self, (): &()) -> Facts {
         let details = json!({"type": R::NAME, "threads": rayon::current_num_threads()});
         Facts::new(cpu_name(), details)
-    }
-
-    fn lacks(_: &str) -> Option<String> {
-        None
     }
 }
 

@@ -108,7 +108,7 @@ impl<'a, B: Timed> Bench<'a, B> {
 
     /// Verifies and measures a problem, in turns with the peers.
     ///
-    /// What one problem lacks (a kernel, memory, a right result) is its row's; the others can still be measured.
+    /// What one problem lacks (memory, a right result) is its row's; the others can still be measured.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], after which nothing can.
@@ -135,9 +135,6 @@ impl<'a, B: Timed> Bench<'a, B> {
     }
 
     fn subject(&self, info: &Info, problem: &Problem) -> Result<(Subject<'a, B>, Verified)> {
-        if let Some(why) = B::lacks(info.op) {
-            return Err(Error::Unavailable(why));
-        }
         let verified = verify(self.backend, info, problem)?;
         Ok((Subject::new(self.backend, &self.stopwatch, problem)?, verified))
     }

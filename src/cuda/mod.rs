@@ -114,18 +114,6 @@ pub fn kernels() -> impl Iterator<Item = &'static Spec> {
     families.into_iter().flatten()
 }
 
-/// Operations that have no kernel yet, so that a model cannot run on this backend.
-pub const MISSING: [&str; 0] = [];
-
-/// Why the backend cannot run an operation, or a whole training step; nothing where it can.
-pub fn lacks(name: &str) -> Option<String> {
-    if MISSING.contains(&name) {
-        return Some("no CUDA kernel yet".into());
-    }
-    (name == "training_step" && !MISSING.is_empty())
-        .then(|| format!("no CUDA kernels yet for {} operations", MISSING.len()))
-}
-
 impl Backend for Cuda {
     type Recording = Recording;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::counts::{Built, KernelProfile, Profile, add_line};
 use super::sass::Sass;
@@ -154,16 +154,11 @@ pub fn annotated(profile: &Profile) -> String {
     text
 }
 
-/// A problem that could not be counted.
-pub fn missing(shape: &crate::bench::problem::Problem, why: &str) -> Value {
-    json!({"op": shape.op, "shape": shape, "missing": why})
-}
-
-/// The page, which needs nothing beside itself. `missing` are problems by [`missing`].
+/// The page, which needs nothing beside itself.
 ///
 /// # Errors
 /// [`Error::Invalid`] for what is no JSON, which nothing is.
-pub fn page(device: &str, profiles: &[Profile], missing: &[Value]) -> Result<String> {
+pub fn page(device: &str, profiles: &[Profile]) -> Result<String> {
     /// The line of the page that the data take the place of.
     const SLOT: &str = r#"<script type="application/json" id="profile">{}</script>"#;
     let page = include_str!("report.html");
@@ -174,7 +169,6 @@ pub fn page(device: &str, profiles: &[Profile], missing: &[Value]) -> Result<Str
         value["lines"] = serde_json::to_value(inclusive(profile)).map_err(invalid)?;
         all.push(value);
     }
-    all.extend_from_slice(missing);
     let places = profiles.iter().flat_map(|profile| &profile.lines).flat_map(|line| [&line.source, &line.called_from]);
     let files: BTreeSet<&str> = places.filter_map(|place| Some(sources::place(place)?.0)).collect();
     let texts: BTreeMap<&str, &str> = files.into_iter().filter_map(|file| Some((file, sources::text(file)?))).collect();

@@ -47,11 +47,10 @@ mod emulated {
     use anyhow::{Context, Result, bail};
     use ironwarp::bench::cases;
     use ironwarp::bench::problem::Problem;
-    use ironwarp::cuda::{Cuda, lacks};
+    use ironwarp::cuda::Cuda;
     use ironwarp::profile::check::Baseline;
     use ironwarp::profile::counts::{Profile, Profiler};
     use ironwarp::profile::{report, sass};
-    use serde_json::Value;
 
     use super::ProfileArgs;
     use crate::output;
@@ -77,9 +76,9 @@ mod emulated {
                 }
             };
         }
-        let (profiles, missing) = count(&args, json, &mut profiler)?;
+        let profiles = count(&args, json, &mut profiler)?;
         if let Some(path) = &args.html {
-            write(path, &report::page(device, &profiles, &missing)?)?;
+            write(path, &report::page(device, &profiles)?)?;
         }
         // Before the file is written, which may be the same.
         let ops: Vec<&str> = cases::select(&args.ops)?.iter().map(|info| info.op).collect();
@@ -91,8 +90,8 @@ mod emulated {
     }
 
     /// Counts and prints.
-    fn count(args: &ProfileArgs, json: bool, profiler: &mut Profiler<'_>) -> Result<(Vec<Profile>, Vec<Value>)> {
-        let (mut profiles, mut all_missing) = (Vec::new(), Vec::new());
+    fn count(args: &ProfileArgs, json: bool, profiler: &mut Profiler<'_>) -> Result<Vec<Profile>> {
+        let mut profiles = Vec::new();
         if !json {
             output::print(&report::header());
         }
@@ -102,16 +101,6 @@ mod emulated {
                 problems = vec![Problem::parse(info, shape, like)?];
             }
             for problem in problems {
-                if let Some(why) = lacks(info.op) {
-                    let missing = report::missing(&problem, &why);
-                    if json {
-                        output::json(&missing)?
-                    } else {
-                        output::line(format!("{:<54}  {why}", problem.to_string()))
-                    }
-                    all_missing.push(missing);
-                    continue;
-                }
                 let profile = profiler.profile(info, &problem)?;
                 if json {
                     output::json(&profile)?;
@@ -127,7 +116,7 @@ mod emulated {
                 profiles.push(profile);
             }
         }
-        Ok((profiles, all_missing))
+        Ok(profiles)
     }
 
     fn check(path: &Path, device: &str, ops: &[&str], profiles: &[Profile]) -> Result<()> {
