@@ -8,7 +8,7 @@ use ironwarp::ops::{AttentionBackward, AttentionForward, Backend, Floor};
 use ironwarp::tensor::{Shape, Tensor};
 use ptx_emulator::mutate::Kind;
 
-use crate::emulator::{alone, shared};
+use crate::emulator::{alone, own, shared};
 use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
 use crate::judge::{Lean, Verdict};
 use crate::support::*;

@@ -387,3 +387,20 @@ fn mutants_die() {
     ];
     assert_mutants_die("attention_backward_sm80", &trials(), EQUIVALENT);
 }
+
+/// Nothing of size T²: what is held grows as the sequence does.
+#[test]
+fn memory_grows_with_the_sequence() {
+    let _turn = shared();
+    let peak = |t| {
+        let (cuda, backward) = (own(), Backward::new(Inputs::new([1, t, 1, 16])));
+        backward.forward.forward(&cuda);
+        backward.run(&cuda);
+        cuda.device().peak_memory()
+    };
+    let [first, peaks @ ..] = [128, 256, 512, 1024].map(|t| (t as u64, peak(t)));
+    let rates = peaks.map(|(t, peak)| (peak - first.1) as f64 / (t - first.0) as f64);
+    println!("attention, HS = 16: {first:?} and {peaks:?} tokens and bytes, {rates:?} bytes a token more");
+    // qkv, dqkv, out, dout; lse, and two numbers of scratch.
+    assert_eq!(rates, [(16 * (3 + 3 + 1 + 1) * 2 + 12) as f64; 3]);
+}
