@@ -69,8 +69,11 @@ for program in ironwarp "${tests[@]}" instructions; do
 done
 
 # Tracked files alone: what lies beside them is not of the commit.
-git ls-files -z -- "${data[@]}" 'scripts/peer*.py' 'emulator/ptx/tests/instructions/*.ptx' |
+git ls-files -z -- "${data[@]}" 'scripts/peer*.py' scripts/compare-curves.py 'emulator/ptx/tests/instructions/*.ptx' |
     xargs -0 cp --parents --target-directory="$stage"
+# A text to train on: the project's own.
+mkdir -p "$stage/text"
+git ls-files -z -- '*.rs' '*.cu' '*.cuh' '*.md' | xargs -0 cat >"$stage/text/sources.txt"
 # The instruction files' test looks for them beside its own package.
 mkdir -p "$stage/emulator/driver"
 cp scripts/gpu-run-all.sh "$stage/run-all"

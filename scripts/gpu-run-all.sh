@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs everything in this folder that the machine can run, and writes what came of it.
 #
-#   ./run-all OUT [--minutes N]    N is 8 unless said otherwise
+#   ./run-all OUT [--minutes N] [--text FILE]    8 minutes, and the project's sources to train on, unless said otherwise
 #
 # OUT/report.md is for people, OUT/summary.json for programs, OUT/logs has what each step printed. Nothing is written
 # elsewhere, and no setting of a GPU is changed. A step that fails, hangs or cannot run stops no other.
@@ -9,14 +9,15 @@
 set -uo pipefail
 
 usage() {
-    echo "usage: $0 OUT [--minutes N]" >&2
+    echo "usage: $0 OUT [--minutes N] [--text FILE]" >&2
     exit 2
 }
 
-out='' minutes=8
+out='' minutes=8 text=''
 while (($# > 0)); do
     case $1 in
         --minutes) minutes=${2:-} && shift ;;
+        --text) text=${2:-} && shift ;;
         -*) usage ;;
         *) [[ -z $out ]] || usage && out=$1 ;;
     esac
@@ -27,6 +28,11 @@ done
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 if ! mkdir -p "$out/logs" "$out/tmp" || ! out=$(cd "$out" && pwd) || [[ ! -w $out/tmp ]]; then
     echo "$0: cannot write to $out" >&2
+    exit 2
+fi
+text=$(realpath -- "${text:-$here/text/sources.txt}")
+if [[ ! -f $text || ! -r $text ]]; then
+    echo "$0: cannot read $text" >&2
     exit 2
 fi
 bin=$here/bin
@@ -122,7 +128,7 @@ step() {
     elif ((code != 0)); then
         status=failed reason="exit status $code: $(last_words "$out/$log")"
     else
-        reason=$(grep -E '[0-9]+ files passed' "$out/$log" | tail -n 1)
+        reason=$(grep -E '[0-9]+ files passed|^Within the bounds' "$out/$log" | tail -n 1)
     fi
     note "$name" $status "$reason" $((SECONDS - start)) "$log" "$(count_tests "$out/$log")"
     return $code
@@ -196,16 +202,94 @@ bench() {
     fi
 }
 
-train() {
-    local args=(train --device cuda --overwrite --out "$out/train")
-    if [[ -n $no_gpu ]]; then
-        skip train 'no GPU'
-    elif absent='cannot run a model yet' step train 40 "$bin/ironwarp" "${args[@]}" --model tiny --steps 1; then
-        step train-gpt2 90 "$bin/ironwarp" "${args[@]}" --model gpt2-124M --batch 4 --steps 200 --warmup 20 \
-            --val-every 0 --save-every 0
-        # Half a gigabyte a checkpoint, of which nobody asks for one.
-        rm -rf "$out/train/checkpoints"
+# Sets what to train. PyTorch does the same steps, and compiles for a minute before: both at 300,000 tokens a second take 1.4 s
+# for each 1,024 tokens of 200 steps, so that the time that is left decides how many tokens a step has.
+choose_training() {
+    local left=$((60 * minutes - SECONDS))
+    model=gpt2-124M steps=200 tokenizer=gpt2 batch=16 context=1024 accumulate=1
+    ((left < 150)) || accumulate=2
+    ((left < 240)) || accumulate=4
+    [[ $gpu != Emulated* ]] || model=tiny steps=8
+    model=${IRONWARP_TRAIN_MODEL:-$model} steps=${IRONWARP_TRAIN_STEPS:-$steps}
+    [[ $model != tiny ]] || tokenizer=bytes batch=2 context=32 accumulate=2
+}
+
+# A run at step 0, with the largest micro-batch that there is memory for.
+start_training() {
+    local data=$out/train-text
+    rm -rf "$data"
+    # Under a name that says nothing of validation.
+    ln -sfn "$text" "$out/tmp/text.txt"
+    step train-text 60 "$bin/ironwarp" tokenize "$out/tmp/text.txt" --tokenizer "$tokenizer" --out "$data" || return
+    flags=(--model "$model" --data "$data/text_train_000000.bin" --val-fraction 0 --order sequential --context "$context"
+        --lr 3e-4 --warmup 20 --val-every 0 --save-every 0 --sample-tokens 32)
+    until absent='^error: out of memory' step train-start 60 "$bin/ironwarp" train --json --device cuda --overwrite \
+        --out "$out/train" "${flags[@]}" --batch "$batch" --accumulate "$accumulate" --steps 0; do
+        ((batch > 1)) && grep -qs '^error: out of memory' "$out/logs/train-start.log" || return
+        batch=$((batch / 2)) accumulate=$((2 * accumulate))
+    done
+}
+
+# pytorch_training NAME FLAGS...: the same steps in PyTorch, to $out/train/NAME.jsonl. What there is of a run that was cut off is
+# compared too.
+pytorch_training() {
+    local name=$1 device=(--device cuda)
+    shift
+    [[ $gpu != Emulated* ]] || device=(--device cpu --no-compile)
+    absent='^peer_training: (PyTorch cannot|no device|torch .* has no)' step "train-$name" 180 python3 \
+        "$here/scripts/peer_training.py" "$out/train" --out "$out/train/$name.jsonl" "${device[@]}" "$@"
+    [[ -s $out/train/$name.jsonl ]]
+}
+
+compare_training() {
+    local compare=(python3 "$here/scripts/compare-curves.py" "$out/train/metrics.jsonl" "$out/train/pytorch.jsonl" --out "$out/train")
+    rm -f "$out"/train/pytorch*.jsonl
+    if ! command -v python3 >/dev/null; then
+        skip train-pytorch 'there is no python3 in PATH'
+    elif ! pytorch_training pytorch; then
+        skip train-compared 'PyTorch made no step'
+    else
+        # Where the bounds do not hold, by how much PyTorch parts from itself decides.
+        if ! "${compare[@]}" >"$out/tmp/compared" 2>&1 && pytorch_training pytorch-again --no-compile; then
+            compare+=(--again "$out/train/pytorch-again.jsonl")
+        fi
+        step train-compared 20 "${compare[@]}"
     fi
+}
+
+# Time by kernel over a few steps.
+profile_training() {
+    local nsys
+    nsys=$(PATH=$PATH:/usr/local/cuda/bin command -v nsys)
+    if [[ -z $nsys ]]; then
+        skip train-kernels 'there is no nsys in PATH or /usr/local/cuda'
+    else
+        # Kernels of a recording are shown one by one only on demand.
+        step train-kernels 60 "$nsys" profile --trace=cuda --cuda-graph-trace=node --stats=true --output="$out/tmp/kernels" \
+            "$bin/ironwarp" train --json --device cuda --out "$out/tmp/kernels-run" "${flags[@]}" --batch "$batch" \
+            --accumulate "$accumulate" --steps 5
+    fi
+}
+
+train() {
+    local model steps tokenizer batch context accumulate flags name
+    if [[ -n $no_gpu ]]; then
+        for name in train train-gpt2 train-pytorch train-compared; do
+            skip $name 'no GPU'
+        done
+        return
+    fi
+    step train 40 "$bin/ironwarp" train --json --device cuda --overwrite --out "$out/train" --model tiny --batch 2 --context 32 \
+        --steps 1 || return
+    choose_training
+    if start_training; then
+        step train-gpt2 120 "$bin/ironwarp" train --device cuda --resume --out "$out/train" --steps "$steps"
+        # Its first steps are compared even if it did not come to its end.
+        [[ ! -s $out/train/metrics.jsonl ]] || compare_training
+        [[ $gpu == Emulated* ]] || profile_training
+    fi
+    # A gigabyte and a half each, of which nobody asks for one.
+    rm -rf "$out/train/checkpoints" "$out/train-text"
 }
 
 report() {
@@ -224,7 +308,12 @@ report() {
                 "${reasons[i]//|/\\|}"
         done
         printf '\nSkipped tests need the emulated GPU, or more memory than there is; the logs name them.\n'
-        for i in device nvidia-smi bench bench-peers train-gpt2; do
+        if [[ -s $out/train/curves.md ]]; then
+            printf '\n## Training beside PyTorch\n\n'
+            cat "$out/train/curves.md"
+            printf '\n![Loss by step](train/curves.svg)\n'
+        fi
+        for i in device nvidia-smi bench bench-peers train-gpt2 train-pytorch train-kernels; do
             [[ -s $out/logs/$i.log ]] || continue
             printf '\n## %s\n\n```text\n' "$i"
             tail -n 200 "$out/logs/$i.log"
@@ -247,16 +336,16 @@ if [[ -z $no_gpu ]]; then
     tests cuda 120 cuda
     instructions
     bench
-    sanitize
     train
+    sanitize
     unset IRONWARP_TEST_DEVICE
 else
     # Kernels at least on the emulated GPU; schedules and mutants take it minutes.
     tests cuda-emulated 120 cuda --skip any_schedule --skip mutants_die
     instructions
     bench
-    sanitize
     train
+    sanitize
 fi
 tests driver-faults 90 driver_faults
 report

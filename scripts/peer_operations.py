@@ -419,7 +419,9 @@ def adamw(s):
     return Case(lambda: (f32(s.p), f32(s.p), normal(s.p)), peers, formula)
 
 
-def gpt2(s):
+def gpt2(s, vocab=None):
+    """The model; its loss is over all logits, those of padding included, or over the first `vocab`."""
+
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
@@ -446,7 +448,7 @@ def gpt2(s):
 
         def forward(self, tokens, targets):
             x = self.wte(tokens) + self.wpe.weight[: tokens.shape[1]]
-            logits = F.linear(self.ln_f(self.blocks(x)), self.wte.weight)
+            logits = F.linear(self.ln_f(self.blocks(x)), self.wte.weight)[..., :vocab]
             return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
     return Gpt2().to(DEVICE)

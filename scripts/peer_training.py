@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Train GPT-2 in PyTorch as a run of `ironwarp train` was: the same first weights, batches, schedule and optimizer.
+
+    ironwarp tokenize TEXT --out DATA
+    ironwarp train --data DATA/TEXT_train_000000.bin --order sequential --save-every 0 --out RUN --steps 0 ...
+    ironwarp train --resume --out RUN --steps 200
+    python scripts/peer_training.py RUN --out torch.jsonl [--device cpu|cuda[:i]] [--precision f32|bf16]
+                                    [--micro-batch N] [--threads N] [--no-compile]
+    python scripts/compare-curves.py RUN/metrics.jsonl torch.jsonl
+
+The first weights are those of RUN's checkpoint of step 0, everything else is what its newest checkpoint was run with.
+Writes what `ironwarp train --json` prints, a JSON object a step: step, loss, lr, grad_norm, tokens_per_second.
+
+The model is peer_operations.py's: weights in f32, on a GPU under bf16 autocast and by torch.compile where that works,
+with fused AdamW. A micro-batch that the memory has no room for is halved; the gradients stay those of the same windows.
+Compilation is before the first step. Exit status: 0 done, 1 failure, 2 a run that cannot be repeated, 3 no PyTorch.
+"""
+
+import argparse
+import json
+import math
+import mmap
+import struct
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import peers
+
+SHARD_MAGIC, SHARD_VERSION, SHARD_HEADER = 20240520, 1, 1024
+
+torch = operations = None  # main() sets them, when peers has found PyTorch
+
+
+class BadRun(Exception):
+    """Why a run cannot be repeated."""
+
+
+# The run
+
+
+def read_json(path):
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadRun(f"{path}: {error}")
+
+
+def read_run(run):
+    """The first checkpoint, and the state of the newest."""
+    steps = sorted((run / "checkpoints").glob("step-*"))
+    first = run / "checkpoints" / "step-00000000"
+    if first not in steps:
+        raise BadRun(f"{run}: no checkpoint of step 0: begin the run with --steps 0, go on with --resume --steps N")
+    state = read_json(steps[-1] / "state.json")
+    settings, optimizer = state["settings"], state["settings"]["optimizer"]
+    if settings["order"] != "sequential" or not str(settings["data"]).endswith(".bin"):
+        raise BadRun(f"{run}: --order sequential and --data of one token shard are repeated, not {settings['order']} "
+                     f"of {settings['data']}")  # fmt: skip
+    for name in ("skip_loss_z", "skip_norm_z"):
+        if optimizer[name] != 0:
+            raise BadRun(f"{run}: no step is skipped here: {name} = {optimizer[name]}")
+    return first, state
+
+
+def read_shard(path, count):
+    """The first `count` tokens of a shard, which are the training's."""
+    try:
+        with open(path, "rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        raise BadRun(f"{path}: {error}")
+    magic, version, length = struct.unpack_from("<3i", data)
+    if (magic, version) != (SHARD_MAGIC, SHARD_VERSION) or len(data) != SHARD_HEADER + 2 * length or count > length:
+        raise BadRun(f"{path}: no shard of {count} tokens or more")
+    return torch.frombuffer(data, dtype=torch.uint16, count=count, offset=SHARD_HEADER)
+
+
+def read_weights(path):
+    """Tensors by our names, out of a safetensors file in f32."""
+    data = bytearray(path.read_bytes())
+    (length,) = struct.unpack_from("<Q", data)
+    header, start = json.loads(data[8 : 8 + length]), 8 + length
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] != "F32":
+            raise BadRun(f"{path}: {name} is {entry['dtype']}, not F32")
+        count, offset = math.prod(entry["shape"]), start + entry["data_offsets"][0]
+        tensors[name] = torch.frombuffer(data, dtype=torch.float32, count=count, offset=offset).view(entry["shape"])
+    return tensors
+
+
+def our_name(name):
+    """Our tensor and its block, if it has one, of a parameter: `blocks.3.ln_1.weight` is block 3 of ln1_weight."""
+    *place, module, kind = name.split(".")
+    if module in ("wte", "wpe"):
+        return module, None
+    module = {"ln_1": "ln1", "ln_2": "ln2", "ln_f": "lnf"}.get(module, module)
+    return f"{module}_{kind}", int(place[1]) if place else None
+
+
+def load_weights(model, tensors):
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            ours, block = our_name(name)
+            value = tensors[ours] if block is None else tensors[ours][block]
+            # The model may have more positions than the run; nothing reaches them.
+            parameter[: len(value)].copy_(value)
+
+
+def make_batches(tokens, settings, device):
+    """Inputs and targets of each step's micro-batches, B·T tokens in a row each; an epoch's last few are left out."""
+    b, t = settings["batch"], settings["context"]
+    position = 0
+    while True:
+        batches = []
+        for _ in range(settings["accumulate"]):
+            if len(tokens) - position < b * t + 1:
+                position = 0
+            stretch = tokens[position : position + b * t + 1].to(torch.int64)
+            if device.type == "cuda":
+                stretch = stretch.pin_memory().to(device, non_blocking=True)
+            batches.append((stretch[:-1].view(b, t), stretch[1:].view(b, t)))
+            position += b * t
+        yield batches
+
+
+def learning_rate(schedule, step):
+    """As src/train/schedule.rs has it; `step` counts from 0."""
+    warmup, steps = schedule["warmup"], schedule["steps"]
+    if step < warmup:
+        return schedule["peak"] * (step + 1) / warmup
+    past, span = step - warmup, max(steps - warmup, 1)
+    x = min(past / span, 1.0)
+    decay_steps = min(max(steps * schedule["wsd_fraction"], 1.0), span)
+    left = dict(
+        constant=1.0,
+        linear=1.0 - x,
+        cosine=0.5 * (1.0 + math.cos(math.pi * x)),
+        wsd=1.0 - math.sqrt(min(max(past - (span - decay_steps), 0.0), decay_steps) / decay_steps),
+    )[schedule["decay"]]
+    return schedule["peak"] * (schedule["final_fraction"] + (1.0 - schedule["final_fraction"]) * left)
+
+
+# The training
+
+
+class Training:
+    def __init__(self, state, tensors, device, args):
+        self.settings = settings = state["settings"]
+        self.device = device
+        self.bf16 = (args.precision or ("bf16" if device.type == "cuda" else "f32")) == "bf16"
+        self.rows = min(args.micro_batch or settings["batch"], settings["batch"])
+        sizes, optimizer = settings["model"], settings["optimizer"]
+        shape = dict(t=sizes["context"], v=sizes["vocab"], l=sizes["layers"], nh=sizes["heads"], c=sizes["channels"])
+        self.model = operations.gpt2(SimpleNamespace(**shape), sizes["vocab"])
+        load_weights(self.model, tensors)
+        self.loss_of = self.model if args.no_compile else operations.compile_(self.model)
+        self.params = list(self.model.parameters())
+        groups = [dict(params=[p for p in self.params if p.dim() >= 2], weight_decay=optimizer["weight_decay"]),
+                  dict(params=[p for p in self.params if p.dim() < 2], weight_decay=0.0)]  # fmt: skip
+        betas = optimizer["beta1"], optimizer["beta2"]
+        self.optimizer = torch.optim.AdamW(groups, 0.0, betas, optimizer["eps"], fused=True)
+
+    def gradients(self, batches):
+        """Leaves the gradients of the mean loss; returns that."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        count = len(batches) * self.settings["batch"]
+        for tokens, targets in batches:
+            for inputs, outputs in zip(tokens.split(self.rows), targets.split(self.rows)):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    loss = self.loss_of(inputs, outputs) * (len(inputs) / count)
+                loss.backward()
+                total += loss.detach()
+        return total
+
+    def prepare(self, batches):
+        """Compiles, and finds the micro-batch that there is memory for."""
+        while True:
+            try:
+                self.gradients(batches)
+                return
+            except torch.cuda.OutOfMemoryError as error:
+                if self.rows == 1:
+                    raise
+                self.rows, why = self.rows // 2, peers.one_line(error)
+                print(f"peer_training: {self.rows} sequences at a time: {why}", file=sys.stderr)
+            except Exception as error:
+                if self.loss_of is self.model:
+                    raise
+                self.loss_of, why = self.model, peers.one_line(error)
+                print(f"peer_training: without torch.compile: {why}", file=sys.stderr)
+            self.optimizer.zero_grad(set_to_none=True)
+            peers.collect()
+
+    def step(self, batches, rate):
+        """Loss and gradient norm."""
+        loss = self.gradients(batches)
+        clip = self.settings["optimizer"]["grad_clip"] or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.params, clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return loss.item(), norm.item()  # waits for the device
+
+    def run(self, tokens, out):
+        settings, schedule = self.settings, self.settings["schedule"]
+        self.prepare(next(make_batches(tokens, settings, self.device)))
+        batches = make_batches(tokens, settings, self.device)
+        step_tokens = settings["batch"] * settings["context"] * settings["accumulate"]
+        finite = lambda x: x if math.isfinite(x) else None
+        for step in range(schedule["steps"]):
+            start, rate = time.perf_counter(), learning_rate(schedule, step)
+            loss, norm = self.step(next(batches), rate)
+            speed = step_tokens / (time.perf_counter() - start)
+            record = dict(step=step + 1, loss=finite(loss), lr=rate, grad_norm=finite(norm), tokens_per_second=speed)
+            print(json.dumps(record), file=out, flush=True)
+
+    def __str__(self):
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        how = "compiled" if self.loss_of is not self.model else "not compiled"
+        what = "bf16 autocast" if self.bf16 else "f32"
+        return f"torch {torch.__version__} on {where}, {what}, {how}, {self.rows} sequences at a time"
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run that began with --steps 0")
+    parser.add_argument("--out", type=Path, help="file for the steps; else they are printed")
+    parser.add_argument("--device", help="cpu, cuda or cuda:i; a GPU if there is one")
+    parser.add_argument("--precision", choices=("f32", "bf16"), help="f32, or bf16 autocast; bf16 on a GPU")
+    parser.add_argument("--micro-batch", type=int, help="sequences at a time, at most the run's")
+    parser.add_argument("--threads", type=int, help="PyTorch's threads on the CPU")
+    parser.add_argument("--no-compile", action="store_true", help="do without torch.compile")
+    args = parser.parse_args()
+    for name in ("micro_batch", "threads"):
+        if (getattr(args, name) or 1) < 1:
+            parser.error(f"--{name.replace('_', '-')} is no positive number")
+    return args
+
+
+def main():
+    global torch, operations
+    args = parse_arguments()
+    # What compilers print goes to stderr.
+    out = peers.own_stdout()
+    try:
+        device = peers.load(args)
+        torch, operations = peers.torch, peers.operations
+        first, state = read_run(args.run)
+        tokens = read_shard(state["settings"]["data"], state["data_tokens"])
+        training = Training(state, read_weights(first / "model.safetensors"), device, args)
+        with open(args.out, "w") if args.out else out as file:
+            training.run(tokens, file)
+        print(f"peer_training: {training}", file=sys.stderr)
+    except (peers.Absent, BadRun) as error:
+        print(f"peer_training: {error}", file=sys.stderr)
+        sys.exit(peers.NO_PYTORCH if isinstance(error, peers.Absent) else 2)
+    except (OSError, RuntimeError, KeyError, ValueError, struct.error) as error:
+        sys.exit(f"peer_training: {peers.one_line(error)}")
+
+
+if __name__ == "__main__":
+    main()
