@@ -13,6 +13,7 @@ use std::thread::{self, ThreadId};
 use cudarc::driver::sys::CUgraphInstantiate_flags;
 use cudarc::driver::sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
 use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+use cudarc::driver::sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
 use cudarc::driver::{CudaFunction, CudaGraph, DriverError, result};
 
 use super::device::{Device, Refusal};
@@ -175,6 +176,10 @@ impl Device {
         let Some(used) = recorder.used().take() else { return Ok(None) };
         let graph = self.recording_stream().end_capture(CUgraphInstantiate_flags(0));
         let graph = self.captured(&"the end of a recording", graph)?.flatten();
+        let status = graph.is_none().then(|| self.recording_stream().capture_status());
+        if status.is_some_and(|status| status != Ok(CU_STREAM_CAPTURE_STATUS_NONE)) {
+            recorder.is_refused.store(true, Ordering::Relaxed);
+        }
         Ok(graph.filter(|_| !used.is_broken).map(|graph| Recording { graph, used }))
     }
 
