@@ -111,7 +111,7 @@ impl Device {
     /// # Errors
     /// [`Error::Unavailable`] as [`Device::open`].
     pub fn with_context(context: &Arc<CudaContext>) -> Result<Self> {
-        let _no_captures = no_captures();
+        let _alone = no_captures()?;
         let unusable = |fault: Fault| Error::Unavailable(format!("GPU {} cannot be used: {fault}", context.ordinal()));
         let fault = |error: DriverError| unusable(error.into());
         let properties = Properties::of(context).map_err(fault)?;
@@ -268,7 +268,10 @@ impl Device {
             self.recorder.launched(&function, spec.name, sizes);
             return match outcome {
                 // The capture was given up, and the work will be done without it.
-                Err(error) if Fault::from(error).is(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED) => Ok(()),
+                Err(error) if Fault::from(error).is(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED) => {
+                    self.recorder.give_up();
+                    Ok(())
+                }
                 outcome => self.queued(&format_args!("{} ({sizes}), to be recorded", spec.name), outcome).map(drop),
             };
         }
@@ -352,7 +355,8 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.staging.finish(self.lost.get().is_some());
+        let timeout = *self.timeout.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.staging.finish(self.lost.get().is_some(), timeout);
     }
 }
 

@@ -3,16 +3,21 @@
 //! A graph has the addresses of its kernels' operands in it. So a recording keeps what they point into: the memory stays,
 //! whatever becomes of the tensors.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use cudarc::driver::sys::CUgraphInstantiate_flags;
+use cudarc::driver::sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
 use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-use cudarc::driver::{CudaFunction, CudaGraph, result};
+use cudarc::driver::sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+use cudarc::driver::{CudaFunction, CudaGraph, DriverError, result};
 
-use super::device::Device;
+use super::device::{Device, Refusal};
+use super::fault::Fault;
 use super::memory::Allocation;
 use super::spec::Sizes;
 use crate::{Error, Result};
@@ -21,8 +26,27 @@ use crate::{Error, Result};
 /// nothing is captured while a device is opened.
 static CAPTURES: Mutex<()> = Mutex::new(());
 
-pub(super) fn no_captures() -> MutexGuard<'static, ()> {
-    CAPTURES.lock().unwrap_or_else(PoisonError::into_inner)
+thread_local! {
+    static IS_ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, nobody else captures or opens a device.
+pub(super) struct Alone {
+    _lock: MutexGuard<'static, ()>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        IS_ALONE.set(false);
+    }
+}
+
+pub(super) fn no_captures() -> Result<Alone> {
+    // The thread would wait for itself.
+    if IS_ALONE.replace(true) {
+        return Err(Error::invalid("a recording, or the opening of a device, within a recording"));
+    }
+    Ok(Alone { _lock: CAPTURES.lock().unwrap_or_else(PoisonError::into_inner) })
 }
 
 /// What the launches of one thread use, while that records.
@@ -30,6 +54,8 @@ pub(super) fn no_captures() -> MutexGuard<'static, ()> {
 pub(super) struct Recorder {
     /// Asked before the lock: most launches are not recorded.
     is_recording: AtomicBool,
+    /// The driver does not capture; the stream may be left in a capture that could not be ended.
+    is_refused: AtomicBool,
     used: Mutex<Option<Used>>,
 }
 
@@ -38,6 +64,8 @@ struct Used {
     thread: ThreadId,
     memory: BTreeMap<u64, Arc<Allocation>>,
     kernels: Vec<(CudaFunction, &'static str, Sizes)>,
+    /// A launch was refused, as the capture was given up. That its end says so too is not relied on.
+    is_broken: bool,
 }
 
 impl Recorder {
@@ -75,6 +103,11 @@ impl Recorder {
     pub fn launched(&self, function: &CudaFunction, name: &'static str, sizes: Sizes) {
         self.note(|used| used.kernels.push((function.clone(), name, sizes)));
     }
+
+    /// A launch was refused: the capture is of no use.
+    pub fn give_up(&self) {
+        self.note(|used| used.is_broken = true);
+    }
 }
 
 /// Launches kept by [`Device::record`].
@@ -99,21 +132,30 @@ impl Drop for Capture<'_> {
 }
 
 impl Device {
-    /// Does `work` and keeps its launches; nothing is kept when each launch is waited for, or when the driver gives the
-    /// capture up. `work` must be nothing but operations on tensors that exist: copies to and from the host are refused.
+    /// Does `work` and keeps its launches; nothing is kept when each launch is waited for, or when the driver does not
+    /// capture, or gives the capture up. `work` must be nothing but operations on tensors that exist: copies to and from
+    /// the host are refused.
     ///
     /// Launches of other threads are not recorded, and go on.
     pub(super) fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
         self.usable()?;
         self.not_recording()?;
-        if self.waits_for_each_launch() {
+        let recorder = self.recorder();
+        if self.waits_for_each_launch() || recorder.is_refused.load(Ordering::Relaxed) {
             return work().map(|()| None);
         }
-        let alone = no_captures();
-        let recorder = self.recorder();
+        let alone = no_captures()?;
         let begun = self.recording_stream().begin_capture(CU_STREAM_CAPTURE_MODE_RELAXED);
-        self.queued(&"the start of a recording", begun)?;
-        *recorder.used() = Some(Used { thread: thread::current().id(), memory: BTreeMap::new(), kernels: Vec::new() });
+        if self.captured(&"the start of a recording", begun)?.is_none() {
+            drop(alone);
+            return work().map(|()| None);
+        }
+        *recorder.used() = Some(Used {
+            thread: thread::current().id(),
+            memory: BTreeMap::new(),
+            kernels: Vec::new(),
+            is_broken: false,
+        });
         recorder.is_recording.store(true, Ordering::Relaxed);
         let capture = Capture(self);
         let outcome = work();
@@ -121,7 +163,7 @@ impl Device {
         let captured = self.end_capture();
         drop(alone);
         outcome?;
-        match captured {
+        match captured? {
             Some(recording) => {
                 self.replay(&recording)?;
                 Ok(Some(recording))
@@ -132,12 +174,32 @@ impl Device {
     }
 
     /// What was captured, if the driver has kept it.
-    fn end_capture(&self) -> Option<Recording> {
+    fn end_capture(&self) -> Result<Option<Recording>> {
         let recorder = self.recorder();
         recorder.is_recording.store(false, Ordering::Relaxed);
-        let used = recorder.used().take()?;
+        let Some(used) = recorder.used().take() else { return Ok(None) };
         let graph = self.recording_stream().end_capture(CUgraphInstantiate_flags(0));
-        graph.ok().flatten().map(|graph| Recording { graph, used, device: recorder.clone() })
+        let graph = self.captured(&"the end of a recording", graph)?.flatten();
+        let status = graph.is_none().then(|| self.recording_stream().capture_status());
+        if status.is_some_and(|status| status != Ok(CU_STREAM_CAPTURE_STATUS_NONE)) {
+            recorder.is_refused.store(true, Ordering::Relaxed);
+        }
+        Ok(graph.filter(|_| !used.is_broken).map(|graph| Recording { graph, used, device: recorder.clone() }))
+    }
+
+    /// What a call for a capture answered. One that is refused leaves nothing undone: the work can be queued without.
+    fn captured<T>(&self, what: &dyn fmt::Display, outcome: Result<T, DriverError>) -> Result<Option<T>> {
+        if outcome.as_ref().is_err_and(|&error| Fault::from(error).is(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)) {
+            return Ok(None);
+        }
+        match self.asked(what, outcome) {
+            Ok(done) => Ok(Some(done)),
+            Err(Refusal::Harmless(_)) => {
+                self.recorder().is_refused.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(Refusal::Lost(error)) => Err(error),
+        }
     }
 
     /// Queues a recording again.

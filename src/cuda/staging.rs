@@ -1,8 +1,10 @@
 //! Copies to the device that run beside its kernels, by way of page-locked memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, result};
+use cudarc::driver::sys::CU_MEMHOSTALLOC_WRITECOMBINED;
+use cudarc::driver::{CudaEvent, CudaStream, result};
 
 use super::device::{Device, Refusal};
 use super::memory::Allocation;
@@ -20,10 +22,37 @@ pub(super) struct Staging {
 
 /// Page-locked memory, and the last copy out of it.
 struct Piece {
-    bytes: PinnedHostSlice<u8>,
+    /// The driver's, given back when the piece is dropped; taken out where it must stay.
+    bytes: Option<&'static mut [u8]>,
     end: CudaEvent,
     /// Kept until the copy has ended.
     destination: Option<Arc<Allocation>>,
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        self.bytes.as_ref().map_or(0, |bytes| bytes.len())
+    }
+
+    fn has_ended(&self, start: Instant, timeout: Duration) -> bool {
+        loop {
+            match self.end.try_is_complete() {
+                Ok(false) if start.elapsed() < timeout => std::thread::sleep(Duration::from_micros(200)),
+                answer => return answer.is_ok_and(|ended| ended),
+            }
+        }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let Some(bytes) = self.bytes.take() else { return };
+        let context = self.end.context();
+        context.record_err(context.bind_to_thread());
+        // SAFETY: allocated by `Device::piece`; no copy reads it, or `Staging::finish` would have taken it out.
+        #[allow(unsafe_code)]
+        context.record_err(unsafe { result::free_host(bytes.as_mut_ptr().cast()) });
+    }
 }
 
 impl Staging {
@@ -32,11 +61,14 @@ impl Staging {
     }
 
     /// Before the memory is given back: what is under way reads it. Where the device is lost, nobody can tell when that
-    /// ends, and the memory stays.
-    pub fn finish(&mut self, is_lost: bool) {
-        let pieces = std::mem::take(self.pieces.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if is_lost || (!pieces.is_empty() && self.stream.synchronize().is_err()) {
-            pieces.into_iter().for_each(|piece| std::mem::forget(piece.bytes));
+    /// ends, and the memory stays until the context is gone.
+    pub fn finish(&mut self, is_lost: bool, timeout: Duration) {
+        let start = Instant::now();
+        let pieces = self.pieces.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for mut piece in pieces.drain(..) {
+            if is_lost || !piece.has_ended(start, timeout) {
+                piece.bytes = None;
+            }
         }
     }
 }
@@ -57,6 +89,7 @@ impl Device {
     /// Everything that was queued up to now.
     pub(super) fn mark(&self) -> Result<Mark> {
         self.usable()?;
+        self.not_recording()?;
         let event = self.event()?;
         self.queued(&"a mark in the queue", event.record(self.stream()))?;
         Ok(Mark(event))
@@ -65,6 +98,7 @@ impl Device {
     /// What is queued from now on comes after the mark.
     pub(super) fn wait_for(&self, Mark(event): &Mark) -> Result<()> {
         self.usable()?;
+        self.not_recording()?;
         self.queued(&"waiting for a mark", self.stream().wait(event))
     }
 
@@ -78,11 +112,11 @@ impl Device {
         self.usable()?;
         let Staging { stream, pieces } = self.staging();
         let what = format!("copying {} bytes to the device", src.len());
+        let end = self.event()?;
         let mut piece = self.piece(src.len())?;
-        let bytes = self.queued(&what, piece.bytes.as_mut_slice())?;
+        let Some(bytes) = piece.bytes.as_deref_mut() else { return Err(Error::invalid("a piece without memory")) };
         bytes[..src.len()].copy_from_slice(src);
         self.queued(&what, stream.wait(after))?;
-        let end = self.event()?;
         // SAFETY: the piece and the destination are kept until the copy has ended.
         #[allow(unsafe_code)]
         let copied = unsafe { result::memcpy_htod_async(address, &bytes[..src.len()], stream.cu_stream()) };
@@ -95,12 +129,14 @@ impl Device {
 
     /// Page-locked memory of at least so many bytes that no copy reads any more.
     fn piece(&self, len: usize) -> Result<Piece> {
+        let context = self.stream().context();
+        self.queued(&"a copy to the device", context.bind_to_thread())?;
         let mut pieces = self.staging().pieces.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = None;
         for (index, piece) in pieces.iter_mut().enumerate() {
             if self.queued(&"a copy to the device", piece.end.try_is_complete())? {
                 piece.destination = None;
-                if piece.bytes.len() >= len {
+                if piece.len() >= len {
                     free = Some(index);
                 }
             }
@@ -110,10 +146,14 @@ impl Device {
         }
         drop(pieces);
         let what = format!("{len} bytes of page-locked memory");
-        // SAFETY: written before it is read.
+        let end = self.event()?;
+        // SAFETY: of the driver's, and of this length; the piece alone has it.
         #[allow(unsafe_code)]
-        let bytes = unsafe { self.stream().context().alloc_pinned::<u8>(len.max(1)) };
+        let bytes = unsafe {
+            result::malloc_host(len.max(1), CU_MEMHOSTALLOC_WRITECOMBINED)
+                .map(|start| std::slice::from_raw_parts_mut(start.cast::<u8>(), len.max(1)))
+        };
         let bytes = self.answer(&what, self.asked(&format_args!("allocating {what}"), bytes))?;
-        Ok(Piece { bytes, end: self.event()?, destination: None })
+        Ok(Piece { bytes: Some(bytes), end, destination: None })
     }
 }

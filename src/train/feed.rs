@@ -16,8 +16,8 @@ pub struct Feed<S: Storage> {
 
 struct Place<S: Storage> {
     inputs: Inputs<S>,
-    /// Behind the last operation that uses what was there.
-    free: S::Mark,
+    /// Behind the last operation that uses what was there; none from [`Feed::take`] to [`Feed::done`].
+    free: Option<S::Mark>,
     /// Behind the copies to it.
     arrived: Vec<S::Mark>,
 }
@@ -30,7 +30,7 @@ impl<S: Storage> Feed<S> {
     pub fn new(storage: &S, batch: usize, time: usize) -> Result<Self> {
         let [first, second] = Inputs::pair(storage, batch, time)?;
         // Behind what made the tensors.
-        let place = |inputs| -> Result<_> { Ok(Place { inputs, free: storage.mark()?, arrived: Vec::new() }) };
+        let place = |inputs| -> Result<_> { Ok(Place { inputs, free: Some(storage.mark()?), arrived: Vec::new() }) };
         Ok(Feed { places: [place(first)?, place(second)?], last: 0, staged: None })
     }
 
@@ -52,6 +52,11 @@ impl<S: Storage> Feed<S> {
 
     fn send(&mut self, storage: &S, MicroBatch { tokens, targets }: &MicroBatch) -> Result<()> {
         let Place { inputs, free, arrived } = &mut self.places[1 - self.last];
+        // An error kept `done` from being called: everything queued up to now may use the place.
+        let free = match free {
+            Some(free) => free,
+            None => free.insert(storage.mark()?),
+        };
         *arrived = vec![
             storage.upload_after(free, tokens, inputs.tokens.view_mut())?,
             storage.upload_after(free, targets, inputs.targets.view_mut())?,
@@ -68,6 +73,7 @@ impl<S: Storage> Feed<S> {
             self.send(storage, batch)?;
         }
         self.last = 1 - self.last;
+        self.places[self.last].free = None;
         self.places[self.last].arrived.iter().try_for_each(|mark| storage.wait_for(mark))?;
         Ok(self.last)
     }
@@ -77,7 +83,7 @@ impl<S: Storage> Feed<S> {
     /// # Errors
     /// When the device is lost.
     pub fn done(&mut self, storage: &S, place: usize) -> Result<()> {
-        self.places[place].free = storage.mark()?;
+        self.places[place].free = Some(storage.mark()?);
         Ok(())
     }
 }

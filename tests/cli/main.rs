@@ -3,6 +3,8 @@
 mod bad_input;
 mod bad_models;
 mod bench;
+#[cfg(feature = "cuda")]
+mod devices;
 mod eval;
 mod faults;
 mod folder;

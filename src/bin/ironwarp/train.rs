@@ -246,8 +246,9 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<Status> 
 fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Result<Run<B>> {
     let out = args.out.clone().unwrap_or_else(|| default_out(args));
     if !args.resume && args.init_from.is_none() {
-        // Before anything is made for a model that there is not.
-        read_config(&args.model)?;
+        // Before anything is made for a model that there is not, or that does not fit.
+        let config = read_config(&args.model)?;
+        check_memory(&backend, &args.settings(config, &Tokenizer::bytes()), 0)?;
     }
     if args.resume && !out.join("checkpoints").is_dir() {
         bail!("{}: no run to resume; there is no checkpoints folder", out.display());
@@ -267,11 +268,7 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Resul
     }
     let (weights, named) = match &args.init_from {
         Some(dir) => load_model_folder(dir)?,
-        None => {
-            let config = read_config(&args.model)?;
-            check_memory(&backend, &args.settings(config, &Tokenizer::bytes()), 0)?;
-            (init::random(config, args.seed), None)
-        }
+        None => (init::random(read_config(&args.model)?, args.seed), None),
     };
     let tokenizer = choose_tokenizer(args.tokenizer.as_deref().or(named.as_deref()), &weights.config)?;
     let settings = args.settings(weights.config, &tokenizer);
