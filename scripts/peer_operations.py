@@ -493,7 +493,8 @@ def training_step(s):
         shrink = lambda p: 1 - LR * DECAY * (p.dim() >= 2)
         return loss, *(p * shrink(p) - LR * clip * g / (clip * g.abs() + ADAM_EPS) for p, g in zip(w.values(), grads))
 
-    peers = [Peer("torch.compile step", lambda: functools.partial(step, compile_(model)))]
-    if DEVICE.type == "cpu":
-        peers.insert(0, eager("step", functools.partial(step, model)))
+    peers = [
+        eager("step", functools.partial(step, model)),
+        Peer("torch.compile step", lambda: functools.partial(step, compile_(model))),
+    ]
     return Case(lambda: (integers(s.v, s.b, s.t), integers(s.v, s.b, s.t)), peers, formula)

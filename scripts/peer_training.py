@@ -233,11 +233,12 @@ def parse_arguments():
     parser.add_argument("--out", type=Path, help="file for the steps; else they are printed")
     parser.add_argument("--device", help="cpu, cuda or cuda:i; a GPU if there is one")
     parser.add_argument("--precision", choices=("f32", "bf16"), help="f32, or bf16 autocast; bf16 on a GPU")
+    parser.add_argument("--steps", type=int, help="steps of the whole run, if it has saved none that say so")
     parser.add_argument("--micro-batch", type=int, help="sequences at a time, at most the run's")
     parser.add_argument("--threads", type=int, help="PyTorch's threads on the CPU")
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile")
     args = parser.parse_args()
-    for name in ("micro_batch", "threads"):
+    for name in ("steps", "micro_batch", "threads"):
         if (getattr(args, name) or 1) < 1:
             parser.error(f"--{name.replace('_', '-')} is no positive number")
     return args
@@ -252,6 +253,9 @@ def main():
         device = peers.load(args)
         torch, operations = peers.torch, peers.operations
         first, state = read_run(args.run)
+        if args.steps:
+            # A run that was cut off may have saved none of its steps.
+            state["settings"]["schedule"]["steps"] = args.steps
         tokens = read_shard(state["settings"]["data"], state["data_tokens"])
         training = Training(state, read_weights(first / "model.safetensors"), device, args)
         with open(args.out, "w") if args.out else out as file:

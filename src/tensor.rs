@@ -86,7 +86,7 @@ impl Category {
     ];
 
     /// What a user can do when there is no room for it.
-    pub(crate) fn advice(self) -> &'static str {
+    pub fn advice(self) -> &'static str {
         match self {
             Category::Weights | Category::Gradients | Category::Moments => "choose a smaller model",
             Category::Activations | Category::ActivationGradients => "lower --batch or --context, or use --recompute",

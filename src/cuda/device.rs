@@ -1,9 +1,10 @@
 //! A CUDA device: its context and stream, the one launch, and what happens when the driver reports an error.
 //!
-//! Everything goes through one stream, in the order of the calls. An error of which nothing is known to be left intact
-//! **latches** the device: it is reported with the kernels it may belong to, and every later call answers the same,
-//! without asking the driver. What is harmless (no room for an allocation, a kernel file that does not load) is reported
-//! and leaves the device usable.
+//! Every kernel goes through one stream, in the order of the calls; copies ahead have another, which marks order with it.
+//!
+//! An error of which nothing is known to be left intact **latches** the device: it is reported with the kernels it may
+//! belong to, and every later call answers the same, without asking the driver. What is harmless (no room for an
+//! allocation, a kernel file that does not load) is reported and leaves the device usable.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

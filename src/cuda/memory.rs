@@ -102,7 +102,7 @@ impl Allocation {
         };
         let account = device.account().clone();
         account.add(category, len as u64);
-        // With one stream there is nothing to wait for, so the guard has nothing to do.
+        // The guard would order other streams' uses; the one other has our marks for that, and keeps what it writes to.
         let address = slice.device_ptr(stream).0;
         Ok(Arc::new(Allocation { bytes: slice, address, account, recorder: device.recorder().clone(), category }))
     }

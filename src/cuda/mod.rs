@@ -1,8 +1,8 @@
 //! The CUDA backend: hand-written kernels on an NVIDIA GPU, or on the emulated one.
 //!
 //! Feature `cuda`. Building needs nvcc and no GPU (`docs/building-kernels.md`); running needs the driver, and nothing else
-//! of CUDA. Activations and weights are bf16, everything else f32; the same inputs give the same bits on every run and on
-//! every GPU.
+//! of CUDA. Activations and weights are bf16, everything else f32; the same inputs give the same bits on every run on one
+//! kind of GPU.
 //!
 //! - [`driver`] finds the driver or loads the emulated one; [`device`] has the context, the stream and the one launch;
 //!   `memory` the buffers, `modules` the loaded kernels.

@@ -216,6 +216,7 @@ impl Device {
         #[allow(unsafe_code)]
         let launched = unsafe { result::graph::launch(graph.cu_graph_exec(), self.stream().cu_stream()) };
         used.kernels.iter().for_each(|(_, name, sizes)| self.note_launch(name, *sizes));
-        self.queued(&what, launched)
+        self.queued(&what, launched)?;
+        if self.waits_for_each_launch() { self.synchronize() } else { Ok(()) }
     }
 }

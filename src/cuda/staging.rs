@@ -8,11 +8,16 @@ use cudarc::driver::{CudaEvent, CudaStream, result};
 
 use super::device::{Device, Refusal};
 use super::memory::Allocation;
+use super::recording::Recorder;
 use crate::error::{Error, Result};
 
-/// A point in the order of what the device does.
+/// A point in the order of what a device does.
 #[derive(Debug)]
-pub struct Mark(CudaEvent);
+pub struct Mark {
+    event: CudaEvent,
+    /// Whose it is.
+    device: Arc<Recorder>,
+}
 
 /// A stream for copies, and page-locked memory for what is under way in it.
 pub(super) struct Staging {
@@ -92,14 +97,22 @@ impl Device {
         self.not_recording()?;
         let event = self.event()?;
         self.queued(&"a mark in the queue", event.record(self.stream()))?;
-        Ok(Mark(event))
+        Ok(Mark { event, device: self.recorder().clone() })
+    }
+
+    /// The event of a mark, which must be this device's.
+    fn own<'a>(&self, Mark { event, device }: &'a Mark) -> Result<&'a CudaEvent> {
+        if Arc::ptr_eq(device, self.recorder()) {
+            return Ok(event);
+        }
+        Err(Error::invalid("a mark orders the work of the device that made it, and no other's"))
     }
 
     /// What is queued from now on comes after the mark.
-    pub(super) fn wait_for(&self, Mark(event): &Mark) -> Result<()> {
+    pub(super) fn wait_for(&self, mark: &Mark) -> Result<()> {
         self.usable()?;
         self.not_recording()?;
-        self.queued(&"waiting for a mark", self.stream().wait(event))
+        self.queued(&"waiting for a mark", self.stream().wait(self.own(mark)?))
     }
 
     /// Copies to `address` in a live allocation once the mark is passed, beside what is queued meanwhile.
@@ -107,9 +120,10 @@ impl Device {
         &self,
         src: &[u8],
         (address, destination): (u64, &Arc<Allocation>),
-        Mark(after): &Mark,
+        after: &Mark,
     ) -> Result<Mark> {
         self.usable()?;
+        let after = self.own(after)?;
         let Staging { stream, pieces } = self.staging();
         let what = format!("copying {} bytes to the device", src.len());
         let end = self.event()?;
@@ -124,7 +138,7 @@ impl Device {
         let recorded = copied.and_then(|()| piece.end.record(stream)).and_then(|()| end.record(stream));
         pieces.lock().unwrap_or_else(PoisonError::into_inner).push(piece);
         self.queued(&what, recorded)?;
-        Ok(Mark(end))
+        Ok(Mark { event: end, device: self.recorder().clone() })
     }
 
     /// Page-locked memory of at least so many bytes that no copy reads any more.

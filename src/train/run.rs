@@ -247,7 +247,14 @@ impl<B: Backend> Run<B> {
             metrics.push(&record)?;
             observer.step(&record);
             if due(self.settings.sample_every, self.step) {
-                observer.sample(self.step, &self.sample()?);
+                match self.sample() {
+                    Ok(text) => observer.sample(self.step, &text),
+                    // Its cache is not in the plan; the training has what it needs.
+                    Err(error @ Error::OutOfDeviceMemory(_)) => {
+                        tracing::warn!("step {}: no sample: {error}", self.step);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             if due(self.settings.save_every, self.step) && !last {
                 observer.saved(self.step, &self.save()?);
@@ -266,16 +273,21 @@ impl<B: Backend> Run<B> {
         let batches = batches?;
         let lr = self.settings.schedule.learning_rate(self.step);
         let queued = self.trainer.queue(&batches, lr)?;
+        let mut staged = Ok(());
         if self.step + 1 < self.settings.schedule.steps {
             let upcoming = self.read_ahead();
             // What could not be read is said when its step comes.
             if let Ok(next) = &upcoming.batches {
-                self.trainer.stage(&next[0])?;
+                staged = self.trainer.stage(&next[0]);
             }
             self.upcoming = Some(upcoming);
         }
         let report = self.trainer.finish(queued, &batches)?;
         self.step += 1;
+        // The step that was queued is over; what could not be sent ahead is sent when its step comes.
+        if let Err(error) = staged {
+            tracing::warn!("step {}: the next micro-batch could not be sent ahead: {error}", self.step);
+        }
         let skipped = match report.outcome {
             Outcome::Updated => None,
             Outcome::Outlier { reason } => Some(format!("outlier: {reason}")),

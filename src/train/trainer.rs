@@ -375,9 +375,10 @@ impl<B: Backend> Trainer<B> {
             Some(index) => micro_steps[index].recording = backend.record(&mut work)?,
             None => {
                 work()?;
-                // Targets that do not count make other scales, which do not come again.
+                // Targets that do not count make other scales, which do not come again: those go first.
                 if micro_steps.len() == MOST_MICRO_STEPS {
-                    micro_steps.clear();
+                    let once = micro_steps.iter().position(|step| step.recording.is_none());
+                    micro_steps.remove(once.unwrap_or(0));
                 }
                 micro_steps.push(MicroStep { place, scale, write, recording: None });
             }

@@ -5,7 +5,7 @@ use std::thread;
 
 use half::bf16;
 use ironwarp::cuda::{Cuda, Recording};
-use ironwarp::ops::{Backend, GeluForward};
+use ironwarp::ops::{Backend, GeluForward, GradNorm};
 use ironwarp::tensor::{Storage, Tensor};
 
 use crate::emulator::{own, shared};
@@ -54,6 +54,23 @@ fn a_recording_keeps_its_memory() {
     for other in &others {
         assert!(other.to_vec(&cuda).unwrap().iter().all(|x| x.to_f32() == 7.0));
     }
+}
+
+/// Scratch memory that has grown since is another.
+#[test]
+fn a_recording_keeps_its_scratch_memory() {
+    let (_turn, cuda) = (shared(), own());
+    let norm_of = |grad: &Tensor<Cuda, f32>, norm: &mut Tensor<Cuda, f32>| {
+        cuda.grad_norm(GradNorm { grad: grad.view(), norm: norm.view_mut() })
+    };
+    let ones = |len| Tensor::<Cuda, f32>::from_vec(&cuda, [len], vec![1.0; len]).unwrap();
+    let (few, many, mut norm, mut other) = (ones(64), ones(1 << 20), ones(1), ones(1));
+    let recording = cuda.record(&mut || norm_of(&few, &mut norm)).unwrap().expect("the driver records");
+    norm_of(&many, &mut other).unwrap();
+    let bystander = ones(64);
+    cuda.replay(&recording).unwrap();
+    assert_eq!((norm.to_vec(&cuda).unwrap(), other.to_vec(&cuda).unwrap()), (vec![8.0], vec![1024.0]));
+    assert!(bystander.to_vec(&cuda).unwrap().iter().all(|&x| x == 1.0));
 }
 
 #[test]
@@ -105,6 +122,10 @@ fn what_cannot_be_recorded_is_refused() {
     let other = Cuda::with_context(cuda.device().stream().context()).unwrap();
     let message = "a recording can only be replayed on the device that made it";
     assert_eq!(other.replay(&recording).unwrap_err().to_string(), message);
+    let mark = cuda.mark().unwrap();
+    let message = "a mark orders the work of the device that made it, and no other's";
+    assert_eq!(other.wait_for(&mark).unwrap_err().to_string(), message);
+    other.device().synchronize().unwrap();
 }
 
 /// What waits for all of a context ends a capture in it: then the work is done as if nothing was to be recorded.

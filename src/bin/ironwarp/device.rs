@@ -51,6 +51,8 @@ impl FromStr for Device {
 
 /// A backend that models run on.
 pub trait Runs: Backend {
+    /// As `--device` has it.
+    const NAME: &'static str;
     /// Where and in which precision, for a table's heading.
     const WHERE: &'static str;
 
@@ -64,6 +66,7 @@ pub trait Runs: Backend {
 }
 
 impl Runs for Cpu<f32> {
+    const NAME: &'static str = "cpu";
     const WHERE: &'static str = "the CPU in f32";
 
     fn room(&self, in_host: u64) -> Option<u64> {
@@ -73,6 +76,7 @@ impl Runs for Cpu<f32> {
 
 #[cfg(feature = "cuda")]
 impl Runs for Cuda {
+    const NAME: &'static str = "cuda";
     const WHERE: &'static str = "a GPU in bf16 and f32";
 
     fn room(&self, _in_host: u64) -> Option<u64> {
@@ -203,11 +207,15 @@ pub fn check_memory<B: Runs>(backend: &B, plan: &MemoryPlan, in_host: u64) -> Re
     if plan.total() <= room {
         return Ok(());
     }
+    // What a smaller batch would not change.
+    let model = plan.weights.saturating_add(plan.master).saturating_add(plan.gradients).saturating_add(plan.moments);
+    let lower = if model > room { Category::Weights } else { Category::Activations };
     bail!(
-        "out of memory: the run needs {}, and {} are available ({}); lower --batch or --context, or use --recompute",
+        "out of memory: the run needs {} ({}), and {} are available; {}",
         output::bytes(plan.total()),
-        output::bytes(room),
         parts(plan),
+        output::bytes(room),
+        lower.advice(),
     );
 }
 

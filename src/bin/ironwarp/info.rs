@@ -100,7 +100,7 @@ fn describe<B: Runs>(config: &Config, batch: usize, context: usize, json: bool) 
             "parameters": config.parameters(),
             "batch": batch,
             "context": context,
-            "device": B::WHERE,
+            "device": B::NAME,
             "memory": by_recompute,
         }));
     }

@@ -288,7 +288,10 @@ fn train<B: Runs>(mut run: Run<B>, stop: &AtomicBool, json: bool) -> Result<Stat
     observer.bar.finish_and_clear();
     if !json {
         if end == End::Done {
-            output::tell(format!("\nsample:\n{}\n", run.sample()?));
+            match run.sample() {
+                Ok(text) => output::tell(format!("\nsample:\n{text}\n")),
+                Err(error) => output::note(format!("no sample: {error}")),
+            }
         }
         observer.summary(&run);
     }
