@@ -113,16 +113,21 @@ fn every_call_with_every_code() {
     inject(&emulator, scenario, |_, _| codes.clone());
 }
 
-/// Trains a model until a micro-step was recorded and replayed, with micro-batches sent ahead; all that a run reads back.
-fn training() -> Result<Vec<f32>> {
+/// A very small model to be trained.
+fn trainer() -> Result<Trainer<Cuda>> {
     let config = Config { context: 8, vocab: 20, layers: 1, heads: 1, channels: 16 };
-    let weights = init::random(config, 1);
-    let len = weights.data.len();
-    let mut trainer = Trainer::new(Cuda::new(0)?, weights, (1, 8), Recompute::None, Optimizer::default(), 1)?;
-    let batch = |n: i32| MicroBatch {
-        tokens: (0..8).map(|t| (3 * n + 7 * t) % 20).collect(),
-        targets: (1..9).map(|t| (3 * n + 7 * t) % 20).collect(),
-    };
+    Trainer::new(Cuda::new(0)?, init::random(config, 1), (1, 8), Recompute::None, Optimizer::default(), 1)
+}
+
+fn batch(n: i32) -> MicroBatch {
+    let ids = |first| (first..first + 8).map(|t| (3 * n + 7 * t) % 20).collect();
+    MicroBatch { tokens: ids(0), targets: ids(1) }
+}
+
+/// Trains until a micro-step was recorded and replayed, with micro-batches sent ahead; all that a run reads back.
+fn training() -> Result<Vec<f32>> {
+    let mut trainer = trainer()?;
+    let len = trainer.grads().layout().len;
     let mut results = Vec::new();
     for step in 0..3 {
         let batches = [batch(2 * step), batch(2 * step + 1)];
@@ -134,6 +139,27 @@ fn training() -> Result<Vec<f32>> {
     results.push(trainer.evaluate(&batch(9))? as f32);
     results.extend(trainer.weights_f32(0..len)?);
     Ok(results)
+}
+
+/// The host queues a step of any number of micro-batches without waiting for the device, a graph and a few calls each.
+#[test]
+fn a_step_is_queued_without_waiting() {
+    let emulator = emulator();
+    let mut trainer = trainer().unwrap();
+    let batches: Vec<MicroBatch> = (0..6).map(batch).collect();
+    for _ in 0..2 {
+        trainer.step(&batches, 1e-2).unwrap();
+    }
+    let mut queued = None;
+    let calls = emulator.calls(|| queued = Some(trainer.queue(&batches, 1e-2).unwrap()));
+    println!("{calls:?}");
+    trainer.finish(queued.unwrap(), &batches).unwrap();
+    for waits in ["cuStreamSynchronize", "cuEventSynchronize", "cuCtxSynchronize", "cuMemcpyDtoHAsync_v2"] {
+        assert!(!calls.contains_key(waits), "{waits}: {calls:?}");
+    }
+    // Beside the graphs two launches of the norm and two of AdamW.
+    assert_eq!((calls["cuGraphLaunch"], calls["cuLaunchKernel"]), (6, 4), "{calls:?}");
+    assert!(!calls.contains_key("cuMemAllocAsync"), "{calls:?}");
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub(super) struct Staging {
 
 /// Page-locked memory, and the last copy out of it.
 struct Piece {
-    /// The driver's, given back when the piece is dropped; taken out where it must stay.
+    /// The driver's, given back when the piece is dropped; taken out where it must stay. None where there was none to be had:
+    /// the copy then is out of the caller's memory, which the driver has read when the call returns.
     bytes: Option<&'static mut [u8]>,
     end: CudaEvent,
     /// Kept until the copy has ended.
@@ -80,13 +81,9 @@ impl Staging {
 
 impl Device {
     fn event(&self) -> Result<CudaEvent> {
-        self.answer("an event", self.asked(&"making an event", self.stream().context().new_event(None)))
-    }
-
-    /// What was asked for, or why it cannot be had.
-    fn answer<T>(&self, what: &str, outcome: Result<T, Refusal>) -> Result<T> {
-        outcome.map_err(|refusal| match refusal {
-            Refusal::Harmless(fault) => Error::Unavailable(format!("{what} cannot be had: {fault}")),
+        let event = self.asked(&"making an event", self.stream().context().new_event(None));
+        event.map_err(|refusal| match refusal {
+            Refusal::Harmless(fault) => Error::Unavailable(format!("no event can be had: {fault}")),
             Refusal::Lost(error) => error,
         })
     }
@@ -128,12 +125,17 @@ impl Device {
         let what = format!("copying {} bytes to the device", src.len());
         let end = self.event()?;
         let mut piece = self.piece(src.len())?;
-        let Some(bytes) = piece.bytes.as_deref_mut() else { return Err(Error::invalid("a piece without memory")) };
-        bytes[..src.len()].copy_from_slice(src);
+        let from = match piece.bytes.as_deref_mut() {
+            Some(bytes) => {
+                bytes[..src.len()].copy_from_slice(src);
+                &bytes[..src.len()]
+            }
+            None => src,
+        };
         self.queued(&what, stream.wait(after))?;
         // SAFETY: the piece and the destination are kept until the copy has ended.
         #[allow(unsafe_code)]
-        let copied = unsafe { result::memcpy_htod_async(address, &bytes[..src.len()], stream.cu_stream()) };
+        let copied = unsafe { result::memcpy_htod_async(address, from, stream.cu_stream()) };
         piece.destination = Some(destination.clone());
         let recorded = copied.and_then(|()| piece.end.record(stream)).and_then(|()| end.record(stream));
         pieces.lock().unwrap_or_else(PoisonError::into_inner).push(piece);
@@ -141,7 +143,7 @@ impl Device {
         Ok(Mark { event: end, device: self.recorder().clone() })
     }
 
-    /// Page-locked memory of at least so many bytes that no copy reads any more.
+    /// Page-locked memory of at least so many bytes that no copy reads any more, or none if the host has no more of it.
     fn piece(&self, len: usize) -> Result<Piece> {
         let context = self.stream().context();
         self.queued(&"a copy to the device", context.bind_to_thread())?;
@@ -158,6 +160,7 @@ impl Device {
         if let Some(index) = free {
             return Ok(pieces.swap_remove(index));
         }
+        pieces.retain(|piece| piece.bytes.is_some() || piece.destination.is_some());
         drop(pieces);
         let what = format!("{len} bytes of page-locked memory");
         let end = self.event()?;
@@ -167,7 +170,11 @@ impl Device {
             result::malloc_host(len.max(1), CU_MEMHOSTALLOC_WRITECOMBINED)
                 .map(|start| std::slice::from_raw_parts_mut(start.cast::<u8>(), len.max(1)))
         };
-        let bytes = self.answer(&what, self.asked(&format_args!("allocating {what}"), bytes))?;
-        Ok(Piece { bytes: Some(bytes), end, destination: None })
+        let bytes = match self.asked(&format_args!("allocating {what}"), bytes) {
+            Ok(bytes) => Some(bytes),
+            Err(Refusal::Harmless(_)) => None,
+            Err(Refusal::Lost(error)) => return Err(error),
+        };
+        Ok(Piece { bytes, end, destination: None })
     }
 }
