@@ -8,7 +8,7 @@
 // Launch:   grid B, block 512, smem 16*ceil(V/8) for V <= 50304, or 0; a block = a row
 // Numerics: a weight is exp((logit - largest) / temperature) in f32, ex2.approx, then an integer of units of 2^-40. Sums are
 //           of integers and exact: no order matters, and each bound is the same however it is come to
-// Traffic:  2*B*V + 4*B bytes; for V > 50304 some 40 times that, of the keys in scratch memory, which L2 should have
+// Traffic:  2*B*V + 4*B bytes; for V > 50304 up to 30 times that, of the keys in scratch memory, which L2 should have
 //
 // No sort and no histogram. Of bf16 there are 2^16: the rank of a key is looked for in eight sweeps over the row, each of
 // which sums the weights above three keys that cut what is left into four; all weigh the same where they are counted. A
@@ -197,10 +197,14 @@ __device__ __noinline__ Found search(const Row row, uint32_t lo, uint32_t hi, ui
     return found;
 }
 
+// Counts of the warps, and behind them the column that is found.
+constexpr uint32_t FOUND = WARPS;
+using Counts = uint32_t[WARPS + 1];
+
 // visit(id, key, rank) for each column with a key from `from` to `to`; the rank is how many of them have lower ids. A warp
 // has columns that lie side by side, as many as any other. `counts` may be written again only after another barrier.
 template <typename Visit>
-__device__ inline void each_ranked(const Row &row, uint32_t from, uint32_t to, uint32_t (&counts)[WARPS], Visit visit) {
+__device__ inline void each_ranked(const Row &row, uint32_t from, uint32_t to, Counts &counts, Visit visit) {
     const uint32_t turns = (row.v - 1) / THREADS + 1;
     const uint32_t first = warp_id() * turns * WARP + lane_id(), end = first + turns * WARP;
     const auto is_one = [&](uint32_t id) { return id < row.v && row.key(id) - from <= to - from; };
@@ -229,7 +233,7 @@ __device__ inline void each_ranked(const Row &row, uint32_t from, uint32_t to, u
 // a row's token
 
 // Whether a NaN is among the first `ties` columns of NaN and -infinity.
-__device__ inline bool is_bad(const Row &row, uint32_t ties, uint32_t (&counts)[WARPS]) {
+__device__ inline bool is_bad(const Row &row, uint32_t ties, Counts &counts) {
     bool bad = false;
     each_ranked(row, NOT_A_NUMBER, LOWEST, counts, [&](uint32_t, uint32_t key, uint32_t rank) {
         bad |= key == NOT_A_NUMBER && rank < ties;
@@ -238,13 +242,12 @@ __device__ inline bool is_bad(const Row &row, uint32_t ties, uint32_t (&counts)[
 }
 
 // The n-th column with the key, n from 0.
-__device__ inline uint32_t nth(const Row &row, uint32_t key, uint32_t n, uint32_t (&counts)[WARPS]) {
-    __shared__ uint32_t found;
+__device__ inline uint32_t nth(const Row &row, uint32_t key, uint32_t n, Counts &counts) {
     each_ranked(row, key, key, counts, [&](uint32_t id, uint32_t, uint32_t rank) {
-        if (rank == n) found = id;
+        if (rank == n) counts[FOUND] = id;
     });
     __syncthreads();  // one thread has found it
-    return found;
+    return counts[FOUND];
 }
 
 __device__ inline uint32_t uniform(const SampleParams &params, uint32_t row) {
@@ -254,7 +257,7 @@ __device__ inline uint32_t uniform(const SampleParams &params, uint32_t row) {
 }
 
 __device__ inline uint32_t choose(const SampleParams &params, const Row &row) {
-    __shared__ uint32_t counts[WARPS];
+    __shared__ Counts counts;
     const Best best = largest(row);
     if (params.rate == 0.0f) return best.key == NOT_A_NUMBER ? row.v - 1 : best.id;
     if (best.key <= LOWEST) return 0;

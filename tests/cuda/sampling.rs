@@ -378,7 +378,7 @@ fn on_a_bound(place: u64) -> Trial {
     let row: Vec<f64> = (0..COLUMNS).map(|id| 1.0 + id as f64 / 128.0).collect();
     let share = |at: u64| uniform(draw(PLAIN.seed, Purpose::Sampling, at, 0)) * COLUMNS as f32;
     let is_bound = |at: &u64| share(*at) > 0.0 && share(*at).fract() == 0.0 && share(*at) as u64 % 4 == place;
-    let draw = (0..).find(is_bound).unwrap_or(0);
+    let draw = (0..).find(is_bound).unwrap();
     trial("a draw on a bound", Rows::of(&[&row]), Settings { draw, temperature: 3e38, ..PLAIN })
 }
 
