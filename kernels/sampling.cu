@@ -8,7 +8,7 @@
 // Launch:   grid B, block 512, smem 16*ceil(V/8) for V <= 50304, or 0; a block = a row
 // Numerics: a weight is exp((logit - largest) / temperature) in f32, ex2.approx, then an integer of units of 2^-40. Sums are
 //           of integers and exact: no order matters, and each bound is the same however it is come to
-// Traffic:  2*B*V + 4*B bytes; for V > 50304 up to 30 times that, of the keys in scratch memory, which L2 should have
+// Traffic:  2*B*V + 4*B bytes; for V > 50304 some 30 times that, of the keys in scratch memory, which L2 should have
 //
 // No sort and no histogram. Of bf16 there are 2^16: the rank of a key is looked for in eight sweeps over the row, each of
 // which sums the weights above three keys that cut what is left into four; all weigh the same where they are counted. A
