@@ -3,13 +3,14 @@
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
+use ironwarp::cuda::images::IMAGES;
 use ironwarp::ops::philox::{Purpose, draw, uniform};
 use ironwarp::ops::{Backend, Operation, Sample};
 use ironwarp::tensor::Tensor;
-use ptx_emulator::mutate::{Class, Kind};
+use ptx_emulator::mutate::Kind;
 
 use crate::emulator::{alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_classes_die, equivalent};
+use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
 use crate::judge::Lean;
 use crate::support::*;
 
@@ -167,6 +168,16 @@ fn large_vocabularies_are_sampled() {
     }
 }
 
+/// Beside what the kernel has itself, in the 99 KiB that a block may have on the GPUs with the least.
+#[test]
+fn the_keys_that_are_held_fit() {
+    let images: Vec<_> = IMAGES.iter().filter(|image| image.stem == "sampling").collect();
+    assert!(!images.is_empty());
+    for (arch, taken) in images.iter().flat_map(|image| image.resources.iter().map(|taken| (image.arch, taken))) {
+        assert!(taken.shared_bytes + 2 * 50304 <= 99 << 10, "sm_{arch}: {taken:?}");
+    }
+}
+
 #[test]
 fn greedy_and_the_least_nucleus_take_the_first_of_the_largest() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
@@ -243,12 +254,12 @@ fn what_has_no_weight_is_never_drawn() {
     }
 }
 
-/// χ² of 500 draws from 8 tokens, against softmax cut by top_k and top_p. With 7 degrees of freedom it is above 33 once in
+/// χ² of 256 draws from 8 tokens, against softmax cut by top_k and top_p. With 7 degrees of freedom it is above 33 once in
 /// 39,000 times; the seeds are fixed.
 #[test]
 fn frequencies_are_the_distribution() {
     const SHARES: [f64; 8] = [2.0, 16.0, 4.0, 1.0, 24.0, 4.0, 8.0, 5.0];
-    const DRAWS: usize = 500;
+    const DRAWS: usize = 256;
     let row = SHARES.map(|share| bf16::from_f64(share.ln()).to_f64());
     let rows = Rows { v: 8, vp: 8, logits: row.repeat(DRAWS) };
     for (settings, kept, why) in [
@@ -309,41 +320,88 @@ fn trial(why: &'static str, rows: Rows, settings: Settings) -> Trial {
     Trial { why, kernels: &["sample"], run: Box::new(run) }
 }
 
+/// Rows of `v` columns with the lowest `span` finite numbers, so that a search takes few sweeps. Each is the one before
+/// moved by a column, so that what decides comes to every place of a vector.
+fn lowest(rows: usize, v: usize, span: usize) -> Rows {
+    let number = |x: f64| bf16::from_bits(0xff7f - ((x + 1.0) / 2.0 * span as f64) as u16).to_f64();
+    let mut row: Vec<f64> = Draws::new(span as u64).numbers(v).into_iter().map(number).collect();
+    let mut moved = Vec::new();
+    for _ in 0..rows {
+        moved.push(row.clone());
+        row.rotate_right(1);
+    }
+    Rows::of(&moved.iter().map(|row| &row[..]).collect::<Vec<_>>())
+}
+
+/// Of numbers between which temperature 5e36 makes a difference.
+const WIDE: Settings = Settings { temperature: 5e36, ..PLAIN };
+
 fn trials() -> Vec<Trial> {
-    let cut = Settings { temperature: 0.8, top_k: 7, top_p: 0.9, ..PLAIN };
+    let cut = Settings { top_k: 7, top_p: 0.9, ..WIDE };
     vec![
-        trial("cut twice", Rows::new(1, 21, 2.0), cut),
-        trial("two blocks, each with a second turn", Rows::new(2, 4099, 4.0), Settings { top_p: 0.5, ..PLAIN }),
+        trial("cut twice", lowest(1, 21, 14), cut),
+        trial("two blocks, each with a second turn", lowest(2, 4099, 14), Settings { top_p: 0.5, ..WIDE }),
     ]
 }
 
-/// Rows of few values, of which many are neighbours in bf16: a bound that is off by one takes another token. `bad` ones have
-/// NaN and -infinity among them.
-fn dense(rows: usize, v: usize, seed: u64, bad: bool) -> Rows {
-    let vp = v.next_multiple_of(8);
-    let value = |x: f64| match ((x + 1.0) * 4.0) as usize {
-        0 | 1 if bad => f64::NAN,
-        2..=4 if bad => f64::NEG_INFINITY,
-        step => 1.0 + step as f64 / 128.0,
-    };
-    let mut logits: Vec<f64> = Draws::new(seed).numbers(rows * vp).into_iter().map(value).collect();
-    logits.chunks_mut(vp).for_each(|row| row[v..].fill(1e30));
-    Rows { v, vp, logits }
+/// What stands out in each column of a vector, and is to be seen or overlooked.
+fn marked() -> Rows {
+    let column = |at: usize, mark: f64, rest: f64| (0..9).map(|id| if id == at { mark } else { rest }).collect();
+    let mut rows: Vec<Vec<f64>> = Vec::new();
+    for at in 0..8 {
+        rows.push(column(at, f64::INFINITY, 1.0));
+        rows.push(column(at, f64::NAN, 1.0));
+        rows.push(column(at, -f64::NAN, f64::NEG_INFINITY));
+        rows.push((0..9).map(|id| [0.0, -0.0, -1.0][(id <= at) as usize + (id < at) as usize]).collect());
+    }
+    rows.push(vec![f64::NAN; 9]);
+    Rows::of(&rows.iter().map(|row| &row[..]).collect::<Vec<_>>())
+}
+
+/// Ten of -infinity, a NaN and another in the next warp's columns, and eight that are drawn alike.
+fn one_nan(rows: usize) -> Rows {
+    let mut row = vec![f64::NEG_INFINITY; 10];
+    row.extend([0.5; 8].iter().chain(&[-2e38; 30]).chain(&[f64::NAN, f64::NEG_INFINITY]));
+    Rows::of(&vec![&row[..]; rows])
+}
+
+/// Rows without a softmax, and one of the least finite number.
+fn no_softmax() -> Rows {
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let least = bf16::MIN.to_f64();
+    Rows::of(&[&[nan, -inf, -inf, nan], &[-inf; 4], &[0.0, inf, 1.0, inf], &[-inf, -inf, least, -inf]])
+}
+
+/// 64 logits that weigh the same, and draws that fall on the lower bound of one, `place` from a multiple of 4.
+fn on_a_bound(place: u64) -> Trial {
+    const COLUMNS: u64 = 64;
+    let row: Vec<f64> = (0..COLUMNS).map(|id| 1.0 + id as f64 / 128.0).collect();
+    let share = |at: u64| uniform(draw(PLAIN.seed, Purpose::Sampling, at, 0)) * COLUMNS as f32;
+    let is_bound = |at: &u64| share(*at) > 0.0 && share(*at).fract() == 0.0 && share(*at) as u64 % 4 == place;
+    let draw = (0..).find(is_bound).unwrap();
+    trial("a draw on a bound", Rows::of(&[&row]), Settings { draw, temperature: 3e38, ..PLAIN })
 }
 
 /// Those that only mutants need.
 fn more_trials() -> Vec<Trial> {
     let mut all = trials();
-    all.push(trial("greedy", dense(3, 15, 1, true), Settings { temperature: 0.0, ..PLAIN }));
-    let close = Settings { temperature: 0.02, ..PLAIN };
-    for (draw, top_k, top_p) in [(0, 3, 1.0), (1, 5, 0.8), (2, 6, 0.6), (3, 9, 0.9), (4, 11, 0.5), (5, 13, 0.7)] {
-        all.push(trial("neighbours", dense(3, 15, draw, false), Settings { draw, top_k, top_p, ..close }));
+    let greedy = Settings { temperature: 0.0, ..PLAIN };
+    let cut = Settings { temperature: 0.8, top_k: 7, top_p: 0.9, ..PLAIN };
+    all.push(trial("of either sign", Rows::new(1, 21, 2.0), cut));
+    all.push(trial("what is greatest, in every column", marked(), greedy));
+    all.extend((1..8).map(|v| trial("padding", lowest(1, v, 9), greedy)));
+    for (draw, v, top_k, top_p) in [(0, 24, 9, 1.0), (1, 19, 99, 0.5), (2, 23, 12, 0.7), (3, 32, 17, 0.9)] {
+        all.push(trial("the lowest", lowest(8, v, 14), Settings { draw, top_k, top_p, ..WIDE }));
     }
-    for (draw, top_k) in [(6, 2), (7, 7), (8, 10), (9, 12), (10, 99)] {
-        all.push(trial("no softmax", dense(3, 15, draw, true), Settings { draw, top_k, ..close }));
+    for (draw, top_k, top_p) in [(4, 12, 0.5), (5, 8, 0.25), (6, 16, 0.75)] {
+        let even = Settings { temperature: 3e38, ..PLAIN };
+        all.push(trial("sums that are the target", lowest(4, 16, 16), Settings { draw, top_k, top_p, ..even }));
     }
-    all.push(trial("all tokens", dense(3, 16, 11, false), Settings { draw: 11, top_p: 0.7, ..close }));
-    all.push(trial("whole turns", Rows::new(1, 4096, 4.0), Settings { temperature: 0.0, ..PLAIN }));
+    all.extend([20, 48, 49].map(|top_k| trial("a NaN and -infinity", one_nan(6), Settings { top_k, ..PLAIN })));
+    all.push(trial("no softmax", no_softmax(), PLAIN));
+    all.extend((0..4).map(on_a_bound));
+    all.push(trial("a second turn of one column a thread", Rows::new(1, 520, 4.0), PLAIN));
+    all.push(trial("whole turns", Rows::new(1, 4096, 4.0), PLAIN));
     all
 }
 
@@ -352,15 +410,14 @@ fn any_schedule_gives_the_same_bits() {
     assert_any_schedule("sampling", &trials());
 }
 
-/// Barriers alone. Of bounds and masks there are some 900, eight columns of five searches each; most change nothing unless one
-/// column decides a sweep, which takes more rows than can be run for each of them.
 #[test]
-fn mutants_of_barriers_die() {
-    const WHY: &str = "of the last sum of one number: nothing writes its partial sums again";
-    const LINE: &str = "all have read before the next sums are written";
+fn mutants_die() {
+    const ALL: &str = "where all are kept, sweeps find the lowest key that there is, and all of it is kept as well";
+    const DIVISION: &str = "a division of 64 bits, which one of 32 is only quicker than";
     const EQUIVALENT: &[Equivalent] = &[
-        equivalent(1, "sample", Kind::RemoveBarrier, LINE, WHY),
-        equivalent(1, "sample", Kind::NarrowBarrier, LINE, WHY),
+        equivalent(1, "sample", Kind::SelectSecond, "row.v ? LOWEST : best.key", ALL),
+        equivalent(1, "sample", Kind::NeverLeave, "/ share * share", DIVISION),
+        equivalent(1, "sample", Kind::NeverLeave, "/ width", DIVISION),
     ];
-    assert_classes_die("sampling", &[Class::Barrier], &more_trials(), EQUIVALENT);
+    assert_mutants_die("sampling", &more_trials(), EQUIVALENT);
 }
