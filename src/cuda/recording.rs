@@ -110,7 +110,7 @@ impl Recorder {
     }
 }
 
-/// Launches kept by [`Device::record`].
+/// Launches that [`crate::ops::Backend::record`] has kept.
 pub struct Recording {
     graph: CudaGraph,
     used: Used,
