@@ -29,7 +29,7 @@ pub(super) fn class(opcode: &str, operands: &str) -> &'static str {
         "HFMA2" if operands.contains("-RZ, RZ,") => "move",
         "IMAD" if opcode.starts_with("IMAD.MOV") => "move",
         "MOV" | "UMOV" | "SEL" | "USEL" | "FSEL" | "PRMT" | "UPRMT" | "CS2R" | "S2R" | "S2UR" | "R2UR" | "P2R"
-        | "R2P" => "move",
+        | "R2P" | "B2R" | "R2B" => "move",
         "VOTE" | "VOTEU" | "MATCH" | "REDUX" | "CREDUX" => "vote",
         "DEPBAR" | "LDGDEPBAR" | "WARPGROUP" | "ARRIVES" => "wait",
         "MEMBAR" | "FENCE" | "ERRBAR" | "CCTL" => "fence",
