@@ -16,12 +16,10 @@ struct Entry {
     threads: u32,
     min_blocks: u32,
     dynamic_shared: bool,
-    /// Bytes that the kernel itself declares, alignment between them left out.
-    static_shared: usize,
 }
 
 /// Shared memory of a block that every architecture from 8.0 on has.
-const MOST_SHARED: usize = 99 << 10;
+const MOST_SHARED: u32 = 99 << 10;
 
 /// The number after `keyword`.
 fn number(text: &str, keyword: &str) -> Option<usize> {
@@ -52,16 +50,13 @@ fn entries(ptx: &str) -> BTreeMap<&str, Entry> {
             let min_blocks = number(directives, ".minnctapersm").unwrap_or(1) as u32;
             let words: Vec<&str> = body.split(|c: char| !(c.is_ascii_alphanumeric() || "_$.%".contains(c))).collect();
             let dynamic_shared = dynamic.iter().any(|name| words.contains(name));
-            let static_shared = body.lines().filter(|line| line.trim_start().starts_with(".shared"));
-            let static_shared = static_shared.map(|line| parse("[", line)).sum();
-            (name.trim(), Entry { params, threads, min_blocks, dynamic_shared, static_shared })
+            (name.trim(), Entry { params, threads, min_blocks, dynamic_shared })
         })
         .collect()
 }
 
-fn expected(spec: &Spec, found: &Entry) -> Entry {
+fn expected(spec: &Spec) -> Entry {
     Entry {
-        static_shared: found.static_shared,
         params: vec![(8, spec.param_bytes)],
         threads: spec.threads,
         min_blocks: spec.min_blocks,
@@ -78,8 +73,10 @@ fn every_kernel_is_what_its_launcher_takes_it_for() {
         for (name, entry) in &entries {
             let spec = specs.iter().find(|spec| spec.name == *name && spec.stem == image.stem);
             let spec = spec.unwrap_or_else(|| panic!("{name} of {}.cu has no launcher", image.stem));
-            assert_eq!(*entry, expected(spec, entry), "{name} for {}: PTX, and its launcher's", image.arch);
-            let shared = entry.static_shared + spec.dynamic_shared as usize;
+            assert_eq!(*entry, expected(spec), "{name} for {}: PTX, and its launcher's", image.arch);
+            // Static memory as ptxas counts it: that of functions, too.
+            let taken = image.resources.iter().find(|taken| taken.kernel == *name);
+            let shared = taken.map_or(0, |taken| taken.shared_bytes) + spec.dynamic_shared;
             assert!(shared <= MOST_SHARED, "{name} for {}: {shared} bytes of shared memory", image.arch);
         }
         for spec in specs.iter().filter(|spec| spec.stem == image.stem) {
@@ -91,5 +88,48 @@ fn every_kernel_is_what_its_launcher_takes_it_for() {
         assert!(docs.contains(&format!("`{}`", spec.name)), "{} is not in docs/kernels.md", spec.name);
         assert!(IMAGES.iter().any(|image| image.stem == spec.stem), "no file {}.cu for {}", spec.stem, spec.name);
         assert_eq!(specs.iter().filter(|other| other.name == spec.name).count(), 1, "{}", spec.name);
+    }
+}
+
+/// The register figures of `docs/kernels.md`, as `(kernel, [sm_80, sm_90a])`.
+fn documented_registers(docs: &str) -> Vec<(String, [u32; 2])> {
+    let (_, table) = docs.split_once("| File | Kernel | Threads | Registers |").expect("the table of registers");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let of_row = |row: &str| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let names: Vec<String> = cells[2].split(", ").map(|name| name.trim_matches('`').to_owned()).collect();
+        let numbers = cells[4].split(", ").map(|pair| {
+            let (old, new) = pair.split_once(" / ").unwrap_or_else(|| panic!("'{pair}' in {row}"));
+            [old, new].map(|number| number.parse().unwrap_or_else(|_| panic!("'{number}' in {row}")))
+        });
+        let numbers: Vec<[u32; 2]> = numbers.collect();
+        // One pair may stand for all.
+        assert!(numbers.len() == names.len() || numbers.len() == 1, "{row}");
+        names
+            .into_iter()
+            .enumerate()
+            .map(move |(i, name)| (name, numbers[i.min(numbers.len() - 1)]))
+            .collect::<Vec<_>>()
+    };
+    rows.flat_map(of_row).collect()
+}
+
+#[test]
+fn registers_are_those_of_the_page() {
+    let docs = std::fs::read_to_string(place::project().join("docs/kernels.md")).unwrap();
+    let documented = documented_registers(&docs);
+    assert_eq!(documented.len(), kernels().count(), "kernels of the table");
+    for image in IMAGES {
+        let Some(column) = ["80", "90a"].iter().position(|arch| *arch == image.arch) else { continue };
+        // Another compiler assigns others.
+        if !image.ptx.contains("release 13.0,") {
+            println!("{} for {}: not CUDA 13.0's, which the page is of", image.stem, image.arch);
+            continue;
+        }
+        for taken in image.resources {
+            let row = documented.iter().find(|(name, _)| name == taken.kernel);
+            let (_, numbers) = row.unwrap_or_else(|| panic!("{} has no row", taken.kernel));
+            assert_eq!(numbers[column], taken.registers, "{} for sm_{}", taken.kernel, image.arch);
+        }
     }
 }

@@ -148,17 +148,15 @@ impl Device {
         let context = self.stream().context();
         self.queued(&"a copy to the device", context.bind_to_thread())?;
         let mut pieces = self.staging().pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = None;
-        for (index, piece) in pieces.iter_mut().enumerate() {
-            if self.queued(&"a copy to the device", piece.end.try_is_complete())? {
-                piece.destination = None;
-                if piece.len() >= len {
-                    free = Some(index);
-                }
+        // From the oldest on, which are the first to end.
+        for index in 0..pieces.len() {
+            if !self.queued(&"a copy to the device", pieces[index].end.try_is_complete())? {
+                break;
             }
-        }
-        if let Some(index) = free {
-            return Ok(pieces.swap_remove(index));
+            pieces[index].destination = None;
+            if pieces[index].len() >= len {
+                return Ok(pieces.remove(index));
+            }
         }
         pieces.retain(|piece| piece.bytes.is_some() || piece.destination.is_some());
         drop(pieces);
