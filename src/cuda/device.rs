@@ -221,7 +221,7 @@ impl Device {
         self.end.try_is_complete().map_err(|error| self.lose(format!("{} in {}", Words(error.into()), self.launched())))
     }
 
-    /// Launches a kernel. This is the one place where kernels are launched.
+    /// Launches a kernel. This is the one place where kernels are launched; a recording queues again what was launched here.
     ///
     /// `params` holds addresses of the device's tensors, made by [`super::memory::Operand`] while the caller borrows them.
     pub(super) fn launch<P: Pod>(

@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use indicatif::ProgressBar;
+use ironwarp::Error;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::init;
@@ -290,7 +291,9 @@ fn train<B: Runs>(mut run: Run<B>, stop: &AtomicBool, json: bool) -> Result<Stat
         if end == End::Done {
             match run.sample() {
                 Ok(text) => output::tell(format!("\nsample:\n{text}\n")),
-                Err(error) => output::note(format!("no sample: {error}")),
+                // The run is saved, and has all it needed; anything else that fails is told by the exit status.
+                Err(error @ Error::OutOfDeviceMemory(_)) => output::note(format!("no sample: {error}")),
+                Err(error) => return Err(error.into()),
             }
         }
         observer.summary(&run);
