@@ -11,6 +11,7 @@ use support::*;
 
 #[test]
 fn allocations_are_counted_and_described() {
+    let _alone = alone();
     let context = Context::new();
     let (mut before, mut after, mut total) = (0, 0, 0);
     cu!(cuMemGetInfo_v2(&mut before, &mut total)).unwrap();
@@ -245,6 +246,7 @@ fn page_locked_memory() {
 
 #[test]
 fn a_context_takes_its_memory_with_it() {
+    let _alone = alone();
     let (mut before, mut after, mut total) = (0, 0, 0);
     let watcher = Context::new();
     cu!(cuMemGetInfo_v2(&mut before, &mut total)).unwrap();
