@@ -8,7 +8,7 @@
 // Launch:   grid ceil(P/1024), block 256, smem 0; one thread = four parameters = one block of Philox
 // Numerics: f32, each operation rounded by itself and in the reference's order: m, v and master are bit-equal to Cpu<f32>
 // Traffic:  30*P bytes; memory-bound
-#include "params.h"
+#include "params/adamw.h"
 
 #include "common/philox.cuh"
 #include "common/reduce.cuh"
@@ -16,7 +16,7 @@
 // Four, not the eight of a 16-byte vector of weights: a warp's float4 then lie side by side, where two a thread would be 32
 // bytes apart, and every access of 28 of the 30 bytes would touch twice the sectors. Weights go in pieces of 8 bytes.
 constexpr uint32_t QUAD = 4;
-static_assert(ADAMW_BLOCK == QUAD * ADAMW_THREADS, "four parameters a thread");
+static_assert(ADAMW_ELEMENTS_PER_BLOCK == QUAD * ADAMW_THREADS, "four parameters a thread");
 
 // ---------------------------------------------------------------------------------------------------------------------
 // device helpers
@@ -30,8 +30,8 @@ __device__ inline void update(const AdamWParams &params, float clip, float grad,
     const float g = __fmul_rn(grad, clip);
     m = __fadd_rn(__fmul_rn(params.beta1, m), __fmul_rn(__fsub_rn(1.0f, params.beta1), g));
     v = __fadd_rn(__fmul_rn(params.beta2, v), __fmul_rn(__fmul_rn(__fsub_rn(1.0f, params.beta2), g), g));
-    const float m_hat = __fdiv_rn(m, params.correction1);
-    const float v_hat = __fdiv_rn(v, params.correction2);
+    const float m_hat = __fdiv_rn(m, params.bias_correction1);
+    const float v_hat = __fdiv_rn(v, params.bias_correction2);
     const float direction = __fdiv_rn(m_hat, __fadd_rn(__fsqrt_rn(v_hat), params.eps));
     const float change = __fadd_rn(direction, __fmul_rn(params.weight_decay, w));
     w = __fsub_rn(w, __fmul_rn(params.learning_rate, change));
@@ -47,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(ADAMW_THREADS) adamw(const __grid_c
     if (lane_id() < 2) number = *(lane_id() == 0 ? params.norm : params.loss);
     const float norm = __shfl_sync(ALL_LANES, number, 0), loss = __shfl_sync(ALL_LANES, number, 1);
     // 64 bits: P may pass 2^32.
-    const uint64_t i = uint64_t(blockIdx.x) * ADAMW_BLOCK + threadIdx.x * QUAD;
+    const uint64_t i = uint64_t(blockIdx.x) * ADAMW_ELEMENTS_PER_BLOCK + threadIdx.x * QUAD;
     if (i >= params.len) return;
     if (!is_within(norm, params.norm_limit) || !is_within(loss, params.loss_limit)) return;
     const float clip = fminf(__fdiv_rn(params.max_norm, __fadd_rn(norm, 1e-6f)), 1.0f);

@@ -37,7 +37,7 @@ __device__ inline void fetch_rows(uint32_t to, const bf16 *from, uint32_t stride
         const bf16 *first = from + (row * stride + column * VECTOR);
 #pragma unroll
         for (uint32_t j = 0; j < PARTS; j++) {
-            copy_async(to + j * ROWS * HS * sizeof(bf16) + swizzled<CHUNKS>(row, column), first + j * part, int32_t(row) < rows);
+            cp_async_16(to + j * ROWS * HS * sizeof(bf16) + swizzled_offset<CHUNKS>(row, column), first + j * part, int32_t(row) < rows);
         }
         i++;
     } while (WHOLE ? i < PASSES : i * THREADS + threadIdx.x < ROWS * CHUNKS);
@@ -59,7 +59,7 @@ struct Fragments {
     // The fragment of rows `first` on, a multiple of 16, and columns 16 * `step` on. Rows 16 apart are permuted alike.
     template <bool TRANSPOSED>
     __device__ void load(uint32_t (&to)[4], uint32_t tile, uint32_t first, uint32_t step) const {
-        load_matrices<TRANSPOSED>(to, tile + row + (column ^ step * 32) + first * CHUNKS * 16);
+        ldmatrix_x4<TRANSPOSED>(to, tile + row + (column ^ step * 32) + first * CHUNKS * 16);
     }
 };
 
@@ -84,6 +84,6 @@ __device__ inline void store_rows(bf16 *to, uint32_t stride, const uint4 *slab, 
     for (uint32_t i = lane_id(); i < ROWS * CHUNKS; i += WARP) {
         const uint32_t row = i / CHUNKS, chunk = i % CHUNKS;
         if (int32_t(row) >= rows) break;
-        store_packed(to + (uint64_t(row) * stride + chunk * VECTOR), slab[swizzled<CHUNKS>(row, chunk) / 16]);
+        store_packed(to + (uint64_t(row) * stride + chunk * VECTOR), slab[swizzled_offset<CHUNKS>(row, chunk) / 16]);
     }
 }

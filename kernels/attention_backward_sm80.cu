@@ -5,7 +5,7 @@
 //           (NH, HS) beside each other in C
 // Writes:   dqkv, statistics "="
 // Requires: HS as the suffix says; T < 2^31; 16-byte-aligned pointers
-// Launch:   attention_backward_queries_*, then attention_backward_keys_*. A block of 4 warps a head and 128 queries, or 128
+// Launch:   attention_backward_dq_*, then attention_backward_dkdv_*. A block of 4 warps a head and 128 queries, or 128
 //           keys (64 beyond HS = 64), those with the most products first, in groups of heads whose rows fit in L2
 // Numerics: bf16 products with f32 sums; p and ds rounded to bf16 for theirs, delta and all else f32; one rounding at the end
 // Traffic:  queries: q, dout, out, lse, dq, statistics once, k and v up to each block's last query; keys: k, v, dk, dv once,
@@ -14,7 +14,7 @@
 // Each kernel owns the rows that it sums for, and has their sums in registers: neither adds to memory, so that no order of
 // blocks is seen, and neither passes p or ds through shared memory. It costs two products more than the five there must be.
 #include "attention.cuh"
-#include "params.h"
+#include "params/attention.h"
 
 #include "common/math.cuh"
 
@@ -24,10 +24,10 @@ constexpr uint32_t THREADS = ATTENTION_BACKWARD_THREADS, WARPS = THREADS / WARP;
 template <uint32_t HS_, bool OWN_KEYS_>
 struct Cut {
     static constexpr uint32_t HS = HS_, STEPS = HS / 16;
-    static constexpr bool OWN_KEYS = OWN_KEYS_, NARROW = HS <= ATTENTION_BACKWARD_NARROW;
+    static constexpr bool OWN_KEYS = OWN_KEYS_, NARROW = HS <= ATTENTION_BACKWARD_MAX_SMALL_HS;
     // Two sums of 32 rows would not fit in registers beyond.
-    static constexpr uint32_t ROWS = OWN_KEYS && !NARROW ? ATTENTION_BACKWARD_ROWS / 2 : ATTENTION_BACKWARD_ROWS;
-    static constexpr uint32_t TILE = NARROW ? ATTENTION_BACKWARD_TILE : ATTENTION_BACKWARD_TILE / 2;
+    static constexpr uint32_t ROWS = OWN_KEYS && !NARROW ? ATTENTION_BACKWARD_RESIDENT_ROWS / 2 : ATTENTION_BACKWARD_RESIDENT_ROWS;
+    static constexpr uint32_t TILE = NARROW ? ATTENTION_BACKWARD_STREAMED_ROWS : ATTENTION_BACKWARD_STREAMED_ROWS / 2;
     // A warp's own rows, 16 an mma, and those of the other side that it takes at a time.
     static constexpr uint32_t WARP_ROWS = ROWS / WARPS, A = WARP_ROWS / 16, PORTION = 32;
     static constexpr bool SQUARE = WARP_ROWS == PORTION;
@@ -203,7 +203,7 @@ __device__ inline void find_statistics(const AttentionBackwardParams &params, Wa
                 const uint32_t chunk = j + lane_id() / 8;
                 if (j + 4 > CHUNKS && chunk >= CHUNKS) break;
                 const f32x8 of_out = load(out + (uint64_t(query + row) * channels + chunk * VECTOR));
-                const f32x8 of_dout = unpack(dout[swizzled<CHUNKS>(row, chunk) / 16]);
+                const f32x8 of_dout = unpack(dout[swizzled_offset<CHUNKS>(row, chunk) / 16]);
 #pragma unroll
                 for (uint32_t x = 0; x < VECTOR; x++) delta = fmaf(of_dout.at[x], of_out.at[x], delta);
             }
@@ -213,8 +213,8 @@ __device__ inline void find_statistics(const AttentionBackwardParams &params, Wa
         if (there && lane_id() < 8) {
             const uint64_t place = uint64_t(head) * params.t + query + row;
             lse = params.lse[place] * -LOG2_E;
-            params.statistics[place] = lse;
-            params.statistics[uint64_t(params.heads) * params.t + place] = -delta;
+            params.stats[place] = lse;
+            params.stats[uint64_t(params.batch_heads) * params.t + place] = -delta;
         }
         warp.lse[i / 2][i % 2] = __shfl_sync(ALL_LANES, lse, lane_id() / 4);
         warp.delta[i / 2][i % 2] = __shfl_sync(ALL_LANES, -delta, lane_id() / 4);
@@ -232,7 +232,7 @@ __device__ inline void finish(const MmaD (&sums)[C::A][C::HS / 8], float scale, 
 #pragma unroll
             for (uint32_t j = 0; j < C::HS / 8; j++) {
                 const uint32_t row = 16 * i + 8 * half + lane_id() / 4;
-                reinterpret_cast<uint32_t *>(slab)[swizzled<C::HS / VECTOR>(row, j) / 4 + lane_id() % 4] =
+                reinterpret_cast<uint32_t *>(slab)[swizzled_offset<C::HS / VECTOR>(row, j) / 4 + lane_id() % 4] =
                     pack_pair(sums[i][j].at[2 * half] * scale, sums[i][j].at[2 * half + 1] * scale);
             }
         }
@@ -271,8 +271,8 @@ template <class C>
 __device__ inline void backward(const AttentionBackwardParams &params) {
     constexpr uint32_t HS = C::HS, ROW = C::ROW, TILE = C::TILE;
     extern __shared__ uint4 shared[];
-    const uint32_t tiles_owned = C::OWN_KEYS ? params.key_tiles : params.query_tiles;
-    const Place at = place(params.heads, params.group, tiles_owned);
+    const uint32_t tiles_owned = C::OWN_KEYS ? params.kv_tiles : params.q_tiles;
+    const Place at = place(params.batch_heads, params.heads_per_group, tiles_owned);
     // Blocks with the most products first: the first keys, the last queries.
     const uint32_t first = (C::OWN_KEYS ? at.tile : tiles_owned - 1 - at.tile) * C::ROWS;
     const uint32_t own = shared_address(shared), stages = own + 2 * C::ROWS * ROW;
@@ -282,22 +282,22 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
         head.template fetch<!C::OWN_KEYS, TILE, true>(to, row);
         if (C::OWN_KEYS && (2 * TILE == THREADS || threadIdx.x < 2 * TILE)) {
             const uint32_t which = threadIdx.x / TILE, query = row + threadIdx.x % TILE;
-            const uint64_t place = (uint64_t(which) * params.heads + at.head) * params.t + query;
-            copy_async_4(to + C::MATRICES + threadIdx.x * sizeof(float), params.statistics + place, query < params.t);
+            const uint64_t place = (uint64_t(which) * params.batch_heads + at.head) * params.t + query;
+            cp_async_4(to + C::MATRICES + threadIdx.x * sizeof(float), params.stats + place, query < params.t);
         }
-        copy_commit();
+        cp_async_commit();
     };
     // Keys are for the queries from their own on, queries for the keys up to their own.
     uint32_t passing = C::OWN_KEYS ? first : 0;
     const uint32_t end = ((C::OWN_KEYS ? params.t : min(first + C::ROWS, params.t)) + TILE - 1) / TILE * TILE;
     head.template fetch<C::OWN_KEYS, C::ROWS, false>(own, first);
     fetch(passing);
-    copy_wait<0>();
+    cp_async_wait<0>();
     __syncthreads();  // what all threads copied is there
 
     const uint32_t warp_row = warp_id() * C::WARP_ROWS, row = first + warp_row;
     uint4 *slab = shared + warp_row * ROW / 16;
-    Warp<C> warp(own + warp_row * ROW, params.log2_scale);
+    Warp<C> warp(own + warp_row * ROW, params.softmax_scale_log2);
     if constexpr (!C::OWN_KEYS) find_statistics<C>(params, warp, slab + C::ROWS * ROW / 16, at.head, row);
     MmaD sums[C::SUMS][C::A][HS / 8] = {};
 #pragma unroll 1
@@ -313,7 +313,7 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
         }
         passing += C::PORTION;
         if (passing % TILE == 0) {
-            copy_wait<0>();
+            cp_async_wait<0>();
             __syncthreads();  // the next tile is there, and nobody reads this one any more
         }
     } while (passing != end);
@@ -321,10 +321,10 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     const uint32_t stride = 3 * head.channels;
     bf16 *to = params.dqkv + (head.qkv - params.qkv) + uint64_t(row) * stride;
     if constexpr (C::OWN_KEYS) {
-        finish<C>(sums[0], params.scale, to + head.channels, stride, slab, params.t - row);
+        finish<C>(sums[0], params.softmax_scale, to + head.channels, stride, slab, params.t - row);
         finish<C>(sums[1], 1.0f, to + 2 * head.channels, stride, slab + C::ROWS * ROW / 16, params.t - row);
     } else {
-        finish<C>(sums[0], params.scale, to, stride, slab, params.t - row);
+        finish<C>(sums[0], params.softmax_scale, to, stride, slab, params.t - row);
     }
 }
 
@@ -334,8 +334,8 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
         backward<Cut<HS, OWN_KEYS>>(params);                                                                           \
     }
 #define KERNELS(HS)            \
-    KERNEL(queries, false, HS) \
-    KERNEL(keys, true, HS)
+    KERNEL(dq, false, HS)      \
+    KERNEL(dkdv, true, HS)
 
 KERNELS(16)
 KERNELS(32)

@@ -15,7 +15,7 @@
 // The new token's row of a cache is read from qkv and written by the block that has its position, so that no block waits.
 #include "common/math.cuh"
 #include "common/reduce.cuh"
-#include "params.h"
+#include "params/attention_decode.h"
 
 constexpr uint32_t THREADS = ATTENTION_DECODE_THREADS;
 constexpr uint32_t WARPS = THREADS / WARP;
@@ -94,8 +94,8 @@ struct Share {
         // Heads are fastest: blocks that run together read neighbours.
         const uint32_t rest = blockIdx.x / params.nh;
         head = blockIdx.x - rest * params.nh;
-        sequence = rest / params.splits;
-        split = rest - sequence * params.splits;
+        sequence = rest / params.num_splits;
+        split = rest - sequence * params.num_splits;
     }
 
     __device__ uint32_t column(const AttentionDecodeParams &params) const { return head * params.hs + vector * VECTOR; }
@@ -109,7 +109,7 @@ struct Share {
         for (uint32_t i = 0; i < VECTOR / 2; i++) *pairs[i] = __shfl_sync(ALL_LANES, *pairs[i], vector);
         f32x8 q = unpack(raw);
 #pragma unroll
-        for (float &x : q.at) x *= params.scale;
+        for (float &x : q.at) x *= params.softmax_scale_log2;
         return q;
     }
 
@@ -201,8 +201,8 @@ __device__ inline void decode(const AttentionDecodeParams &params) {
     constexpr uint32_t GROUPS = Share<LANES>::GROUPS, TURN = WARPS * GROUPS * Share<LANES>::AHEAD;
     const Share<LANES> share(params);
     const f32x8 q = share.query(params);
-    const uint32_t begin = share.split * params.split_positions;
-    const uint32_t end = min(begin + params.split_positions, params.position + 1);
+    const uint32_t begin = share.split * params.positions_per_split;
+    const uint32_t end = min(begin + params.positions_per_split, params.position + 1);
     Partial partial = {LOWEST, 0.0f, {}};
     // The same for a warp's lanes, which shuffle.
     const uint32_t first_of_warp = warp_id() * (GROUPS * Share<LANES>::AHEAD), group = lane_id() / LANES;
@@ -212,11 +212,11 @@ __device__ inline void decode(const AttentionDecodeParams &params) {
     join_groups<LANES>(partial);
     const Partial all = join_warps<LANES>(partial);
     if (threadIdx.x >= share.vectors) return;
-    if (params.splits == 1) {
+    if (params.num_splits == 1) {
         store(params.out + uint64_t(share.sequence) * params.c + share.column(params), normalized(all));
         return;
     }
-    const uint64_t at = (uint64_t(share.sequence) * params.nh + share.head) * params.splits + share.split;
+    const uint64_t at = (uint64_t(share.sequence) * params.nh + share.head) * params.num_splits + share.split;
     float4 *const to = params.partials + at * 2 * share.vectors + share.vector;
     to[0] = make_float4(all.acc.at[0], all.acc.at[1], all.acc.at[2], all.acc.at[3]);
     to[share.vectors] = make_float4(all.acc.at[4], all.acc.at[5], all.acc.at[6], all.acc.at[7]);
@@ -242,19 +242,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, ATTENTION_DECODE_MIN_BLOCK
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention_decode_join(const __grid_constant__ AttentionDecodeParams params) {
+    attention_decode_combine(const __grid_constant__ AttentionDecodeParams params) {
     const uint32_t vectors = params.hs / VECTOR;
     const uint32_t i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= params.len) return;
     const uint32_t head = i / vectors;
-    const uint64_t at = uint64_t(head) * params.splits;
+    const uint64_t at = uint64_t(head) * params.num_splits;
     const float2 *const stats = params.stats + at;
     const float4 *const from = params.partials + at * 2 * vectors + (i - head * vectors);
     Partial all = {LOWEST, 0.0f, {}};
 #pragma unroll 4
-    for (uint32_t split = 0; split < params.splits; split++) all.max = fmaxf(all.max, stats[split].x);
+    for (uint32_t split = 0; split < params.num_splits; split++) all.max = fmaxf(all.max, stats[split].x);
 #pragma unroll 4
-    for (uint32_t split = 0; split < params.splits; split++) {
+    for (uint32_t split = 0; split < params.num_splits; split++) {
         const float4 *const halves = from + uint64_t(split) * 2 * vectors;
         all.add(exp2_approx(stats[split].x - all.max), stats[split].y, joined(halves[0], halves[vectors]));
     }

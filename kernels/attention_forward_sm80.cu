@@ -8,11 +8,11 @@
 //           before that; one rounding at the end
 // Traffic:  q, out, lse once; of k and v each block reads the rows up to its last query's, which L2 has
 #include "attention.cuh"
-#include "params.h"
+#include "params/attention.h"
 
 #include "common/math.cuh"
 
-constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_QUERIES, KEYS = ATTENTION_FORWARD_KEYS;
+constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_BLOCK_M, KEYS = ATTENTION_FORWARD_BLOCK_N;
 // A warp's queries, 16 an mma: two read shared memory half as often as one, which alone would be bound by it.
 constexpr uint32_t WARP_QUERIES = QUERIES / (THREADS / WARP), A = WARP_QUERIES / 16;
 static_assert(KEYS == 2 * WARP_QUERIES, "the keys up to a warp's last query end in the middle of a tile, or with it");
@@ -173,7 +173,7 @@ __device__ inline void finish(const AttentionForwardParams &params, const Rows<H
 #pragma unroll
             for (uint32_t j = 0; j < HS / 8; j++) {
                 const MmaD &out = rows.out[i][j];
-                reinterpret_cast<uint32_t *>(slab)[swizzled<CHUNKS>(row, j) / 4 + lane_id() % 4] =
+                reinterpret_cast<uint32_t *>(slab)[swizzled_offset<CHUNKS>(row, j) / 4 + lane_id() % 4] =
                     pack_pair(out.at[2 * half] * inverse, out.at[2 * half + 1] * inverse);
             }
             if (lane_id() % 4 == 0 && query + row < params.t) {
@@ -192,9 +192,9 @@ template <uint32_t HS>
 __device__ inline void forward(const AttentionForwardParams &params) {
     constexpr uint32_t ROW = HS * sizeof(bf16), TILE = KEYS * ROW, PORTION = Warp<HS>::PORTION;
     extern __shared__ uint4 shared[];
-    const Place at = place(params.heads, params.group, params.tiles);
+    const Place at = place(params.batch_heads, params.heads_per_group, params.q_tiles);
     // Those with the most keys first.
-    const uint32_t query = (params.tiles - 1 - at.tile) * QUERIES;
+    const uint32_t query = (params.q_tiles - 1 - at.tile) * QUERIES;
     const uint32_t stride = 3 * params.nh * HS, queries = shared_address(shared), stages = queries + QUERIES * ROW;
     const bf16 *sequence = params.qkv + uint64_t(at.head / params.nh) * params.t * stride + at.head % params.nh * HS;
     const uint32_t tiles = (min(query + QUERIES, params.t) + KEYS - 1) / KEYS;
@@ -202,15 +202,15 @@ __device__ inline void forward(const AttentionForwardParams &params) {
     const auto fetch = [&](uint32_t tile) {
         const uint32_t first = tile * KEYS, to = stages + tile % 2 * 2 * TILE, c = params.nh * HS;
         fetch_rows<HS, KEYS, THREADS, 2>(to, sequence + (uint64_t(first) * stride + c), stride, params.t - first, c);
-        copy_commit();
+        cp_async_commit();
     };
     fetch_rows<HS, QUERIES, THREADS>(queries, sequence + uint64_t(query) * stride, stride, params.t - query);
     fetch(0);
-    copy_wait<0>();
+    cp_async_wait<0>();
     __syncthreads();  // what all threads copied is there
 
     const uint32_t warp_query = warp_id() * WARP_QUERIES, diagonal = (query + warp_query) / KEYS;
-    const Warp<HS> warp(queries + warp_query * ROW, params.scale);
+    const Warp<HS> warp(queries + warp_query * ROW, params.softmax_scale_log2);
     Rows<HS> rows = {};
 #pragma unroll
     for (uint32_t i = 0; i < A; i++) rows.max[i][0] = rows.max[i][1] = -INFINITY;
@@ -229,7 +229,7 @@ __device__ inline void forward(const AttentionForwardParams &params) {
             if (own) warp.template add<KEYS / 2, false>(rows, keys, values);
             warp.template add<KEYS / 2, true>(rows, keys + own, values + own);
         }
-        copy_wait<0>();
+        cp_async_wait<0>();
         __syncthreads();  // the next tile is there, and nobody reads this one any more
     } while (++tile < tiles);
     finish<HS>(params, rows, shared + warp_query * ROW / 16, at.head, query + warp_query);

@@ -15,12 +15,12 @@
 // Launch:   grid N/256, block 256, smem 0; 4 blocks a multiprocessor
 // Numerics: bf16 products, f32 sums
 // Traffic:  4*N bytes; 1024*N*iterations FLOPs, bound by the tensor cores
-#include "params.h"
+#include "params/ceilings.h"
 
 #include "common/mma.cuh"
 
-static_assert(CEILING_COPY_TILE % CEILING_COPY_THREADS == 0, "as many vectors for each thread");
-static_assert(CEILING_MMA_ROWS * CEILING_MMA_COLUMNS == CEILING_MMA_CHAINS, "a chain a tile of D");
+static_assert(CEILING_COPY_VECTORS_PER_BLOCK % CEILING_COPY_THREADS == 0, "as many vectors for each thread");
+static_assert(CEILING_MMA_ITERS_M * CEILING_MMA_ITERS_N == CEILING_MMA_ACCUMULATORS, "a chain a tile of D");
 
 // ---------------------------------------------------------------------------------------------------------------------
 // device helpers
@@ -49,12 +49,12 @@ __device__ inline uint32_t next_pair(uint32_t &state) {
 }
 
 // A warp's product of as many tiles as a matmul would give it, each a chain of its own.
-__device__ inline void multiply(MmaD (&d)[CEILING_MMA_ROWS][CEILING_MMA_COLUMNS], const MmaA (&a)[CEILING_MMA_ROWS],
-                                const MmaB (&b)[CEILING_MMA_COLUMNS]) {
+__device__ inline void multiply(MmaD (&d)[CEILING_MMA_ITERS_M][CEILING_MMA_ITERS_N], const MmaA (&a)[CEILING_MMA_ITERS_M],
+                                const MmaB (&b)[CEILING_MMA_ITERS_N]) {
 #pragma unroll
-    for (uint32_t row = 0; row < CEILING_MMA_ROWS; row++) {
+    for (uint32_t row = 0; row < CEILING_MMA_ITERS_M; row++) {
 #pragma unroll
-        for (uint32_t column = 0; column < CEILING_MMA_COLUMNS; column++) mma(d[row][column], a[row], b[column]);
+        for (uint32_t column = 0; column < CEILING_MMA_ITERS_N; column++) mma(d[row][column], a[row], b[column]);
     }
 }
 
@@ -66,13 +66,13 @@ __device__ inline void multiply(MmaD (&d)[CEILING_MMA_ROWS][CEILING_MMA_COLUMNS]
 // vectors a thread are 128 KB under way a multiprocessor, four times what HBM3's latency hides behind.
 extern "C" __global__ void __launch_bounds__(CEILING_COPY_THREADS)
     ceiling_copy(const __grid_constant__ CeilingCopyParams params) {
-    constexpr uint32_t VECTORS = CEILING_COPY_TILE / CEILING_COPY_THREADS;
+    constexpr uint32_t VECTORS = CEILING_COPY_VECTORS_PER_BLOCK / CEILING_COPY_THREADS;
     // 64 bits: 2^32 vectors are 64 GB.
-    const uint64_t tile = uint64_t(blockIdx.x) * CEILING_COPY_TILE;
+    const uint64_t tile = uint64_t(blockIdx.x) * CEILING_COPY_VECTORS_PER_BLOCK;
     const uint4 *src = params.src + tile + threadIdx.x;
     uint4 *dst = params.dst + tile + threadIdx.x;
     // .cs: what is used once is the first to leave L2.
-    if (tile + CEILING_COPY_TILE <= params.len) {
+    if (tile + CEILING_COPY_VECTORS_PER_BLOCK <= params.len) {
         uint4 vectors[VECTORS];
 #pragma unroll
         for (uint32_t k = 0; k < VECTORS; k++) vectors[k] = __ldcs(src + k * CEILING_COPY_THREADS);
@@ -95,16 +95,16 @@ extern "C" __global__ void __launch_bounds__(CEILING_MMA_THREADS, CEILING_MMA_MI
     const uint64_t i = uint64_t(blockIdx.x) * CEILING_MMA_THREADS + threadIdx.x;
     // Neighbours start far apart, none of them at 0.
     uint32_t state = uint32_t(i) * 0x9e3779b9u | 1;
-    MmaA a[CEILING_MMA_ROWS];
-    MmaB b[CEILING_MMA_COLUMNS], minus_b[CEILING_MMA_COLUMNS];
-    MmaD d[CEILING_MMA_ROWS][CEILING_MMA_COLUMNS];
+    MmaA a[CEILING_MMA_ITERS_M];
+    MmaB b[CEILING_MMA_ITERS_N], minus_b[CEILING_MMA_ITERS_N];
+    MmaD d[CEILING_MMA_ITERS_M][CEILING_MMA_ITERS_N];
 #pragma unroll
     for (MmaA &tile : a) {
 #pragma unroll
         for (uint32_t &pair : tile.pairs) pair = next_pair(state);
     }
 #pragma unroll
-    for (uint32_t column = 0; column < CEILING_MMA_COLUMNS; column++) {
+    for (uint32_t column = 0; column < CEILING_MMA_ITERS_N; column++) {
 #pragma unroll
         for (uint32_t k = 0; k < 2; k++) {
             b[column].pairs[k] = next_pair(state);

@@ -18,15 +18,15 @@
 // round the gradient twice.
 #include "common/math.cuh"
 #include "common/reduce.cuh"
-#include "params.h"
+#include "params/cross_entropy.h"
 
 constexpr uint32_t BLOCK = CROSS_ENTROPY_THREADS;
-constexpr uint32_t GROUP = CROSS_ENTROPY_GROUP;
+constexpr uint32_t GROUP = CROSS_ENTROPY_UNROLL;
 
-static_assert(CROSS_ENTROPY_WARP_ROWS == BLOCK / WARP, "a warp a row");
-static_assert(CROSS_ENTROPY_WARP_VECTORS == 2 * GROUP * WARP, "two groups a lane");
-static_assert(CROSS_ENTROPY_20K_VECTORS == 2 * GROUP * BLOCK, "two groups a thread");
-static_assert(CROSS_ENTROPY_51K_VECTORS == 5 * GROUP * BLOCK, "five groups a thread");
+static_assert(CROSS_ENTROPY_WARP_ROWS_PER_BLOCK == BLOCK / WARP, "a warp a row");
+static_assert(CROSS_ENTROPY_WARP_MAX_VECTORS == 2 * GROUP * WARP, "two groups a lane");
+static_assert(CROSS_ENTROPY_20K_MAX_VECTORS == 2 * GROUP * BLOCK, "two groups a thread");
+static_assert(CROSS_ENTROPY_51K_MAX_VECTORS == 5 * GROUP * BLOCK, "five groups a thread");
 
 // ---------------------------------------------------------------------------------------------------------------------
 // device helpers
@@ -287,33 +287,33 @@ __device__ inline float4 four_losses(const float *losses, bool aligned) {
 // ---------------------------------------------------------------------------------------------------------------------
 // kernels
 
-extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_SHARED_BLOCKS)
+extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_MIN_BLOCKS)
     cross_entropy_forward_warp(const __grid_constant__ CrossEntropyForwardParams params) {
     forward<WARP>(params);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_SHARED_BLOCKS)
+extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_MIN_BLOCKS)
     cross_entropy_forward_block(const __grid_constant__ CrossEntropyForwardParams params) {
     forward<BLOCK>(params);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_SHARED_BLOCKS)
+extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_MIN_BLOCKS)
     cross_entropy_backward_warp(const __grid_constant__ CrossEntropyBackwardParams params) {
     backward<WARP, 2>(params);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_SHARED_BLOCKS)
+extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_MIN_BLOCKS)
     cross_entropy_backward_20k(const __grid_constant__ CrossEntropyBackwardParams params) {
     backward<BLOCK, 2>(params);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_51K_BLOCKS)
+extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_51K_MIN_BLOCKS)
     cross_entropy_backward_51k(const __grid_constant__ CrossEntropyBackwardParams params) {
     // Rows that fill no more than two groups have their own kernel.
     backward<BLOCK, 5, 2>(params);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_SHARED_BLOCKS)
+extern "C" __global__ void __launch_bounds__(BLOCK, CROSS_ENTROPY_MIN_BLOCKS)
     cross_entropy_backward_stream(const __grid_constant__ CrossEntropyBackwardParams params) {
     backward<BLOCK, 0>(params);
 }

@@ -18,7 +18,7 @@
 
 #include "common/guarded.cuh"
 #include "common/sort.cuh"
-#include "params.h"
+#include "params/embedding.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // forward
@@ -71,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(EMBEDDING_FORWARD_THREADS)
 // all tiles tell it where its keys go. The whole backward takes tens of microseconds at GPT-2's sizes, so a launch shows:
 // only the first pass's digits have a kernel that counts them, the next one's are counted as keys are placed.
 
-constexpr uint32_t DIGITS = 1 << EMBEDDING_SORT_BITS;
+constexpr uint32_t DIGITS = 1 << EMBEDDING_SORT_RADIX_BITS;
 constexpr uint32_t SORT_WARPS = EMBEDDING_SORT_THREADS / WARP;
 constexpr uint32_t SORT_ROUNDS = EMBEDDING_SORT_TILE / EMBEDDING_SORT_THREADS;
 static_assert(DIGITS <= EMBEDDING_SORT_THREADS, "a thread a digit");
@@ -80,7 +80,7 @@ static_assert(DIGITS <= EMBEDDING_SORT_THREADS, "a thread a digit");
 __device__ inline uint32_t key_of(int32_t token, uint32_t vp) { return min(uint32_t(token), vp); }
 
 __device__ inline uint32_t digit_of(uint32_t key, uint32_t pass) {
-    return key >> (pass * EMBEDDING_SORT_BITS) & (DIGITS - 1);
+    return key >> (pass * EMBEDDING_SORT_RADIX_BITS) & (DIGITS - 1);
 }
 
 // The first pass's counts; zeros for the later ones.
@@ -100,10 +100,10 @@ extern "C" __global__ void __launch_bounds__(EMBEDDING_SORT_THREADS)
     __syncthreads();  // all keys are counted
 
     if (digit >= DIGITS) return;
-    params.counts[blockIdx.x * DIGITS + digit] = counts[digit];
+    params.histograms[blockIdx.x * DIGITS + digit] = counts[digit];
 #pragma unroll 1
     for (uint32_t pass = 1; pass < params.passes; pass++) {
-        params.counts[(uint64_t(pass) * gridDim.x + blockIdx.x) * DIGITS + digit] = 0;
+        params.histograms[(uint64_t(pass) * gridDim.x + blockIdx.x) * DIGITS + digit] = 0;
     }
 }
 
@@ -147,7 +147,7 @@ __device__ inline void sort_pass(const EmbeddingSortParams &params, uint32_t pas
         }
         if (tiles > 1) {
             all = 0;
-            const uint32_t *of_pass = params.counts + uint64_t(pass) * tiles * DIGITS + digit;
+            const uint32_t *of_pass = params.histograms + uint64_t(pass) * tiles * DIGITS + digit;
 #pragma unroll 4
             for (uint32_t tile = 0; tile < tiles; tile++) {
                 const uint32_t count = of_pass[tile * DIGITS];
@@ -156,11 +156,11 @@ __device__ inline void sort_pass(const EmbeddingSortParams &params, uint32_t pas
             }
         }
     }
-    const uint32_t lower_digits = block_sum_before(all, partials);
+    const uint32_t lower_digits = block_exclusive_sum(all, partials);
     if (digit < DIGITS) starts[digit] = lower_digits + before;
     __syncthreads();  // the starts of all digits, before keys go there
 
-    uint32_t *next_counts = params.counts + (uint64_t(pass) + 1) * tiles * DIGITS;
+    uint32_t *next_counts = params.histograms + (uint64_t(pass) + 1) * tiles * DIGITS;
 #pragma unroll
     for (uint32_t r = 0; r < SORT_ROUNDS; r++) {
         if (first + r * WARP >= params.n) continue;
@@ -196,10 +196,10 @@ extern "C" __global__ void __launch_bounds__(EMBEDDING_SORT_THREADS)
 constexpr uint32_t SUM_WARPS = EMBEDDING_SUM_THREADS / WARP;
 constexpr uint32_t SUM_WARPS_LOG2 = 3;
 static_assert(SUM_WARPS == 1 << SUM_WARPS_LOG2);
-constexpr uint32_t PLACES = EMBEDDING_SUM_PLACES / SUM_WARPS;
+constexpr uint32_t PLACES = EMBEDDING_SUM_BLOCK_PAIRS / SUM_WARPS;
 // Places whose rows a warp has under way at once.
 constexpr uint32_t BATCH = 4;
-constexpr uint32_t COLUMNS = EMBEDDING_SUM_COLUMNS / WARP;
+constexpr uint32_t COLUMNS = EMBEDDING_SUM_BLOCK_C / WARP;
 static_assert(PLACES % BATCH == 0);
 static_assert(COLUMNS == 4, "16 bytes of f32 a thread");
 // Key past the last place; larger than all others.
@@ -255,10 +255,10 @@ __device__ inline float4 sum_shares(float4 sum, uint32_t apart, Shared &shares) 
 }
 
 __device__ inline void sum_positions(const EmbeddingSumParams &params, uint32_t column, Shared &shares) {
-    const uint32_t at_once = SUM_WARPS >> params.split_log2;
+    const uint32_t at_once = SUM_WARPS >> params.warps_per_position_log2;
     const uint32_t position = blockIdx.x * at_once + (warp_id() & (at_once - 1));
-    const uint32_t share = (params.b + (1 << params.split_log2) - 1) >> params.split_log2;
-    const uint32_t first = min((warp_id() >> (SUM_WARPS_LOG2 - params.split_log2)) * share, params.b);
+    const uint32_t share = (params.b + (1 << params.warps_per_position_log2) - 1) >> params.warps_per_position_log2;
+    const uint32_t first = min((warp_id() >> (SUM_WARPS_LOG2 - params.warps_per_position_log2)) * share, params.b);
     const uint32_t last = min(first + share, params.b);
     float4 sum = {};
     if (position < params.t && column < params.c) {
@@ -274,12 +274,12 @@ __device__ inline void sum_positions(const EmbeddingSumParams &params, uint32_t 
 
 // A warp sums the runs of equal keys among its places. Of each run the warp that has the first place adds to dwte:
 // nobody else touches that row. What a warp has of a run that began before its places, a head, it leaves to that warp;
-// and what a block has of a run that began before it goes to `heads`, for embedding_backward_join.
+// and what a block has of a run that began before it goes to `heads`, for embedding_backward_reduce.
 __device__ inline void sum_places(const EmbeddingSumParams &params, uint32_t block, uint32_t column, Shared &heads) {
-    __shared__ uint2 pairs[1 + EMBEDDING_SUM_PLACES];  // the place before the block as well
-    static_assert(EMBEDDING_SUM_PLACES < EMBEDDING_SUM_THREADS, "a thread a place");
-    if (threadIdx.x <= EMBEDDING_SUM_PLACES) {
-        const uint32_t place = block * EMBEDDING_SUM_PLACES + threadIdx.x - 1;
+    __shared__ uint2 pairs[1 + EMBEDDING_SUM_BLOCK_PAIRS];  // the place before the block as well
+    static_assert(EMBEDDING_SUM_BLOCK_PAIRS < EMBEDDING_SUM_THREADS, "a thread a place");
+    if (threadIdx.x <= EMBEDDING_SUM_BLOCK_PAIRS) {
+        const uint32_t place = block * EMBEDDING_SUM_BLOCK_PAIRS + threadIdx.x - 1;
         pairs[threadIdx.x] = place < params.b * params.t ? params.pairs[place] : make_uint2(NO_KEY, 0);
     }
     __syncthreads();  // all pairs are there
@@ -306,9 +306,9 @@ __device__ inline void sum_places(const EmbeddingSumParams &params, uint32_t blo
         for (uint32_t k = 0; k < BATCH; k++) {
             const uint2 pair = pair_at(warp, batch + k);
             keys[k] = pair.x;
-            rows[k] = load_if(pair.x < end_key, dout.at(pair.y));
+            rows[k] = load_predicated(pair.x < end_key, dout.at(pair.y));
             const bool ends = pair.x != run;
-            sums[k] = load_once_if(ends && !head && run < end_key, dwte.at(run));
+            sums[k] = load_streaming_predicated(ends && !head && run < end_key, dwte.at(run));
             head = head && !ends;
             run = pair.x;
         }
@@ -323,7 +323,7 @@ __device__ inline void sum_places(const EmbeddingSumParams &params, uint32_t blo
                 heads[warp][lane_id()] = sum;
             } else {
                 add(sums[k], sum);
-                store_once_if(key < end_key, dwte.at(key), sums[k]);
+                store_streaming_predicated(key < end_key, dwte.at(key), sums[k]);
             }
             in_head = false;
             key = keys[k];
@@ -346,14 +346,14 @@ __device__ inline void sum_places(const EmbeddingSumParams &params, uint32_t blo
     if (warp == 0 && first_key == pairs[0].x && first_key < end_key) {
         sum = {};
         add_heads(first_key, 0);
-        store(params.heads + uint64_t(block) * params.c + column, sum);
+        store(params.carries + uint64_t(block) * params.c + column, sum);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(EMBEDDING_SUM_THREADS, EMBEDDING_SUM_MIN_BLOCKS)
     embedding_backward_sum(const __grid_constant__ EmbeddingSumParams params) {
     __shared__ Shared shared;
-    const uint32_t column = blockIdx.y * EMBEDDING_SUM_COLUMNS + lane_id() * COLUMNS;
+    const uint32_t column = blockIdx.y * EMBEDDING_SUM_BLOCK_C + lane_id() * COLUMNS;
     if (blockIdx.x < params.position_blocks) {
         sum_positions(params, column, shared);
     } else {
@@ -364,31 +364,31 @@ extern "C" __global__ void __launch_bounds__(EMBEDDING_SUM_THREADS, EMBEDDING_SU
 // Adds to dwte what blocks have summed of a run that began before them: by the block that has the first of its heads.
 // The 1 is no idle word: without it ptxas goes for 32 registers, in which the eight loads of sum_rows have no room.
 extern "C" __global__ void __launch_bounds__(EMBEDDING_SUM_THREADS, 1)
-    embedding_backward_join(const __grid_constant__ EmbeddingSumParams params) {
+    embedding_backward_reduce(const __grid_constant__ EmbeddingSumParams params) {
     __shared__ Shared shared;
     const auto key_at = [&](uint32_t place) { return params.pairs[place].x; };
     const uint32_t block = blockIdx.x;
     if (block == 0) return;
-    const uint32_t place = block * EMBEDDING_SUM_PLACES;
+    const uint32_t place = block * EMBEDDING_SUM_BLOCK_PAIRS;
     const uint32_t key = key_at(place);
     if (key >= params.vp || key_at(place - 1) != key) return;
     // The block before has a head of the run as well.
-    if (block > 1 && key_at(place - EMBEDDING_SUM_PLACES - 1) == key) return;
+    if (block > 1 && key_at(place - EMBEDDING_SUM_BLOCK_PAIRS - 1) == key) return;
 
     // The first block behind that has no head of it.
     uint32_t has = block, end = gridDim.x;
     while (end - has > 1) {
         const uint32_t middle = has + (end - has) / 2;
-        if (key_at(middle * EMBEDDING_SUM_PLACES) == key) has = middle;
+        if (key_at(middle * EMBEDDING_SUM_BLOCK_PAIRS) == key) has = middle;
         else end = middle;
     }
-    const uint32_t column = blockIdx.y * EMBEDDING_SUM_COLUMNS + lane_id() * COLUMNS;
+    const uint32_t column = blockIdx.y * EMBEDDING_SUM_BLOCK_C + lane_id() * COLUMNS;
     const uint32_t share = (end - block + SUM_WARPS - 1) / SUM_WARPS;
     const uint32_t first = min(block + warp_id() * share, end);
     const uint32_t last = min(first + share, end);
     float4 sum = {};
     if (column < params.c) {
-        sum = sum_rows(params.heads + uint64_t(first) * params.c + column, last - first, params.c);
+        sum = sum_rows(params.carries + uint64_t(first) * params.c + column, last - first, params.c);
     }
     sum = sum_shares(sum, 1, shared);
     if (warp_id() > 0 || column >= params.c) return;

@@ -3,12 +3,12 @@
 // Writes:   partials, norm "="
 // Requires: P % 4 == 0; 16-byte-aligned grad
 // Launch:   grad_norm_partials: grid the partials, block 256; a block takes every grid-th tile of 4096
-//           grad_norm_total: grid 1, block 256
+//           grad_norm_reduce: grid 1, block 256
 // Numerics: squares and partials in f32, their sum and its root in f64, as the reference. The order of the sum follows
 //           from P alone, so that every device gives the same bits. Not finite when an element is not, or when its
 //           square or a block's partial passes f32's range; finite when the whole sum is within it
 // Traffic:  4*P + 8*partials bytes; memory-bound
-#include "params.h"
+#include "params/grad_norm.h"
 
 #include "common/reduce.cuh"
 
@@ -57,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(GRAD_NORM_THREADS, 8)
 // A launch of its own rather than the work of the block that ends last: that one is found by a counter, which somebody
 // has to reset, for a microsecond less.
 extern "C" __global__ void __launch_bounds__(GRAD_NORM_THREADS)
-    grad_norm_total(const __grid_constant__ GradNormTotalParams params) {
+    grad_norm_reduce(const __grid_constant__ GradNormReduceParams params) {
     __shared__ double warps[GRAD_NORM_THREADS / WARP];
     constexpr uint32_t LOADS = GRAD_NORM_MAX_BLOCKS / GRAD_NORM_THREADS;
     float partials[LOADS];

@@ -12,7 +12,7 @@
 // Traffic:  forward 4*N*C + 8*N + 4*C bytes, with residual 8*N*C; backward 6*N*C (dx += 8*N*C) + 8*N and 16*C a block;
 //           memory-bound
 #include "common/reduce.cuh"
-#include "params.h"
+#include "params/layernorm.h"
 
 constexpr uint32_t WARPS = LAYERNORM_THREADS / WARP;
 // As src/ops/mod.rs has it.
@@ -291,6 +291,6 @@ BACKWARD(layernorm_backward_c12288, 8, 1, 6)
 
 // The 1 is no idle word: without it ptxas goes for 32 registers, in which eight loads have no room.
 extern "C" __global__ void __launch_bounds__(LAYERNORM_THREADS, 1)
-    layernorm_backward_join(const __grid_constant__ LayernormBackwardParams params) {
+    layernorm_backward_reduce(const __grid_constant__ LayernormBackwardParams params) {
     backward_join(params);
 }

@@ -10,7 +10,7 @@
 // Traffic:  each tile reads (rows + columns) * terms * 2 bytes: x is read ceil(OC/columns) times, weight ceil(N/rows) times,
 //           by blocks that run together, so that L2 has them; bound by the tensor cores
 #include "matmul_epilogue.cuh"
-#include "params.h"
+#include "params/matmul.h"
 
 #include "common/copy.cuh"
 #include "common/gelu.cuh"
@@ -20,7 +20,7 @@
 // How an operand of (extent, terms) lies in memory: rows of terms, or rows of what it has along the product.
 enum Order { TERMS, EXTENT };
 
-constexpr uint32_t STAGE_TERMS = MATMUL_STAGE_TERMS, STAGES = MATMUL_STAGES;
+constexpr uint32_t STAGE_TERMS = MATMUL_BLOCK_K, STAGES = MATMUL_STAGES;
 // Terms of an mma, of which a stage has two.
 constexpr uint32_t STEP_TERMS = 16, STEPS = STAGE_TERMS / STEP_TERMS;
 static_assert(STEPS % 2 == 0, "the fragments of a step lie in one of two sets of registers");
@@ -38,8 +38,8 @@ struct Tile {
     static_assert(WARPS_ACROSS == A, "a warp sums the rows of one of its A");
 };
 
-using Large = Tile<MATMUL_LARGE_ROWS, MATMUL_LARGE_COLUMNS, 64, 64>;
-using Small = Tile<MATMUL_SMALL_ROWS, MATMUL_SMALL_COLUMNS, 32, 32>;
+using Large = Tile<MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, 64, 64>;
+using Small = Tile<MATMUL_SMALL_BLOCK_M, MATMUL_SMALL_BLOCK_N, 32, 32>;
 static_assert(Large::THREADS == MATMUL_LARGE_THREADS && Small::THREADS == MATMUL_SMALL_THREADS, "as launched");
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ struct Copies {
         // 64 bits: an operand may have more than 2^32 elements.
         from = operand.at + uint64_t(first_row) * operand.stride + first_column;
         stride = operand.stride;
-        to = swizzled<CHUNKS>(row, chunk);
+        to = swizzled_offset<CHUNKS>(row, chunk);
         rows_left = int32_t((ORDER == TERMS ? operand.extent : last_term) - first_row);
         columns_left = int32_t((ORDER == TERMS ? last_term : operand.extent) - first_column);
     }
@@ -85,7 +85,7 @@ struct Copies {
 #pragma unroll
         for (uint32_t i = 0; i < ROWS / PASS; i++) {
             const bool wanted = int32_t(i * PASS) < rows_left && columns_left > 0;
-            copy_async(stage + to + i * PASS * CHUNKS * 16, from + uint64_t(i * PASS) * stride, wanted);
+            cp_async_16(stage + to + i * PASS * CHUNKS * 16, from + uint64_t(i * PASS) * stride, wanted);
         }
         from += ORDER == TERMS ? STAGE_TERMS : uint64_t(STAGE_TERMS) * stride;
         (ORDER == TERMS ? columns_left : rows_left) -= STAGE_TERMS;
@@ -101,15 +101,15 @@ struct Fragments {
 
     __device__ Fragments(uint32_t first, uint32_t along, uint32_t term) {
         const uint32_t row = lane_id() % 8;
-        lane = ORDER == TERMS ? swizzled<CHUNKS>(first + 8 * along + row, term)
-                              : swizzled<CHUNKS>(8 * term + row, first / VECTOR + along);
+        lane = ORDER == TERMS ? swizzled_offset<CHUNKS>(first + 8 * along + row, term)
+                              : swizzled_offset<CHUNKS>(8 * term + row, first / VECTOR + along);
     }
 
     // Of fragment `i` at a step. Two chunks on are bit 5 of the address, permuted or not, and the rows of other fragments
     // and steps are permuted alike.
     __device__ void load(uint32_t (&to)[4], uint32_t operand, uint32_t i, uint32_t step) const {
         const uint32_t rows = 16 * (ORDER == TERMS ? i : step), chunks = 2 * (ORDER == TERMS ? step : i);
-        load_matrices<ORDER == EXTENT>(to, operand + (lane ^ chunks * 16) + rows * CHUNKS * 16);
+        ldmatrix_x4<ORDER == EXTENT>(to, operand + (lane ^ chunks * 16) + rows * CHUNKS * 16);
     }
 };
 
@@ -123,11 +123,11 @@ struct Place {
 };
 
 template <typename TILE>
-__device__ inline Place place(uint32_t row_tiles, uint32_t columns) {
+__device__ inline Place place(uint32_t tiles_m, uint32_t columns) {
     constexpr uint32_t GROUP = 16;
     const uint32_t column_tiles = (columns + TILE::COLUMNS - 1) / TILE::COLUMNS;
     const uint32_t group = blockIdx.x / (GROUP * column_tiles), within = blockIdx.x % (GROUP * column_tiles);
-    const uint32_t height = min(GROUP, row_tiles - group * GROUP);
+    const uint32_t height = min(GROUP, tiles_m - group * GROUP);
     return {(group * GROUP + within % height) * TILE::ROWS, within / height * TILE::COLUMNS};
 }
 
@@ -157,7 +157,7 @@ __device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand
     const auto fetch = [&] {
         copies_a.fetch(shared + filled);
         copies_b.fetch(shared + filled + TILE::A_BYTES);
-        copy_commit();
+        cp_async_commit();
         filled = filled + TILE::STAGE_BYTES == ALL ? 0 : filled + TILE::STAGE_BYTES;
     };
     MmaA set_a[2][TILE::A];
@@ -176,7 +176,7 @@ __device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand
 
 #pragma unroll 1
     for (uint32_t i = 0; i + 1 < STAGES; i++) fetch();
-    copy_wait<STAGES - 2>();
+    cp_async_wait<STAGES - 2>();
     __syncthreads();  // the first stage is there, of all threads
     uint32_t stage = 0;
     load(0, shared, 0);
@@ -186,7 +186,7 @@ __device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand
 #pragma unroll
         for (uint32_t step = 0; step < STEPS; step++) {
             if (step + 1 == STEPS) {
-                copy_wait<STAGES - 2>();
+                cp_async_wait<STAGES - 2>();
                 // The next stage is there, and nobody reads this one any more, which the next turn fetches to.
                 __syncthreads();
                 stage = stage + TILE::STAGE_BYTES == ALL ? 0 : stage + TILE::STAGE_BYTES;
@@ -205,7 +205,7 @@ __device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand
         }
         left -= STAGE_TERMS;
     } while (left > 0);
-    copy_wait<0>();
+    cp_async_wait<0>();
     __syncthreads();  // the epilogue writes where stages were copied to and read
 }
 
@@ -253,7 +253,7 @@ struct ForwardEpilogue {
 template <typename TILE>
 __device__ inline void forward(const MatmulForwardParams &params) {
     extern __shared__ uint4 shared[];
-    const Place at = place<TILE>(params.row_tiles, params.oc);
+    const Place at = place<TILE>(params.tiles_m, params.oc);
     const Operand x = {params.x, params.c, params.n}, weight = {params.weight, params.c, params.oc};
     Sums<TILE> sums = {};
     multiply<TILE, TERMS, TERMS>(sums, shared_address(shared), x, weight, at, 0, params.c);
@@ -287,7 +287,7 @@ struct DgradEpilogue {
 template <typename TILE>
 __device__ inline void dgrad(const MatmulDgradParams &params) {
     extern __shared__ uint4 shared[];
-    const Place at = place<TILE>(params.row_tiles, params.c);
+    const Place at = place<TILE>(params.tiles_m, params.c);
     const Operand dout = {params.dout, params.oc, params.n}, weight = {params.weight, params.c, params.c};
     Sums<TILE> sums = {};
     multiply<TILE, TERMS, EXTENT>(sums, shared_address(shared), dout, weight, at, 0, params.oc);
@@ -325,14 +325,14 @@ __device__ inline void write_row_sums(const MmaD &sums, const Place &at, uint32_
 template <typename TILE>
 __device__ inline void wgrad(const MatmulWgradParams &params) {
     extern __shared__ uint4 shared[];
-    const Place at = place<TILE>(params.row_tiles, params.c);
+    const Place at = place<TILE>(params.tiles_m, params.c);
     const Operand dout = {params.dout, params.oc, params.oc}, x = {params.x, params.c, params.c};
-    const uint32_t term = blockIdx.y * params.part_rows, last_term = min(params.n, term + params.part_rows);
+    const uint32_t term = blockIdx.y * params.k_per_split, last_term = min(params.n, term + params.k_per_split);
     // All blocks of a row of tiles have the same rows of dout: the first sums them.
     const bool sum_rows = params.dbias && at.column == 0;
     Sums<TILE> sums = {};
     multiply<TILE, EXTENT, EXTENT, true>(sums, shared_address(shared), dout, x, at, term, last_term, sum_rows);
-    const uint64_t part = blockIdx.y * params.part_stride;
+    const uint64_t part = blockIdx.y * params.split_stride;
     const bool accumulate = params.accumulate != 0;
     if (sum_rows) write_row_sums<TILE>(sums.rows, at, params.oc, params.dbias + part, accumulate);
     WgradEpilogue epilogue = {params.dweight + part, accumulate};
@@ -340,12 +340,12 @@ __device__ inline void wgrad(const MatmulWgradParams &params) {
 }
 
 // The parts' sums one after the other; the loads of eight are under way together.
-__device__ inline void join(const MatmulJoinParams &params) {
+__device__ inline void join(const MatmulSplitKReduceParams &params) {
     constexpr uint32_t BATCH = 8;
     // 64 bits: OC*C may pass 2^32.
-    const uint64_t i = 4 * (uint64_t(blockIdx.x) * MATMUL_JOIN_THREADS + threadIdx.x);
+    const uint64_t i = 4 * (uint64_t(blockIdx.x) * MATMUL_SPLITK_REDUCE_THREADS + threadIdx.x);
     if (i >= params.len) return;
-    float *to = i < params.weights ? params.dweight + i : params.dbias + (i - params.weights);
+    float *to = i < params.dweight_len ? params.dweight + i : params.dbias + (i - params.dweight_len);
     float4 sum = {};
     uint32_t first = 0;
 #pragma unroll 1
@@ -354,12 +354,12 @@ __device__ inline void join(const MatmulJoinParams &params) {
 #pragma unroll
         for (uint32_t k = 0; k < BATCH; k++) {
             const uint32_t part = first + k;
-            if (k == 0 || part < params.parts) parts[k] = load(params.partials + part * params.part_stride + i);
+            if (k == 0 || part < params.split_k) parts[k] = load(params.partials + part * params.split_stride + i);
         }
 #pragma unroll
         for (uint32_t k = 0; k < BATCH; k++) sum = sum + parts[k];
         first += BATCH;
-    } while (first < params.parts);
+    } while (first < params.split_k);
     if (params.accumulate) sum = load(to) + sum;
     store(to, sum);
 }
@@ -381,11 +381,11 @@ __device__ inline void join(const MatmulJoinParams &params) {
         wgrad<TILE>(params);                                                                                           \
     }
 
-KERNELS(128x256, Large, MATMUL_LARGE_THREADS, 1)
-KERNELS(64x64, Small, MATMUL_SMALL_THREADS, MATMUL_SMALL_MIN_BLOCKS)
+KERNELS(128x256x32, Large, MATMUL_LARGE_THREADS, 1)
+KERNELS(64x64x32, Small, MATMUL_SMALL_THREADS, MATMUL_SMALL_MIN_BLOCKS)
 
 // The 1 is no idle word: without it ptxas goes for 32 registers, in which eight loads have no room.
-extern "C" __global__ void __launch_bounds__(MATMUL_JOIN_THREADS, 1)
-    matmul_wgrad_join(const __grid_constant__ MatmulJoinParams params) {
+extern "C" __global__ void __launch_bounds__(MATMUL_SPLITK_REDUCE_THREADS, 1)
+    matmul_wgrad_splitk_reduce(const __grid_constant__ MatmulSplitKReduceParams params) {
     join(params);
 }

@@ -19,7 +19,7 @@
 #include "common/math.cuh"
 #include "common/philox.cuh"
 #include "common/reduce.cuh"
-#include "params.h"
+#include "params/sampling.h"
 
 constexpr uint32_t THREADS = SAMPLE_THREADS;
 constexpr uint32_t WARPS = THREADS / WARP;
@@ -259,7 +259,7 @@ __device__ inline uint32_t uniform(const SampleParams &params, uint32_t row) {
 __device__ inline uint32_t choose(const SampleParams &params, const Row &row) {
     __shared__ Counts counts;
     const Best best = largest(row);
-    if (params.rate == 0.0f) return best.key == NOT_A_NUMBER ? row.v - 1 : best.id;
+    if (params.logit_scale == 0.0f) return best.key == NOT_A_NUMBER ? row.v - 1 : best.id;
     if (best.key <= LOWEST) return 0;
     if (best.key == HIGHEST) return best.id;
 
@@ -270,7 +270,7 @@ __device__ inline uint32_t choose(const SampleParams &params, const Row &row) {
     const uint32_t ties = params.top_k - uint32_t(kept.above >> LOG2_UNITS);
     if (kept.key == LOWEST && is_bad(row, ties, counts)) return best.id;
 
-    const Weights weight = {half_max, params.rate};
+    const Weights weight = {half_max, params.logit_scale};
     uint64_t mass = mass_above(row, kept.key, weight) + ties * weight(kept.key);
     if (params.top_p < 1.0f) {
         const uint64_t target = __double2ull_ru(double(params.top_p) * double(mass));

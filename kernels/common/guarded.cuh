@@ -7,7 +7,7 @@
 #include "types.cuh"
 
 // Four bf16, or zeros where not `wanted`; the address then may be any.
-__device__ inline uint2 load_if(bool wanted, const bf16 *from) {
+__device__ inline uint2 load_predicated(bool wanted, const bf16 *from) {
     uint2 to;
     asm volatile(
         "{\n\t"
@@ -23,8 +23,8 @@ __device__ inline uint2 load_if(bool wanted, const bf16 *from) {
     return to;
 }
 
-// As load_if, for what the launch uses once: it is the first to leave L2.
-__device__ inline float4 load_once_if(bool wanted, const float *from) {
+// As load_predicated, for what the launch uses once: it is the first to leave L2.
+__device__ inline float4 load_streaming_predicated(bool wanted, const float *from) {
     float4 to;
     asm volatile(
         "{\n\t"
@@ -42,7 +42,7 @@ __device__ inline float4 load_once_if(bool wanted, const float *from) {
     return to;
 }
 
-__device__ inline void store_once_if(bool wanted, float *to, const float4 &from) {
+__device__ inline void store_streaming_predicated(bool wanted, float *to, const float4 &from) {
     asm volatile(
         "{\n\t"
         ".reg .pred wanted;\n\t"

@@ -22,7 +22,7 @@ __device__ inline uint32_t rank_in_warp(uint32_t (&counts)[DIGITS], uint32_t dig
 // The sum of the values of all threads before this one. All of the block's WARPS warps must take part, and `partials`
 // (shared) may be written again only after another barrier.
 template <uint32_t WARPS>
-__device__ inline uint32_t block_sum_before(uint32_t value, uint32_t (&partials)[WARPS]) {
+__device__ inline uint32_t block_exclusive_sum(uint32_t value, uint32_t (&partials)[WARPS]) {
     uint32_t sum = value;
 #pragma unroll
     for (uint32_t distance = 1; distance < WARP; distance *= 2) {

@@ -15,6 +15,6 @@ __device__ inline uint32_t swizzle(uint32_t row) {
 
 // Byte of chunk `chunk` of row `row`.
 template <uint32_t CHUNKS>
-__device__ inline uint32_t swizzled(uint32_t row, uint32_t chunk) {
+__device__ inline uint32_t swizzled_offset(uint32_t row, uint32_t chunk) {
     return (row * CHUNKS + (chunk ^ swizzle<CHUNKS>(row))) * 16;
 }

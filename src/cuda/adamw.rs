@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::memory::Operand;
-use super::params::{ADAMW_BLOCK, ADAMW_THREADS, AdamWParams};
+use super::params::{ADAMW_ELEMENTS_PER_BLOCK, ADAMW_THREADS, AdamWParams};
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::{Error, Result};
 use crate::ops::{AdamW, AdamWSettings, Operation};
@@ -38,11 +38,11 @@ pub(super) fn update(cuda: &Cuda, op: AdamW<'_, Cuda>) -> Result<()> {
         beta2,
         eps,
         weight_decay,
-        correction1: correction(beta1),
-        correction2: correction(beta2),
+        bias_correction1: correction(beta1),
+        bias_correction2: correction(beta2),
         max_norm,
         norm_limit: op.guard.norm_limit,
         loss_limit: op.guard.loss_limit,
     };
-    cuda.device().launch(&UPDATE, Grid::of(p.div_ceil(ADAMW_BLOCK as usize)), [("P", p)], &params)
+    cuda.device().launch(&UPDATE, Grid::of(p.div_ceil(ADAMW_ELEMENTS_PER_BLOCK as usize)), [("P", p)], &params)
 }

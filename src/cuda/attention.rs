@@ -6,9 +6,9 @@ use std::f64::consts::LOG2_E;
 use super::Cuda;
 use super::memory::Operand;
 use super::params::{
-    ATTENTION_BACKWARD_MIN_BLOCKS, ATTENTION_BACKWARD_NARROW, ATTENTION_BACKWARD_ROWS, ATTENTION_BACKWARD_THREADS,
-    ATTENTION_BACKWARD_TILE, ATTENTION_FORWARD_KEYS, ATTENTION_FORWARD_MIN_BLOCKS, ATTENTION_FORWARD_QUERIES,
-    ATTENTION_FORWARD_THREADS, AttentionBackwardParams, AttentionForwardParams,
+    ATTENTION_BACKWARD_MAX_SMALL_HS, ATTENTION_BACKWARD_MIN_BLOCKS, ATTENTION_BACKWARD_RESIDENT_ROWS,
+    ATTENTION_BACKWARD_STREAMED_ROWS, ATTENTION_BACKWARD_THREADS, ATTENTION_FORWARD_BLOCK_M, ATTENTION_FORWARD_BLOCK_N,
+    ATTENTION_FORWARD_MIN_BLOCKS, ATTENTION_FORWARD_THREADS, AttentionBackwardParams, AttentionForwardParams,
 };
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::{Error, Result};
@@ -31,25 +31,25 @@ const FORWARD: [Kernel<AttentionForwardParams>; MOST / STEP] = [
 ];
 
 const QUERIES: [Kernel<AttentionBackwardParams>; MOST / STEP] = [
-    backward_kernel("attention_backward_queries_hs16", 16, Side::Queries),
-    backward_kernel("attention_backward_queries_hs32", 32, Side::Queries),
-    backward_kernel("attention_backward_queries_hs48", 48, Side::Queries),
-    backward_kernel("attention_backward_queries_hs64", 64, Side::Queries),
-    backward_kernel("attention_backward_queries_hs80", 80, Side::Queries),
-    backward_kernel("attention_backward_queries_hs96", 96, Side::Queries),
-    backward_kernel("attention_backward_queries_hs112", 112, Side::Queries),
-    backward_kernel("attention_backward_queries_hs128", 128, Side::Queries),
+    backward_kernel("attention_backward_dq_hs16", 16, Side::Queries),
+    backward_kernel("attention_backward_dq_hs32", 32, Side::Queries),
+    backward_kernel("attention_backward_dq_hs48", 48, Side::Queries),
+    backward_kernel("attention_backward_dq_hs64", 64, Side::Queries),
+    backward_kernel("attention_backward_dq_hs80", 80, Side::Queries),
+    backward_kernel("attention_backward_dq_hs96", 96, Side::Queries),
+    backward_kernel("attention_backward_dq_hs112", 112, Side::Queries),
+    backward_kernel("attention_backward_dq_hs128", 128, Side::Queries),
 ];
 
 const KEYS: [Kernel<AttentionBackwardParams>; MOST / STEP] = [
-    backward_kernel("attention_backward_keys_hs16", 16, Side::Keys),
-    backward_kernel("attention_backward_keys_hs32", 32, Side::Keys),
-    backward_kernel("attention_backward_keys_hs48", 48, Side::Keys),
-    backward_kernel("attention_backward_keys_hs64", 64, Side::Keys),
-    backward_kernel("attention_backward_keys_hs80", 80, Side::Keys),
-    backward_kernel("attention_backward_keys_hs96", 96, Side::Keys),
-    backward_kernel("attention_backward_keys_hs112", 112, Side::Keys),
-    backward_kernel("attention_backward_keys_hs128", 128, Side::Keys),
+    backward_kernel("attention_backward_dkdv_hs16", 16, Side::Keys),
+    backward_kernel("attention_backward_dkdv_hs32", 32, Side::Keys),
+    backward_kernel("attention_backward_dkdv_hs48", 48, Side::Keys),
+    backward_kernel("attention_backward_dkdv_hs64", 64, Side::Keys),
+    backward_kernel("attention_backward_dkdv_hs80", 80, Side::Keys),
+    backward_kernel("attention_backward_dkdv_hs96", 96, Side::Keys),
+    backward_kernel("attention_backward_dkdv_hs112", 112, Side::Keys),
+    backward_kernel("attention_backward_dkdv_hs128", 128, Side::Keys),
 ];
 
 pub(super) const KERNELS: &[Spec] = &[
@@ -81,7 +81,7 @@ pub(super) const KERNELS: &[Spec] = &[
 
 const fn forward_kernel(name: &'static str, hs: u32) -> Kernel<AttentionForwardParams> {
     // Queries, and two stages of keys and values.
-    let rows = ATTENTION_FORWARD_QUERIES + 4 * ATTENTION_FORWARD_KEYS;
+    let rows = ATTENTION_FORWARD_BLOCK_M + 4 * ATTENTION_FORWARD_BLOCK_N;
     let kernel = Kernel::new("attention_forward_sm80", name, ATTENTION_FORWARD_THREADS);
     kernel.min_blocks(ATTENTION_FORWARD_MIN_BLOCKS).dynamic_shared(rows * hs * 2)
 }
@@ -97,14 +97,18 @@ impl Side {
     /// Rows of a block.
     const fn rows(self, hs: u32) -> u32 {
         match self {
-            Side::Keys if hs > ATTENTION_BACKWARD_NARROW => ATTENTION_BACKWARD_ROWS / 2,
-            _ => ATTENTION_BACKWARD_ROWS,
+            Side::Keys if hs > ATTENTION_BACKWARD_MAX_SMALL_HS => ATTENTION_BACKWARD_RESIDENT_ROWS / 2,
+            _ => ATTENTION_BACKWARD_RESIDENT_ROWS,
         }
     }
 }
 
 const fn backward_kernel(name: &'static str, hs: u32, side: Side) -> Kernel<AttentionBackwardParams> {
-    let tile = if hs > ATTENTION_BACKWARD_NARROW { ATTENTION_BACKWARD_TILE / 2 } else { ATTENTION_BACKWARD_TILE };
+    let tile = if hs > ATTENTION_BACKWARD_MAX_SMALL_HS {
+        ATTENTION_BACKWARD_STREAMED_ROWS / 2
+    } else {
+        ATTENTION_BACKWARD_STREAMED_ROWS
+    };
     // Two matrices of own rows, and two stages of two matrices; for keys, with two numbers a query.
     let statistics = match side {
         Side::Queries => 0,
@@ -142,7 +146,7 @@ pub fn forward(cuda: &Cuda, op: AttentionForward<'_, Cuda>, together: Option<usi
     const NAME: &str = AttentionForward::<Cuda>::NAME;
     let dims @ AttentionDims { b, t, nh, hs } = op.check()?;
     fits(NAME, dims)?;
-    let tiles = t.div_ceil(ATTENTION_FORWARD_QUERIES as usize);
+    let tiles = t.div_ceil(ATTENTION_FORWARD_BLOCK_M as usize);
     let kernel = &FORWARD[hs / STEP - 1];
     let sizes = [("B", b), ("T", t), ("NH", nh), ("HS", hs)];
     let params = AttentionForwardParams {
@@ -152,10 +156,10 @@ pub fn forward(cuda: &Cuda, op: AttentionForward<'_, Cuda>, together: Option<usi
         t: t as u32,
         nh: nh as u32,
         // The launch refuses more heads than 32 bits hold: its grid is no smaller.
-        heads: (b * nh) as u32,
-        tiles: tiles as u32,
-        group: heads_together(dims, together) as u32,
-        scale: (LOG2_E / (hs as f64).sqrt()) as f32,
+        batch_heads: (b * nh) as u32,
+        q_tiles: tiles as u32,
+        heads_per_group: heads_together(dims, together) as u32,
+        softmax_scale_log2: (LOG2_E / (hs as f64).sqrt()) as f32,
     };
     let grid = Grid::of(b * nh * tiles).shared(kernel.spec.dynamic_shared as usize);
     cuda.device().launch(kernel, grid, sizes, &params)
@@ -183,16 +187,16 @@ pub fn backward(cuda: &Cuda, op: AttentionBackward<'_, Cuda>, together: Option<u
         out: op.out.aligned(NAME, "out")?,
         lse: op.lse.address(),
         dqkv: op.dqkv.aligned(NAME, "dqkv")?,
-        statistics: scratch.address(),
+        stats: scratch.address(),
         t: t as u32,
         nh: nh as u32,
         // As in the forward.
-        heads: (b * nh) as u32,
-        query_tiles: queries as u32,
-        key_tiles: keys as u32,
-        group: heads_together(dims, together) as u32,
-        scale: scale as f32,
-        log2_scale: (LOG2_E * scale) as f32,
+        batch_heads: (b * nh) as u32,
+        q_tiles: queries as u32,
+        kv_tiles: keys as u32,
+        heads_per_group: heads_together(dims, together) as u32,
+        softmax_scale: scale as f32,
+        softmax_scale_log2: (LOG2_E * scale) as f32,
     };
     let sizes = [("B", b), ("T", t), ("NH", nh), ("HS", hs)];
     // The queries' kernel leaves what the keys' needs of a query.

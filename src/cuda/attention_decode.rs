@@ -21,7 +21,7 @@ const fn decode_kernel(name: &'static str) -> Decode {
 const DECODE_64: Decode = decode_kernel("attention_decode_hs64");
 const DECODE_128: Decode = decode_kernel("attention_decode_hs128");
 const DECODE_256: Decode = decode_kernel("attention_decode_hs256");
-const JOIN: Decode = Kernel::new(STEM, "attention_decode_join", ATTENTION_DECODE_THREADS);
+const JOIN: Decode = Kernel::new(STEM, "attention_decode_combine", ATTENTION_DECODE_THREADS);
 
 pub(super) const KERNELS: &[Spec] = &[STORE.spec, DECODE_64.spec, DECODE_128.spec, DECODE_256.spec, JOIN.spec];
 
@@ -72,10 +72,10 @@ pub(super) fn decode(cuda: &Cuda, op: AttentionDecode<'_, Cuda>) -> Result<()> {
     const NAME: &str = AttentionDecode::<Cuda>::NAME;
     let CacheDims { b, nh, hs, max_t, .. } = op.check()?;
     let (c, heads) = (nh * hs, b * nh);
-    let hs_32 = below(NAME, "HS <= 256", hs, u64::from(ATTENTION_DECODE_MOST_HEAD_SIZE) + 1)?;
+    let hs_32 = below(NAME, "HS <= 256", hs, u64::from(ATTENTION_DECODE_MAX_HS) + 1)?;
     let position = below(NAME, "position < 2^31", op.position, 1 << 31)?;
     let len = below(NAME, "B·C/8 < 2^31", b * (c / VECTOR), 1 << 31)?;
-    let (splits, split_positions) = shares(heads, op.position + 1);
+    let (splits, positions_per_split) = shares(heads, op.position + 1);
     // Sums first, as they are read and written by vectors.
     let (sums, stats) = (heads * splits * hs * size_of::<f32>(), heads * splits * 2 * size_of::<f32>());
     let scratch = if splits > 1 { Some(cuda.device().scratch(sums + stats)?) } else { None };
@@ -89,13 +89,13 @@ pub(super) fn decode(cuda: &Cuda, op: AttentionDecode<'_, Cuda>) -> Result<()> {
         stats: partials + sums as u64,
         max_t: max_t as u64,
         position,
-        splits: splits as u32,
-        split_positions: split_positions as u32,
+        num_splits: splits as u32,
+        positions_per_split: positions_per_split as u32,
         c: c as u32,
         nh: nh as u32,
         hs: hs_32,
         len,
-        scale: (std::f64::consts::LOG2_E / (hs as f64).sqrt()) as f32,
+        softmax_scale_log2: (std::f64::consts::LOG2_E / (hs as f64).sqrt()) as f32,
     };
     let kernel = match hs {
         ..=64 => &DECODE_64,

@@ -17,8 +17,8 @@
 use super::Cuda;
 use super::memory::Operand;
 use super::params::{
-    CEILING_COPY_THREADS, CEILING_COPY_TILE, CEILING_MMA_CHAINS, CEILING_MMA_MIN_BLOCKS, CEILING_MMA_THREADS,
-    CeilingCopyParams, CeilingMmaParams,
+    CEILING_COPY_THREADS, CEILING_COPY_VECTORS_PER_BLOCK, CEILING_MMA_ACCUMULATORS, CEILING_MMA_MIN_BLOCKS,
+    CEILING_MMA_THREADS, CeilingCopyParams, CeilingMmaParams,
 };
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ const WARP: u64 = 32;
 /// Of one `mma.sync` of (16, 16) by (16, 8).
 const PRODUCT_FLOPS: u64 = 2 * 16 * 8 * 16;
 /// Of [`ceiling_mma`], for each element of `out` and iteration: every lane of a warp writes one.
-const LANE_FLOPS: u64 = CEILING_MMA_CHAINS as u64 * PRODUCT_FLOPS / WARP;
+const LANE_FLOPS: u64 = CEILING_MMA_ACCUMULATORS as u64 * PRODUCT_FLOPS / WARP;
 
 /// `dst = src`, moving `2 · len · E::BYTES` bytes.
 ///
@@ -52,7 +52,7 @@ pub fn ceiling_copy<E: Element>(cuda: &Cuda, src: View<'_, Cuda, E>, dst: ViewMu
     require(NAME, bytes.is_multiple_of(VECTOR), "bytes % 16 == 0", || format!("{bytes} bytes"))?;
     let len = bytes / VECTOR;
     let params = CeilingCopyParams { src: src.aligned(NAME, "src")?, dst: dst.aligned(NAME, "dst")?, len: len as u64 };
-    let grid = Grid::of(len.div_ceil(CEILING_COPY_TILE as usize));
+    let grid = Grid::of(len.div_ceil(CEILING_COPY_VECTORS_PER_BLOCK as usize));
     cuda.device().launch(&COPY, grid, [("bytes", bytes)], &params)
 }
 

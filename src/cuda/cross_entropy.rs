@@ -16,7 +16,7 @@ type Forward = Kernel<CrossEntropyForwardParams>;
 type Backward = Kernel<CrossEntropyBackwardParams>;
 
 const fn forward_kernel(name: &'static str) -> Forward {
-    Kernel::new(STEM, name, CROSS_ENTROPY_THREADS).min_blocks(CROSS_ENTROPY_SHARED_BLOCKS)
+    Kernel::new(STEM, name, CROSS_ENTROPY_THREADS).min_blocks(CROSS_ENTROPY_MIN_BLOCKS)
 }
 
 const fn backward_kernel(name: &'static str, blocks: u32) -> Backward {
@@ -25,10 +25,10 @@ const fn backward_kernel(name: &'static str, blocks: u32) -> Backward {
 
 const FORWARD_WARP: Forward = forward_kernel("cross_entropy_forward_warp");
 const FORWARD_BLOCK: Forward = forward_kernel("cross_entropy_forward_block");
-const BACKWARD_WARP: Backward = backward_kernel("cross_entropy_backward_warp", CROSS_ENTROPY_SHARED_BLOCKS);
-const BACKWARD_20K: Backward = backward_kernel("cross_entropy_backward_20k", CROSS_ENTROPY_SHARED_BLOCKS);
-const BACKWARD_51K: Backward = backward_kernel("cross_entropy_backward_51k", CROSS_ENTROPY_51K_BLOCKS);
-const BACKWARD_STREAM: Backward = backward_kernel("cross_entropy_backward_stream", CROSS_ENTROPY_SHARED_BLOCKS);
+const BACKWARD_WARP: Backward = backward_kernel("cross_entropy_backward_warp", CROSS_ENTROPY_MIN_BLOCKS);
+const BACKWARD_20K: Backward = backward_kernel("cross_entropy_backward_20k", CROSS_ENTROPY_MIN_BLOCKS);
+const BACKWARD_51K: Backward = backward_kernel("cross_entropy_backward_51k", CROSS_ENTROPY_51K_MIN_BLOCKS);
+const BACKWARD_STREAM: Backward = backward_kernel("cross_entropy_backward_stream", CROSS_ENTROPY_MIN_BLOCKS);
 const LOSS_SUM: Kernel<LossSumParams> = Kernel::new(STEM, "loss_sum", LOSS_SUM_THREADS);
 
 pub(super) const KERNELS: &[Spec] = &[
@@ -57,7 +57,7 @@ fn whole_vectors(v: u32) -> u32 {
 }
 
 fn blocks_of_warps(n: usize) -> Grid {
-    Grid::of(n.div_ceil(CROSS_ENTROPY_WARP_ROWS as usize))
+    Grid::of(n.div_ceil(CROSS_ENTROPY_WARP_ROWS_PER_BLOCK as usize))
 }
 
 pub(super) fn forward(cuda: &Cuda, op: CrossEntropyForward<'_, Cuda>) -> Result<()> {
@@ -73,7 +73,7 @@ pub(super) fn forward(cuda: &Cuda, op: CrossEntropyForward<'_, Cuda>) -> Result<
         vp,
     };
     let (kernel, grid) = match whole_vectors(v) {
-        vectors if vectors <= CROSS_ENTROPY_WARP_VECTORS => (&FORWARD_WARP, blocks_of_warps(dims.n)),
+        vectors if vectors <= CROSS_ENTROPY_WARP_MAX_VECTORS => (&FORWARD_WARP, blocks_of_warps(dims.n)),
         _ => (&FORWARD_BLOCK, Grid::of(dims.n)),
     };
     cuda.device().launch(kernel, grid, sizes(dims), &params)
@@ -93,9 +93,9 @@ pub(super) fn backward(cuda: &Cuda, op: CrossEntropyBackward<'_, Cuda>) -> Resul
         scale: op.scale as f32,
     };
     let (kernel, grid) = match whole_vectors(v) {
-        vectors if vectors <= CROSS_ENTROPY_WARP_VECTORS => (&BACKWARD_WARP, blocks_of_warps(dims.n)),
-        vectors if vectors <= CROSS_ENTROPY_20K_VECTORS => (&BACKWARD_20K, Grid::of(dims.n)),
-        vectors if vectors <= CROSS_ENTROPY_51K_VECTORS => (&BACKWARD_51K, Grid::of(dims.n)),
+        vectors if vectors <= CROSS_ENTROPY_WARP_MAX_VECTORS => (&BACKWARD_WARP, blocks_of_warps(dims.n)),
+        vectors if vectors <= CROSS_ENTROPY_20K_MAX_VECTORS => (&BACKWARD_20K, Grid::of(dims.n)),
+        vectors if vectors <= CROSS_ENTROPY_51K_MAX_VECTORS => (&BACKWARD_51K, Grid::of(dims.n)),
         _ => (&BACKWARD_STREAM, Grid::of(dims.n)),
     };
     cuda.device().launch(kernel, grid, sizes(dims), &params)

@@ -16,7 +16,7 @@ const COUNT: Kernel<EmbeddingSortParams> = Kernel::new(STEM, "embedding_backward
 const SORT: Kernel<EmbeddingSortParams> = Kernel::new(STEM, "embedding_backward_sort", EMBEDDING_SORT_THREADS);
 const SUM: Kernel<EmbeddingSumParams> =
     Kernel::new(STEM, "embedding_backward_sum", EMBEDDING_SUM_THREADS).min_blocks(EMBEDDING_SUM_MIN_BLOCKS);
-const JOIN: Kernel<EmbeddingSumParams> = Kernel::new(STEM, "embedding_backward_join", EMBEDDING_SUM_THREADS);
+const JOIN: Kernel<EmbeddingSumParams> = Kernel::new(STEM, "embedding_backward_reduce", EMBEDDING_SUM_THREADS);
 
 pub(super) const KERNELS: &[Spec] = &[FORWARD.spec, COUNT.spec, SORT.spec, SUM.spec, JOIN.spec];
 
@@ -92,7 +92,7 @@ pub(super) fn backward(cuda: &Cuda, op: EmbeddingBackward<'_, Cuda>) -> Result<(
     let sort = EmbeddingSortParams {
         tokens: op.tokens.address(),
         pairs: scratch.address(),
-        counts: scratch.address() + plan.counts,
+        histograms: scratch.address() + plan.counts,
         n: n as u32,
         vp,
         passes: plan.passes,
@@ -106,13 +106,13 @@ pub(super) fn backward(cuda: &Cuda, op: EmbeddingBackward<'_, Cuda>) -> Result<(
         dout: op.dout.aligned(NAME, "dout")?,
         dwte: op.dwte.aligned(NAME, "dwte")?,
         dwpe: op.dwpe.aligned(NAME, "dwpe")?,
-        heads: scratch.address() + plan.heads,
+        carries: scratch.address() + plan.heads,
         b,
         t,
         c,
         vp,
         positions: below(NAME, "T_max < 2^31", positions, 1 << 31)?,
-        split_log2,
+        warps_per_position_log2: split_log2,
         accumulate: (op.write == Write::Accumulate).into(),
         position_blocks: position_blocks as u32,
     };
@@ -126,7 +126,7 @@ pub(super) fn backward(cuda: &Cuda, op: EmbeddingBackward<'_, Cuda>) -> Result<(
     for pass in 0..if plan.tiles > 1 { plan.passes } else { 1 } {
         device.launch(&SORT, Grid::of(plan.tiles), sizes, &EmbeddingSortParams { pass, ..sort })?;
     }
-    let slices = dims.c.div_ceil(EMBEDDING_SUM_COLUMNS as usize);
+    let slices = dims.c.div_ceil(EMBEDDING_SUM_BLOCK_C as usize);
     device.launch(&SUM, Grid::of(position_blocks + plan.blocks).rows(slices), sizes, &sum)?;
     if plan.blocks > 1 {
         device.launch(&JOIN, Grid::of(plan.blocks).rows(slices), sizes, &sum)?;
@@ -150,9 +150,9 @@ struct Plan {
 impl Plan {
     fn of(n: usize, c: usize, vp: u32) -> Self {
         // Keys are 0..=Vp.
-        let passes = (u32::BITS - vp.leading_zeros()).div_ceil(EMBEDDING_SORT_BITS).max(1);
+        let passes = (u32::BITS - vp.leading_zeros()).div_ceil(EMBEDDING_SORT_RADIX_BITS).max(1);
         let tiles = n.div_ceil(EMBEDDING_SORT_TILE as usize);
-        let blocks = n.div_ceil(EMBEDDING_SUM_PLACES as usize);
+        let blocks = n.div_ceil(EMBEDDING_SUM_BLOCK_PAIRS as usize);
         let mut bytes = 0;
         let mut piece = |size: usize| {
             let at = bytes;
@@ -161,7 +161,8 @@ impl Plan {
         };
         let pairs = n * size_of::<[u32; 2]>();
         piece(2 * pairs);
-        let counts = if tiles > 1 { (passes as usize * tiles * size_of::<u32>()) << EMBEDDING_SORT_BITS } else { 0 };
+        let counts =
+            if tiles > 1 { (passes as usize * tiles * size_of::<u32>()) << EMBEDDING_SORT_RADIX_BITS } else { 0 };
         let (counts, heads) = (piece(counts), piece(blocks * c * size_of::<f32>()));
         let sorted = if passes.is_multiple_of(2) { pairs as u64 } else { 0 };
         Plan { passes, tiles, blocks, sorted, counts, heads, bytes }

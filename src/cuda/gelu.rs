@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::memory::Operand;
-use super::params::{GELU_FORWARD_BLOCK, GELU_FORWARD_THREADS, GeluForwardParams};
+use super::params::{GELU_FORWARD_ELEMENTS_PER_BLOCK, GELU_FORWARD_THREADS, GeluForwardParams};
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::Result;
 use crate::ops::{GeluForward, Operation};
@@ -15,6 +15,6 @@ pub(super) fn forward(cuda: &Cuda, op: GeluForward<'_, Cuda>) -> Result<()> {
     const NAME: &str = GeluForward::<Cuda>::NAME;
     let len = op.check()?;
     let params = GeluForwardParams { x: op.x.aligned(NAME, "x")?, out: op.out.aligned(NAME, "out")?, len: len as u64 };
-    let grid = Grid::of(len.div_ceil(GELU_FORWARD_BLOCK as usize));
+    let grid = Grid::of(len.div_ceil(GELU_FORWARD_ELEMENTS_PER_BLOCK as usize));
     cuda.device().launch(&FORWARD, grid, [("N·C", len)], &params)
 }

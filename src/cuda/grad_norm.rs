@@ -3,7 +3,7 @@
 use super::Cuda;
 use super::memory::Operand;
 use super::params::{
-    GRAD_NORM_MAX_BLOCKS, GRAD_NORM_THREADS, GRAD_NORM_TILE, GradNormPartialsParams, GradNormTotalParams,
+    GRAD_NORM_MAX_BLOCKS, GRAD_NORM_THREADS, GRAD_NORM_TILE, GradNormPartialsParams, GradNormReduceParams,
 };
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::ops::{GradNorm, Operation};
 
 const PARTIALS: Kernel<GradNormPartialsParams> =
     Kernel::new("grad_norm", "grad_norm_partials", GRAD_NORM_THREADS).min_blocks(8);
-const TOTAL: Kernel<GradNormTotalParams> = Kernel::new("grad_norm", "grad_norm_total", GRAD_NORM_THREADS);
+const TOTAL: Kernel<GradNormReduceParams> = Kernel::new("grad_norm", "grad_norm_reduce", GRAD_NORM_THREADS);
 
 pub(super) const KERNELS: &[Spec] = &[PARTIALS.spec, TOTAL.spec];
 
@@ -35,7 +35,7 @@ pub(super) fn norm(cuda: &Cuda, op: GradNorm<'_, Cuda>) -> Result<()> {
         len: p as u64,
     };
     let total =
-        GradNormTotalParams { partials: scratch.address(), norm: op.norm.address(), num_partials: blocks as u64 };
+        GradNormReduceParams { partials: scratch.address(), norm: op.norm.address(), num_partials: blocks as u64 };
     cuda.device().launch(&PARTIALS, Grid::of(blocks), [("P", p)], &partials)?;
     cuda.device().launch(&TOTAL, Grid::of(1), [("P", p)], &total)
 }

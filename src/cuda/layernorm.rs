@@ -5,8 +5,8 @@ use half::bf16;
 use super::Cuda;
 use super::memory::Operand;
 use super::params::{
-    LAYERNORM_BACKWARD_BLOCK_ROWS, LAYERNORM_BACKWARD_MOST_BLOCKS, LAYERNORM_FORWARD_BLOCK_ROWS,
-    LAYERNORM_FORWARD_C2048_MIN_BLOCKS, LAYERNORM_FORWARD_MIN_BLOCKS, LAYERNORM_JOIN_COLUMNS, LAYERNORM_MOST_CHANNELS,
+    LAYERNORM_BACKWARD_MAX_BLOCKS, LAYERNORM_BACKWARD_MIN_ROWS_PER_BLOCK, LAYERNORM_FORWARD_C2048_MIN_BLOCKS,
+    LAYERNORM_FORWARD_MIN_BLOCKS, LAYERNORM_FORWARD_MIN_ROWS_PER_BLOCK, LAYERNORM_MAX_C, LAYERNORM_REDUCE_VECTORS,
     LAYERNORM_RESIDUAL_C12288_MIN_BLOCKS, LAYERNORM_THREADS, LayernormBackwardParams, LayernormForwardParams,
 };
 use super::spec::{Grid, Kernel, Spec};
@@ -40,7 +40,7 @@ const BACKWARD: [UpTo<LayernormBackwardParams>; 3] = [
     up_to_backward(2048, "layernorm_backward_c2048"),
     up_to_backward(12288, "layernorm_backward_c12288"),
 ];
-const JOIN: Kernel<LayernormBackwardParams> = Kernel::new("layernorm", "layernorm_backward_join", LAYERNORM_THREADS);
+const JOIN: Kernel<LayernormBackwardParams> = Kernel::new("layernorm", "layernorm_backward_reduce", LAYERNORM_THREADS);
 
 pub(super) const KERNELS: &[Spec] = &[
     FORWARD[0].1.spec,
@@ -71,7 +71,7 @@ fn choose<'a, P>(operation: &'static str, kernels: &'a [UpTo<P>], c: usize) -> R
     let fitting = kernels.iter().find(|(most, _)| c <= *most);
     fitting.map(|(_, kernel)| kernel).ok_or_else(|| Error::Precondition {
         operation,
-        rule: format!("C <= {LAYERNORM_MOST_CHANNELS}"),
+        rule: format!("C <= {LAYERNORM_MAX_C}"),
         found: format!("C = {c}"),
     })
 }
@@ -121,12 +121,12 @@ fn launch_forward(
     // As many blocks as there is room for at once; each goes on to further rows. Rows do not know of each other, so that
     // the number of blocks changes no bit.
     let room = cuda.device().properties().multiprocessors * kernel.spec.min_blocks as usize;
-    let grid = Grid::of(n.div_ceil(LAYERNORM_FORWARD_BLOCK_ROWS as usize).min(room)).shared(forward_shared(c));
+    let grid = Grid::of(n.div_ceil(LAYERNORM_FORWARD_MIN_ROWS_PER_BLOCK as usize).min(room)).shared(forward_shared(c));
     cuda.device().launch(kernel, grid, [("N", n), ("C", c)], params)
 }
 
 fn backward_blocks(n: usize) -> usize {
-    n.div_ceil(LAYERNORM_BACKWARD_BLOCK_ROWS as usize).min(LAYERNORM_BACKWARD_MOST_BLOCKS as usize)
+    n.div_ceil(LAYERNORM_BACKWARD_MIN_ROWS_PER_BLOCK as usize).min(LAYERNORM_BACKWARD_MAX_BLOCKS as usize)
 }
 
 /// Bytes of a backward's partial sums.
@@ -158,6 +158,6 @@ pub(super) fn backward(cuda: &Cuda, op: LayerNormBackward<'_, Cuda>) -> Result<(
     };
     let sizes = [("N", n), ("C", c)];
     cuda.device().launch(kernel, Grid::of(blocks).shared(backward_shared(c)), sizes, &params)?;
-    let join = Grid::of((2 * c / 4).div_ceil(LAYERNORM_JOIN_COLUMNS as usize));
+    let join = Grid::of((2 * c / 4).div_ceil(LAYERNORM_REDUCE_VECTORS as usize));
     cuda.device().launch(&JOIN, join, sizes, &params)
 }

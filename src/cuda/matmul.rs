@@ -5,9 +5,9 @@
 use super::Cuda;
 use super::memory::Operand;
 use super::params::{
-    MATMUL_JOIN_THREADS, MATMUL_LARGE_COLUMNS, MATMUL_LARGE_ROWS, MATMUL_LARGE_THREADS, MATMUL_SMALL_COLUMNS,
-    MATMUL_SMALL_MIN_BLOCKS, MATMUL_SMALL_ROWS, MATMUL_SMALL_THREADS, MATMUL_STAGE_TERMS, MATMUL_STAGES,
-    MatmulDgradParams, MatmulForwardParams, MatmulJoinParams, MatmulWgradParams,
+    MATMUL_BLOCK_K, MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, MATMUL_LARGE_THREADS, MATMUL_SMALL_BLOCK_M,
+    MATMUL_SMALL_BLOCK_N, MATMUL_SMALL_MIN_BLOCKS, MATMUL_SMALL_THREADS, MATMUL_SPLITK_REDUCE_THREADS, MATMUL_STAGES,
+    MatmulDgradParams, MatmulForwardParams, MatmulSplitKReduceParams, MatmulWgradParams,
 };
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::{Error, Result};
@@ -46,32 +46,33 @@ struct Tile {
     stage_cost: usize,
 }
 
-const LARGE_SHARED: u32 = shared(MATMUL_LARGE_ROWS, MATMUL_LARGE_COLUMNS);
-const SMALL_SHARED: u32 = shared(MATMUL_SMALL_ROWS, MATMUL_SMALL_COLUMNS);
+const LARGE_SHARED: u32 = shared(MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N);
+const SMALL_SHARED: u32 = shared(MATMUL_SMALL_BLOCK_M, MATMUL_SMALL_BLOCK_N);
 
 /// Tiles by what they are for: large ones where there is enough to do for all multiprocessors, as shared memory and L2 are
 /// read least for what is multiplied; small ones for few rows, or few of everything.
 const TILES: [Tile; 2] = [
     Tile {
-        rows: MATMUL_LARGE_ROWS as usize,
-        columns: MATMUL_LARGE_COLUMNS as usize,
-        forward: large("matmul_forward_128x256"),
-        dgrad: large("matmul_dgrad_128x256"),
-        wgrad: large("matmul_wgrad_128x256"),
+        rows: MATMUL_LARGE_BLOCK_M as usize,
+        columns: MATMUL_LARGE_BLOCK_N as usize,
+        forward: large("matmul_forward_128x256x32"),
+        dgrad: large("matmul_dgrad_128x256x32"),
+        wgrad: large("matmul_wgrad_128x256x32"),
         wave: 132,
         stage_cost: 20,
     },
     Tile {
-        rows: MATMUL_SMALL_ROWS as usize,
-        columns: MATMUL_SMALL_COLUMNS as usize,
-        forward: small("matmul_forward_64x64"),
-        dgrad: small("matmul_dgrad_64x64"),
-        wgrad: small("matmul_wgrad_64x64"),
+        rows: MATMUL_SMALL_BLOCK_M as usize,
+        columns: MATMUL_SMALL_BLOCK_N as usize,
+        forward: small("matmul_forward_64x64x32"),
+        dgrad: small("matmul_dgrad_64x64x32"),
+        wgrad: small("matmul_wgrad_64x64x32"),
         wave: 132 * MATMUL_SMALL_MIN_BLOCKS as usize,
         stage_cost: 13,
     },
 ];
-const JOIN: Kernel<MatmulJoinParams> = Kernel::new(STEM, "matmul_wgrad_join", MATMUL_JOIN_THREADS);
+const JOIN: Kernel<MatmulSplitKReduceParams> =
+    Kernel::new(STEM, "matmul_wgrad_splitk_reduce", MATMUL_SPLITK_REDUCE_THREADS);
 
 pub(super) const KERNELS: &[Spec] = &[
     TILES[0].forward.spec,
@@ -86,7 +87,7 @@ pub(super) const KERNELS: &[Spec] = &[
 const STEM: &str = "matmul_sm80";
 
 const fn shared(rows: u32, columns: u32) -> u32 {
-    MATMUL_STAGES * (rows + columns) * MATMUL_STAGE_TERMS * 2
+    MATMUL_STAGES * (rows + columns) * MATMUL_BLOCK_K * 2
 }
 
 const fn large<P: bytemuck::Pod>(name: &'static str) -> Kernel<P> {
@@ -107,7 +108,7 @@ fn tiles() -> &'static [Tile; 2] {
 /// How a product is cut.
 struct Plan {
     tile: &'static Tile,
-    row_tiles: usize,
+    tiles_m: usize,
     column_tiles: usize,
     /// Parts of the sum, and terms of each but the last.
     parts: usize,
@@ -134,14 +135,14 @@ impl Plan {
     }
 
     fn of(tile: &'static Tile, [rows, columns, terms]: [usize; 3], parts: usize) -> Self {
-        let stages = terms.div_ceil(MATMUL_STAGE_TERMS as usize);
+        let stages = terms.div_ceil(MATMUL_BLOCK_K as usize);
         let part_stages = stages.div_ceil(parts);
         Plan {
             tile,
-            row_tiles: rows.div_ceil(tile.rows),
+            tiles_m: rows.div_ceil(tile.rows),
             column_tiles: columns.div_ceil(tile.columns),
             parts: stages.div_ceil(part_stages),
-            part_terms: part_stages * MATMUL_STAGE_TERMS as usize,
+            part_terms: part_stages * MATMUL_BLOCK_K as usize,
         }
     }
 
@@ -151,8 +152,8 @@ impl Plan {
         // Bytes to write and read again while the large tile has a stage: 0.45 µs at 620 TFLOP/s, of 4 TB/s.
         const JOINED: usize = 1_800_000;
         const JOIN_COST: usize = 80;
-        let waves = (self.row_tiles * self.column_tiles * self.parts).div_ceil(self.tile.wave);
-        let stages = self.part_terms / MATMUL_STAGE_TERMS as usize + AROUND;
+        let waves = (self.tiles_m * self.column_tiles * self.parts).div_ceil(self.tile.wave);
+        let stages = self.part_terms / MATMUL_BLOCK_K as usize + AROUND;
         // A second launch, and what it reads.
         let join =
             if self.parts > 1 { JOIN_COST + TILES[0].stage_cost * (8 * self.parts * elements) / JOINED } else { 0 };
@@ -160,7 +161,7 @@ impl Plan {
     }
 
     fn grid(&self, spec: &Spec) -> Grid {
-        Grid::of(self.row_tiles * self.column_tiles).rows(self.parts).shared(spec.dynamic_shared as usize)
+        Grid::of(self.tiles_m * self.column_tiles).rows(self.parts).shared(spec.dynamic_shared as usize)
     }
 }
 
@@ -199,7 +200,7 @@ pub fn forward(cuda: &Cuda, op: MatmulForward<'_, Cuda>, cut: Option<Cut>) -> Re
         n: n32,
         c: c32,
         oc: oc32,
-        row_tiles: plan.row_tiles as u32,
+        tiles_m: plan.tiles_m as u32,
     };
     let kernel = &plan.tile.forward;
     cuda.device().launch(kernel, plan.grid(&kernel.spec), [("N", n), ("C", c), ("OC", oc)], &params)
@@ -225,7 +226,7 @@ pub fn dgrad(cuda: &Cuda, op: MatmulDgrad<'_, Cuda>, cut: Option<Cut>) -> Result
         n: n32,
         c: c32,
         oc: oc32,
-        row_tiles: plan.row_tiles as u32,
+        tiles_m: plan.tiles_m as u32,
     };
     let kernel = &plan.tile.dgrad;
     cuda.device().launch(kernel, plan.grid(&kernel.spec), [("N", n), ("C", c), ("OC", oc)], &params)
@@ -260,7 +261,7 @@ pub fn wgrad(cuda: &Cuda, op: MatmulWgrad<'_, Cuda>, cut: Option<Cut>) -> Result
     let (weights, accumulate) = (oc * c, u32::from(op.write == Write::Accumulate));
     let dweight = op.dweight.aligned(NAME, "dweight")?;
     let dbias = op.dbias.map_or(Ok(0), |dbias| dbias.aligned(NAME, "dbias"))?;
-    let part_stride = weights + oc;
+    let split_stride = weights + oc;
     let whole = plan.parts == 1;
     let scratch = if whole { None } else { Some(cuda.device().scratch(partials_bytes(&plan, dims))?) };
     let partials = scratch.as_ref().map_or(0, |scratch| scratch.address());
@@ -270,12 +271,12 @@ pub fn wgrad(cuda: &Cuda, op: MatmulWgrad<'_, Cuda>, cut: Option<Cut>) -> Result
         x: op.x.aligned(NAME, "x")?,
         dweight: if whole { dweight } else { partials },
         dbias: if whole || dbias == 0 { dbias } else { of_partials(weights) },
-        part_stride: part_stride as u64,
+        split_stride: split_stride as u64,
         n: n32,
         c: c32,
         oc: oc32,
-        row_tiles: plan.row_tiles as u32,
-        part_rows: plan.part_terms as u32,
+        tiles_m: plan.tiles_m as u32,
+        k_per_split: plan.part_terms as u32,
         accumulate: if whole { accumulate } else { 0 },
     };
     let sizes = [("N", n), ("C", c), ("OC", oc)];
@@ -284,18 +285,18 @@ pub fn wgrad(cuda: &Cuda, op: MatmulWgrad<'_, Cuda>, cut: Option<Cut>) -> Result
     if whole {
         return Ok(());
     }
-    let len = if dbias == 0 { weights } else { part_stride };
-    let join = MatmulJoinParams {
+    let len = if dbias == 0 { weights } else { split_stride };
+    let join = MatmulSplitKReduceParams {
         partials,
         dweight,
         dbias,
-        weights: weights as u64,
+        dweight_len: weights as u64,
         len: len as u64,
-        part_stride: part_stride as u64,
-        parts: plan.parts as u32,
+        split_stride: split_stride as u64,
+        split_k: plan.parts as u32,
         accumulate,
     };
-    cuda.device().launch(&JOIN, Grid::of((len / 4).div_ceil(MATMUL_JOIN_THREADS as usize)), sizes, &join)
+    cuda.device().launch(&JOIN, Grid::of((len / 4).div_ceil(MATMUL_SPLITK_REDUCE_THREADS as usize)), sizes, &join)
 }
 
 #[cfg(test)]

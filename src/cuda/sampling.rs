@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::memory::Operand;
-use super::params::{SAMPLE_HELD_COLUMNS, SAMPLE_MIN_BLOCKS, SAMPLE_THREADS, SampleParams};
+use super::params::{SAMPLE_MIN_BLOCKS, SAMPLE_SHARED_COLUMNS, SAMPLE_THREADS, SampleParams};
 use super::spec::{Grid, Kernel, Spec};
 use crate::error::{Error, Result};
 use crate::ops::{Operation, Sample, SampleDims};
@@ -16,7 +16,7 @@ const MOST_COLUMNS: usize = 1 << 23;
 
 const SAMPLE: Kernel<SampleParams> = Kernel::new("sampling", "sample", SAMPLE_THREADS)
     .min_blocks(SAMPLE_MIN_BLOCKS)
-    .dynamic_shared(KEY_BYTES as u32 * SAMPLE_HELD_COLUMNS);
+    .dynamic_shared(KEY_BYTES as u32 * SAMPLE_SHARED_COLUMNS);
 
 pub(super) const KERNELS: &[Spec] = &[SAMPLE.spec];
 
@@ -35,7 +35,7 @@ pub(super) fn sample(cuda: &Cuda, op: Sample<'_, Cuda>) -> Result<()> {
     if v > MOST_COLUMNS {
         return Err(Error::Precondition { operation: NAME, rule: "V <= 8388608".into(), found: format!("V = {v}") });
     }
-    let held = v <= SAMPLE_HELD_COLUMNS as usize;
+    let held = v <= SAMPLE_SHARED_COLUMNS as usize;
     let bytes = KEY_BYTES * v.next_multiple_of(VECTOR);
     let scratch = if held { None } else { Some(cuda.device().scratch(b * bytes)?) };
     let params = SampleParams {
@@ -48,7 +48,7 @@ pub(super) fn sample(cuda: &Cuda, op: Sample<'_, Cuda>) -> Result<()> {
         v: v as u32,
         top_k: op.top_k.min(v) as u32,
         top_p: op.top_p,
-        rate: rate(op.temperature),
+        logit_scale: rate(op.temperature),
     };
     let grid = Grid::of(b).shared(if held { bytes } else { 0 });
     cuda.device().launch(&SAMPLE, grid, [("B", b), ("V", v), ("Vp", vp)], &params)

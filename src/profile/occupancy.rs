@@ -123,7 +123,7 @@ mod tests {
             ("residual_layernorm_forward_c2048", 256, [128, 127], 4 * 2048, [2, 2]),
             ("layernorm_forward_c12288", 256, [62, 64], 4 * 12_288 + 64, [3, 4]),
             ("layernorm_backward_c1024", 256, [166, 172], 2 * 1024, [1, 1]),
-            ("layernorm_backward_join", 256, [34, 32], 4096, [6, 8]),
+            ("layernorm_backward_reduce", 256, [34, 32], 4096, [6, 8]),
             ("embedding_forward", 256, [40, 40], 0, [6, 6]),
             ("embedding_backward_count", 512, [16, 18], 1024, [4, 4]),
             ("embedding_backward_sort", 512, [96, 62], 17_472, [1, 2]),

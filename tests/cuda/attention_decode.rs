@@ -15,7 +15,7 @@ use crate::support::*;
 const HS64: &str = "attention_decode_hs64";
 const HS128: &str = "attention_decode_hs128";
 const HS256: &str = "attention_decode_hs256";
-const JOIN: &str = "attention_decode_join";
+const JOIN: &str = "attention_decode_combine";
 const STORE: &str = "kv_cache_store";
 
 /// Numbers that bf16 holds.
@@ -368,7 +368,7 @@ fn mutants_die() {
         equivalent(2, HS256, Kind::ShiftComparison, "if (position >= end", FIRST),
         equivalent(1, HS256, Kind::SelectFirst, "scores[i] = first", FIRST),
         equivalent(1, HS256, Kind::NeverLeave, "if (threadIdx.x >= LANES)", JOINED),
-        equivalent(2, JOIN, Kind::NeverLeave, "split < params.splits", ENTRY),
+        equivalent(2, JOIN, Kind::NeverLeave, "split < params.num_splits", ENTRY),
     ];
     assert_mutants_die("attention_decode", &more_trials(), EQUIVALENT);
 }

@@ -276,7 +276,7 @@ fn mutants_die() {
         1,
         "ceiling_copy",
         Kind::ShiftComparison,
-        "tile + CEILING_COPY_TILE <= params.len",
+        "tile + CEILING_COPY_VECTORS_PER_BLOCK <= params.len",
         "the loop of the rest copies a whole tile as well",
     )];
     assert_mutants_die("ceilings", &trials(), EQUIVALENT);

@@ -366,9 +366,9 @@ fn what_does_not_fit_is_refused() {
     dwpe.assert_untouched(&*cuda);
 }
 
-const ONE_TILE: &[&str] = &["embedding_backward_sort", "embedding_backward_sum", "embedding_backward_join"];
+const ONE_TILE: &[&str] = &["embedding_backward_sort", "embedding_backward_sum", "embedding_backward_reduce"];
 const SORTS: &[&str] = &["embedding_backward_sort"];
-const SUMS: &[&str] = &["embedding_backward_sum", "embedding_backward_join"];
+const SUMS: &[&str] = &["embedding_backward_sum", "embedding_backward_reduce"];
 const COUNTS: &[&str] = &["embedding_backward_count", "embedding_backward_sort"];
 
 fn backward_trial(kernels: &'static [&'static str], write: Write, case: Case) -> Trial {
@@ -448,7 +448,7 @@ fn mutants_die() {
     const COUNT: &str = "embedding_backward_count";
     const SORT: &str = "embedding_backward_sort";
     const SUM: &str = "embedding_backward_sum";
-    const JOIN: &str = "embedding_backward_join";
+    const JOIN: &str = "embedding_backward_reduce";
     const FIRST: &str =
         "the grid has no more rows of blocks than there are sequences: a thread's first is always there";
     const EQUIVALENT: &[Equivalent] = &[

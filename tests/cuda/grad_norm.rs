@@ -83,7 +83,7 @@ fn trials() -> Vec<Trial> {
         let grad = Draws::new(3).numbers(p);
         Trial { why, kernels, run: Box::new(move |cuda| vec![norm(cuda, &grad)]) }
     };
-    const BOTH: &[&str] = &["grad_norm_partials", "grad_norm_total"];
+    const BOTH: &[&str] = &["grad_norm_partials", "grad_norm_reduce"];
     let small = [("one vector", 8), ("a tile", 4096), ("tiles and a rest", 3 * 4096 + 1032)];
     // The last partial is the last thread's, for each of those that a thread may have.
     let full = (1..8).map(|k| trial("a thread's last partial", &BOTH[1..], k * 256 * 4096));

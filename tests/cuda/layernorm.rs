@@ -328,7 +328,7 @@ fn trials() -> Vec<Trial> {
         &["residual_layernorm_forward_c12288"],
     ];
     const BACKWARD: [&[&str]; 3] = [
-        &["layernorm_backward_c1024", "layernorm_backward_join"],
+        &["layernorm_backward_c1024", "layernorm_backward_reduce"],
         &["layernorm_backward_c2048"],
         &["layernorm_backward_c12288"],
     ];
@@ -351,7 +351,7 @@ fn trials() -> Vec<Trial> {
     let join = |blocks: usize| {
         let backward = Inputs::new(64 * blocks - 63, 8);
         let run = move |cuda: &Cuda| backward.backward(cuda, Write::Overwrite, Write::Overwrite).to_vec();
-        Trial { why: "many blocks", kernels: &["layernorm_backward_join"], run: Box::new(run) }
+        Trial { why: "many blocks", kernels: &["layernorm_backward_reduce"], run: Box::new(run) }
     };
     CASES.into_iter().flat_map(of_case).chain((10..=66).step_by(8).map(join)).collect()
 }

@@ -8,7 +8,7 @@
 // Traffic:  652 bytes a query and key: 256 for the score, 12 to keep it and make it a weight, 384 for the values
 #include "../../common/math.cuh"
 #include "../../common/types.cuh"
-#include "../../params.h"
+#include "../../params/attention.h"
 
 constexpr uint32_t HS = 64, SCORES = 1 << 18;
 // (B, NH, T, T): scores, then weights. The operation has no scratch memory, as the kernel that is built needs none.
@@ -16,9 +16,9 @@ __device__ float all_scores[SCORES];
 
 extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTION_FORWARD_MIN_BLOCKS)
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
-    if (uint64_t(params.heads) * params.t * params.t > SCORES) __trap();
-    const uint32_t head = blockIdx.x / params.tiles;
-    const uint32_t query = blockIdx.x % params.tiles * ATTENTION_FORWARD_QUERIES + threadIdx.x;
+    if (uint64_t(params.batch_heads) * params.t * params.t > SCORES) __trap();
+    const uint32_t head = blockIdx.x / params.q_tiles;
+    const uint32_t query = blockIdx.x % params.q_tiles * ATTENTION_FORWARD_BLOCK_M + threadIdx.x;
     const uint32_t c = params.nh * HS, stride = 3 * c;
     // The head's columns of its sequence.
     const bf16 *q = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
         for (uint32_t i = 0; i < HS; i++) {
             score = fmaf(__bfloat162float(q[i]), __bfloat162float(k[uint64_t(key) * stride + i]), score);
         }
-        scores[key] = score * params.scale;
+        scores[key] = score * params.softmax_scale_log2;
         max = fmaxf(max, scores[key]);
     }
     float sum = 0.0f;

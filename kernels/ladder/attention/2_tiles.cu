@@ -10,10 +10,10 @@
 //           query and each of those rows
 #include "../../common/math.cuh"
 #include "../../common/types.cuh"
-#include "../../params.h"
+#include "../../params/attention.h"
 
 constexpr uint32_t HS = 64, CHUNKS = HS / VECTOR, SCORES = 1 << 18;
-constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_QUERIES, KEYS = ATTENTION_FORWARD_KEYS;
+constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_BLOCK_M, KEYS = ATTENTION_FORWARD_BLOCK_N;
 // (B, NH, T keys, T queries).
 __device__ float all_scores[SCORES];
 
@@ -41,9 +41,9 @@ __device__ inline void copy_tile(Row *to, const bf16 *from, uint32_t stride) {
 
 extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTION_FORWARD_MIN_BLOCKS)
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
-    if (uint64_t(params.heads) * params.t * params.t > SCORES) __trap();
+    if (uint64_t(params.batch_heads) * params.t * params.t > SCORES) __trap();
     extern __shared__ Row tile[];
-    const uint32_t head = blockIdx.x / params.tiles, first_query = blockIdx.x % params.tiles * QUERIES;
+    const uint32_t head = blockIdx.x / params.q_tiles, first_query = blockIdx.x % params.q_tiles * QUERIES;
     const uint32_t query = first_query + threadIdx.x, c = params.nh * HS, stride = 3 * c;
     const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
     float *scores = all_scores + uint64_t(head) * params.t * params.t + query;
@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
 #pragma unroll
                 for (uint32_t j = 0; j < VECTOR; j++) score = fmaf(q[i].at[j], k.at[j], score);
             }
-            score = first + key <= query ? score * params.scale : -INFINITY;
+            score = first + key <= query ? score * params.softmax_scale_log2 : -INFINITY;
             scores[uint64_t(first + key) * params.t] = score;
             max = fmaxf(max, score);
         }

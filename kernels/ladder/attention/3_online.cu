@@ -9,10 +9,10 @@
 // Traffic:  q, out, lse once; of k and v each block reads the rows up to its last query's
 #include "../../common/math.cuh"
 #include "../../common/types.cuh"
-#include "../../params.h"
+#include "../../params/attention.h"
 
 constexpr uint32_t HS = 64, CHUNKS = HS / VECTOR, PORTION = 8;
-constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_QUERIES, KEYS = ATTENTION_FORWARD_KEYS;
+constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_BLOCK_M, KEYS = ATTENTION_FORWARD_BLOCK_N;
 
 // A row of keys or values as f32: the first halves of its vectors, then the second, so that lanes write side
 // by side.
@@ -40,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
     extern __shared__ Row shared[];
     Row *keys = shared, *values = shared + KEYS;
-    const uint32_t head = blockIdx.x / params.tiles, first_query = blockIdx.x % params.tiles * QUERIES;
+    const uint32_t head = blockIdx.x / params.q_tiles, first_query = blockIdx.x % params.q_tiles * QUERIES;
     const uint32_t query = first_query + threadIdx.x, c = params.nh * HS, stride = 3 * c;
     const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
 
@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
             const float before = max;
 #pragma unroll
             for (uint32_t key = 0; key < PORTION; key++) {
-                s[key] = first + portion + key <= query ? s[key] * params.scale : -INFINITY;
+                s[key] = first + portion + key <= query ? s[key] * params.softmax_scale_log2 : -INFINITY;
                 max = fmaxf(max, s[key]);
             }
             // The first key is for all queries: from then on max is a number. 0 the first time, when nothing is summed.

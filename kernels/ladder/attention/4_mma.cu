@@ -10,10 +10,10 @@
 // Traffic:  q, out, lse once; of k and v each block reads the rows up to its last query's
 #include "../../attention.cuh"
 #include "../../common/math.cuh"
-#include "../../params.h"
+#include "../../params/attention.h"
 
 constexpr uint32_t HS = 64, STEPS = HS / 16, CHUNKS = HS / VECTOR;
-constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_QUERIES, KEYS = ATTENTION_FORWARD_KEYS;
+constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_BLOCK_M, KEYS = ATTENTION_FORWARD_BLOCK_N;
 constexpr uint32_t WARP_QUERIES = QUERIES / (THREADS / WARP);
 
 // Where 16-byte chunk `chunk` of a row lies: all rows begin in one bank.
@@ -45,11 +45,11 @@ __device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t
 #pragma unroll
     for (uint32_t step = 0; step < STEPS; step++) {
         MmaA q;
-        load_matrices<false>(q.pairs, queries + 16 * place(8 * upper + matrix_row, 2 * step + half));
+        ldmatrix_x4<false>(q.pairs, queries + 16 * place(8 * upper + matrix_row, 2 * step + half));
 #pragma unroll
         for (uint32_t j = 0; j < KEYS / 16; j++) {
             uint32_t k[4];
-            load_matrices<false>(k, keys + 16 * place(16 * j + 8 * half + matrix_row, 2 * step + upper));
+            ldmatrix_x4<false>(k, keys + 16 * place(16 * j + 8 * half + matrix_row, 2 * step + upper));
             mma(s[2 * j], q, {{k[0], k[1]}});
             mma(s[2 * j + 1], q, {{k[2], k[3]}});
         }
@@ -88,7 +88,7 @@ __device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t
 #pragma unroll
         for (uint32_t step = 0; step < STEPS; step++) {
             uint32_t v[4];
-            load_matrices<true>(v, values + 16 * place(16 * j + 8 * upper + matrix_row, 2 * step + half));
+            ldmatrix_x4<true>(v, values + 16 * place(16 * j + 8 * upper + matrix_row, 2 * step + half));
             mma(rows.out[2 * step], p, {{v[0], v[1]}});
             mma(rows.out[2 * step + 1], p, {{v[2], v[3]}});
         }
@@ -118,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
     extern __shared__ bf16x8 shared[];
     bf16x8 *keys = shared + QUERIES * CHUNKS, *values = keys + KEYS * CHUNKS;
-    const uint32_t head = blockIdx.x / params.tiles, query = blockIdx.x % params.tiles * QUERIES;
+    const uint32_t head = blockIdx.x / params.q_tiles, query = blockIdx.x % params.q_tiles * QUERIES;
     const uint32_t c = params.nh * HS, stride = 3 * c, warp_query = warp_id() * WARP_QUERIES;
     const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
 
@@ -134,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
         for (uint32_t i = 0; i < WARP_QUERIES / 16; i++) {
             const uint32_t own = warp_query + 16 * i;
             add(rows[i], shared_address(shared + place(own, 0)), shared_address(keys), shared_address(values),
-                int32_t(query + own - first), params.scale);
+                int32_t(query + own - first), params.softmax_scale_log2);
         }
         __syncthreads();  // all have read before the next tile is written
     }

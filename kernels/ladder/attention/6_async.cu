@@ -10,10 +10,10 @@
 // Traffic:  q, out, lse once; of k and v each block reads the rows up to its last query's
 #include "../../attention.cuh"
 #include "../../common/math.cuh"
-#include "../../params.h"
+#include "../../params/attention.h"
 
 constexpr uint32_t HS = 64, STEPS = HS / 16, CHUNKS = HS / VECTOR;
-constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_QUERIES, KEYS = ATTENTION_FORWARD_KEYS;
+constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_BLOCK_M, KEYS = ATTENTION_FORWARD_BLOCK_N;
 constexpr uint32_t WARP_QUERIES = QUERIES / (THREADS / WARP);
 
 // Where 16-byte chunk `chunk` of a row lies.
@@ -26,7 +26,7 @@ __device__ inline void copy_tile(uint32_t to, const bf16 *from, uint32_t stride)
 #pragma unroll
     for (uint32_t first = 0; first < ROWS; first += THREADS / CHUNKS) {
         const uint32_t row = first + own_row;
-        copy_async(to + 16 * place(row, chunk), from + uint64_t(row) * stride + chunk * VECTOR, true);
+        cp_async_16(to + 16 * place(row, chunk), from + uint64_t(row) * stride + chunk * VECTOR, true);
     }
 }
 
@@ -45,11 +45,11 @@ __device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t
 #pragma unroll
     for (uint32_t step = 0; step < STEPS; step++) {
         MmaA q;
-        load_matrices<false>(q.pairs, queries + 16 * place(8 * upper + matrix_row, 2 * step + half));
+        ldmatrix_x4<false>(q.pairs, queries + 16 * place(8 * upper + matrix_row, 2 * step + half));
 #pragma unroll
         for (uint32_t j = 0; j < KEYS / 16; j++) {
             uint32_t k[4];
-            load_matrices<false>(k, keys + 16 * place(16 * j + 8 * half + matrix_row, 2 * step + upper));
+            ldmatrix_x4<false>(k, keys + 16 * place(16 * j + 8 * half + matrix_row, 2 * step + upper));
             mma(s[2 * j], q, {{k[0], k[1]}});
             mma(s[2 * j + 1], q, {{k[2], k[3]}});
         }
@@ -88,7 +88,7 @@ __device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t
 #pragma unroll
         for (uint32_t step = 0; step < STEPS; step++) {
             uint32_t v[4];
-            load_matrices<true>(v, values + 16 * place(16 * j + 8 * upper + matrix_row, 2 * step + half));
+            ldmatrix_x4<true>(v, values + 16 * place(16 * j + 8 * upper + matrix_row, 2 * step + half));
             mma(rows.out[2 * step], p, {{v[0], v[1]}});
             mma(rows.out[2 * step + 1], p, {{v[2], v[3]}});
         }
@@ -119,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     constexpr uint32_t TILE = 16 * KEYS * CHUNKS;
     extern __shared__ bf16x8 shared[];
     const uint32_t queries = shared_address(shared), stages = queries + 16 * QUERIES * CHUNKS;
-    const uint32_t head = blockIdx.x / params.tiles, query = blockIdx.x % params.tiles * QUERIES;
+    const uint32_t head = blockIdx.x / params.q_tiles, query = blockIdx.x % params.q_tiles * QUERIES;
     const uint32_t c = params.nh * HS, stride = 3 * c, warp_query = warp_id() * WARP_QUERIES;
     const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
 
@@ -129,21 +129,21 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
         const bf16 *from = sequence + uint64_t(first) * stride;
         copy_tile<KEYS>(to, from + c, stride);
         copy_tile<KEYS>(to + TILE, from + 2 * c, stride);
-        copy_commit();
+        cp_async_commit();
     };
     copy_tile<QUERIES>(queries, sequence + uint64_t(query) * stride, stride);
     fetch(0);
     Rows rows[WARP_QUERIES / 16] = {};
     for (Rows &of : rows) of.max[0] = of.max[1] = -INFINITY;
     for (uint32_t first = 0; first < query + QUERIES; first += KEYS) {
-        copy_wait<0>();
+        cp_async_wait<0>();
         __syncthreads();  // this tile is there, of all threads; and nobody reads the one before, which makes room now
         if (first + KEYS < query + QUERIES) fetch(first + KEYS);
         const uint32_t keys = stages + first / KEYS % 2 * 2 * TILE;
 #pragma unroll
         for (uint32_t i = 0; i < WARP_QUERIES / 16; i++) {
             const uint32_t own = warp_query + 16 * i;
-            add(rows[i], queries + 16 * place(own, 0), keys, keys + TILE, int32_t(query + own - first), params.scale);
+            add(rows[i], queries + 16 * place(own, 0), keys, keys + TILE, int32_t(query + own - first), params.softmax_scale_log2);
         }
     }
 #pragma unroll

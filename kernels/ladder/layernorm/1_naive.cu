@@ -2,13 +2,13 @@
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major
 // Writes:   out, mean, rstd "="
 // Requires: nothing of C, though the launcher takes no more than 1024 for this kernel
-// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_BLOCK_ROWS rows; blocks go on to
+// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_MIN_ROWS_PER_BLOCK rows; blocks go on to
 //           further rows. A block takes 256 rows at a time, so that most of the launcher's blocks have none
 // Numerics: f32, two-pass variance
 // Traffic:  12*N*C + 8*N bytes asked, two at a time, and a sector of 32 bytes moved for each: x is read for the mean, for
 //           the variance and for out, weight and bias in every row
 #include "../../common/types.cuh"
-#include "../../params.h"
+#include "../../params/layernorm.h"
 
 // As src/ops/mod.rs has it.
 constexpr float LAYERNORM_EPS = 1e-5f;

@@ -4,13 +4,13 @@
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major
 // Writes:   out, mean, rstd "="
 // Requires: C % 8 == 0; 16-byte-aligned pointers but for mean and rstd
-// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_BLOCK_ROWS rows; blocks go on to
+// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_MIN_ROWS_PER_BLOCK rows; blocks go on to
 //           further rows, 8 at a time
 // Numerics: f32, two-pass variance
 // Traffic:  12*N*C + 8*N bytes asked, sixteen at a time
 #include "../../common/reduce.cuh"
 #include "../../common/types.cuh"
-#include "../../params.h"
+#include "../../params/layernorm.h"
 
 constexpr uint32_t WARPS = LAYERNORM_THREADS / WARP;
 // As src/ops/mod.rs has it.

@@ -6,12 +6,12 @@
 // Numerics: f32 sums in the order of the terms; one rounding at the end
 // Traffic:  4*N*OC*C bytes asked: two elements for each multiplication
 #include "../../common/types.cuh"
-#include "../../params.h"
+#include "../../params/matmul.h"
 
 template <uint32_t ROWS, uint32_t COLUMNS, uint32_t THREADS>
 __device__ inline void forward(const MatmulForwardParams &params) {
-    const uint32_t first_row = blockIdx.x % params.row_tiles * ROWS;
-    const uint32_t first_column = blockIdx.x / params.row_tiles * COLUMNS;
+    const uint32_t first_row = blockIdx.x % params.tiles_m * ROWS;
+    const uint32_t first_column = blockIdx.x / params.tiles_m * COLUMNS;
     // Neighbouring lanes have neighbouring columns of one row.
     for (uint32_t i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
         const uint32_t row = first_row + i / COLUMNS, column = first_column + i % COLUMNS;
@@ -24,11 +24,11 @@ __device__ inline void forward(const MatmulForwardParams &params) {
 }
 
 extern "C" __global__ void __launch_bounds__(MATMUL_LARGE_THREADS)
-    matmul_forward_128x256(const __grid_constant__ MatmulForwardParams params) {
-    forward<MATMUL_LARGE_ROWS, MATMUL_LARGE_COLUMNS, MATMUL_LARGE_THREADS>(params);
+    matmul_forward_128x256x32(const __grid_constant__ MatmulForwardParams params) {
+    forward<MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, MATMUL_LARGE_THREADS>(params);
 }
 
 extern "C" __global__ void __launch_bounds__(MATMUL_SMALL_THREADS, MATMUL_SMALL_MIN_BLOCKS)
-    matmul_forward_64x64(const __grid_constant__ MatmulForwardParams params) {
-    forward<MATMUL_SMALL_ROWS, MATMUL_SMALL_COLUMNS, MATMUL_SMALL_THREADS>(params);
+    matmul_forward_64x64x32(const __grid_constant__ MatmulForwardParams params) {
+    forward<MATMUL_SMALL_BLOCK_M, MATMUL_SMALL_BLOCK_N, MATMUL_SMALL_THREADS>(params);
 }

@@ -8,9 +8,9 @@
 // Numerics: f32 sums in the order of the terms; one rounding at the end
 // Traffic:  (rows + columns of a tile) * C * 2 bytes a block, and out
 #include "../../common/types.cuh"
-#include "../../params.h"
+#include "../../params/matmul.h"
 
-constexpr uint32_t TERMS = MATMUL_STAGE_TERMS;
+constexpr uint32_t TERMS = MATMUL_BLOCK_K;
 // A float more than a row has, so that neighbouring rows begin in neighbouring banks.
 using Row = float[TERMS + 1];
 
@@ -33,8 +33,8 @@ __device__ inline void forward(const MatmulForwardParams &params) {
     constexpr uint32_t DOWN = 16, ACROSS = THREADS / DOWN, OWN_ROWS = ROWS / DOWN, OWN_COLUMNS = COLUMNS / ACROSS;
     extern __shared__ Row shared[];
     Row *x = shared, *weight = shared + ROWS;
-    const uint32_t first_row = blockIdx.x % params.row_tiles * ROWS;
-    const uint32_t first_column = blockIdx.x / params.row_tiles * COLUMNS;
+    const uint32_t first_row = blockIdx.x % params.tiles_m * ROWS;
+    const uint32_t first_column = blockIdx.x / params.tiles_m * COLUMNS;
     const uint32_t row = threadIdx.x / ACROSS, column = threadIdx.x % ACROSS;
 
     float sums[OWN_ROWS][OWN_COLUMNS] = {};
@@ -66,11 +66,11 @@ __device__ inline void forward(const MatmulForwardParams &params) {
 }
 
 extern "C" __global__ void __launch_bounds__(MATMUL_LARGE_THREADS)
-    matmul_forward_128x256(const __grid_constant__ MatmulForwardParams params) {
-    forward<MATMUL_LARGE_ROWS, MATMUL_LARGE_COLUMNS, MATMUL_LARGE_THREADS>(params);
+    matmul_forward_128x256x32(const __grid_constant__ MatmulForwardParams params) {
+    forward<MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, MATMUL_LARGE_THREADS>(params);
 }
 
 extern "C" __global__ void __launch_bounds__(MATMUL_SMALL_THREADS, MATMUL_SMALL_MIN_BLOCKS)
-    matmul_forward_64x64(const __grid_constant__ MatmulForwardParams params) {
-    forward<MATMUL_SMALL_ROWS, MATMUL_SMALL_COLUMNS, MATMUL_SMALL_THREADS>(params);
+    matmul_forward_64x64x32(const __grid_constant__ MatmulForwardParams params) {
+    forward<MATMUL_SMALL_BLOCK_M, MATMUL_SMALL_BLOCK_N, MATMUL_SMALL_THREADS>(params);
 }

@@ -13,10 +13,10 @@
 #include "../../common/mma.cuh"
 #include "../../common/reduce.cuh"
 #include "../../common/types.cuh"
-#include "../../params.h"
+#include "../../params/matmul.h"
 
 // A row of a tile: 64 bytes, so that two fill the banks.
-constexpr uint32_t TERMS = MATMUL_STAGE_TERMS, CHUNKS = TERMS / VECTOR;
+constexpr uint32_t TERMS = MATMUL_BLOCK_K, CHUNKS = TERMS / VECTOR;
 
 // Where 16-byte chunk `chunk` of a tile's row lies. Rows 8 apart are permuted alike, so that a warp's part of a tile is read
 // as if it began there.
@@ -42,12 +42,12 @@ __device__ inline void multiply(MmaD (&sums)[SIDE / 16][SIDE / 8], uint32_t x, u
         MmaA a[SIDE / 16];
 #pragma unroll
         for (uint32_t i = 0; i < SIDE / 16; i++) {
-            load_matrices<false>(a[i].pairs, x + 16 * place(16 * i + 8 * upper + matrix_row, 2 * step + half));
+            ldmatrix_x4<false>(a[i].pairs, x + 16 * place(16 * i + 8 * upper + matrix_row, 2 * step + half));
         }
 #pragma unroll
         for (uint32_t j = 0; j < SIDE / 16; j++) {
             uint32_t b[4];
-            load_matrices<false>(b, weight + 16 * place(16 * j + 8 * half + matrix_row, 2 * step + upper));
+            ldmatrix_x4<false>(b, weight + 16 * place(16 * j + 8 * half + matrix_row, 2 * step + upper));
 #pragma unroll
             for (uint32_t i = 0; i < SIDE / 16; i++) {
                 mma(sums[i][2 * j], a[i], {{b[0], b[1]}});
@@ -79,7 +79,7 @@ template <uint32_t ROWS, uint32_t COLUMNS, uint32_t SIDE>
 __device__ inline void forward(const MatmulForwardParams &params) {
     constexpr uint32_t ACROSS = COLUMNS / SIDE, THREADS = ROWS / SIDE * ACROSS * WARP;
     extern __shared__ bf16x8 shared[];
-    const uint32_t row = blockIdx.x % params.row_tiles * ROWS, column = blockIdx.x / params.row_tiles * COLUMNS;
+    const uint32_t row = blockIdx.x % params.tiles_m * ROWS, column = blockIdx.x / params.tiles_m * COLUMNS;
     const uint32_t warp_row = warp_id() / ACROSS * SIDE, warp_column = warp_id() % ACROSS * SIDE;
 
     const uint32_t own_row = threadIdx.x / CHUNKS, own_chunk = threadIdx.x % CHUNKS;
@@ -101,11 +101,11 @@ __device__ inline void forward(const MatmulForwardParams &params) {
 }
 
 extern "C" __global__ void __launch_bounds__(MATMUL_LARGE_THREADS)
-    matmul_forward_128x256(const __grid_constant__ MatmulForwardParams params) {
-    forward<MATMUL_LARGE_ROWS, MATMUL_LARGE_COLUMNS, 64>(params);
+    matmul_forward_128x256x32(const __grid_constant__ MatmulForwardParams params) {
+    forward<MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, 64>(params);
 }
 
 extern "C" __global__ void __launch_bounds__(MATMUL_SMALL_THREADS, MATMUL_SMALL_MIN_BLOCKS)
-    matmul_forward_64x64(const __grid_constant__ MatmulForwardParams params) {
-    forward<MATMUL_SMALL_ROWS, MATMUL_SMALL_COLUMNS, 32>(params);
+    matmul_forward_64x64x32(const __grid_constant__ MatmulForwardParams params) {
+    forward<MATMUL_SMALL_BLOCK_M, MATMUL_SMALL_BLOCK_N, 32>(params);
 }

@@ -329,14 +329,14 @@ fn traffic_is_the_tiles() {
 }
 
 const KERNELS: [[&str; 2]; 8] = [
-    ["attention_backward_queries_hs16", "attention_backward_keys_hs16"],
-    ["attention_backward_queries_hs32", "attention_backward_keys_hs32"],
-    ["attention_backward_queries_hs48", "attention_backward_keys_hs48"],
-    ["attention_backward_queries_hs64", "attention_backward_keys_hs64"],
-    ["attention_backward_queries_hs80", "attention_backward_keys_hs80"],
-    ["attention_backward_queries_hs96", "attention_backward_keys_hs96"],
-    ["attention_backward_queries_hs112", "attention_backward_keys_hs112"],
-    ["attention_backward_queries_hs128", "attention_backward_keys_hs128"],
+    ["attention_backward_dq_hs16", "attention_backward_dkdv_hs16"],
+    ["attention_backward_dq_hs32", "attention_backward_dkdv_hs32"],
+    ["attention_backward_dq_hs48", "attention_backward_dkdv_hs48"],
+    ["attention_backward_dq_hs64", "attention_backward_dkdv_hs64"],
+    ["attention_backward_dq_hs80", "attention_backward_dkdv_hs80"],
+    ["attention_backward_dq_hs96", "attention_backward_dkdv_hs96"],
+    ["attention_backward_dq_hs112", "attention_backward_dkdv_hs112"],
+    ["attention_backward_dq_hs128", "attention_backward_dkdv_hs128"],
 ];
 
 fn trial(sizes: [usize; 4], heads: usize, why: &'static str) -> Trial {

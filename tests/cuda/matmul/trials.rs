@@ -15,7 +15,7 @@ fn forward_trial((tile, case): Work, kinds: &'static [After]) -> Trial {
     let inputs = Inputs::new(case);
     Trial {
         why: case.3,
-        kernels: if tile == TileSize::Small { &["matmul_forward_64x64"] } else { &["matmul_forward_128x256"] },
+        kernels: if tile == TileSize::Small { &["matmul_forward_64x64x32"] } else { &["matmul_forward_128x256x32"] },
         run: Box::new(move |cuda| kinds.iter().flat_map(|&kind| inputs.forward_by(cuda, kind, tile)).collect()),
     }
 }
@@ -24,7 +24,7 @@ fn dgrad_trial((tile, case): Work, gelu: bool) -> Trial {
     let inputs = Inputs::new(case);
     Trial {
         why: case.3,
-        kernels: if tile == TileSize::Small { &["matmul_dgrad_64x64"] } else { &["matmul_dgrad_128x256"] },
+        kernels: if tile == TileSize::Small { &["matmul_dgrad_64x64x32"] } else { &["matmul_dgrad_128x256x32"] },
         run: Box::new(move |cuda| vec![inputs.dgrad_by(cuda, gelu, tile)]),
     }
 }
@@ -32,8 +32,8 @@ fn dgrad_trial((tile, case): Work, gelu: bool) -> Trial {
 fn wgrad_trial((tile, case): Work, parts: usize, write: Write, with_bias: bool) -> Trial {
     let inputs = Inputs::new(case);
     let kernels: &[&[&str]; 2] = match tile {
-        TileSize::Small => &[&["matmul_wgrad_64x64"], &["matmul_wgrad_64x64", "matmul_wgrad_join"]],
-        TileSize::Large => &[&["matmul_wgrad_128x256"], &["matmul_wgrad_128x256", "matmul_wgrad_join"]],
+        TileSize::Small => &[&["matmul_wgrad_64x64x32"], &["matmul_wgrad_64x64x32", "matmul_wgrad_splitk_reduce"]],
+        TileSize::Large => &[&["matmul_wgrad_128x256x32"], &["matmul_wgrad_128x256x32", "matmul_wgrad_splitk_reduce"]],
     };
     Trial {
         why: case.3,
