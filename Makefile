@@ -1,74 +1,95 @@
-# Each target sets up what it needs on a machine with Rust, g++ and Python's pip.
+# Every target sets up what it needs on a machine with Rust, g++ and Python's pip. `make help` lists the targets.
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: train test bench profile counts toolkit emulator gpu-bundle params check-params lint docs
+.DEFAULT_GOAL := help
+.PHONY: help train test test-thorough bench profile counts toolkit emulator gpu-bundle params check-params format lint \
+	msrv docs
 
-# With the kernels where there is a GPU to run them.
-GPU := $(shell command -v nvidia-smi)
+help: ## Print this list
+	@echo "Usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# About a minute of training on two cores, on the project's own sources.
-train: $(if $(GPU),toolkit)
-	cargo run --release --locked $(if $(GPU),--features cuda) -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
-
+# NVIDIA's driver creates the first of these files, WSL's the second. Without either there is no GPU to train on, and
+# neither the toolkit nor the kernels are needed.
+GPU := $(wildcard /dev/nvidiactl /dev/dxg)
 TRAIN_FLAGS = --steps 2400 --batch 4 --lr 2e-3 --warmup 100 --val-every 400
 
-# Kernels are compiled, and run on the emulated driver.
-test: toolkit emulator
+train: $(if $(GPU),toolkit) ## Train a small GPT-2 on this project's sources: about a minute on two cores
+	cargo run --release --locked $(if $(GPU),--features cuda) -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
+
+test: toolkit emulator ## Run every test, the kernels on the emulated GPU with a sample of schedules and mutants
 	cargo test --locked --workspace --features ironwarp/cuda
 
-# What the sources of a benchmark or a profile were.
+test-thorough: toolkit emulator ## Run every test with all schedules, mutants and driver faults, as CI does
+	IRONWARP_THOROUGH=1 cargo test --locked --workspace --features ironwarp/cuda
+
+# The commit that the results of a benchmark or a profile name.
 export IRONWARP_COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 
-# Times of all operations: on a GPU beside its limits and other libraries, without one those of the CPU backend.
-bench: toolkit
+bench: toolkit ## Time every operation: on a GPU next to its limits and other libraries, else on the CPU backend
 	cargo run --release --locked --features cuda -- bench $(BENCH_FLAGS) || \
 		cargo run --release --locked --features cuda -- bench --device cpu $(BENCH_FLAGS)
 
-# What all operations do on the emulated GPU, beside the least that they could, as a page.
-profile: toolkit emulator
+profile: toolkit emulator ## Count what every operation does on the emulated GPU, as an HTML page
 	cargo run --release --locked --features cuda -- profile --html $(TARGET)/profile.html $(PROFILE_FLAGS)
 	@echo $(TARGET)/profile.html
 
-# The counts that tests/profile.rs holds every operation to.
-counts: toolkit emulator
+counts: toolkit emulator ## Regenerate benches/counts/sm_80.json, with which tests/profile.rs compares every operation
 	cargo run --locked --features cuda -- profile --save benches/counts/sm_80.json
 
-# An nvcc: the machine's, or one from PyPI in the target folder.
-toolkit:
+toolkit: ## Find nvcc, or install it from PyPI in the target folder
 	@scripts/cuda-toolkit.sh
 
-# The emulated CUDA driver, and a folder of the names that programs look for it by: with it in LD_LIBRARY_PATH, any
-# program that uses the driver API runs on it.
-emulator:
+# Programs look for the driver by the names of these links. With the folder in LD_LIBRARY_PATH, any program that uses the
+# driver API runs on the emulated GPU.
+emulator: ## Build the emulated CUDA driver, target/emulator/libcuda.so.1
 	cargo build --release --locked --package cuda-emulator
 	@mkdir -p $(TARGET)/emulator
 	@ln -sfn ../release/libcuda_emulator.so $(TARGET)/emulator/libcuda.so
 	@ln -sfn ../release/libcuda_emulator.so $(TARGET)/emulator/libcuda.so.1
 
-# An archive that runs tests and benchmarks on a machine with a GPU and without Rust: docs/gpu-bundle.md.
-gpu-bundle: toolkit
+gpu-bundle: toolkit ## Pack tests and benchmarks for a machine that has a GPU and no Rust: docs/gpu-bundle.md
 	scripts/gpu-bundle.sh
 
-# src/cuda/params.rs, of kernels/params.h. The libclang from PyPI comes without the compiler's own headers.
-params:
+# The libclang from PyPI comes without the compiler's own headers, so bindgen reads those of g++.
+params: ## Regenerate the Rust side of kernels/params.h with bindgen
 	LIBCLANG_PATH="$${LIBCLANG_PATH:-$$(scripts/cuda-toolkit.sh --libclang)}" \
 	BINDGEN_EXTRA_CLANG_ARGS="$${BINDGEN_EXTRA_CLANG_ARGS:--isystem $$(g++ -print-file-name=include)}" \
 	cargo check --locked --features bindgen
 
-# Fails when it was not made again after a change.
-check-params:
-	@cp src/cuda/params.rs $(TARGET)/params-before.rs
-	$(MAKE) params
-	diff -u $(TARGET)/params-before.rs src/cuda/params.rs
+PARAMS = src/cuda/params.rs
 
-lint: toolkit
+check-params: ## Fail if the Rust side of kernels/params.h is not what bindgen generates
+	@cp $(PARAMS) $(TARGET)/params-before.rs
+	$(MAKE) params
+	diff -u $(TARGET)/params-before.rs $(PARAMS)
+
+CUDA_SOURCES = $(shell find kernels emulator/trials/kernels -name '*.cu' -o -name '*.cuh' -o -name '*.h')
+
+format: ## Format the Rust and the CUDA sources
+	cargo fmt --all
+	"$$(scripts/cuda-toolkit.sh --clang-format)" -i $(CUDA_SOURCES)
+
+lint: toolkit msrv ## Check formatting, clippy's lints, the API documentation and generated text
 	cargo fmt --all --check
+	"$$(scripts/cuda-toolkit.sh --clang-format)" --dry-run --Werror $(CUDA_SOURCES)
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --all-targets --features ironwarp/cuda -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --features ironwarp/cuda --no-deps --document-private-items
 	scripts/readme-table.py --check
 
-# The book; needs mdbook (cargo install mdbook).
-docs:
-	mdbook build docs
+# Clippy's `incompatible_msrv`, part of `make lint`, checks our own calls of the standard library.
+msrv: ## Check that no dependency needs a newer Rust than Cargo.toml's rust-version
+	scripts/check-msrv.py
+
+MDBOOK_VERSION = 0.5.4
+MDBOOK = $(TARGET)/mdbook/bin/mdbook
+
+$(MDBOOK):
+	cargo install mdbook --version $(MDBOOK_VERSION) --locked --no-default-features --root $(TARGET)/mdbook
+
+# mdbook reports a broken page as a warning and succeeds.
+docs: $(MDBOOK) ## Build the book, target/book/index.html; fails on a warning
+	$(MDBOOK) build docs --dest-dir $(TARGET)/book 2>&1 | tee $(TARGET)/mdbook.log
+	@! grep -qE 'WARN|ERROR' $(TARGET)/mdbook.log

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Finds an nvcc that can compile the kernels, or installs one; the last line on stdout is its path.
 #
-#   scripts/cuda-toolkit.sh              nvcc
-#   scripts/cuda-toolkit.sh --libclang   the folder of a libclang, which bindgen reads kernels/params.h with
+#   scripts/cuda-toolkit.sh                  nvcc
+#   scripts/cuda-toolkit.sh --libclang       the folder of a libclang, with which bindgen reads kernels/params.h
+#   scripts/cuda-toolkit.sh --clang-format   the clang-format that lays out the CUDA sources
 #
 # Places, in order: NVCC, CUDA_HOME, CUDA_PATH, PATH, <target>/cuda-toolkit. The last is filled from PyPI, at pinned
 # versions, when nothing is found; nothing is written outside of the target folder. nvcc/src/locate.rs looks at the same
@@ -15,6 +16,8 @@ oldest=13.0
 toolkit=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96
     nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.86 nvidia-cuda-nvdisasm==13.2.86)
 libclang=(libclang==18.1.1)
+# Another version would lay out the same sources differently.
+clang_format=(clang-format==20.1.8)
 
 say() { printf 'cuda-toolkit: %s\n' "$*" >&2; }
 die() {
@@ -92,6 +95,10 @@ found() {
 if [[ ${1:-} == --libclang ]]; then
     install libclang "${libclang[@]}"
     echo "$target/libclang/clang/native"
+    exit
+elif [[ ${1:-} == --clang-format ]]; then
+    install clang-format "${clang_format[@]}"
+    echo "$target/clang-format/clang_format/data/bin/clang-format"
     exit
 elif (($# > 0)); then
     die "$1 is no option; see the top of $0"
