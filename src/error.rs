@@ -1,105 +1,105 @@
 //! The one error type of the library.
 //!
-//! Every message names what was asked (an operation, a file, a setting) and the numbers that did not fit.
+//! Every message names the operation, file or setting it is about, and the numbers that did not fit.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::tensor::Category;
+use crate::memory::Category;
 
 /// Result with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in the library.
+/// An error of the library.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A precondition of an operation does not hold.
     ///
-    /// Reads `layernorm_forward: C % 8 == 0 failed (C = 770)`.
+    /// Example: `layernorm_forward: C % 8 == 0 failed (C = 770)`.
     #[error("{operation}: {rule} failed ({found})")]
     Precondition {
-        /// Operation, as in the list of operations.
+        /// Name of the operation, as in the list of operations.
         operation: &'static str,
         /// The rule, in the notation of the operation's docs.
         rule: String,
-        /// The values that broke it.
+        /// The values that violate it.
         found: String,
     },
 
-    /// The operating system refused something on a file or folder.
+    /// The operating system failed an operation on a file or folder.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {
-        /// What was tried, as a verb phrase: `read`, `write 4096 bytes to`.
+        /// The operation, as a verb phrase: `read`, `write 4096 bytes to`.
         action: String,
         /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         cause: io::Error,
     },
 
-    /// A file's content is not what it must be.
+    /// The content of a file is invalid.
     #[error("{}{}: {message}", path.display(), Offset(*offset))]
     Format {
         /// The file or folder.
         path: PathBuf,
-        /// Byte offset of the fault, where one can be named.
+        /// Byte offset of the fault, if it is known.
         offset: Option<u64>,
-        /// What is wrong, with the numbers.
+        /// The fault, with the numbers.
         message: String,
     },
 
-    /// Tensors of a file do not fit the model: every problem is listed, not the first alone.
+    /// Tensors of a file do not fit the model. The error lists every problem, not only the first.
     #[error("{}: {} tensor(s) do not fit the model:\n  {}", path.display(), problems.len(), problems.join("\n  "))]
     Tensors {
         /// The file or folder.
         path: PathBuf,
-        /// One line a problem: missing, unexpected, or both shapes.
+        /// One line per problem: the tensor is missing, unexpected, or has another shape (both shapes are given).
         problems: Vec<String>,
     },
 
-    /// A setting or an argument does not make sense.
+    /// A setting or an argument is not valid.
     #[error("{0}")]
     Invalid(String),
 
-    /// Another process holds the run folder.
+    /// Another process holds the lock of the run folder.
     #[error("{}: another process is writing to this run folder (its lock is held)", path.display())]
     Locked {
         /// The run folder.
         path: PathBuf,
     },
 
-    /// What was asked for is not to be had on this machine or in this build.
+    /// The request needs something that is not available on this machine or in this build.
     #[error("{0}")]
     Unavailable(String),
 
-    /// A device has no room for an allocation. Nothing else changed: what is smaller may still fit.
+    /// A device has too little free memory for an allocation. Nothing else changed: a smaller allocation may succeed.
     #[error("{0}")]
     OutOfDeviceMemory(Box<OutOfDeviceMemory>),
 
-    /// A device failed in a way that leaves its memory in doubt: nothing on it can be used any more, and nothing read
-    /// from it after the last good synchronisation must be kept.
+    /// A device failed in a way that leaves the content of its memory unknown. The device cannot be used any more, and
+    /// data read from it since the last successful synchronisation must be discarded.
     #[error("device lost: {0}")]
     DeviceLost(String),
 }
 
-/// What is known when a device's memory is at its end.
+/// Details of a failed device allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfDeviceMemory {
-    /// Bytes that were asked for.
-    pub asked: u64,
-    /// What for.
+    /// Bytes requested.
+    pub requested: u64,
+    /// Purpose of the request.
     pub category: Category,
-    /// Bytes free and in all, where the driver tells.
+    /// Free and total bytes of the device, if the driver reports them.
     pub free_and_total: Option<(u64, u64)>,
-    /// Bytes held by this process's tensors.
+    /// Bytes that this process's tensors hold, by category.
     pub held: Vec<(Category, u64)>,
 }
 
 impl fmt::Display for OutOfDeviceMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "out of device memory: {} asked for {}", Bytes(self.asked), self.category)?;
+        write!(f, "out of device memory: {} requested for {}", Bytes(self.requested), self.category)?;
         if let Some((free, total)) = self.free_and_total {
             write!(f, ", {} of {} free", Bytes(free), Bytes(total))?;
         }
@@ -110,7 +110,7 @@ impl fmt::Display for OutOfDeviceMemory {
     }
 }
 
-/// A size as people read it.
+/// A byte count, displayed with a binary unit.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
@@ -124,7 +124,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// ` at byte N`, or nothing.
+/// A byte offset, displayed as ` at byte N`, or as nothing if it is unknown.
 struct Offset(Option<u64>);
 
 impl fmt::Display for Offset {
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_name_what_and_where() {
+    fn messages_name_the_subject_and_the_numbers() {
         let precondition =
             Error::Precondition { operation: "layernorm_forward", rule: "C % 8 == 0".into(), found: "C = 770".into() };
         assert_eq!(precondition.to_string(), "layernorm_forward: C % 8 == 0 failed (C = 770)");
@@ -171,14 +171,14 @@ mod tests {
         assert_eq!(format.to_string(), "a.bin at byte 12: token 70000 >= V = 50257");
         assert_eq!(Error::format("a.bin", "empty").to_string(), "a.bin: empty");
         let memory = OutOfDeviceMemory {
-            asked: 3 << 30,
+            requested: 3 << 30,
             category: Category::Activations,
             free_and_total: Some((200 << 20, 80 << 30)),
             held: vec![(Category::Weights, 1536 << 10), (Category::Other, 12)],
         };
         assert_eq!(
             Error::OutOfDeviceMemory(Box::new(memory)).to_string(),
-            "out of device memory: 3.0 GiB asked for activations, 200.0 MiB of 80.0 GiB free; held: weights 1.5 MiB, \
+            "out of device memory: 3.0 GiB requested for activations, 200.0 MiB of 80.0 GiB free; held: weights 1.5 MiB, \
              other 12 bytes; lower --batch or --context, or use --recompute"
         );
     }

@@ -1,6 +1,6 @@
-//! Writing to disk so that neither a kill nor a power cut leaves half a result under its final name.
+//! Atomic writes: neither a kill nor a power cut leaves a partial result under its final name.
 //!
-//! Checkpoints and exported models go through [`FileSystem`], so that tests can make each single step fail.
+//! Checkpoints and exported models go through [`FileSystem`], so that tests can inject a failure at every single step.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
@@ -9,32 +9,32 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Prefix of folders that are not complete; whoever finds one under a run may delete it.
+/// Name prefix of incomplete folders. A process that holds the run's lock may delete any folder with this prefix.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
-/// The changes to a file system that the library makes.
+/// The file-system operations that the library modifies the disk with.
 pub(crate) trait FileSystem: Debug + Send + Sync {
-    /// Makes one folder.
+    /// Creates one folder.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes an empty file, or empties the one there is.
+    /// Creates an empty file, or truncates an existing one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn OpenFile>>;
-    /// Gives a file or folder a new name in one step.
+    /// Renames a file or folder atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Waits until a folder's entries are on the disk.
+    /// Syncs the entries of a folder to the disk (fsync).
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Deletes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
-    /// Removes an empty folder.
+    /// Deletes an empty folder.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
 }
 
-/// A file being written.
+/// A file that is open for writing.
 pub(crate) trait OpenFile: Write {
-    /// Waits until the file's content is on the disk.
+    /// Syncs the content of the file to the disk (fsync).
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// The machine's own file system.
+/// The real file system.
 #[derive(Debug)]
 pub(crate) struct Disk;
 
@@ -70,7 +70,7 @@ impl OpenFile for File {
     }
 }
 
-/// The folder that `path` lies in.
+/// The folder that contains `path`.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -79,7 +79,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Makes a folder and those above it that are missing, each on the disk before the next.
+/// Creates a folder and its missing parents, and syncs each before the next is created.
 pub(crate) fn create_dirs(disk: &dyn FileSystem, path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -92,7 +92,7 @@ pub(crate) fn create_dirs(disk: &dyn FileSystem, path: &Path) -> Result<()> {
     disk.sync_dir(above).map_err(|e| Error::io("sync folder", above, e))
 }
 
-/// Writes one file of `bytes` bytes and waits until it is on the disk.
+/// Writes one file of `bytes` bytes and syncs it to the disk.
 pub(crate) fn write_file<T>(
     disk: &dyn FileSystem,
     path: &Path,
@@ -107,7 +107,7 @@ pub(crate) fn write_file<T>(
     Ok(value)
 }
 
-/// As [`write_file`], for content that is at hand.
+/// As [`write_file`], for content that is in memory.
 pub(crate) fn write_bytes(disk: &dyn FileSystem, path: &Path, content: &[u8]) -> Result<()> {
     let bytes = content.len() as u64;
     write_file(disk, path, bytes, |file| {
@@ -115,9 +115,9 @@ pub(crate) fn write_bytes(disk: &dyn FileSystem, path: &Path, content: &[u8]) ->
     })
 }
 
-/// Makes the folder `target` appear complete or not at all: `content` fills `temporary`, which then takes its name.
+/// Creates the folder `target` atomically: `content` fills the folder `temporary`, which is then renamed to `target`.
 ///
-/// Both lie in one folder. `target` must not exist, or be an empty folder.
+/// Both must have the same parent. `target` must not exist, or be an empty folder.
 pub(crate) fn write_dir(
     disk: &dyn FileSystem,
     temporary: &Path,
@@ -128,19 +128,19 @@ pub(crate) fn write_dir(
     let written = (|| {
         disk.create_dir(temporary).map_err(|e| Error::io("create folder", temporary, e))?;
         content(temporary)?;
-        // Entries before the name: a folder renamed first could come back from a power cut empty.
+        // The entries are synced before the rename: a folder renamed first could be empty after a power cut.
         disk.sync_dir(temporary).map_err(|e| Error::io("sync folder", temporary, e))?;
         disk.rename(temporary, target).map_err(|e| Error::io("rename to its final name", temporary, e))
     })();
     if let Err(error) = written {
-        // Gives the space back on a full disk; if that fails too, the first error is the one to tell.
+        // Frees the space on a full disk. If this fails too, the first error is the one to report.
         let _ = remove_all(disk, temporary);
         return Err(error);
     }
     disk.sync_dir(parent(target)).map_err(|e| Error::io("sync folder", parent(target), e))
 }
 
-/// Removes a file or folder with all in it, if it is there; links are removed, not followed.
+/// Deletes a file, or a folder with its content, if it exists. Links are deleted, not followed.
 pub(crate) fn remove_all(disk: &dyn FileSystem, path: &Path) -> Result<()> {
     let failed = |e| Error::io("remove", path, e);
     let kind = match fs::symlink_metadata(path) {

@@ -1,4 +1,4 @@
-//! Ironwarp: hand-written CUDA kernels for GPT-2 with Rust bindings, and the GPT-2 trainer built on them.
+//! Ironwarp: hand-written CUDA kernels for GPT-2 with Rust bindings, and a GPT-2 trainer built on them.
 
 pub mod bench;
 pub mod cpu;
@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod error;
 mod files;
+pub mod memory;
 pub mod model;
 pub mod ops;
 #[cfg(feature = "cuda")]

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use cudarc::driver::CudaContext;
 use half::bf16;
 use ironwarp::cuda::{Cuda, driver};
+use ironwarp::memory::Category;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::init;
 use ironwarp::ops::{Backend, GeluForward, GradNorm};
-use ironwarp::tensor::{Category, Storage, Tensor};
+use ironwarp::tensor::{Storage, Tensor};
 use ironwarp::train::trainer::{MicroBatch, Optimizer, Trainer};
 use ironwarp::{Error, Result};
 use libloading::Library;
@@ -232,7 +233,10 @@ fn outcome(emulator: &Emulator, scenario: fn() -> Result<Vec<f32>>, fault: &str,
         Err(Error::Unavailable(_)) => Outcome::Unavailable,
         Err(Error::OutOfDeviceMemory(error)) => {
             let text = error.to_string();
-            assert!([" asked for ", " free; held: ", "; "].iter().all(|part| text.contains(part)), "{fault}: {text}");
+            assert!(
+                [" requested for ", " free; held: ", "; "].iter().all(|part| text.contains(part)),
+                "{fault}: {text}"
+            );
             Outcome::OutOfMemory
         }
         Err(Error::DeviceLost(text)) => {
@@ -278,7 +282,7 @@ fn memory_that_ends_tells_who_holds_it() {
     for elements in [1usize << 43, usize::MAX] {
         let text = cuda.zeros::<i32>(elements).map(drop).unwrap_err().to_string();
         assert!(text.starts_with("out of device memory: "), "{text}");
-        assert!(text.contains("asked for activations, ") && text.contains("GiB of 80.0 GiB free"), "{text}");
+        assert!(text.contains("requested for activations, ") && text.contains("GiB of 80.0 GiB free"), "{text}");
         assert!(text.ends_with("held: weights 1.0 MiB; lower --batch or --context, or use --recompute"), "{text}");
     }
     // What is smaller still fits.

@@ -6,13 +6,13 @@ use super::{Cpu, Real};
 use crate::error::Result;
 use crate::ops::{AdamW, AdamWSettings, Operation, UpdateGuard};
 
-/// Elements that a thread takes at a time.
+/// Elements per parallel task.
 const CHUNK: usize = 1 << 14;
 
-/// Whether the step's numbers let the update happen.
+/// Whether the guard accepts the step's loss and gradient norm.
 fn allows<R: Real>(guard: &UpdateGuard<'_, Cpu<R>>) -> bool {
     let (norm, loss) = (guard.norm.as_slice()[0], guard.loss.as_slice()[0]);
-    // In f32, as the host sees the numbers.
+    // Compared in f32, because the host reports and checks the numbers in f32.
     let within = |value: R, limit: f32| value.to_f32().is_finite() && value.to_f32() <= limit;
     within(norm, guard.norm_limit) && within(loss, guard.loss_limit)
 }
@@ -25,7 +25,7 @@ pub(super) fn update<R: Real>(op: AdamW<'_, Cpu<R>>) -> Result<()> {
     let AdamWSettings { learning_rate, beta1, beta2, eps, weight_decay, step, max_norm, .. } = op.settings;
     let [lr, beta1, beta2, eps, decay] = [learning_rate, beta1, beta2, eps, weight_decay].map(|x| R::of(x.into()));
     let clip = (R::of(max_norm.into()) / (op.guard.norm.as_slice()[0] + R::of(1e-6))).min(R::one());
-    // In double precision: 1 - βᵗ cancels when β is close to 1.
+    // Computed in double precision: 1 - βᵗ suffers from cancellation when β is close to 1.
     let correction = |beta: R| R::of(1.0 - beta.wide().powf(step as f64));
     let (correction1, correction2) = (correction(beta1), correction(beta2));
     let one = R::one();
@@ -33,7 +33,7 @@ pub(super) fn update<R: Real>(op: AdamW<'_, Cpu<R>>) -> Result<()> {
     let state = op.m.into_slice().par_chunks_mut(CHUNK).zip(op.v.into_slice().par_chunks_mut(CHUNK));
     let weights = op.weight.into_slice().par_chunks_mut(CHUNK).zip(op.grad.as_slice().par_chunks(CHUNK));
     weights.zip(state).for_each(|((weight, grad), (m, v))| {
-        // Equal lengths, said so that the loop needs no bounds checks and can be vectorised.
+        // Reslicing to equal lengths lets the compiler drop the bounds checks and vectorise the loop.
         let n = weight.len();
         let (grad, m, v) = (&grad[..n], &mut m[..n], &mut v[..n]);
         for i in 0..n {

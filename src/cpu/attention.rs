@@ -1,7 +1,7 @@
 //! Causal attention: see [`crate::ops::AttentionForward`].
 //!
-//! One head at a time, in blocks of queries: the scores of a block against all keys up to its last query are one matrix
-//! product, so scratch memory grows with T and not with T².
+//! Each head is processed in blocks of queries. The scores of a block against all keys up to its last query are one matrix
+//! product, so scratch memory grows with T, not with T².
 
 use rayon::prelude::*;
 
@@ -11,15 +11,15 @@ use super::{Cpu, Real};
 use crate::error::Result;
 use crate::ops::{AttentionBackward, AttentionDims, AttentionForward, Operation};
 
-/// Queries a block.
+/// Queries per block.
 const BLOCK: usize = 64;
 
-/// One head's part of a packed (B, T, 3C) tensor.
+/// The q, k and v of one head of one sequence in a packed (B, T, 3C) tensor.
 struct Head<'a, R> {
     q: &'a [R],
     k: &'a [R],
     v: &'a [R],
-    /// Elements from one token to the next, 3C.
+    /// Elements between consecutive tokens: 3C.
     stride: usize,
     t: usize,
     hs: usize,
@@ -30,16 +30,16 @@ impl<'a, R: Real> Head<'a, R> {
         let AttentionDims { t, nh, hs, .. } = dims;
         let c = nh * hs;
         let (sequence, column) = (head / nh * t * 3 * c, head % nh * hs);
-        let part = |index: usize| &qkv[sequence + index * c + column..];
-        Head { q: part(0), k: part(1), v: part(2), stride: 3 * c, t, hs }
+        let tensor = |index: usize| &qkv[sequence + index * c + column..];
+        Head { q: tensor(0), k: tensor(1), v: tensor(2), stride: 3 * c, t, hs }
     }
 
-    /// Rows `from..to` of a part.
-    fn rows(&self, part: &'a [R], from: usize, to: usize) -> Mat<'a, R> {
-        Mat::strided(&part[from * self.stride..], to - from, self.hs, self.stride)
+    /// Rows `from..to` of `self.q`, `self.k` or `self.v`.
+    fn rows(&self, tensor: &'a [R], from: usize, to: usize) -> Mat<'a, R> {
+        Mat::strided(&tensor[from * self.stride..], to - from, self.hs, self.stride)
     }
 
-    /// `q·kᵀ / √HS` of queries `from..to` with keys `0..to`.
+    /// Computes `scores = q·kᵀ / √HS` for queries `from..to` and keys `0..to`.
     fn scores(&self, from: usize, to: usize, scores: &mut [R]) {
         let (q, k) = (self.rows(self.q, from, to), self.rows(self.k, 0, to));
         gemm(self.scale(), q, k.t(), R::zero(), scores);
@@ -49,14 +49,15 @@ impl<'a, R: Real> Head<'a, R> {
         R::one() / R::of(self.hs as f64).sqrt()
     }
 
-    /// Blocks of queries as (first, past the last).
+    /// The blocks of queries, as half-open ranges (from, to).
     fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<R> {
         let t = self.t;
         (0..t).step_by(BLOCK).map(move |from| (from, (from + BLOCK).min(t)))
     }
 }
 
-/// Softmax of a row's first `keys` scores in place; the rest, in the future, become 0. Returns the log-sum-exp.
+/// Softmax of the first `keys` scores of a row, in place. The remaining scores belong to future keys and become 0. Returns
+/// the log-sum-exp.
 pub(super) fn softmax<R: Real>(row: &mut [R], keys: usize) -> R {
     let (past, future) = row.split_at_mut(keys);
     future.fill(R::zero());
@@ -103,16 +104,16 @@ pub(super) fn forward<R: Real>(op: AttentionForward<'_, Cpu<R>>) -> Result<()> {
     Ok(())
 }
 
-/// One head's output side: rows of (B, T, C) tensors.
+/// The output of one head, its gradient and its log-sum-exp; rows of (B, T, C) and (B, NH, T) tensors.
 struct HeadOut<'a, R> {
     out: &'a [R],
     dout: &'a [R],
     lse: &'a [R],
-    /// C.
+    /// Elements between consecutive tokens: C.
     stride: usize,
 }
 
-/// dq, dk, dv of one head, each (T, HS).
+/// Computes dq, dk and dv of one head, each (T, HS).
 fn head_backward<R: Real>(head: &Head<'_, R>, side: &HeadOut<'_, R>) -> [Vec<R>; 3] {
     let Head { t, hs, .. } = *head;
     let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![R::zero(); t * hs]);
@@ -130,7 +131,7 @@ fn head_backward<R: Real>(head: &Head<'_, R>, side: &HeadOut<'_, R>) -> [Vec<R>;
         }
         gemm(R::one(), Mat::new(p, rows, to).t(), dout, R::one(), &mut dv[..to * hs]);
 
-        // dp becomes ds in place; p is 0 for future keys, and so is ds.
+        // ds replaces dp in place. For future keys p is 0, and so is ds.
         let dp = &mut dp_scratch[..rows * to];
         gemm(R::one(), dout, head.rows(head.v, 0, to).t(), R::zero(), dp);
         for ((dp, p), query) in dp.chunks_mut(to).zip(p.chunks(to)).zip(from..) {
@@ -160,9 +161,9 @@ pub(super) fn backward<R: Real>(op: AttentionBackward<'_, Cpu<R>>) -> Result<()>
         })
         .collect();
     op.dqkv.into_slice().par_chunks_mut(3 * c).enumerate().for_each(|(token, dqkv)| {
-        for (index, dpart) in dqkv.chunks_mut(hs).enumerate() {
-            let (part, head) = (index / nh, index % nh);
-            dpart.copy_from_slice(&heads[token / t * nh + head][part][token % t * hs..][..hs]);
+        for (index, row) in dqkv.chunks_mut(hs).enumerate() {
+            let (tensor, head) = (index / nh, index % nh);
+            row.copy_from_slice(&heads[token / t * nh + head][tensor][token % t * hs..][..hs]);
         }
     });
     Ok(())

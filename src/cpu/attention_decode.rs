@@ -14,7 +14,7 @@ pub(super) fn store<R: Real>(op: KvCacheStore<'_, Cpu<R>>) -> Result<()> {
     Ok(())
 }
 
-/// Copies k and v of the new tokens to their positions in the caches.
+/// Copies k and v of the new tokens to their positions in the KV caches.
 fn append<R: Real>(qkv: &[R], k_cache: &mut [R], v_cache: &mut [R], position: usize, dims: CacheDims) {
     let CacheDims { t, nh, hs, max_t, .. } = dims;
     let c = nh * hs;

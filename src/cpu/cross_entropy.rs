@@ -7,7 +7,7 @@ use super::{Cpu, Real};
 use crate::error::{Error, Result};
 use crate::ops::{CrossEntropyBackward, CrossEntropyForward, LossDims, LossSum, Operation, Write};
 
-/// Targets are checked before anything is written.
+/// Checks all targets; called before anything is written.
 fn check_targets(operation: &'static str, targets: &[i32], v: usize) -> Result<()> {
     match targets.iter().position(|&id| id >= 0 && id as usize >= v) {
         None => Ok(()),

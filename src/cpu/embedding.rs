@@ -6,7 +6,7 @@ use super::{Cpu, Real};
 use crate::error::{Error, Result};
 use crate::ops::{EmbeddingBackward, EmbeddingDims, EmbeddingForward, Operation, Write};
 
-/// Ids are checked before anything is written.
+/// Checks all token ids; called before anything is written.
 fn check_ids(operation: &'static str, tokens: &[i32], vp: usize) -> Result<()> {
     match tokens.iter().position(|&id| id < 0 || id as usize >= vp) {
         None => Ok(()),
@@ -37,7 +37,7 @@ pub(super) fn backward<R: Real>(op: EmbeddingBackward<'_, Cpu<R>>) -> Result<()>
     let (tokens, dout) = (op.tokens.as_slice(), op.dout.as_slice());
     check_ids(EmbeddingBackward::<Cpu<R>>::NAME, tokens, vp)?;
 
-    // One thread: tokens share rows, and a row's sum must not depend on who came first.
+    // Serial: several tokens may share a row, and the order of a row's sum must be fixed.
     let dwte = op.dwte.into_slice();
     for (&token, dout) in tokens.iter().zip(dout.chunks(c)) {
         add(&mut dwte[token as usize * c..][..c], dout);

@@ -13,7 +13,7 @@ fn root<R: Real>() -> R {
     R::of(std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2)
 }
 
-/// `σ(2u)` with `u = √(2/π) · (x + 0.044715·x³)`: equal to `(1 + tanh(u)) / 2`, without its cancellation for u < 0.
+/// `σ(2u)` with `u = √(2/π) · (x + 0.044715·x³)`. This equals `(1 + tanh(u)) / 2`, without its cancellation for u < 0.
 #[inline(always)]
 fn gate<R: Real>(x: R) -> R {
     let u = root::<R>() * (x + R::of(CUBIC) * x * x * x);
@@ -32,7 +32,7 @@ pub(super) fn dgelu<R: Real>(x: R) -> R {
     let gate = gate(x);
     let du = root::<R>() * (R::one() + R::of(3.0 * CUBIC) * x * x);
     let slope = gate * (R::one() - gate);
-    // Where the gate is shut or open, du may be infinite and must not make 0 · ∞.
+    // Where the gate saturates, the slope is 0 and du may be infinite; their product must not become NaN.
     if slope == R::zero() { gate } else { gate + x * slope * R::of(2.0) * du }
 }
 

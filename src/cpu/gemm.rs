@@ -1,10 +1,10 @@
-//! Matrix products over slices, on one thread or on all.
+//! Matrix products over slices, serial and parallel.
 
 use rayon::prelude::*;
 
 use super::real::Real;
 
-/// A matrix to read: rows and columns at fixed strides in a slice.
+/// A read-only matrix: a slice with row and column strides.
 #[derive(Clone, Copy)]
 pub(super) struct Mat<'a, R> {
     data: &'a [R],
@@ -15,18 +15,18 @@ pub(super) struct Mat<'a, R> {
 }
 
 impl<'a, R> Mat<'a, R> {
-    /// (rows, cols), row-major, without gaps.
+    /// A contiguous row-major matrix of shape (rows, cols).
     pub fn new(data: &'a [R], rows: usize, cols: usize) -> Self {
         Mat::strided(data, rows, cols, cols)
     }
 
-    /// (rows, cols), row-major, `row_stride` elements from row to row.
+    /// A row-major matrix of shape (rows, cols) with `row_stride` elements between consecutive rows.
     pub fn strided(data: &'a [R], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(cols <= row_stride && (rows == 0 || (rows - 1) * row_stride + cols <= data.len()));
         Mat { data, rows, cols, row_stride, col_stride: 1 }
     }
 
-    /// The transpose, without moving anything.
+    /// The transpose, as a view.
     pub fn t(self) -> Self {
         Mat {
             rows: self.cols,
@@ -38,39 +38,39 @@ impl<'a, R> Mat<'a, R> {
     }
 }
 
-/// Where to write a part of a product, for threads that write disjoint parts of one matrix.
+/// The output matrix, shared by threads that write disjoint blocks of it.
 #[derive(Clone, Copy)]
 struct Out<R> {
     data: *mut R,
     row_stride: usize,
 }
 
-// SAFETY: `parallel` gives each thread its own columns or rows.
+// SAFETY: `parallel` gives each task its own rows or columns.
 #[allow(unsafe_code)]
 unsafe impl<R: Send> Send for Out<R> {}
 // SAFETY: as above.
 #[allow(unsafe_code)]
 unsafe impl<R: Send> Sync for Out<R> {}
 
-/// `c = alpha·a·b + beta·c` on the calling thread; `c` is row-major without gaps.
+/// `c = alpha·a·b + beta·c` on the calling thread; `c` is contiguous and row-major.
 pub(super) fn gemm<R: Real>(alpha: R, a: Mat<'_, R>, b: Mat<'_, R>, beta: R, c: &mut [R]) {
     let (rows, cols) = (0..a.rows, 0..b.cols);
     block(alpha, a, b, beta, check(a, b, c), rows, cols);
 }
 
-/// Parts of a product are multiples of this, the largest tile of `matrixmultiply`'s kernels, so that no part but the last
-/// has tiles to fill up.
+/// Block sizes are multiples of this, the largest tile of `matrixmultiply`'s kernels, so that only the last block has
+/// partial tiles.
 const TILE: usize = 16;
 
-/// [`gemm`] on all threads of the pool: cut along the longer axis of `c`, never along the sum.
+/// [`gemm`] on all threads of the pool, split along the longer axis of `c` and never along the reduction axis.
 pub(super) fn parallel<R: Real>(alpha: R, a: Mat<'_, R>, b: Mat<'_, R>, beta: R, c: &mut [R]) {
     let out = check(a, b, c);
-    // A part a thread: each part packs its operands anew, so more of them cost more than they even out.
-    let num_parts = rayon::current_num_threads();
+    // One block per thread: every block packs its operands again, so more blocks cost more than better balance gains.
+    let num_blocks = rayon::current_num_threads();
     let long = a.rows.max(b.cols);
-    let step = long.div_ceil(num_parts).next_multiple_of(TILE);
-    (0..long.div_ceil(step)).into_par_iter().for_each(|part| {
-        let range = part * step..((part + 1) * step).min(long);
+    let step = long.div_ceil(num_blocks).next_multiple_of(TILE);
+    (0..long.div_ceil(step)).into_par_iter().for_each(|index| {
+        let range = index * step..((index + 1) * step).min(long);
         if a.rows >= b.cols {
             block(alpha, a, b, beta, out, range, 0..b.cols);
         } else {
@@ -85,7 +85,7 @@ fn check<R: Real>(a: Mat<'_, R>, b: Mat<'_, R>, c: &mut [R]) -> Out<R> {
     Out { data: c.as_mut_ptr(), row_stride: b.cols }
 }
 
-/// Rows `rows` and columns `cols` of the product.
+/// Computes rows `rows` and columns `cols` of the product.
 #[allow(unsafe_code)]
 fn block<R: Real>(
     alpha: R,
@@ -99,12 +99,12 @@ fn block<R: Real>(
     if rows.is_empty() || cols.is_empty() {
         return;
     }
-    // Slicing checks that the first element of each part is inside.
+    // The slicing checks that the first element of each block is in bounds.
     let a_data = &a.data[rows.start * a.row_stride..];
     let b_data = &b.data[cols.start * b.col_stride..];
     let stride = |s: usize| s as isize;
-    // SAFETY: `Mat::strided` checked that all rows and columns are inside the slices, `check` that the product fills `c`
-    // exactly; `rows` and `cols` are inside the product, and no other thread has them.
+    // SAFETY: `Mat::strided` checked that all rows and columns are inside the slices, and `check` that the product fills
+    // `c` exactly. `rows` and `cols` are inside the product, and no other task writes this block.
     unsafe {
         R::gemm(
             rows.len(),
@@ -134,9 +134,9 @@ mod tests {
         (0..n as u64).map(|i| uniform(draw(seed, Purpose::Sampling, 0, i)) - 0.5).collect()
     }
 
-    /// Odd sizes, each transposition, against three loops.
+    /// Compares odd sizes and each transposition with a naive triple loop.
     #[test]
-    fn products_are_the_three_loops() {
+    fn products_equal_the_triple_loop() {
         for (m, k, n) in [(1, 1, 1), (3, 5, 7), (17, 33, 65), (70, 300, 19)] {
             let (a, b, c0) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
             let at: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();

@@ -7,13 +7,13 @@ use super::{Cpu, Real};
 use crate::error::Result;
 use crate::ops::{GradNorm, Operation};
 
-/// Elements a partial sum.
+/// Elements per partial sum.
 const CHUNK: usize = 1 << 14;
 
 pub(super) fn norm<R: Real>(op: GradNorm<'_, Cpu<R>>) -> Result<()> {
     op.check()?;
     let chunks = op.grad.as_slice().par_chunks(CHUNK);
-    // Partial sums in their places, then together in their order; in double precision, as there may be many.
+    // Partial sums are collected in order and then added in order, in double precision because there may be many.
     let partial: Vec<f64> = chunks.map(|grad| sum(grad.len(), |i| grad[i] * grad[i]).wide()).collect();
     op.norm.into_slice()[0] = R::of(partial.iter().sum::<f64>().sqrt());
     Ok(())

@@ -13,7 +13,7 @@ use crate::ops::{
 fn normalise<R: Real>(x: &[R], weight: &[R], bias: &[R], out: &mut [R]) -> (R, R) {
     let c = R::of(x.len() as f64);
     let mean = sum(x.len(), |i| x[i]) / c;
-    // The second pass over the row: E[x²] - E[x]² would cancel.
+    // Second pass over the row: E[x²] - E[x]² would suffer from cancellation.
     let variance = sum(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / c;
     let rstd = R::one() / (variance + R::of(LAYERNORM_EPS)).sqrt();
     for i in 0..x.len() {
@@ -49,7 +49,7 @@ pub(super) fn residual_forward<R: Real>(op: ResidualLayerNormForward<'_, Cpu<R>>
     Ok(())
 }
 
-/// Columns that one thread sums: a cache line or two of each row.
+/// Columns per parallel task: one or two cache lines of each row.
 const COLUMNS: usize = 32;
 
 pub(super) fn backward<R: Real>(op: LayerNormBackward<'_, Cpu<R>>) -> Result<()> {

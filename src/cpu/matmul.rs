@@ -66,7 +66,7 @@ pub(super) fn dgrad<R: Real>(op: MatmulDgrad<'_, Cpu<R>>) -> Result<()> {
     Ok(())
 }
 
-/// Columns that one thread sums: a cache line or two of each row.
+/// Columns per parallel task: one or two cache lines of each row.
 const COLUMNS: usize = 32;
 
 pub(super) fn wgrad<R: Real>(op: MatmulWgrad<'_, Cpu<R>>) -> Result<()> {

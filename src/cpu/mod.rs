@@ -1,8 +1,8 @@
 //! The reference backend: every operation in plain Rust on host memory, in f32 or f64.
 //!
-//! Written to be read. Matrix products go to the `matrixmultiply` crate; everything else is loops over slices, rows spread
-//! over threads by rayon. Each output element is computed by one thread in a fixed order, so results have the same bits
-//! for any number of threads.
+//! The code is written for readability. Matrix products use the `matrixmultiply` crate; everything else is loops over
+//! slices, parallelised over rows by rayon. One thread computes each output element in a fixed order, so results have the
+//! same bits for any number of threads.
 
 mod adamw;
 mod attention;
@@ -12,6 +12,7 @@ mod embedding;
 mod gelu;
 mod gemm;
 mod grad_norm;
+mod host;
 mod layernorm;
 mod matmul;
 mod real;
@@ -20,13 +21,14 @@ mod sampling;
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
+pub use host::HostStorage;
 pub use real::Real;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::*;
-use crate::tensor::{Element, Storage, View, ViewMut};
 
-/// The host CPU, computing in `R` throughout: `Cpu<f64>` is the oracle, `Cpu<f32>` what runs where there is no GPU.
+/// The host CPU, computing in `R` throughout. `Cpu<f64>` is the oracle of the tests; `Cpu<f32>` runs on machines without a
+/// GPU.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu<R: Real> {
     real: PhantomData<R>,
@@ -39,71 +41,10 @@ impl<R: Real> Cpu<R> {
     }
 }
 
-impl<R: Real> Storage for Cpu<R> {
+impl<R: Real> HostStorage for Cpu<R> {
     type Compute = R;
     type Accum = R;
     const VECTOR: usize = 1;
-    type Buffer<E: Element> = Vec<E>;
-    type SliceMut<'a, E: Element> = &'a mut [E];
-
-    fn zeros<E: Element>(&self, len: usize) -> Result<Vec<E>> {
-        // Not `vec![0; len]`, which aborts the process when there is no memory.
-        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
-            let bytes = len.saturating_mul(size_of::<E>());
-            Error::Unavailable(format!("out of host memory: {len} × {} = {bytes} bytes were asked for", E::NAME))
-        })
-    }
-
-    fn adopt<E: Element>(&self, data: Vec<E>) -> Result<Vec<E>> {
-        Ok(data)
-    }
-
-    fn slice_mut<E: Element>(buffer: &mut Vec<E>) -> &mut [E] {
-        buffer
-    }
-
-    fn split_at_mut<'a, E: Element>(
-        slice: Self::SliceMut<'a, E>,
-        mid: usize,
-    ) -> (Self::SliceMut<'a, E>, Self::SliceMut<'a, E>) {
-        slice.split_at_mut(mid)
-    }
-
-    fn reborrow<'b, E: Element>(slice: &'b mut &mut [E]) -> &'b mut [E] {
-        slice
-    }
-
-    fn upload<E: Element>(&self, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
-        dst.into_slice().copy_from_slice(src);
-        Ok(())
-    }
-
-    /// Everything has been done when a call returns.
-    type Mark = ();
-
-    fn mark(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn upload_after<E: Element>(&self, (): &(), src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
-        self.upload(src, dst)
-    }
-
-    fn wait_for(&self, (): &()) -> Result<()> {
-        Ok(())
-    }
-
-    fn download<E: Element>(&self, src: View<'_, Self, E>, dst: &mut [E]) -> Result<()> {
-        dst.copy_from_slice(src.as_slice());
-        Ok(())
-    }
-}
-
-impl<'a, R: Real, E: Element> View<'a, Cpu<R>, E> {
-    /// The elements.
-    pub fn as_slice(&self) -> &'a [E] {
-        &self.buffer()[self.offset()..][..self.shape().len()]
-    }
 }
 
 impl<R: Real> Backend for Cpu<R> {

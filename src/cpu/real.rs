@@ -1,25 +1,25 @@
-//! The number types that the reference computes in.
+//! The number types of the CPU backend: `f32` and `f64`.
 
 use num_traits::{Float, NumAssign};
 
 use crate::tensor::FloatElement;
 
-/// `f32` or `f64`.
+/// `f32` or `f64`, the types that the CPU backend computes in.
 pub trait Real: FloatElement + Float + NumAssign {
-    /// The nearest value.
+    /// Converts from f64, rounding to nearest.
     fn of(value: f64) -> Self;
 
-    /// The value in double precision.
+    /// Converts to f64.
     fn wide(self) -> f64;
 
-    /// `eˣ`, without a call: loops over it stay loops that a compiler turns into vector instructions.
+    /// `eˣ`, inlined, so that the compiler can vectorise loops over it.
     fn fast_exp(self) -> Self;
 
-    /// `c = alpha·a·b + beta·c` for strided matrices: `matrixmultiply`'s own signature.
+    /// `c = alpha·a·b + beta·c` for strided matrices, with the signature of `matrixmultiply`.
     ///
     /// # Safety
-    /// All elements that (m, k, n) and the strides (rs: row, cs: column) reach must be inside the allocations, and those
-    /// of `c` distinct, writable and aliased by nothing.
+    /// All elements that (m, k, n) and the strides (rs: row, cs: column) address must be inside the allocations. The
+    /// elements of `c` must be distinct, writable and not aliased.
     #[allow(unsafe_code, clippy::too_many_arguments)]
     unsafe fn gemm(
         m: usize,
@@ -71,7 +71,7 @@ macro_rules! real {
                 rsc: isize,
                 csc: isize,
             ) {
-                // SAFETY: the caller's promise is the one that matrixmultiply asks for.
+                // SAFETY: this function's safety contract is that of `matrixmultiply`.
                 unsafe { $gemm(m, k, n, alpha, a, rsa, csa, b, rsb, csb, beta, c, rsc, csc) }
             }
         }
@@ -81,15 +81,15 @@ macro_rules! real {
 real!(f32, matrixmultiply::sgemm, exp_f32);
 real!(f64, matrixmultiply::dgemm, f64::exp);
 
-/// `eˣ` within 1.5 ulp, an ulp of a denormal being the denormals' step; NaN and infinities as [`f32::exp`].
+/// `eˣ` within 1.5 ulp, where the ulp of a denormal is the spacing of denormals. NaN and infinities as in [`f32::exp`].
 ///
 /// `x = n·ln 2 + r` with an integer n and `|r| <= ln(2)/2`; then a polynomial in r, scaled by 2ⁿ. Coefficients: Cephes
 /// (Moshier 1992).
 #[inline(always)]
 fn exp_f32(x: f32) -> f32 {
-    // Adding it rounds to an integer, which then stands in the low bits.
+    // Adding this constant rounds to an integer, which is then in the low mantissa bits.
     const ROUND: f32 = 12_582_912.0; // 1.5·2²³
-    // ln 2 in two parts, the first with few enough bits that n times it is exact.
+    // ln 2 split in a high and a low part. The high part has few enough bits that n times it is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     const LARGEST: f32 = 88.722_84;
@@ -103,7 +103,7 @@ fn exp_f32(x: f32) -> f32 {
         .into_iter()
         .fold(1.987_569_1e-4, |sum, coefficient| sum * r + coefficient);
     let value = polynomial * r * r + r + 1.0;
-    // In two factors, as 2ⁿ alone may be too large or too small for an f32 where the product is not.
+    // 2ⁿ is applied as two factors: it may overflow or underflow f32 although the product does not.
     let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
     let scaled = value * power(n >> 1) * power(n - (n >> 1));
     if x > LARGEST {
@@ -115,7 +115,7 @@ fn exp_f32(x: f32) -> f32 {
     }
 }
 
-/// The largest of `n` values; NaN is none, and without any value it is -∞.
+/// The largest value, ignoring NaN; -∞ if there is none.
 pub(super) fn max<R: Real>(values: &[R]) -> R {
     let mut lanes = [R::neg_infinity(); LANES];
     let larger = |max: R, x: R| if x > max { x } else { max };
@@ -129,10 +129,10 @@ pub(super) fn max<R: Real>(values: &[R]) -> R {
     lanes.into_iter().fold(tail, larger)
 }
 
-/// Running values side by side, which a compiler may keep in vector registers.
+/// Number of independent accumulators, which the compiler can keep in vector registers.
 const LANES: usize = 8;
 
-/// `Σ f(i)` for `i` in `0..n`, in a fixed order: sums side by side, then those together.
+/// `Σ f(i)` for `i` in `0..n`, in a fixed order: [`LANES`] interleaved partial sums, which are added at the end.
 #[inline(always)]
 pub(super) fn sum<R: Real>(n: usize, f: impl Fn(usize) -> R) -> R {
     let mut lanes = [R::zero(); LANES];
@@ -160,7 +160,7 @@ mod tests {
                 assert_eq!(got, f64::INFINITY, "exp({x})");
                 continue;
             }
-            // An ulp is 2^-23 of the power of two below, and never less than the denormals' step.
+            // An ulp is 2^-23 of the power of two below the value, and at least the spacing of denormals.
             let ulp = (want.log2().floor() - 23.0).max(-149.0).exp2();
             assert!((got - want).abs() <= 1.5 * ulp, "exp({x}) = {got:e}, not {want:e}");
         }

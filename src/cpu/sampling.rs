@@ -16,13 +16,13 @@ pub(super) fn sample<R: Real>(op: Sample<'_, Cpu<R>>) -> Result<()> {
             argmax(logits)
         } else {
             let uniform = philox::uniform(philox::draw(op.seed, Purpose::Sampling, op.draw, row as u64));
-            draw(logits, op.temperature, op.top_k, op.top_p, uniform)
+            sample_row(logits, op.temperature, op.top_k, op.top_p, uniform)
         } as i32;
     }
     Ok(())
 }
 
-/// Index of the largest, the first of equals; NaN is never it.
+/// Index of the largest logit, the lowest index among equals. NaN is never selected unless all logits are NaN.
 fn argmax<R: Real>(logits: &[R]) -> usize {
     let mut best = 0;
     for (id, &x) in logits.iter().enumerate() {
@@ -33,13 +33,13 @@ fn argmax<R: Real>(logits: &[R]) -> usize {
     best
 }
 
-/// Larger first, NaN last, equals by id.
+/// Descending order of logits: NaN is last, equal logits are ordered by id.
 fn rank<R: Real>(logits: &[R], a: usize, b: usize) -> Ordering {
     let key = |id: usize| if logits[id].is_nan() { R::neg_infinity() } else { logits[id] };
     key(b).partial_cmp(&key(a)).unwrap_or(Ordering::Equal).then(a.cmp(&b))
 }
 
-fn draw<R: Real>(logits: &[R], temperature: f32, top_k: usize, top_p: f32, uniform: f32) -> usize {
+fn sample_row<R: Real>(logits: &[R], temperature: f32, top_k: usize, top_p: f32, uniform: f32) -> usize {
     let mut ids: Vec<usize> = (0..logits.len()).collect();
     if top_k < ids.len() {
         ids.select_nth_unstable_by(top_k, |&a, &b| rank(logits, a, b));
@@ -50,7 +50,7 @@ fn draw<R: Real>(logits: &[R], temperature: f32, top_k: usize, top_p: f32, unifo
     let max = logits[ids[0]].wide();
     let weight = |id: usize| ((logits[id].wide() - max) / f64::from(temperature)).exp();
     let total: f64 = ids.iter().map(|&id| weight(id)).sum();
-    // The nucleus: the fewest that reach top_p, at least one.
+    // The nucleus: the smallest number of tokens whose probability reaches top_p, at least one.
     let mut kept = 0.0;
     let mut nucleus = 0;
     while nucleus < ids.len() && (nucleus == 0 || kept < f64::from(top_p) * total) {

@@ -23,7 +23,7 @@ use super::modules::Modules;
 use super::recording::{Recorder, no_captures};
 use super::spec::{Grid, Kernel, Sizes};
 use super::staging::Staging;
-use crate::tensor::Category;
+use crate::memory::Category;
 use crate::{Error, Result};
 
 /// The oldest compute capability that the kernels are for.

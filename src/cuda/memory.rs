@@ -13,7 +13,8 @@ use super::device::{Device, Refusal};
 use super::recording::Recorder;
 use super::staging::Mark;
 use crate::error::{Error, OutOfDeviceMemory, Result};
-use crate::tensor::{Category, Element, Shape, Storage, Tensor, View, ViewMut};
+use crate::memory::Category;
+use crate::tensor::{Element, Shape, Storage, Tensor, View, ViewMut};
 
 /// Who holds how much of a device's memory.
 #[derive(Debug, Default)]
@@ -94,7 +95,7 @@ impl Allocation {
         };
         let Some(slice) = attempt else {
             return Err(Error::OutOfDeviceMemory(Box::new(OutOfDeviceMemory {
-                asked: len as u64,
+                requested: len as u64,
                 category,
                 free_and_total: device.free_and_total(),
                 held: device.held(),

@@ -7,8 +7,9 @@ use super::activations::{ActivationGrads, Activations, Head, Inputs, Keep, Recom
 use super::config::Config;
 use super::params::Layout;
 use crate::error::Result;
+use crate::memory::Category;
 use crate::ops::{Backend, StepSizes, needs_master};
-use crate::tensor::{Category, Element, FloatElement, Storage, View, ViewMut};
+use crate::tensor::{Element, FloatElement, Storage, View, ViewMut};
 
 /// A storage that has no memory: it counts what would be allocated.
 ///

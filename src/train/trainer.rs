@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::feed::Feed;
 use super::outlier::OutlierWindow;
 use crate::error::{Error, Result};
+use crate::memory::Category;
 use crate::model::Gpt2;
 use crate::model::activations::{ActivationGrads, Activations, Head, Inputs, Keep, Recompute};
 use crate::model::arena::Arena;
@@ -12,7 +13,7 @@ use crate::model::config::Config;
 use crate::model::forward::Attend;
 use crate::model::params::{HostWeights, Layout};
 use crate::ops::{AdamW, AdamWSettings, Backend, GradNorm, UpdateGuard, Write, needs_master, philox};
-use crate::tensor::{Category, FloatElement, Tensor};
+use crate::tensor::{FloatElement, Tensor};
 
 /// Micro-steps that are kept, each a graph on a GPU: two places by two ways to write, and as many again.
 const MOST_MICRO_STEPS: usize = 8;

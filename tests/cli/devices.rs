@@ -94,7 +94,7 @@ fn a_gpu_without_room_is_told_before_anything_is_made() {
     // The plan fits, and yet the driver has no room for what comes fourth.
     let full = "export IRONWARP_EMULATOR_FAULTS=cuMemAllocAsync:4=CUDA_ERROR_OUT_OF_MEMORY";
     let ran = lab.run_after(full, &format!("{TRAIN} --batch 2 --val-every 0 --steps 1 --device emulated --out run"));
-    ran.fails(1, &["error: out of device memory: ", "asked for moments", "held: weights ", "gradients "]);
+    ran.fails(1, &["error: out of device memory: ", "requested for moments", "held: weights ", "gradients "]);
     assert!(lab.checkpoints("run").is_empty());
 }
 

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use ironwarp::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use ironwarp::cuda::Cuda;
+use ironwarp::memory::Category;
 use ironwarp::model::arena::Arena;
 use ironwarp::model::config::Config;
 use ironwarp::model::plan::MemoryPlan;
 use ironwarp::model::{Gpt2, params::HostWeights};
 use ironwarp::ops::Backend;
-use ironwarp::tensor::Category;
 use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::load_model_folder;
 

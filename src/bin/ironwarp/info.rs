@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 #[cfg(feature = "cuda")]
 use ironwarp::cuda::Cuda;
+use ironwarp::memory::Category;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::plan::MemoryPlan;
-use ironwarp::tensor::Category;
 use ironwarp::train::checkpoint::load_model_folder;
 use ironwarp::train::run::check_tokens;
 use serde_json::json;

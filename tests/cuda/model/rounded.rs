@@ -1,4 +1,5 @@
-//! The baseline of the model: the CPU reference in f32 under a GPU's types, every operation's results rounded to bf16 once.
+//! Baseline for the model tests: the CPU reference computes in f32, and every operation's result is rounded once to the
+//! element type that the GPU stores.
 
 use std::convert::Infallible;
 
@@ -15,16 +16,14 @@ type Wide = Tensor<Cpu<f32>, f32>;
 const CPU: fn() -> Cpu<f32> = Cpu::new;
 
 fn wide<E: FloatElement>(view: View<'_, Narrow, E>) -> Wide {
-    let values = &view.buffer()[view.offset()..][..view.shape().len()];
-    Tensor::from_vec(&CPU(), view.shape(), values.iter().map(|x| x.to_f32()).collect()).unwrap()
+    Tensor::from_vec(&CPU(), view.shape(), view.as_slice().iter().map(|x| x.to_f32()).collect()).unwrap()
 }
 
 fn ids(view: View<'_, Narrow, i32>) -> Tensor<Cpu<f32>, i32> {
-    let values = &view.buffer()[view.offset()..][..view.shape().len()];
-    Tensor::from_vec(&CPU(), view.shape(), values.to_vec()).unwrap()
+    Tensor::from_vec(&CPU(), view.shape(), view.as_slice().to_vec()).unwrap()
 }
 
-/// An output in f32, rounded to where it belongs when dropped.
+/// An output in f32. Dropping it rounds the values to the element type of `to` and stores them there.
 struct Rounded<'a, E: FloatElement> {
     to: &'a mut [E],
     wide: Wide,
@@ -93,7 +92,7 @@ impl Backend for Narrow {
         })
     }
     fn residual_layernorm_forward(&self, _: ResidualLayerNormForward<'_, Self>) -> Result<()> {
-        unreachable!("the model has none")
+        unreachable!("not used by the model")
     }
     fn layernorm_backward(&self, op: LayerNormBackward<'_, Self>) -> Result<()> {
         let (dout, x, weight, mean, rstd) = (wide(op.dout), wide(op.x), wide(op.weight), wide(op.mean), wide(op.rstd));
@@ -169,10 +168,10 @@ impl Backend for Narrow {
         })
     }
     fn kv_cache_store(&self, _: KvCacheStore<'_, Self>) -> Result<()> {
-        unreachable!("no part of a training step")
+        unreachable!("not used in a training step")
     }
     fn attention_decode(&self, _: AttentionDecode<'_, Self>) -> Result<()> {
-        unreachable!("no part of a training step")
+        unreachable!("not used in a training step")
     }
     fn cross_entropy_forward(&self, op: CrossEntropyForward<'_, Self>) -> Result<()> {
         let (logits, targets, mut losses) = (wide(op.logits), ids(op.targets), Rounded::new(op.losses));
@@ -220,7 +219,7 @@ impl Backend for Narrow {
             settings: op.settings,
         })?;
         let AdamWSettings { seed, step, first_index, .. } = op.settings;
-        // Those before this part have draws of their own.
+        // Element i uses draw `first_index + i`, so the elements before this range are padded with zeros.
         let first = first_index as usize;
         let mut all = vec![0.0; first];
         all.extend(master.wide.view().as_slice());
@@ -228,6 +227,6 @@ impl Backend for Narrow {
         Ok(())
     }
     fn sample(&self, _: Sample<'_, Self>) -> Result<()> {
-        unreachable!("no part of a training step")
+        unreachable!("not used in a training step")
     }
 }

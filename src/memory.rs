@@ -1,0 +1,58 @@
+//! Memory categories: the purposes that device memory is accounted by.
+
+use std::fmt;
+
+/// The purpose of an allocation, for memory accounting and for out-of-memory messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Category {
+    /// Weights, including the full-precision master copy.
+    Weights,
+    /// Gradients of the weights.
+    Gradients,
+    /// The optimizer's moments.
+    Moments,
+    /// Activations that the forward pass keeps.
+    Activations,
+    /// Gradients of the activations.
+    ActivationGradients,
+    /// Workspace that operations need while they run.
+    Scratch,
+    /// Everything else: token ids, losses, and what a caller allocates directly.
+    Other,
+}
+
+impl Category {
+    /// Every category, in the order in which messages list them.
+    pub const ALL: [Category; 7] = [
+        Category::Weights,
+        Category::Gradients,
+        Category::Moments,
+        Category::Activations,
+        Category::ActivationGradients,
+        Category::Scratch,
+        Category::Other,
+    ];
+
+    /// What a user can change so that this category needs less memory.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Category::Weights | Category::Gradients | Category::Moments => "choose a smaller model",
+            Category::Activations | Category::ActivationGradients => "lower --batch or --context, or use --recompute",
+            Category::Scratch | Category::Other => "lower --batch or --context",
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Category::Weights => "weights",
+            Category::Gradients => "gradients",
+            Category::Moments => "moments",
+            Category::Activations => "activations",
+            Category::ActivationGradients => "activation gradients",
+            Category::Scratch => "scratch",
+            Category::Other => "other",
+        })
+    }
+}
