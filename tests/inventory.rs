@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files of `src/ops` that hold no operation.
-const HELPERS: [&str; 3] = ["mod", "check", "philox"];
+const HELPERS: [&str; 4] = ["mod", "check", "operation", "philox"];
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))

@@ -1,82 +1,82 @@
-//! AdamW with gradient clipping, and a guard that leaves everything as it was when a step went wrong.
+//! AdamW with gradient clipping, and a guard that skips the update when the step's loss or gradient norm is bad.
 
 use std::any::TypeId;
 
 use super::check::{Rules, bytes};
-use super::{Accum, AccumMut, ComputeMut, Floor, Operation};
+use super::operation::{Accum, AccumMut, ComputeMut, Floor, Operation};
 use crate::error::Result;
 use crate::tensor::Storage;
 
-/// The numbers of one update.
+/// Scalars of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWSettings {
     /// Learning rate of this step.
     pub learning_rate: f32,
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f32,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f32,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f32,
     /// Decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f32,
-    /// Updates made, this one included: 1 for the first. For the bias correction.
+    /// Number of updates including this one, so 1 for the first; used for bias correction.
     pub step: u64,
-    /// Gradients are scaled down to this global norm; infinite for no clipping.
+    /// Gradients are clipped to this global norm; infinite disables clipping.
     pub max_norm: f32,
-    /// Key of the stochastic rounding's draws.
+    /// RNG seed (Philox key) of the stochastic rounding.
     pub seed: u64,
-    /// Index of the first element among all parameters, so that a parameter's draw does not depend on how the
-    /// parameters are cut into calls. A multiple of [`Storage::VECTOR`].
+    /// Index of the first element among all parameters, so that a parameter's random draw does not depend on how the
+    /// parameters are split into calls. A multiple of [`Storage::VECTOR`].
     pub first_index: u64,
 }
 
-/// When an update must not happen: its loss or gradient norm is not finite or above a limit.
+/// Condition for skipping an update: the loss or the gradient norm is not finite or exceeds its limit.
 ///
-/// Decided where the numbers are, so that the host need not wait for them in the middle of a step.
+/// The backend evaluates it on the device, so the host does not have to wait for the two numbers within a step.
 pub struct UpdateGuard<'a, S: Storage> {
-    /// (1), from [`super::GradNorm`].
+    /// (1), output of [`super::GradNorm`].
     pub norm: Accum<'a, S>,
-    /// (1), from [`super::LossSum`].
+    /// (1), output of [`super::LossSum`].
     pub loss: Accum<'a, S>,
-    /// Largest norm that is taken; infinite for no limit.
+    /// Largest accepted norm; infinite for no limit.
     pub norm_limit: f32,
-    /// Largest loss that is taken; infinite for no limit.
+    /// Largest accepted loss; infinite for no limit.
     pub loss_limit: f32,
 }
 
-/// Nothing when the guard forbids it. Else, with `g = grad · min(1, max_norm / (norm + 1e-6))` and `t = step`:
-/// `m = β1·m + (1-β1)·g`, `v = β2·v + (1-β2)·g²`,
+/// Does nothing if the guard rejects the step. Otherwise, with `g = grad · min(1, max_norm / (norm + 1e-6))` and
+/// `t = step`: `m = β1·m + (1-β1)·g`, `v = β2·v + (1-β2)·g²`,
 /// `w = w - lr·(m / (1-β1ᵗ) / (√(v / (1-β2ᵗ)) + ε) + weight_decay·w)`
 ///
-/// `w` is `master`, and `weight` its stochastic rounding ([`super::philox::round_to_bf16`] by Philox draw number
-/// `first_index + i` of key `seed`, purpose rounding, counter `step`) where [`Storage::Compute`] is narrower than [`Storage::Accum`]; else `weight` itself, and there is no
-/// master. Source: Loshchilov and Hutter 2019.
+/// If [`Storage::Compute`] is narrower than [`Storage::Accum`], `w` is `master`, and `weight` becomes its stochastic
+/// rounding: [`super::philox::round_to_bf16`] with Philox draw `first_index + i` of key `seed`, purpose rounding, counter
+/// `step`. Otherwise `w` is `weight` itself and there is no master copy. Source: Loshchilov and Hutter 2019.
 pub struct AdamW<'a, S: Storage> {
-    /// (P), as the model reads them, updated in place.
+    /// (P), the weights that the model reads, updated in place.
     pub weight: ComputeMut<'a, S>,
-    /// (P), updated in place; exactly when the weights are narrower.
+    /// (P), full-precision master weights, updated in place; present exactly if the weights are narrower.
     pub master: Option<AccumMut<'a, S>>,
-    /// (P).
+    /// (P), gradients.
     pub grad: Accum<'a, S>,
     /// (P), first moment, updated in place.
     pub m: AccumMut<'a, S>,
     /// (P), second moment, updated in place.
     pub v: AccumMut<'a, S>,
-    /// When to leave all as it is.
+    /// Condition for skipping the update.
     pub guard: UpdateGuard<'a, S>,
-    /// The numbers.
+    /// Scalars of the update.
     pub settings: AdamWSettings,
 }
 
-/// Whether a backend's weights need a wider master copy.
+/// Whether a backend's weights need a full-precision master copy.
 pub(crate) fn needs_master<S: Storage>() -> bool {
     TypeId::of::<S::Compute>() != TypeId::of::<S::Accum>()
 }
 
 impl<S: Storage> Operation for AdamW<'_, S> {
     const NAME: &'static str = "adamw";
-    /// P.
+    /// P, the number of parameters.
     type Dims = usize;
 
     fn check(&self) -> Result<usize> {
@@ -105,7 +105,7 @@ impl<S: Storage> Operation for AdamW<'_, S> {
         rules.require(eps > 0.0, "ε > 0", || format!("ε = {eps}"))?;
         rules.require(step > 0, "step >= 1", || format!("step = {step}"))?;
         rules.vectors::<S>("P", p)?;
-        // A draw makes four numbers, so that a vector of parameters begins with the first of them.
+        // One Philox call yields four draws; a vector of parameters must start at the first of the four.
         let (first, vector) = (self.settings.first_index, S::VECTOR as u64);
         rules.require(first.is_multiple_of(vector), format_args!("first_index % {vector} == 0"), || {
             format!("first_index = {first}")
@@ -115,7 +115,7 @@ impl<S: Storage> Operation for AdamW<'_, S> {
 
     fn floor(&self) -> Floor {
         let p = self.weight.shape().len();
-        // grad read; m, v and master (or the weight in its place) read and written; a narrower weight written.
+        // Reads grad; reads and writes m, v and master (or weight, if there is no master); writes a narrower weight.
         let narrow = if self.master.is_some() { bytes::<S::Compute>(p) } else { 0 };
         Floor { bytes: bytes::<S::Accum>(7 * p) + narrow, flops: 0 }
     }

@@ -1,31 +1,31 @@
-//! Fused causal self-attention, straight on the packed QKV.
+//! Fused causal self-attention on packed QKV.
 
 use super::check::{Rules, bytes};
-use super::{Accum, AccumMut, Compute, ComputeMut, Floor, Operation};
+use super::operation::{Accum, AccumMut, Compute, ComputeMut, Floor, Operation};
 use crate::error::Result;
 use crate::tensor::{Shape, Storage};
 
-/// Sizes of an attention.
+/// Sizes of an attention operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionDims {
-    /// Batch.
+    /// Batch size.
     pub b: usize,
     /// Sequence length.
     pub t: usize,
-    /// Heads.
+    /// Number of heads.
     pub nh: usize,
     /// Head size.
     pub hs: usize,
 }
 
 impl AttentionDims {
-    /// `4·B·NH·T²·HS`, the causal half of it: FlashAttention's convention for a forward.
+    /// Half of `4·B·NH·T²·HS`, because of the causal mask: FlashAttention's convention for a forward pass.
     fn flops(&self) -> u64 {
         2 * (self.b * self.nh * self.hs) as u64 * (self.t as u64).pow(2)
     }
 }
 
-/// Reads B, T, NH and HS off the packed tensor.
+/// Derives B, T, NH and HS from the shape of the packed tensor.
 pub(super) fn packed_dims<S: Storage>(rules: &Rules, qkv: Shape, nh: usize) -> Result<AttentionDims> {
     let &[b, t, c3] = qkv.dims() else {
         return Err(rules.failed("qkv has axes (B, T, 3C)", format_args!("qkv is {qkv}")));
@@ -37,18 +37,18 @@ pub(super) fn packed_dims<S: Storage>(rules: &Rules, qkv: Shape, nh: usize) -> R
     Ok(AttentionDims { b, t, nh, hs })
 }
 
-/// For every head, with q, k, v its (T, HS) parts of `qkv` and `s[i, j] = q[i]·k[j] / √HS` for `j <= i`:
+/// For every head, with q, k and v its (T, HS) slices of `qkv`, and `s[i, j] = q[i]·k[j] / √HS` for `j <= i`:
 /// `out[i] = Σ_j exp(s[i, j] - lse[i]) · v[j]`, `lse[i] = ln Σ_j exp(s[i, j])`
 ///
-/// Source: Vaswani et al. 2017; Dao et al. 2022 for the form that never holds T² scores.
+/// Source: Vaswani et al. 2017; Dao et al. 2022 for the form that does not store the T² scores.
 pub struct AttentionForward<'a, S: Storage> {
-    /// (B, T, 3C): q, k, v beside each other, each (NH, HS).
+    /// (B, T, 3C): q, k and v concatenated along the last axis, each (NH, HS).
     pub qkv: Compute<'a, S>,
     /// NH.
     pub num_heads: usize,
     /// (B, T, C) `=`.
     pub out: ComputeMut<'a, S>,
-    /// (B, NH, T) `=`, natural logarithm; kept for the backward.
+    /// (B, NH, T) `=`, log-sum-exp of each row of scores (natural logarithm); kept for the backward.
     pub lse: AccumMut<'a, S>,
 }
 
@@ -77,11 +77,11 @@ impl<S: Storage> Operation for AttentionForward<'_, S> {
 pub struct AttentionBackward<'a, S: Storage> {
     /// (B, T, C).
     pub dout: Compute<'a, S>,
-    /// (B, T, 3C), the forward's input.
+    /// (B, T, 3C), the input of the forward.
     pub qkv: Compute<'a, S>,
     /// NH.
     pub num_heads: usize,
-    /// (B, T, C), the forward's output.
+    /// (B, T, C), the output of the forward.
     pub out: Compute<'a, S>,
     /// (B, NH, T), from the forward.
     pub lse: Accum<'a, S>,
@@ -103,7 +103,7 @@ impl<S: Storage> Operation for AttentionBackward<'_, S> {
         Ok(dims)
     }
 
-    /// FLOPs are 2.5 × the forward's: five products for its two, by FlashAttention's convention.
+    /// FLOPs are 2.5 × those of the forward: five matrix products instead of two, by FlashAttention's convention.
     fn floor(&self) -> Floor {
         let flops = self.check().map_or(0, |dims| dims.flops() * 5 / 2);
         let compute = 2 * self.qkv.shape().len() + 2 * self.out.shape().len();

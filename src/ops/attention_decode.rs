@@ -1,27 +1,27 @@
-//! Attention of new tokens over a cache of the keys and values before them.
+//! Attention of new tokens over a KV cache: the keys and values of the tokens before them.
 
-use super::attention::packed_dims;
+use super::attention::{AttentionDims, packed_dims};
 use super::check::{Rules, bytes};
-use super::{AttentionDims, Compute, ComputeMut, Floor, Operation};
+use super::operation::{Compute, ComputeMut, Floor, Operation};
 use crate::error::Result;
 use crate::tensor::{Shape, Storage};
 
-/// Sizes of an operation on a cache.
+/// Sizes of an operation on a KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheDims {
-    /// Batch.
+    /// Batch size.
     pub b: usize,
-    /// New tokens a sequence.
+    /// New tokens per sequence.
     pub t: usize,
-    /// Heads.
+    /// Number of heads.
     pub nh: usize,
     /// Head size.
     pub hs: usize,
-    /// Positions that the cache has room for.
+    /// Capacity of the cache, in positions.
     pub max_t: usize,
 }
 
-/// The rules of a cache that takes `qkv` at `position`.
+/// Checks the rules of storing the keys and values of `qkv` in a cache at `position`.
 fn cache_dims<S: Storage>(
     rules: &Rules,
     qkv: Shape,
@@ -42,9 +42,9 @@ fn cache_dims<S: Storage>(
 
 /// `k_cache[:, position..position+T] = k`, `v_cache[:, position..position+T] = v`
 ///
-/// After a prompt went through [`super::AttentionForward`], this keeps what decoding needs of it.
+/// Stores the keys and values of a prompt, which [`super::AttentionForward`] has processed, for decoding.
 pub struct KvCacheStore<'a, S: Storage> {
-    /// (B, T, 3C): q, k, v beside each other.
+    /// (B, T, 3C): q, k and v concatenated along the last axis.
     pub qkv: Compute<'a, S>,
     /// NH.
     pub num_heads: usize,
@@ -70,9 +70,10 @@ impl<S: Storage> Operation for KvCacheStore<'_, S> {
     }
 }
 
-/// One new token a sequence: its k and v are stored at `position`, then its q attends to positions `0..=position`.
+/// Attention of one new token per sequence: stores its k and v at `position`, then its q attends to positions
+/// `0..=position`.
 ///
-/// The formula is [`super::AttentionForward`]'s row `position`.
+/// The formula is row `position` of [`super::AttentionForward`].
 pub struct AttentionDecode<'a, S: Storage> {
     /// (B, 1, 3C).
     pub qkv: Compute<'a, S>,
@@ -102,7 +103,7 @@ impl<S: Storage> Operation for AttentionDecode<'_, S> {
     }
 
     fn floor(&self) -> Floor {
-        // q, k, v read, k and v stored, the cache before `position` read, out written.
+        // Reads q, k and v; stores k and v; reads the cache before `position`; writes out.
         let [b, c] = self.out.shape().matrix();
         let elements = 3 * b * c + 2 * b * c + 2 * b * c * self.position + b * c;
         Floor { bytes: bytes::<S::Compute>(elements), flops: 4 * (b * c * (self.position + 1)) as u64 }

@@ -1,31 +1,31 @@
-//! The words in which an operation states its rules.
+//! Helpers that check an operation's preconditions and format the errors.
 
 use std::fmt::Display;
 
 use crate::error::{Error, Result};
 use crate::tensor::{Element, Shape, Storage};
 
-/// The rules of one operation; failures carry its name.
+/// Checks the rules of the operation with this name.
 pub(super) struct Rules(pub &'static str);
 
 impl Rules {
-    /// `rule` must hold; `found` gives the numbers when it does not.
+    /// Fails unless `rule` holds; `found` formats the numbers that violate it.
     pub fn require<D: Display>(&self, holds: bool, rule: impl Display, found: impl FnOnce() -> D) -> Result<()> {
         if holds { Ok(()) } else { Err(self.failed(rule, found())) }
     }
 
-    /// The error that `rule` does not hold.
+    /// The error for a violated `rule`.
     pub fn failed(&self, rule: impl Display, found: impl Display) -> Error {
         Error::Precondition { operation: self.0, rule: rule.to_string(), found: found.to_string() }
     }
 
-    /// The tensor must have exactly these axes, called `axes` in the docs: `("weight", "(OC, C)", …)`.
+    /// Fails unless the tensor has exactly this shape; `axes` names the axes as in the docs: `("weight", "(OC, C)", …)`.
     pub fn shape(&self, name: &str, axes: &str, found: Shape, want: impl Into<Shape>) -> Result<()> {
         let want = want.into();
         self.require(found == want, format_args!("{name} {axes} == {want}"), || format!("{name} is {found}"))
     }
 
-    /// The tensor, its leading axes taken together, must be this matrix.
+    /// Fails unless the tensor, with its leading axes flattened, is a matrix of this shape.
     pub fn matrix(&self, name: &str, axes: &str, found: Shape, want: [usize; 2]) -> Result<()> {
         let want_shape = Shape::from(want);
         self.require(found.matrix() == want, format_args!("{name} {axes} == {want_shape}"), || {
@@ -33,24 +33,24 @@ impl Rules {
         })
     }
 
-    /// The tensor, however its axes are cut, must have this many elements.
+    /// Fails unless the tensor has this many elements, whatever its axes.
     pub fn len(&self, name: &str, axes: &str, found: Shape, want: usize) -> Result<()> {
         self.require(found.len() == want, format_args!("{name} {axes} == ({want})"), || format!("{name} is {found}"))
     }
 
-    /// No axis may be zero.
+    /// Fails if an axis is zero.
     pub fn not_empty(&self, name: &str, found: Shape) -> Result<()> {
         self.require(!found.is_empty(), format_args!("{name} not empty"), || format!("{name} is {found}"))
     }
 
-    /// The size must be a multiple of what the backend's vector accesses need.
+    /// Fails unless the size is a multiple of the backend's vector width.
     pub fn vectors<S: Storage>(&self, name: &str, size: usize) -> Result<()> {
         let vector = S::VECTOR;
         self.require(size.is_multiple_of(vector), format_args!("{name} % {vector} == 0"), || format!("{name} = {size}"))
     }
 }
 
-/// Bytes of that many elements.
+/// Size of `elements` elements in bytes.
 pub(super) fn bytes<E: Element>(elements: usize) -> u64 {
     elements as u64 * E::BYTES as u64
 }

@@ -1,18 +1,18 @@
-//! Softmax and cross-entropy on the logits, forward alone or forward and backward in one pass in place.
+//! Softmax and cross-entropy on the logits: the forward alone, or forward and backward in place in one pass.
 
 use super::check::{Rules, bytes};
-use super::{Accum, AccumMut, Compute, ComputeMut, Floor, Ids, Operation, Write};
+use super::operation::{Accum, AccumMut, Compute, ComputeMut, Floor, Ids, Operation, Write};
 use crate::error::Result;
 use crate::tensor::{Shape, Storage};
 
-/// Sizes of a loss.
+/// Sizes of a loss operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LossDims {
-    /// Rows.
+    /// Number of rows.
     pub n: usize,
-    /// Vocabulary.
+    /// Vocabulary size.
     pub v: usize,
-    /// Columns of the logits.
+    /// Padded vocabulary size: the number of columns of the logits.
     pub vp: usize,
 }
 
@@ -28,7 +28,7 @@ fn loss_dims<S: Storage>(rules: &Rules, logits: Shape, targets: Shape, losses: S
 
 /// `losses[n] = lse(logits[n, 0..V]) - logits[n, targets[n]]`, in nats
 ///
-/// A negative target is ignored: its loss is 0. Columns V..Vp are not read.
+/// A row with a negative target is ignored: its loss is 0. Columns V..Vp are not read.
 pub struct CrossEntropyForward<'a, S: Storage> {
     /// (N, Vp).
     pub logits: Compute<'a, S>,
@@ -56,17 +56,18 @@ impl<S: Storage> Operation for CrossEntropyForward<'_, S> {
     }
 }
 
-/// [`CrossEntropyForward`], and in place `logits[n, v] = (softmax(logits[n])[v] - [v == targets[n]]) · scale`
+/// Computes [`CrossEntropyForward`], and in place `logits[n, v] = (softmax(logits[n])[v] - [v == targets[n]]) · scale`
 ///
-/// Columns V..Vp become 0, and so does every column of a row whose target is ignored.
+/// Columns V..Vp become 0, and so does every column of an ignored row.
 pub struct CrossEntropyBackward<'a, S: Storage> {
-    /// (N, Vp): logits in, their gradient out.
+    /// (N, Vp): the logits, replaced by their gradient.
     pub logits: ComputeMut<'a, S>,
     /// (N).
     pub targets: Ids<'a, S>,
     /// V.
     pub vocab: usize,
-    /// Gradient of the total loss with respect to one row's: 1 / rows that count in all micro-batches of the step.
+    /// Gradient of the total loss with respect to the loss of one row: 1 / (rows that are not ignored, over all
+    /// micro-batches of the step).
     pub scale: f64,
     /// (N) `=`.
     pub losses: AccumMut<'a, S>,
@@ -90,21 +91,21 @@ impl<S: Storage> Operation for CrossEntropyBackward<'_, S> {
 
 /// `total (+)= scale · Σ_n losses[n]`, summed in a fixed order
 ///
-/// Keeps the loss of a step on the device, over all its micro-batches.
+/// Accumulates the loss of a step on the device over all its micro-batches.
 pub struct LossSum<'a, S: Storage> {
     /// (N), in nats.
     pub losses: Accum<'a, S>,
-    /// As [`CrossEntropyBackward::scale`], which makes `total` the mean.
+    /// Same value as [`CrossEntropyBackward::scale`], so that `total` is the mean loss.
     pub scale: f64,
-    /// (1), as `write` says.
+    /// (1), written according to `write`.
     pub total: AccumMut<'a, S>,
-    /// How `total` is written.
+    /// Write mode of `total`.
     pub write: Write,
 }
 
 impl<S: Storage> Operation for LossSum<'_, S> {
     const NAME: &'static str = "loss_sum";
-    /// N.
+    /// N, the number of rows.
     type Dims = usize;
 
     fn check(&self) -> Result<usize> {

@@ -1,36 +1,36 @@
 //! Token and position embedding.
 
 use super::check::{Rules, bytes};
-use super::{AccumMut, Compute, ComputeMut, Floor, Ids, Operation, Write};
+use super::operation::{AccumMut, Compute, ComputeMut, Floor, Ids, Operation, Write};
 use crate::error::Result;
 use crate::tensor::Storage;
 
-/// Sizes of an embedding.
+/// Sizes of an embedding operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbeddingDims {
-    /// Batch.
+    /// Batch size.
     pub b: usize,
-    /// Tokens a sequence.
+    /// Tokens per sequence.
     pub t: usize,
-    /// Channels.
+    /// Number of channels.
     pub c: usize,
-    /// Rows of the token table.
+    /// Padded vocabulary size: the number of rows of the token table.
     pub vp: usize,
-    /// Rows of the position table.
+    /// Number of rows of the position table.
     pub max_t: usize,
 }
 
 /// `out[b, t] = wte[tokens[b, t]] + wpe[position + t]`
 ///
-/// Rules: `position + T <= rows of wpe`; every id in `0..Vp`. Source: Radford et al. 2019.
+/// Rules: `position + T <= T_max`; every id in `0..Vp`. Source: Radford et al. 2019.
 pub struct EmbeddingForward<'a, S: Storage> {
-    /// (B, T) ids.
+    /// (B, T), token ids.
     pub tokens: Ids<'a, S>,
-    /// (Vp, C).
+    /// (Vp, C), token table.
     pub wte: Compute<'a, S>,
-    /// (T_max, C).
+    /// (T_max, C), position table.
     pub wpe: Compute<'a, S>,
-    /// Position of the first token of every sequence: 0 but when decoding.
+    /// Position of the first token of every sequence; 0 except when decoding.
     pub position: usize,
     /// (B, T, C) `=`.
     pub out: ComputeMut<'a, S>,
@@ -56,7 +56,7 @@ impl<S: Storage> Operation for EmbeddingForward<'_, S> {
 
     fn floor(&self) -> Floor {
         let [n, c] = self.out.shape().matrix();
-        // All tokens may be one row; positions are read once for the whole batch.
+        // In the best case all tokens are the same row. Position rows are read once for the whole batch.
         let [_, t] = self.tokens.shape().matrix();
         Floor { bytes: bytes::<i32>(n) + bytes::<S::Compute>(c + t * c + n * c), flops: 0 }
     }
@@ -64,18 +64,18 @@ impl<S: Storage> Operation for EmbeddingForward<'_, S> {
 
 /// `dwte[tokens[b, t]] += dout[b, t]`, `dwpe[t] (+)= Σ_b dout[b, t]`
 ///
-/// `dwte` always accumulates, as the tied LM head has written it before. With [`Write::Overwrite`] rows of `dwpe`
-/// past T become zero. Rows that several tokens share are summed in a fixed order.
+/// `dwte` always accumulates, because the tied LM head has written its gradient before. With [`Write::Overwrite`], rows of
+/// `dwpe` past T become zero. Rows that several tokens share are summed in a fixed order.
 pub struct EmbeddingBackward<'a, S: Storage> {
-    /// (B, T) ids.
+    /// (B, T), token ids.
     pub tokens: Ids<'a, S>,
     /// (B, T, C).
     pub dout: Compute<'a, S>,
     /// (Vp, C) `+=`.
     pub dwte: AccumMut<'a, S>,
-    /// (T_max, C), as `write` says.
+    /// (T_max, C), written according to `write`.
     pub dwpe: AccumMut<'a, S>,
-    /// How `dwpe` is written.
+    /// Write mode of `dwpe`.
     pub write: Write,
 }
 
@@ -98,7 +98,7 @@ impl<S: Storage> Operation for EmbeddingBackward<'_, S> {
     fn floor(&self) -> Floor {
         let [n, c] = self.dout.shape().matrix();
         let [_, t] = self.tokens.shape().matrix();
-        // Overwriting reaches the rows of positions past T too.
+        // Overwriting also writes the rows of positions past T.
         let [max_t, _] = self.dwpe.shape().matrix();
         let positions = if self.write == Write::Overwrite { max_t } else { 2 * t };
         let touched = bytes::<S::Accum>(2 * c + positions * c);

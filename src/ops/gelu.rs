@@ -1,14 +1,15 @@
-//! The activation function of GPT-2's MLP, on its own: forward passes fuse it, recomputation needs it alone.
+//! GELU, the activation function of GPT-2's MLP, as a standalone operation. The forward pass fuses it into a matmul;
+//! activation recomputation needs it alone.
 
 use super::check::{Rules, bytes};
-use super::{Compute, ComputeMut, Floor, Operation};
+use super::operation::{Compute, ComputeMut, Floor, Operation};
 use crate::error::Result;
 use crate::tensor::Storage;
 
 /// `out = gelu(x)`, with `gelu(x) = x/2 · (1 + tanh(√(2/π) · (x + 0.044715·x³)))`
 ///
-/// Equal bits to the fused [`super::Epilogue::BiasGelu`] on the same pre-activation. Source: Hendrycks and Gimpel 2016,
-/// the tanh approximation as GPT-2 has it.
+/// Gives the same bits as the fused [`super::Epilogue::BiasGelu`] on the same pre-activation. Source: Hendrycks and Gimpel
+/// 2016, in the tanh approximation that GPT-2 uses.
 pub struct GeluForward<'a, S: Storage> {
     /// (N, C), the pre-activation.
     pub x: Compute<'a, S>,
@@ -18,7 +19,7 @@ pub struct GeluForward<'a, S: Storage> {
 
 impl<S: Storage> Operation for GeluForward<'_, S> {
     const NAME: &'static str = "gelu_forward";
-    /// Elements.
+    /// Number of elements.
     type Dims = usize;
 
     fn check(&self) -> Result<usize> {

@@ -1,15 +1,15 @@
 //! The global gradient norm, for clipping.
 
 use super::check::{Rules, bytes};
-use super::{Accum, AccumMut, Floor, Operation};
+use super::operation::{Accum, AccumMut, Floor, Operation};
 use crate::error::Result;
 use crate::tensor::Storage;
 
 /// `norm = √(Σ grad²)`, summed in a fixed order
 ///
-/// Not finite when any element is not, or when the sum passes the type's range. Source: Pascanu et al. 2013.
+/// The norm is not finite if any element is not finite or if the sum overflows. Source: Pascanu et al. 2013.
 pub struct GradNorm<'a, S: Storage> {
-    /// (P), every gradient. P a multiple of [`Storage::VECTOR`].
+    /// (P), the gradients of all parameters. P must be a multiple of [`Storage::VECTOR`].
     pub grad: Accum<'a, S>,
     /// (1) `=`.
     pub norm: AccumMut<'a, S>,
@@ -17,7 +17,7 @@ pub struct GradNorm<'a, S: Storage> {
 
 impl<S: Storage> Operation for GradNorm<'_, S> {
     const NAME: &'static str = "grad_norm";
-    /// P.
+    /// P, the number of parameters.
     type Dims = usize;
 
     fn check(&self) -> Result<usize> {

@@ -1,16 +1,16 @@
-//! Layer normalisation, alone and with the residual addition around it.
+//! Layer normalisation, alone and fused with the residual addition.
 
 use super::check::{Rules, bytes};
-use super::{Accum, AccumMut, Compute, ComputeMut, Floor, Operation, Write};
+use super::operation::{Accum, AccumMut, Compute, ComputeMut, Floor, Operation, Write};
 use crate::error::Result;
 use crate::tensor::Storage;
 
-/// Sizes of an operation on rows.
+/// Sizes of a row-wise operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowDims {
-    /// Rows.
+    /// Number of rows.
     pub n: usize,
-    /// Channels.
+    /// Number of channels.
     pub c: usize,
 }
 
@@ -57,9 +57,9 @@ impl<S: Storage> Operation for LayerNormForward<'_, S> {
 
 /// `sum = x + residual`, then [`LayerNormForward`] of `sum`
 ///
-/// For a branch whose matmul did not add the residual in its epilogue.
+/// Used after a branch whose matmul does not add the residual in its epilogue.
 pub struct ResidualLayerNormForward<'a, S: Storage> {
-    /// (N, C), the branch.
+    /// (N, C), output of the branch.
     pub x: Compute<'a, S>,
     /// (N, C), the residual stream.
     pub residual: Compute<'a, S>,
@@ -67,7 +67,7 @@ pub struct ResidualLayerNormForward<'a, S: Storage> {
     pub weight: Compute<'a, S>,
     /// (C).
     pub bias: Compute<'a, S>,
-    /// (N, C) `=`, the residual stream after the addition, rounded before it is normalised.
+    /// (N, C) `=`, the residual stream after the addition. The sum is rounded to this type before it is normalised.
     pub sum: ComputeMut<'a, S>,
     /// (N, C) `=`.
     pub out: ComputeMut<'a, S>,
@@ -105,12 +105,12 @@ impl<S: Storage> Operation for ResidualLayerNormForward<'_, S> {
 /// With `xhat = (x - mean) · rstd` and `g = dout · weight`, per row:
 /// `dx (+)= rstd · (g - mean(g) - xhat · mean(g · xhat))`, `dweight (+)= Σ_n dout · xhat`, `dbias (+)= Σ_n dout`
 ///
-/// With `dx` accumulating this is the backward of residual + layernorm: the residual's gradient is in `dx` already and
-/// the branch's joins it in the same pass.
+/// With accumulating `dx` this is the backward of residual + layernorm: `dx` already holds the gradient of the residual
+/// path, and the gradient of the branch is added in the same pass.
 pub struct LayerNormBackward<'a, S: Storage> {
     /// (N, C).
     pub dout: Compute<'a, S>,
-    /// (N, C), the forward's input.
+    /// (N, C), the input of the forward.
     pub x: Compute<'a, S>,
     /// (C).
     pub weight: Compute<'a, S>,
@@ -118,15 +118,15 @@ pub struct LayerNormBackward<'a, S: Storage> {
     pub mean: Accum<'a, S>,
     /// (N).
     pub rstd: Accum<'a, S>,
-    /// (N, C), as `dx_write` says.
+    /// (N, C), written according to `dx_write`.
     pub dx: ComputeMut<'a, S>,
-    /// How `dx` is written.
+    /// Write mode of `dx`.
     pub dx_write: Write,
-    /// (C), as `write` says.
+    /// (C), written according to `write`.
     pub dweight: AccumMut<'a, S>,
-    /// (C), as `write` says.
+    /// (C), written according to `write`.
     pub dbias: AccumMut<'a, S>,
-    /// How `dweight` and `dbias` are written.
+    /// Write mode of `dweight` and `dbias`.
     pub write: Write,
 }
 

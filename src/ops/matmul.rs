@@ -1,18 +1,18 @@
-//! Matrix products with everything around them fused: `Y = X·Wᵀ` and its two backward products.
+//! Matrix products with fused epilogues: `Y = X·Wᵀ` and the two products of its backward.
 
 use super::check::{Rules, bytes};
-use super::{AccumMut, Compute, ComputeMut, Floor, Operation, Write};
+use super::operation::{AccumMut, Compute, ComputeMut, Floor, Operation, Write};
 use crate::error::Result;
 use crate::tensor::Storage;
 
 /// Sizes of a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MatmulDims {
-    /// Rows.
+    /// Number of rows.
     pub n: usize,
-    /// Input channels.
+    /// Number of input channels.
     pub c: usize,
-    /// Output channels.
+    /// Number of output channels.
     pub oc: usize,
 }
 
@@ -23,7 +23,7 @@ impl MatmulDims {
     }
 }
 
-/// What a [`MatmulForward`] does to a product `y = x·wᵀ` before it is written.
+/// Epilogue of a [`MatmulForward`]: how `out` is computed from the product `y = x·wᵀ`.
 pub enum Epilogue<'a, S: Storage> {
     /// `out = y`
     None,
@@ -32,8 +32,8 @@ pub enum Epilogue<'a, S: Storage> {
         /// (OC).
         bias: Compute<'a, S>,
     },
-    /// `pre = y + bias`, `out = gelu(pre)` with `pre` rounded to its own type first, so that recomputing from it gives
-    /// the same bits. See [`super::GeluForward`] for the formula.
+    /// `pre = y + bias`, `out = gelu(pre)`. `pre` is rounded to its type before GELU, so that recomputing from it gives the
+    /// same bits. See [`super::GeluForward`] for the formula.
     BiasGelu {
         /// (OC).
         bias: Compute<'a, S>,
@@ -55,7 +55,7 @@ pub struct MatmulForward<'a, S: Storage> {
     pub x: Compute<'a, S>,
     /// (OC, C).
     pub weight: Compute<'a, S>,
-    /// What follows the product.
+    /// Epilogue of the product.
     pub epilogue: Epilogue<'a, S>,
     /// (N, OC) `=`.
     pub out: ComputeMut<'a, S>,
@@ -107,13 +107,13 @@ impl<S: Storage> Operation for MatmulForward<'_, S> {
     }
 }
 
-/// What a [`MatmulDgrad`] does to a product `dy = dout·w` before it is written.
+/// Epilogue of a [`MatmulDgrad`]: how `dx` is computed from the product `dy = dout·w`.
 pub enum DgradEpilogue<'a, S: Storage> {
     /// `dx = dy`
     None,
     /// `dx = dy · gelu'(pre)`: the gradient of the pre-activation.
     DGelu {
-        /// (N, C), kept by [`Epilogue::BiasGelu`].
+        /// (N, C), the output `pre` of [`Epilogue::BiasGelu`].
         pre: Compute<'a, S>,
     },
 }
@@ -124,7 +124,7 @@ pub struct MatmulDgrad<'a, S: Storage> {
     pub dout: Compute<'a, S>,
     /// (OC, C).
     pub weight: Compute<'a, S>,
-    /// What follows the product.
+    /// Epilogue of the product.
     pub epilogue: DgradEpilogue<'a, S>,
     /// (N, C) `=`.
     pub dx: ComputeMut<'a, S>,
@@ -170,13 +170,13 @@ impl<S: Storage> Operation for MatmulDgrad<'_, S> {
 pub struct MatmulWgrad<'a, S: Storage> {
     /// (N, OC).
     pub dout: Compute<'a, S>,
-    /// (N, C), the forward's input.
+    /// (N, C), the input of the forward.
     pub x: Compute<'a, S>,
-    /// (OC, C), as `write` says.
+    /// (OC, C), written according to `write`.
     pub dweight: AccumMut<'a, S>,
-    /// (OC), as `write` says; none for a layer without bias.
+    /// (OC), written according to `write`; `None` for a layer without bias.
     pub dbias: Option<AccumMut<'a, S>>,
-    /// How the gradients are written.
+    /// Write mode of the gradients.
     pub write: Write,
 }
 

@@ -1,12 +1,13 @@
 //! The list of operations.
 //!
-//! Every operation stands here once: a struct with named fields, its formula and shapes, one [`Operation::check`] that
-//! every backend calls first, and the [`Floor`] of bytes and FLOPs below which no implementation can go. [`Backend`]
-//! has one method an operation, so a backend that lacks one does not compile.
+//! Every operation is defined here once: a struct with named operands, its formula and shapes, one [`Operation::check`]
+//! that every backend calls first, and its [`Floor`], the bytes and FLOPs that no implementation can go below. [`Backend`]
+//! has one method per operation, so a backend that lacks an operation does not compile.
 //!
 //! Conventions: row-major; `B` batch, `T` sequence, `C` channels, `NH` heads, `HS = C/NH`, `L` layers, `V` vocabulary,
-//! `Vp` padded vocabulary, `N = B·T` rows. Weights are (out, in). A leading `d` is a gradient. Where a shape reads
-//! (N, C), any tensor whose last axis is C and whose other axes make N is taken. `=` overwrites, `+=` accumulates.
+//! `Vp` padded vocabulary, `N = B·T` rows. Weights are (out, in). A leading `d` marks a gradient. A shape (N, C) accepts
+//! any tensor whose last axis is C and whose other axes have the product N. `=` overwrites, `+=` accumulates, and `(+)=`
+//! does either, depending on the [`Write`] mode.
 
 mod adamw;
 mod attention;
@@ -18,6 +19,7 @@ mod gelu;
 mod grad_norm;
 mod layernorm;
 mod matmul;
+mod operation;
 pub mod philox;
 mod sampling;
 
@@ -31,112 +33,53 @@ pub use gelu::GeluForward;
 pub use grad_norm::GradNorm;
 pub use layernorm::{LayerNormBackward, LayerNormForward, ResidualLayerNormForward, RowDims};
 pub use matmul::{DgradEpilogue, Epilogue, MatmulDgrad, MatmulDims, MatmulForward, MatmulWgrad};
+pub use operation::{Accum, AccumMut, Compute, ComputeMut, Floor, Ids, IdsMut, LAYERNORM_EPS, Operation, Write};
 pub use sampling::{Sample, SampleDims};
 
 use crate::error::Result;
-use crate::tensor::{Storage, View, ViewMut};
-
-/// Activations or weights, to read.
-pub type Compute<'a, S> = View<'a, S, <S as Storage>::Compute>;
-/// Activations or weights, to write.
-pub type ComputeMut<'a, S> = ViewMut<'a, S, <S as Storage>::Compute>;
-/// Statistics, weight gradients or optimizer state, to read.
-pub type Accum<'a, S> = View<'a, S, <S as Storage>::Accum>;
-/// Statistics, weight gradients or optimizer state, to write.
-pub type AccumMut<'a, S> = ViewMut<'a, S, <S as Storage>::Accum>;
-/// Token ids, to read.
-pub type Ids<'a, S> = View<'a, S, i32>;
-/// Token ids, to write.
-pub type IdsMut<'a, S> = ViewMut<'a, S, i32>;
-
-/// ε of layernorm, as GPT-2 has it.
-pub const LAYERNORM_EPS: f64 = 1e-5;
-
-/// Whether an output replaces what was there or is added to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Write {
-    /// `=`: what was there is not read.
-    Overwrite,
-    /// `+=`.
-    Accumulate,
-}
-
-impl Write {
-    /// Memory accesses that an output element takes at least.
-    fn accesses(self) -> usize {
-        match self {
-            Write::Overwrite => 1,
-            Write::Accumulate => 2,
-        }
-    }
-}
-
-/// The least that an operation must do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Floor {
-    /// Bytes to and from memory when every input is read once and every output written once.
-    pub bytes: u64,
-    /// Floating-point operations, a multiply-add counted as two. Zero where memory alone is the limit.
-    pub flops: u64,
-}
+use crate::tensor::Storage;
 
 /// Sizes of a training step's operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepSizes {
-    /// B of a micro-batch.
+    /// B: sequences in a micro-batch.
     pub b: usize,
-    /// T.
+    /// T: tokens per sequence.
     pub t: usize,
-    /// NH.
+    /// NH: attention heads.
     pub nh: usize,
-    /// C.
+    /// C: channels.
     pub c: usize,
-    /// Vp.
+    /// Vp: padded vocabulary size.
     pub vp: usize,
-    /// All parameters, padding included.
+    /// Number of parameters, including the padding rows of the vocabulary.
     pub parameters: usize,
-}
-
-/// An operation with its operands.
-pub trait Operation {
-    /// Name in messages, tables and benchmarks; also the stem of its kernels' names.
-    const NAME: &'static str;
-    /// The sizes that the operands agree on.
-    type Dims;
-
-    /// Reads the sizes off the operands and holds them against the operation's rules.
-    ///
-    /// # Errors
-    /// [`crate::Error::Precondition`] with the first rule that fails and the numbers that break it.
-    fn check(&self) -> Result<Self::Dims>;
-
-    /// Fewest bytes and FLOPs for these operands.
-    fn floor(&self) -> Floor;
 }
 
 /// A device that runs every operation of the list.
 ///
-/// Each method calls [`Operation::check`] before it touches memory. Results are deterministic: the same inputs give the
-/// same bits, however the work was spread.
+/// Each method calls [`Operation::check`] before it accesses memory. Results are deterministic: the same inputs give the
+/// same bits, however the work is distributed over threads or thread blocks.
 pub trait Backend: Storage {
-    /// Operations that can be queued again at once.
+    /// A captured sequence of operations that can be enqueued again with one call, e.g. a CUDA graph.
     type Recording: Send;
 
-    /// Does `work`, which must be nothing but operations on tensors that exist already; and where the device can queue
-    /// them again at less cost than one by one, keeps them for [`Backend::replay`]. It may have to do `work` twice before
-    /// anything of it has run.
+    /// Runs `work`, which must consist of operations on existing tensors only. If the device can enqueue them again at a
+    /// lower cost than one by one, this also captures them for [`Backend::replay`]. `work` may be called twice before any
+    /// of its operations has run.
     ///
     /// # Errors
-    /// Those of `work`, and where it is something else.
+    /// The errors of `work`, and an error if `work` does anything that cannot be captured.
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
 
-    /// Queues recorded operations again, on the same tensors and with the same numbers.
+    /// Enqueues captured operations again, on the same tensors and with the same scalars.
     ///
     /// # Errors
-    /// When the device is lost.
+    /// If the device is lost.
     fn replay(&self, recording: &Self::Recording) -> Result<()>;
 
-    /// Bytes that the operations of a training step need beside their operands, all of them taking turns with it.
+    /// Bytes of workspace that the operations of a training step need in addition to their operands. The operations share
+    /// one workspace.
     fn scratch(_: StepSizes) -> u64 {
         0
     }
@@ -144,7 +87,7 @@ pub trait Backend: Storage {
     /// See [`EmbeddingForward`].
     ///
     /// # Errors
-    /// A failed check, or an id outside of the table where the backend can see it.
+    /// A failed check, or an id outside the table if the backend can detect it.
     fn embedding_forward(&self, op: EmbeddingForward<'_, Self>) -> Result<()>;
     /// See [`EmbeddingBackward`].
     ///
@@ -209,7 +152,7 @@ pub trait Backend: Storage {
     /// See [`CrossEntropyForward`].
     ///
     /// # Errors
-    /// A failed check, or a target outside of the vocabulary where the backend can see it.
+    /// A failed check, or a target outside the vocabulary if the backend can detect it.
     fn cross_entropy_forward(&self, op: CrossEntropyForward<'_, Self>) -> Result<()>;
     /// See [`CrossEntropyBackward`].
     ///

@@ -1,7 +1,7 @@
-//! Philox4x32-10, the counter-based generator behind every draw that an operation makes.
+//! Philox4x32-10, the counter-based random number generator of all operations.
 //!
-//! A draw is a function of its key and counter alone, so any backend can recompute any element's. Source: Salmon et al.
-//! 2011, "Parallel random numbers: as easy as 1, 2, 3".
+//! A random number is a pure function of key and counter, so any backend can recompute the number of any element. Source:
+//! Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 
 use half::bf16;
 use rayon::prelude::*;
@@ -10,7 +10,7 @@ const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const ROUNDS: usize = 10;
 
-/// Four independent 32-bit draws for a key and a counter.
+/// Four independent random 32-bit words for a key and a counter.
 pub fn philox4x32(key: u64, counter: [u32; 4]) -> [u32; 4] {
     let mut key = [key as u32, (key >> 32) as u32];
     let mut x = counter;
@@ -23,7 +23,7 @@ pub fn philox4x32(key: u64, counter: [u32; 4]) -> [u32; 4] {
     x
 }
 
-/// What a draw is for: draws of one purpose never meet those of another under the same key.
+/// The use of a random number. Different purposes have disjoint counters, so they never share a number under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
@@ -33,9 +33,10 @@ pub enum Purpose {
     Rounding = 2,
 }
 
-/// Draw `index` of a key at a counter below 2⁵⁶: one 32-bit word.
+/// Draw `index` of a key at a counter below 2⁵⁶: one random 32-bit word.
 ///
-/// Words 0 and 1 of Philox's counter are `index / 4`; words 2 and 3 are `counter`, with the purpose in the top 8 bits.
+/// Words 0 and 1 of the Philox counter are `index / 4`; words 2 and 3 are `counter`, with the purpose in the top 8 bits.
+/// `index % 4` selects one of the four words of the result.
 pub fn draw(key: u64, purpose: Purpose, counter: u64, index: u64) -> u32 {
     let block = index / 4;
     let high = (counter >> 32) as u32 & 0x00ff_ffff | (purpose as u32) << 24;
@@ -43,24 +44,25 @@ pub fn draw(key: u64, purpose: Purpose, counter: u64, index: u64) -> u32 {
     words[(index % 4) as usize]
 }
 
-/// A draw as a uniform in [0, 1), a multiple of 2⁻²⁴ so that f32 holds it exactly.
+/// Converts a random word to a uniform number in [0, 1): a multiple of 2⁻²⁴, which f32 represents exactly.
 pub fn uniform(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
-/// `value` rounded to one of the two bf16 beside it, to the further from zero with the probability of its distance from the
-/// nearer; by the low 16 bits of a draw.
+/// Stochastic rounding of `value` to one of its two bf16 neighbours, decided by the low 16 bits of a random word. The
+/// probability of rounding away from zero is the distance from the neighbour towards zero, divided by the spacing.
 ///
-/// So that small updates are kept on average, where rounding to nearest would lose each. Infinities stay, and NaN stays
-/// NaN; the largest numbers may become infinite, as in rounding to nearest.
+/// The rounding is unbiased, so updates smaller than the spacing survive on average; rounding to nearest would lose each of
+/// them. Infinities and NaN are preserved. The largest finite numbers may become infinite, as in rounding to nearest.
 pub fn round_to_bf16(value: f32, word: u32) -> bf16 {
     let bits = value.to_bits();
-    // Added below the last place that is kept. A NaN is made quiet, as one of low bits alone would be cut to an infinity.
+    // Adds the random bits below the last mantissa bit that is kept. NaNs are made quiet: a NaN with payload bits only in
+    // the low half would otherwise be truncated to an infinity.
     let sum = if value.is_nan() { bits | 0x0040_0000 } else { bits + (word & 0xffff) };
     bf16::from_bits((sum >> 16) as u16)
 }
 
-/// What [`super::AdamW`] makes of `master`, all parameters of a model, in its update number `step`.
+/// The bf16 weights that [`super::AdamW`] computes from `master`, the parameters of a whole model, in update `step`.
 pub fn narrow_weights(master: &[f32], seed: u64, step: u64) -> Vec<bf16> {
     let draw = |index: usize| draw(seed, Purpose::Rounding, step, index as u64);
     master.par_iter().enumerate().map(|(index, &value)| round_to_bf16(value, draw(index))).collect()
@@ -91,12 +93,12 @@ mod tests {
     fn rounding_known_answers() {
         for (bits, word, want) in [
             (0x3f80_0000, 0xffff, 0x3f80), // 1 is a bf16
-            (0x3f80_0001, 0xfffe, 0x3f80), // just above it: down for all draws but the last
+            (0x3f80_0001, 0xfffe, 0x3f80), // just above it: rounds down for all words but the last
             (0x3f80_0001, 0xffff, 0x3f81),
             (0x3f80_8000, 0x7fff, 0x3f80), // half-way
             (0x3f80_8000, 0x8000, 0x3f81),
             (0xbf80_8000, 0x8000, 0xbf81),      // away from zero on both sides
-            (0x3f80_8000, 0xabcd_7fff, 0x3f80), // the upper half of a draw does not count
+            (0x3f80_8000, 0xabcd_7fff, 0x3f80), // the upper half of a random word is ignored
             (0x0000_0001, 0xffff, 0x0001),
             (0x7f7f_ffff, 0x0000, 0x7f7f),
             (0x7f7f_ffff, 0x0001, 0x7f80),
@@ -110,9 +112,9 @@ mod tests {
         }
     }
 
-    /// Over all 2¹⁶ draws the mean is the value itself.
+    /// The mean over all 2¹⁶ random words is the value itself.
     #[test]
-    fn rounding_is_right_on_average() {
+    fn rounding_is_unbiased() {
         for value in [1.003, -0.7654321, 3.1e-12, 12345.678] {
             let sum: f64 = (0..1 << 16).map(|word| round_to_bf16(value, word).to_f64()).sum();
             assert_eq!(sum / 65536.0, f64::from(value));

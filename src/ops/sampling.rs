@@ -1,42 +1,42 @@
-//! Drawing the next token from logits.
+//! Sampling the next token from logits.
 
 use super::check::{Rules, bytes};
-use super::{Compute, Floor, IdsMut, Operation};
+use super::operation::{Compute, Floor, IdsMut, Operation};
 use crate::error::Result;
 use crate::tensor::Storage;
 
-/// Sizes of a draw.
+/// Sizes of a sampling operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleDims {
-    /// Batch.
+    /// Batch size.
     pub b: usize,
-    /// Vocabulary.
+    /// Vocabulary size.
     pub v: usize,
-    /// Columns of the logits.
+    /// Padded vocabulary size: the number of columns of the logits.
     pub vp: usize,
 }
 
-/// One token a row from `softmax(logits[b, 0..V] / temperature)`, cut to the `top_k` largest, then to the fewest most
-/// likely tokens whose probabilities reach `top_p`
+/// Samples one token per row from `softmax(logits[b, 0..V] / temperature)`, restricted to the `top_k` largest logits and
+/// then to the smallest set of most likely tokens whose probabilities sum to at least `top_p` (the nucleus)
 ///
-/// Temperature 0 takes the largest logit. Equal logits rank by id, lowest first. Row b's uniform is draw `b` of Philox for sampling,
-/// with key `seed` and counter `draw`. Source: Holtzman et al. 2020 for `top_p`.
+/// Temperature 0 selects the largest logit. Equal logits rank by id, lowest first. The uniform random number of row b is
+/// Philox draw `b` with purpose sampling, key `seed` and counter `draw`. Source: Holtzman et al. 2020 for `top_p`.
 pub struct Sample<'a, S: Storage> {
     /// (B, Vp).
     pub logits: Compute<'a, S>,
     /// V.
     pub vocab: usize,
-    /// Not negative.
+    /// Sampling temperature, not negative.
     pub temperature: f32,
-    /// At most this many tokens; V or more for all.
+    /// Number of candidate tokens; V or more for all.
     pub top_k: usize,
-    /// In (0, 1]; 1 for all.
+    /// Probability mass of the nucleus, in (0, 1]; 1 for all tokens.
     pub top_p: f32,
-    /// Key of the draws.
+    /// RNG seed (Philox key).
     pub seed: u64,
-    /// Number of the draw, e.g. the token's position.
+    /// Philox counter of this call, e.g. the position of the token.
     pub draw: u64,
-    /// (B) `=`.
+    /// (B) `=`, sampled token ids.
     pub tokens: IdsMut<'a, S>,
 }
 
