@@ -9,7 +9,7 @@ use ironwarp::model::Gpt2;
 use ironwarp::model::activations::{Activations, Head, Keep, Recompute};
 use ironwarp::model::arena::Arena;
 use ironwarp::model::config::Config;
-use ironwarp::model::forward::Attend;
+use ironwarp::model::forward::AttentionMode;
 use ironwarp::model::generate::{Generator, Sampling};
 use ironwarp::model::params::{Gpt, HostWeights};
 use ironwarp::model::{hugging_face, init};
@@ -316,7 +316,7 @@ fn the_kv_cache_gives_the_full_forwards_logits() {
     let mut acts = Activations::new(&backend, &config, 1, 80, Keep::Forward).unwrap();
     let mut head = Head::new(&backend, &config, 1, 80).unwrap();
     let ids = Tensor::from_vec(&backend, [1, 80], tokens.clone()).unwrap();
-    model.forward(&mut acts, ids.view(), Attend::Own).unwrap();
+    model.forward(&mut acts, ids.view(), AttentionMode::Uncached).unwrap();
     model.lm_head(acts.lnf_out.view(), head.logits.view_mut()).unwrap();
     let full = head.logits.to_vec(&backend).unwrap();
 

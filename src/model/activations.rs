@@ -1,4 +1,4 @@
-//! What a forward pass writes, and what a backward pass needs beside it.
+//! Buffers of a forward and a backward pass: activations and their gradients.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,31 +6,32 @@ use super::config::Config;
 use crate::error::Result;
 use crate::tensor::{Element, Shape, Storage, Tensor};
 
-/// Which activations a training step keeps for the backward, and which it computes again.
+/// Activation recomputation: which activations the forward pass keeps for the backward pass, and which the backward pass
+/// recomputes.
 ///
-/// The gradients have the same bits whichever is chosen.
+/// Every choice gives gradients with the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recompute {
-    /// Everything is kept.
+    /// Keep all activations.
     #[default]
     None,
-    /// The MLP's (N, 4C) after GELU is computed again from the pre-activation.
+    /// Recompute the output of GELU, (N, 4C) per block, from the pre-activation.
     Gelu,
-    /// That, and the two (N, C) layernorm outputs of each block.
+    /// Recompute the output of GELU and the two layernorm outputs, (N, C) each, per block.
     Layernorm,
 }
 
-/// How long activations are needed.
+/// The lifetime of activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// For a backward pass.
+    /// Activations are kept for a backward pass.
     Backward(Recompute),
-    /// For the next layer alone.
+    /// Activations are kept only until the next layer has read them.
     Forward,
 }
 
-/// One tensor a layer, or fewer that layers take turns with.
+/// One tensor per layer, or fewer tensors that the layers reuse in rotation.
 pub struct Stack<S: Storage, E: Element>(Vec<Tensor<S, E>>);
 
 impl<S: Storage, E: Element> Stack<S, E> {
@@ -39,76 +40,77 @@ impl<S: Storage, E: Element> Stack<S, E> {
         (0..count).map(|_| Tensor::zeros(storage, shape)).collect::<Result<_>>().map(Stack)
     }
 
-    /// The tensor of entry `index`.
+    /// The tensor of entry `index`, which is shared with other entries if there are fewer tensors than entries.
     pub fn at(&self, index: usize) -> &Tensor<S, E> {
         &self.0[index % self.0.len()]
     }
 
-    /// The tensor of entry `index`.
+    /// The tensor of entry `index`, which is shared with other entries if there are fewer tensors than entries.
     pub fn at_mut(&mut self, index: usize) -> &mut Tensor<S, E> {
         let len = self.0.len();
         &mut self.0[index % len]
     }
 
-    /// Entry `index` to read and the next to write. Panics when they share one tensor.
+    /// Entry `index` for reading and entry `index + 1` for writing. Panics if both share one tensor.
     pub fn step(&mut self, index: usize) -> (&Tensor<S, E>, &mut Tensor<S, E>) {
         let len = self.0.len();
         let [input, output] =
-            self.0.get_disjoint_mut([index % len, (index + 1) % len]).expect("a stack of two tensors at least");
+            self.0.get_disjoint_mut([index % len, (index + 1) % len]).expect("a stack of at least two tensors");
         (input, output)
     }
 }
 
 /// Token ids of a micro-batch.
 pub struct Inputs<S: Storage> {
-    /// (B, T), inputs.
+    /// (B, T), input tokens.
     pub tokens: Tensor<S, i32>,
-    /// (B, T), targets; negative ones are ignored.
+    /// (B, T), target tokens; rows with a negative target are ignored.
     pub targets: Tensor<S, i32>,
 }
 
 impl<S: Storage> Inputs<S> {
-    /// Room for two micro-batches of (batch, time) tokens that take turns: one is filled while operations read the other.
+    /// Allocates a double buffer for micro-batches of (batch, time) tokens: one is filled while operations read the other.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// If allocation fails.
     pub fn pair(storage: &S, batch: usize, time: usize) -> Result<[Self; 2]> {
         let ids = || Tensor::zeros(storage, [batch, time]);
         Ok([Inputs { tokens: ids()?, targets: ids()? }, Inputs { tokens: ids()?, targets: ids()? }])
     }
 }
 
-/// Activations of a forward pass over (B, T) tokens, up to the final layernorm.
+/// Activations of a forward pass over (B, T) tokens, up to and including the final layernorm.
 pub struct Activations<S: Storage> {
     /// B.
     pub batch: usize,
     /// T.
     pub time: usize,
-    /// What is kept.
+    /// How long the activations are kept.
     pub keep: Keep,
-    /// (B, T, C) each: entry 0 after the embedding, 2l+1 after block l's attention, 2l+2 after its MLP.
+    /// (B, T, C) each: the residual stream after the embedding (entry 0), after the attention of block l (entry 2l+1) and
+    /// after its MLP (entry 2l+2).
     pub residual: Stack<S, S::Compute>,
-    /// (B, T, C) a layer.
+    /// (B, T, C) per layer.
     pub ln1_out: Stack<S, S::Compute>,
-    /// (B, T) a layer.
+    /// (B, T) per layer.
     pub ln1_mean: Stack<S, S::Accum>,
-    /// (B, T) a layer.
+    /// (B, T) per layer.
     pub ln1_rstd: Stack<S, S::Accum>,
-    /// (B, T, 3C) a layer.
+    /// (B, T, 3C) per layer.
     pub qkv: Stack<S, S::Compute>,
-    /// (B, NH, T) a layer.
+    /// (B, NH, T) per layer.
     pub lse: Stack<S, S::Accum>,
-    /// (B, T, C) a layer, before the output projection.
+    /// (B, T, C) per layer, before the output projection.
     pub attn_out: Stack<S, S::Compute>,
-    /// (B, T, C) a layer.
+    /// (B, T, C) per layer.
     pub ln2_out: Stack<S, S::Compute>,
-    /// (B, T) a layer.
+    /// (B, T) per layer.
     pub ln2_mean: Stack<S, S::Accum>,
-    /// (B, T) a layer.
+    /// (B, T) per layer.
     pub ln2_rstd: Stack<S, S::Accum>,
-    /// (B, T, 4C) a layer, before GELU.
+    /// (B, T, 4C) per layer, before GELU.
     pub fc_pre: Stack<S, S::Compute>,
-    /// (B, T, 4C) a layer, after GELU.
+    /// (B, T, 4C) per layer, after GELU.
     pub fc_gelu: Stack<S, S::Compute>,
     /// (B, T, C).
     pub lnf_out: Tensor<S, S::Compute>,
@@ -119,10 +121,10 @@ pub struct Activations<S: Storage> {
 }
 
 impl<S: Storage> Activations<S> {
-    /// Room for a pass over (batch, time) tokens.
+    /// Allocates the activations of a pass over (batch, time) tokens.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// If allocation fails.
     pub fn new(storage: &S, config: &Config, batch: usize, time: usize, keep: Keep) -> Result<Self> {
         let (b, t, c, l) = (batch, time, config.channels, config.layers);
         let all = if keep == Keep::Forward { 1 } else { l };
@@ -132,7 +134,7 @@ impl<S: Storage> Activations<S> {
         };
         let gelus = unless(&[Recompute::Gelu, Recompute::Layernorm]);
         let norms = unless(&[Recompute::Layernorm]);
-        // Without a backward a block needs its input, the middle and its output, in turns.
+        // Without a backward pass, a block needs only its input, the residual after attention, and its output.
         let residuals = if keep == Keep::Forward { 3 } else { 2 * l + 1 };
         Ok(Activations {
             batch,
@@ -157,21 +159,21 @@ impl<S: Storage> Activations<S> {
     }
 }
 
-/// The LM head's side of a pass: logits and losses.
+/// Buffers of the LM head: logits and losses.
 pub struct Head<S: Storage> {
-    /// (B, T, Vp); after [`super::Gpt2::loss`] their gradient.
+    /// (B, T, Vp), the logits; [`super::Gpt2::loss`] replaces them by their gradient.
     pub logits: Tensor<S, S::Compute>,
-    /// (B, T), nats.
+    /// (B, T), the loss of each row, in nats.
     pub losses: Tensor<S, S::Accum>,
-    /// (1), the mean over the rows that count and the micro-batches.
+    /// (1), the mean loss over the rows that are not ignored, accumulated over the micro-batches of a step.
     pub total: Tensor<S, S::Accum>,
 }
 
 impl<S: Storage> Head<S> {
-    /// Room for (batch, time) tokens.
+    /// Allocates the buffers for (batch, time) tokens.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// If allocation fails.
     pub fn new(storage: &S, config: &Config, batch: usize, time: usize) -> Result<Self> {
         Ok(Head {
             logits: Tensor::zeros(storage, [batch, time, config.padded_vocab()])?,
@@ -181,23 +183,23 @@ impl<S: Storage> Head<S> {
     }
 }
 
-/// Gradients of activations, each living for one step of the backward.
+/// Gradients of activations. The layers share these buffers.
 pub struct ActivationGrads<S: Storage> {
-    /// (B, T, C), of the residual stream.
+    /// (B, T, C), gradient of the residual stream.
     pub dresidual: Tensor<S, S::Compute>,
-    /// (B, T, C), of whatever a branch's last matmul hands back.
+    /// (B, T, C), gradient inside a branch: of its layernorm output, or of the attention output.
     pub dbranch: Tensor<S, S::Compute>,
-    /// (B, T, 3C).
+    /// (B, T, 3C), gradient of the packed QKV.
     pub dqkv: Tensor<S, S::Compute>,
-    /// (B, T, 4C).
+    /// (B, T, 4C), gradient of the MLP's pre-activation.
     pub dfc: Tensor<S, S::Compute>,
 }
 
 impl<S: Storage> ActivationGrads<S> {
-    /// Room for (batch, time) tokens.
+    /// Allocates the buffers for (batch, time) tokens.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// If allocation fails.
     pub fn new(storage: &S, config: &Config, batch: usize, time: usize) -> Result<Self> {
         let c = config.channels;
         let zeros = |width| Tensor::zeros(storage, [batch, time, width]);

@@ -1,4 +1,4 @@
-//! One flat buffer that holds a tensor for each parameter: weights, gradients, or moments.
+//! Parameter arenas: one flat buffer that holds one tensor per parameter tensor, e.g. weights, gradients or moments.
 
 use std::any::TypeId;
 use std::ops::Range;
@@ -14,18 +14,18 @@ pub struct Arena<S: Storage, E: FloatElement> {
 }
 
 impl<S: Storage, E: FloatElement> Arena<S, E> {
-    /// All zeros.
+    /// Allocates an arena of zeros.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// If allocation fails.
     pub fn zeros(storage: &S, layout: &Layout) -> Result<Self> {
         Ok(Arena { flat: Tensor::zeros(storage, [layout.len])?, layout: layout.clone() })
     }
 
-    /// With the content of `data`, which is laid out as `layout` says. Panics when the length is another.
+    /// Makes an arena with the content of `data`, which has the layout `layout`. Panics if the lengths differ.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// If allocation or the copy fails.
     pub fn from_f32(storage: &S, layout: &Layout, data: Vec<f32>) -> Result<Self> {
         let data: Vec<E> = if TypeId::of::<E>() == TypeId::of::<f32>() {
             bytemuck::allocation::cast_vec(data)
@@ -35,46 +35,46 @@ impl<S: Storage, E: FloatElement> Arena<S, E> {
         Ok(Arena { flat: Tensor::from_vec(storage, [layout.len], data)?, layout: layout.clone() })
     }
 
-    /// Where each tensor lies.
+    /// The shape and offset of each tensor.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Every element, to read.
+    /// A 1-D view of all elements.
     pub fn flat(&self) -> View<'_, S, E> {
         self.flat.view()
     }
 
-    /// Every element, to write.
+    /// A mutable 1-D view of all elements.
     pub fn flat_mut(&mut self) -> ViewMut<'_, S, E> {
         self.flat.view_mut()
     }
 
-    /// Each tensor, to read.
+    /// A view of each tensor.
     pub fn views(&self) -> Gpt<View<'_, S, E>> {
         let flat = self.flat.view();
         self.layout.slots.as_ref().map(|slot| flat.part(slot.range.start, &slot.shape[..]))
     }
 
-    /// Each tensor, to write.
+    /// A mutable view of each tensor.
     pub fn views_mut(&mut self) -> Gpt<ViewMut<'_, S, E>> {
         let mut rest = Some(self.flat.view_mut());
         self.layout.slots.as_ref().map(|slot| {
-            // The layout has no gaps, so the tensors are split off one after the other.
+            // The layout has no gaps, so the tensors can be split off one by one.
             let (first, last) = rest.take().expect("put back below").split_first(&slot.shape[..]);
             rest = Some(last);
             first
         })
     }
 
-    /// Replaces every element.
+    /// Replaces all elements.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for another length; as [`Storage::upload`].
+    /// [`Error::Invalid`] if the lengths differ; those of [`Storage::upload`].
     pub fn set_f32(&mut self, storage: &S, data: &[f32]) -> Result<()> {
         if data.len() != self.layout.len {
             let (got, want) = (data.len(), self.layout.len);
-            return Err(Error::invalid(format!("{got} elements for a model's {want}")));
+            return Err(Error::invalid(format!("{got} elements given, but the model has {want}")));
         }
         if TypeId::of::<E>() == TypeId::of::<f32>() {
             return storage.upload(bytemuck::cast_slice::<f32, E>(data), self.flat.view_mut());
@@ -83,7 +83,7 @@ impl<S: Storage, E: FloatElement> Arena<S, E> {
         storage.upload(&data, self.flat.view_mut())
     }
 
-    /// Elements `range` in host memory, in f32. Panics when they are not inside.
+    /// Copies elements `range` to host memory, converted to f32. Panics if they are out of bounds.
     ///
     /// # Errors
     /// As [`Storage::download`].

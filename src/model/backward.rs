@@ -7,10 +7,11 @@ use crate::error::Result;
 use crate::ops::*;
 
 impl<B: Backend> Gpt2<'_, B> {
-    /// Loss of a forward pass and its gradient with respect to the logits, which replaces them in `head.logits`.
+    /// Computes the logits of a forward pass, their loss, and the gradient of the loss with respect to the logits, which
+    /// replaces them in `head.logits`.
     ///
-    /// `scale` is 1 / rows that count in all micro-batches of the step; `head.total` gathers the step's mean loss as `write`
-    /// says.
+    /// `scale` is 1 / (rows that are not ignored, over all micro-batches of the step). The mean loss of the step is
+    /// accumulated in `head.total`, with the write mode `write`.
     ///
     /// # Errors
     /// Those of the operations.
@@ -34,7 +35,8 @@ impl<B: Backend> Gpt2<'_, B> {
         backend.loss_sum(LossSum { losses: head.losses.view(), scale, total: head.total.view_mut(), write })
     }
 
-    /// From the gradient of the logits to those of all parameters, written or accumulated into `grads` as `write` says.
+    /// Computes the gradients of all parameters from the gradient of the logits, and overwrites or accumulates `grads`
+    /// according to `write`.
     ///
     /// # Errors
     /// Those of the operations.
@@ -52,7 +54,7 @@ impl<B: Backend> Gpt2<'_, B> {
         let mut g = grads.views_mut();
         let recompute = match acts.keep {
             Keep::Backward(recompute) => recompute,
-            Keep::Forward => return Err(crate::Error::invalid("backward: the forward pass kept nothing for it")),
+            Keep::Forward => return Err(crate::Error::invalid("backward: the forward pass kept no activations")),
         };
 
         backend.matmul_dgrad(MatmulDgrad {
@@ -82,16 +84,8 @@ impl<B: Backend> Gpt2<'_, B> {
         })?;
 
         for l in (0..config.layers).rev() {
-            let mid = acts.residual.at(2 * l + 1);
             if recompute == Recompute::Layernorm {
-                backend.layernorm_forward(LayerNormForward {
-                    x: mid.view(),
-                    weight: p.ln2_weight.at(l),
-                    bias: p.ln2_bias.at(l),
-                    out: acts.ln2_out.at_mut(l).view_mut(),
-                    mean: acts.ln2_mean.at_mut(l).view_mut(),
-                    rstd: acts.ln2_rstd.at_mut(l).view_mut(),
-                })?;
+                self.ln2(&p, acts, l)?;
             }
             if recompute != Recompute::None {
                 let out = acts.fc_gelu.at_mut(l).view_mut();
@@ -126,7 +120,7 @@ impl<B: Backend> Gpt2<'_, B> {
             })?;
             backend.layernorm_backward(LayerNormBackward {
                 dout: d.dbranch.view(),
-                x: mid.view(),
+                x: acts.residual.at(2 * l + 1).view(),
                 weight: p.ln2_weight.at(l),
                 mean: acts.ln2_mean.at(l).view(),
                 rstd: acts.ln2_rstd.at(l).view(),
@@ -158,16 +152,8 @@ impl<B: Backend> Gpt2<'_, B> {
                 lse: acts.lse.at(l).view(),
                 dqkv: d.dqkv.view_mut(),
             })?;
-            let x = acts.residual.at(2 * l);
             if recompute == Recompute::Layernorm {
-                backend.layernorm_forward(LayerNormForward {
-                    x: x.view(),
-                    weight: p.ln1_weight.at(l),
-                    bias: p.ln1_bias.at(l),
-                    out: acts.ln1_out.at_mut(l).view_mut(),
-                    mean: acts.ln1_mean.at_mut(l).view_mut(),
-                    rstd: acts.ln1_rstd.at_mut(l).view_mut(),
-                })?;
+                self.ln1(&p, acts, l)?;
             }
             backend.matmul_wgrad(MatmulWgrad {
                 dout: d.dqkv.view(),
@@ -184,7 +170,7 @@ impl<B: Backend> Gpt2<'_, B> {
             })?;
             backend.layernorm_backward(LayerNormBackward {
                 dout: d.dbranch.view(),
-                x: x.view(),
+                x: acts.residual.at(2 * l).view(),
                 weight: p.ln1_weight.at(l),
                 mean: acts.ln1_mean.at(l).view(),
                 rstd: acts.ln1_rstd.at(l).view(),
@@ -196,7 +182,7 @@ impl<B: Backend> Gpt2<'_, B> {
             })?;
         }
 
-        // After the LM head's wgrad, which wrote `dwte` first.
+        // Must follow the LM head's wgrad, which writes `dwte` first: the embedding's gradient accumulates onto it.
         backend.embedding_backward(EmbeddingBackward {
             tokens,
             dout: d.dresidual.view(),

@@ -1,32 +1,32 @@
-//! The shape of a GPT-2: configuration, presets and parameter count.
+//! Model configuration: sizes, presets and parameter count.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Rows of the embedding are padded to a multiple of this, so that every tile of the LM head is whole.
+/// The vocabulary is padded to a multiple of this, so that the LM head has only whole tiles.
 pub const VOCAB_MULTIPLE: usize = 128;
 
-/// The sizes that make a GPT-2 (Radford et al. 2019), in the notation of the docs.
+/// The sizes of a GPT-2 (Radford et al. 2019).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `T`: the longest sequence, i.e. the number of learned positions.
+    /// `T`: maximum sequence length, i.e. the number of learned positions.
     pub context: usize,
-    /// `V`: tokens in the vocabulary, without padding.
+    /// `V`: vocabulary size, without padding.
     pub vocab: usize,
-    /// `L`: transformer blocks.
+    /// `L`: number of transformer blocks.
     pub layers: usize,
-    /// `NH`: attention heads.
+    /// `NH`: number of attention heads.
     pub heads: usize,
-    /// `C`: channels of the residual stream.
+    /// `C`: number of channels of the residual stream.
     pub channels: usize,
 }
 
-/// GPT-2's vocabulary: 50,000 merges, 256 bytes, `<|endoftext|>`.
+/// Size of GPT-2's vocabulary: 50,000 merges, 256 bytes and `<|endoftext|>`.
 pub const GPT2_VOCAB: usize = 50257;
 
-/// Vocabulary of the `bytes` tokenizer: 256 bytes and an end-of-text token.
+/// Vocabulary size of the `bytes` tokenizer: 256 bytes and an end-of-text token.
 pub const BYTES_VOCAB: usize = 257;
 
 /// Names of the tokenizers.
@@ -34,9 +34,9 @@ pub const TOKENIZERS: [&str; 2] = ["gpt2", "bytes"];
 
 /// Presets by name: `(name, L, NH, C, T, V)`.
 ///
-/// `gpt2-*` are Radford et al. 2019; `dN`, by depth, are llm.c's names for them and for a smaller one. `gpt3-*` are
-/// Brown et al. 2020, table 2.1, whose widths and head counts are kept except where NH · HS = C fails there: XL's 24 heads
-/// of 128 become 16, as C = 2048, and 13B's C = 5140 becomes 5120, which 40 heads of 128 make.
+/// `gpt2-*` are the models of Radford et al. 2019. `dN` are llm.c's names for them by depth; `d6` is a smaller model.
+/// `gpt3-*` are the models of Brown et al. 2020, table 2.1. Their widths and head counts are kept except where the table
+/// violates NH · HS = C: XL has 16 heads of 128 instead of 24, as C = 2048, and 13B has C = 5120 = 40 · 128 instead of 5140.
 const PRESETS: &[(&str, usize, usize, usize, usize, usize)] = &[
     ("tiny", 4, 4, 128, 64, BYTES_VOCAB),
     ("d6", 6, 6, 384, 1024, GPT2_VOCAB),
@@ -59,10 +59,10 @@ const PRESETS: &[(&str, usize, usize, usize, usize, usize)] = &[
 ];
 
 impl Config {
-    /// A configuration by preset name: `tiny`, `d6` … `d48`, `gpt2-124M` … `gpt2-1558M`, `gpt3-125M` … `gpt3-175B`.
+    /// The configuration of a preset: `tiny`, `d6` … `d48`, `gpt2-124M` … `gpt2-1558M`, `gpt3-125M` … `gpt3-175B`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming every preset when there is none of that name.
+    /// [`Error::Invalid`] if there is no such preset; the message lists all presets.
     pub fn preset(name: &str) -> Result<Self> {
         match PRESETS.iter().find(|preset| preset.0 == name) {
             Some(&(_, layers, heads, channels, context, vocab)) => {
@@ -70,20 +70,20 @@ impl Config {
             }
             None => {
                 let names: Vec<&str> = Self::preset_names().collect();
-                Err(Error::invalid(format!("no model preset is named '{name}'; there are {}", names.join(", "))))
+                Err(Error::invalid(format!("unknown model preset '{name}'; available: {}", names.join(", "))))
             }
         }
     }
 
-    /// Names that [`Config::preset`] takes.
+    /// The names of the presets.
     pub fn preset_names() -> impl Iterator<Item = &'static str> {
         PRESETS.iter().map(|preset| preset.0)
     }
 
-    /// Checks that the sizes make a model.
+    /// Checks that the sizes are those of a valid model.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the rule and the numbers.
+    /// [`Error::Invalid`] with the violated rule and the numbers.
     pub fn check(&self) -> Result<()> {
         let sizes = [
             ("context (T)", self.context),
@@ -93,7 +93,7 @@ impl Config {
             ("channels (C)", self.channels),
         ];
         for (name, size) in sizes {
-            // 2^24 is far above any GPT.
+            // 2^24 is far above the sizes of any GPT.
             if size == 0 || size > 1 << 24 {
                 return Err(Error::Invalid(format!("model: 1 <= {name} <= 16777216 failed ({size})")));
             }
@@ -104,7 +104,7 @@ impl Config {
                 self.channels, self.heads
             )));
         }
-        // Sizes may come from a file: no product of them may overflow later. GPT-3 has 2^37.4 parameters.
+        // The sizes may come from a file, so products of them must not overflow later. GPT-3 has 2^37.4 parameters.
         let (l, c) = (self.layers as u128, self.channels as u128);
         let parameters = 12 * l * c * c + 13 * l * c + (self.padded_vocab() + self.context + 2) as u128 * c;
         if parameters > 1 << 48 {
@@ -121,10 +121,10 @@ impl Config {
         self.vocab.next_multiple_of(VOCAB_MULTIPLE)
     }
 
-    /// `P`: parameters, the tied head counted once and the padding rows not at all.
+    /// `P`: number of parameters. The tied LM head counts once; the padding rows do not count.
     pub fn parameters(&self) -> usize {
         let c = self.channels;
-        // A block: two layernorms 4C, QKV 3C²+3C, projection C²+C, MLP 4C²+4C and 4C²+C.
+        // A block has two layernorms (4C), QKV (3C²+3C), the attention projection (C²+C) and the MLP (4C²+4C and 4C²+C).
         let block = 12 * c * c + 13 * c;
         self.vocab * c + self.context * c + self.layers * block + 2 * c
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_preset_is_a_model() {
+    fn every_preset_is_valid() {
         for name in Config::preset_names() {
             Config::preset(name).unwrap().check().unwrap();
         }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_presets_and_broken_shapes_are_refused_with_numbers() {
+    fn unknown_presets_and_invalid_sizes_are_rejected_with_the_numbers() {
         for name in ["d7", "d50", "gpt2", ""] {
             let message = Config::preset(name).unwrap_err().to_string();
             assert!(message.contains("gpt2-124M") && message.contains("d48"), "{message}");

@@ -2,54 +2,47 @@
 
 use super::Gpt2;
 use super::activations::{Activations, Head};
-use super::generate::KvCache;
+use super::kv_cache::KvCache;
+use super::params::Gpt;
 use crate::error::Result;
 use crate::ops::*;
 
-/// How a pass attends.
-pub enum Attend<'a, B: Backend> {
-    /// To its own tokens.
-    Own,
-    /// To its own tokens, which start the sequence; keys and values go into the cache.
+/// The tokens that attention reads keys and values of.
+pub enum AttentionMode<'a, B: Backend> {
+    /// The tokens of this pass; no KV cache is used.
+    Uncached,
+    /// The tokens of this pass, which start the sequence. Their keys and values are stored in the cache.
     Prefill(&'a mut KvCache<B>),
-    /// One token a sequence, to those in the cache before it and itself.
+    /// The pass has one token per sequence, which attends to the cached tokens and to itself.
     Decode(&'a mut KvCache<B>),
 }
 
-impl<B: Backend> Attend<'_, B> {
-    /// Position of the pass's first token.
+impl<B: Backend> AttentionMode<'_, B> {
+    /// Position of the first token of the pass.
     fn position(&self) -> usize {
         match self {
-            Attend::Own | Attend::Prefill(_) => 0,
-            Attend::Decode(cache) => cache.len,
+            AttentionMode::Uncached | AttentionMode::Prefill(_) => 0,
+            AttentionMode::Decode(cache) => cache.len,
         }
     }
 }
 
 impl<B: Backend> Gpt2<'_, B> {
-    /// Tokens to the final layernorm's output, `acts.lnf_out`.
+    /// Computes the output of the final layernorm, `acts.lnf_out`, from token ids.
     ///
     /// # Errors
-    /// Those of the operations, e.g. a token outside of the vocabulary or more tokens than the context.
-    pub fn forward(&self, acts: &mut Activations<B>, tokens: Ids<'_, B>, mut attend: Attend<'_, B>) -> Result<()> {
+    /// Those of the operations, e.g. a token outside the vocabulary or more tokens than the context.
+    pub fn forward(&self, acts: &mut Activations<B>, tokens: Ids<'_, B>, mut mode: AttentionMode<'_, B>) -> Result<()> {
         let Gpt2 { backend, config, params } = *self;
         let p = params.views();
         let num_heads = config.heads;
-        let position = attend.position();
+        let position = mode.position();
 
         let out = acts.residual.at_mut(0).view_mut();
         backend.embedding_forward(EmbeddingForward { tokens, wte: p.wte, wpe: p.wpe, position, out })?;
 
         for l in 0..config.layers {
-            let (x, mid) = acts.residual.step(2 * l);
-            backend.layernorm_forward(LayerNormForward {
-                x: x.view(),
-                weight: p.ln1_weight.at(l),
-                bias: p.ln1_bias.at(l),
-                out: acts.ln1_out.at_mut(l).view_mut(),
-                mean: acts.ln1_mean.at_mut(l).view_mut(),
-                rstd: acts.ln1_rstd.at_mut(l).view_mut(),
-            })?;
+            self.ln1(&p, acts, l)?;
             backend.matmul_forward(MatmulForward {
                 x: acts.ln1_out.at(l).view(),
                 weight: p.qkv_weight.at(l),
@@ -59,21 +52,22 @@ impl<B: Backend> Gpt2<'_, B> {
 
             let qkv = acts.qkv.at(l).view();
             let out = acts.attn_out.at_mut(l).view_mut();
-            match &mut attend {
-                Attend::Decode(cache) => {
+            match &mut mode {
+                AttentionMode::Decode(cache) => {
                     let (k_cache, v_cache) = cache.layer(l);
                     backend.attention_decode(AttentionDecode { qkv, num_heads, position, k_cache, v_cache, out })?;
                 }
-                Attend::Own | Attend::Prefill(_) => {
+                AttentionMode::Uncached | AttentionMode::Prefill(_) => {
                     let lse = acts.lse.at_mut(l).view_mut();
                     backend.attention_forward(AttentionForward { qkv, num_heads, out, lse })?;
                 }
             }
-            if let Attend::Prefill(cache) = &mut attend {
+            if let AttentionMode::Prefill(cache) = &mut mode {
                 let (k_cache, v_cache) = cache.layer(l);
                 backend.kv_cache_store(KvCacheStore { qkv, num_heads, position, k_cache, v_cache })?;
             }
 
+            let (x, mid) = acts.residual.step(2 * l);
             backend.matmul_forward(MatmulForward {
                 x: acts.attn_out.at(l).view(),
                 weight: p.attn_proj_weight.at(l),
@@ -81,21 +75,14 @@ impl<B: Backend> Gpt2<'_, B> {
                 out: mid.view_mut(),
             })?;
 
-            let (mid, out) = acts.residual.step(2 * l + 1);
-            backend.layernorm_forward(LayerNormForward {
-                x: mid.view(),
-                weight: p.ln2_weight.at(l),
-                bias: p.ln2_bias.at(l),
-                out: acts.ln2_out.at_mut(l).view_mut(),
-                mean: acts.ln2_mean.at_mut(l).view_mut(),
-                rstd: acts.ln2_rstd.at_mut(l).view_mut(),
-            })?;
+            self.ln2(&p, acts, l)?;
             backend.matmul_forward(MatmulForward {
                 x: acts.ln2_out.at(l).view(),
                 weight: p.fc_weight.at(l),
                 epilogue: Epilogue::BiasGelu { bias: p.fc_bias.at(l), pre: acts.fc_pre.at_mut(l).view_mut() },
                 out: acts.fc_gelu.at_mut(l).view_mut(),
             })?;
+            let (mid, out) = acts.residual.step(2 * l + 1);
             backend.matmul_forward(MatmulForward {
                 x: acts.fc_gelu.at(l).view(),
                 weight: p.fc_proj_weight.at(l),
@@ -104,7 +91,7 @@ impl<B: Backend> Gpt2<'_, B> {
             })?;
         }
 
-        if let Attend::Prefill(cache) | Attend::Decode(cache) = attend {
+        if let AttentionMode::Prefill(cache) | AttentionMode::Decode(cache) = mode {
             cache.len = position + acts.time;
         }
         backend.layernorm_forward(LayerNormForward {
@@ -117,7 +104,31 @@ impl<B: Backend> Gpt2<'_, B> {
         })
     }
 
-    /// The tied LM head: `logits = x · wteᵀ`, for any rows of the final layernorm's output.
+    /// The layernorm before the attention of block `l`.
+    pub(super) fn ln1(&self, p: &Gpt<Compute<'_, B>>, acts: &mut Activations<B>, l: usize) -> Result<()> {
+        self.backend.layernorm_forward(LayerNormForward {
+            x: acts.residual.at(2 * l).view(),
+            weight: p.ln1_weight.at(l),
+            bias: p.ln1_bias.at(l),
+            out: acts.ln1_out.at_mut(l).view_mut(),
+            mean: acts.ln1_mean.at_mut(l).view_mut(),
+            rstd: acts.ln1_rstd.at_mut(l).view_mut(),
+        })
+    }
+
+    /// The layernorm before the MLP of block `l`.
+    pub(super) fn ln2(&self, p: &Gpt<Compute<'_, B>>, acts: &mut Activations<B>, l: usize) -> Result<()> {
+        self.backend.layernorm_forward(LayerNormForward {
+            x: acts.residual.at(2 * l + 1).view(),
+            weight: p.ln2_weight.at(l),
+            bias: p.ln2_bias.at(l),
+            out: acts.ln2_out.at_mut(l).view_mut(),
+            mean: acts.ln2_mean.at_mut(l).view_mut(),
+            rstd: acts.ln2_rstd.at_mut(l).view_mut(),
+        })
+    }
+
+    /// The tied LM head: `logits = x · wteᵀ`, for any number of rows of the final layernorm's output.
     ///
     /// # Errors
     /// Those of the operation.
@@ -126,7 +137,7 @@ impl<B: Backend> Gpt2<'_, B> {
         self.backend.matmul_forward(MatmulForward { x, weight, epilogue: Epilogue::None, out: logits.reborrow() })
     }
 
-    /// Forward pass and the loss of each row into `head.losses`, without anything for a backward.
+    /// Forward pass for evaluation: writes the loss of each row to `head.losses`. A backward pass cannot follow.
     ///
     /// # Errors
     /// Those of the operations.
@@ -137,7 +148,7 @@ impl<B: Backend> Gpt2<'_, B> {
         tokens: Ids<'_, B>,
         targets: Ids<'_, B>,
     ) -> Result<()> {
-        self.forward(acts, tokens, Attend::Own)?;
+        self.forward(acts, tokens, AttentionMode::Uncached)?;
         self.lm_head(acts.lnf_out.view(), head.logits.view_mut())?;
         self.backend.cross_entropy_forward(CrossEntropyForward {
             logits: head.logits.view(),

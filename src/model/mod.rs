@@ -9,6 +9,7 @@ pub mod generate;
 pub mod hugging_face;
 pub mod init;
 pub(crate) mod json;
+pub mod kv_cache;
 #[cfg(test)]
 mod mutate;
 pub mod params;

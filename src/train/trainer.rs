@@ -10,7 +10,7 @@ use crate::model::Gpt2;
 use crate::model::activations::{ActivationGrads, Activations, Head, Inputs, Keep, Recompute};
 use crate::model::arena::Arena;
 use crate::model::config::Config;
-use crate::model::forward::Attend;
+use crate::model::forward::AttentionMode;
 use crate::model::params::{HostWeights, Layout};
 use crate::ops::{AdamW, AdamWSettings, Backend, GradNorm, UpdateGuard, Write, needs_master, philox};
 use crate::tensor::{FloatElement, Tensor};
@@ -368,7 +368,7 @@ impl<B: Backend> Trainer<B> {
         let Inputs { tokens, targets } = feed.inputs(place);
         let mut work = || {
             let model = Gpt2 { backend, config, params };
-            model.forward(acts, tokens.view(), Attend::Own)?;
+            model.forward(acts, tokens.view(), AttentionMode::Uncached)?;
             model.loss(acts, head, targets.view(), scale, write)?;
             model.backward(acts, head, tokens.view(), act_grads, grads, write)
         };

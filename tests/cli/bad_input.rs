@@ -171,7 +171,7 @@ fn bad_settings_are_named_with_their_range() {
         assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{}", ran.stderr);
     }
     for (model, text) in [
-        ("gpt2", "no model preset is named 'gpt2'; there are tiny"),
+        ("gpt2", "unknown model preset 'gpt2'; available: tiny"),
         ("none.toml", "cannot read none.toml"),
         ("field.toml", "unknown field `dropout`"),
         ("less.toml", "missing field `vocab`"),
@@ -179,7 +179,7 @@ fn bad_settings_are_named_with_their_range() {
         ("zero.toml", "1 <= layers (L) <= 16777216 failed (0)"),
         ("huge.toml", "at most 2^48 parameters failed"),
         ("broken.toml", "broken.toml does not describe a model"),
-        ("run", "no model preset is named 'run'"),
+        ("run", "unknown model preset 'run'"),
     ] {
         lab.run(&format!("train --model {model} --data t.txt --out new")).fails(1, &["error: ", text]);
     }

@@ -114,7 +114,7 @@ fn what_cannot_be_measured_is_named() {
     let lab = Lab::new();
     for (args, why) in [
         ("bench softmax", "no operation is named 'softmax'; there are embedding_forward, "),
-        ("bench gelu --model gpt5", "no model preset is named 'gpt5'"),
+        ("bench gelu --model gpt5", "unknown model preset 'gpt5'"),
         ("bench gelu --tokens 1500", "--tokens of gpt2-124M: 1500 tokens are no whole sequences of 1024"),
         ("bench gelu --shape k=3", "shape 'k=3' of gelu_forward: no size 'k'; there are n, c"),
         ("bench gelu --shape n=0", "n = '0' is no size"),

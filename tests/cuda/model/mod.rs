@@ -9,7 +9,7 @@ use ironwarp::cuda::Cuda;
 use ironwarp::model::activations::{ActivationGrads, Activations, Head, Inputs, Keep, Recompute};
 use ironwarp::model::arena::Arena;
 use ironwarp::model::config::Config;
-use ironwarp::model::forward::Attend;
+use ironwarp::model::forward::AttentionMode;
 use ironwarp::model::generate::{Generator, Sampling};
 use ironwarp::model::params::HostWeights;
 use ironwarp::model::plan::MemoryPlan;
@@ -105,7 +105,7 @@ impl Case {
                 let of_vocab = logits.chunks(config.padded_vocab()).flat_map(|row| &row[..config.vocab]);
                 numbers.push(("logits".into(), of_vocab.map(|x| x.wide()).collect()));
             }
-            model.forward(&mut acts, tokens, Attend::Own).unwrap();
+            model.forward(&mut acts, tokens, AttentionMode::Uncached).unwrap();
             model.loss(&acts, &mut head, targets, scale, write).unwrap();
             model.backward(&mut acts, &head, tokens, &mut act_grads, &mut grads, write).unwrap();
             write = Write::Accumulate;
@@ -363,7 +363,7 @@ fn decoding_is_the_full_forward() {
         let mut acts = Activations::new(backend, config, shape.0, shape.1, Keep::Forward).unwrap();
         let mut head = Head::new(backend, config, shape.0, shape.1).unwrap();
         let ids = Tensor::from_vec(backend, [1, shape.1], tokens.to_vec()).unwrap();
-        model.forward(&mut acts, ids.view(), Attend::Own).unwrap();
+        model.forward(&mut acts, ids.view(), AttentionMode::Uncached).unwrap();
         model.lm_head(acts.lnf_out.view(), head.logits.view_mut()).unwrap();
         let logits = head.logits.to_vec(backend).unwrap();
         let rows = logits.chunks(config.padded_vocab()).map(|row| row[..config.vocab].iter().map(|x| x.wide()));
