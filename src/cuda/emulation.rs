@@ -1,6 +1,6 @@
 //! The emulated GPU's own controls: what it counts, and in which order it runs what is unordered.
 
-use serde::{Deserialize, Serialize};
+pub use emulator_counts::{Counts, LaunchRecord, LineCounts, Traffic};
 
 use super::{Cuda, driver};
 use crate::error::{Error, Result};
@@ -8,82 +8,6 @@ use crate::error::{Error, Result};
 /// The emulated driver of this process. It is one for all of its devices: whoever counts should be alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Emulation(());
-
-/// A launch and what it counted. `emulator/driver/README.md` has the meaning of each count.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Launch {
-    /// The entry point.
-    pub kernel: String,
-    /// Blocks.
-    pub grid: [u32; 3],
-    /// Threads of a block.
-    pub block: [u32; 3],
-    /// Bytes of shared memory that the launch asked for.
-    pub dynamic_shared: u32,
-    /// What it did.
-    pub counts: Counts,
-}
-
-/// What a launch executed and moved.
-#[derive(Debug, Clone, Deserialize)]
-#[expect(missing_docs, reason = "named as in the emulator's documentation")]
-pub struct Counts {
-    pub warp_instructions: u64,
-    pub lane_instructions: u64,
-    pub mix: std::collections::BTreeMap<String, u64>,
-    pub tensor_flops: u64,
-    pub global_loads: Traffic,
-    pub global_stores: Traffic,
-    pub global_atomics: Traffic,
-    pub unique_read_bytes: u64,
-    pub unique_written_bytes: u64,
-    pub unique_bytes: u64,
-    pub shared_wavefronts: u64,
-    pub bank_conflicts: u64,
-    pub barriers: u64,
-    pub divergent_branches: u64,
-    pub lines: Vec<LineCounts>,
-}
-
-/// Accesses to device memory: a warp's instructions, bytes that lanes asked for, sectors of 32 bytes that they touched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[expect(missing_docs, reason = "named as in the emulator's documentation")]
-pub struct Traffic {
-    pub requests: u64,
-    pub bytes: u64,
-    pub sectors: u64,
-}
-
-/// What a source line counted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "named as in the emulator's documentation")]
-pub struct LineCounts {
-    pub source: String,
-    pub called_from: String,
-    pub warp_instructions: u64,
-    pub requests: u64,
-    pub bytes: u64,
-    pub sectors: u64,
-    pub shared_wavefronts: u64,
-    pub bank_conflicts: u64,
-}
-
-impl Counts {
-    /// Loads, stores and atomics of device memory together.
-    pub fn global(&self) -> Traffic {
-        [self.global_loads, self.global_stores, self.global_atomics].into_iter().sum()
-    }
-}
-
-impl std::iter::Sum for Traffic {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Traffic::default(), |a, b| Traffic {
-            requests: a.requests + b.requests,
-            bytes: a.bytes + b.bytes,
-            sectors: a.sectors + b.sectors,
-        })
-    }
-}
 
 impl Emulation {
     /// Of a device.
@@ -105,7 +29,7 @@ impl Emulation {
     ///
     /// # Errors
     /// As `run`, and as its kernels.
-    pub fn count<T>(self, cuda: &Cuda, run: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Launch>)> {
+    pub fn count<T>(self, cuda: &Cuda, run: impl FnOnce() -> Result<T>) -> Result<(T, Vec<LaunchRecord>)> {
         cuda.device().synchronize()?;
         entry::<extern "C" fn()>("clear_counts")?();
         let outcome = run()?;

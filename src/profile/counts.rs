@@ -10,7 +10,7 @@ use super::sass::{self, Sass};
 use crate::bench::cases::{Info, prepare};
 use crate::bench::ceilings::Bound;
 use crate::bench::problem::Problem;
-use crate::cuda::emulation::{Counts, Emulation, Launch, LineCounts};
+use crate::cuda::emulation::{Counts, Emulation, LaunchRecord, LineCounts};
 use crate::cuda::images::{IMAGES, Image, Resources};
 use crate::cuda::{Cuda, kernels};
 use crate::error::{Error, Result};
@@ -227,8 +227,8 @@ impl<'a> Profiler<'a> {
         })
     }
 
-    fn kernel(&mut self, launch: &Launch) -> Result<KernelProfile> {
-        let Launch { kernel, grid, block, dynamic_shared, counts } = launch;
+    fn kernel(&mut self, launch: &LaunchRecord) -> Result<KernelProfile> {
+        let LaunchRecord { kernel, grid, block, dynamic_shared, counts, .. } = launch;
         let mut totals = Totals::default();
         totals.add(counts);
         // An operation may have files by architecture, which its own stem does not tell.

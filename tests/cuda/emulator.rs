@@ -9,7 +9,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 
 use cudarc::driver::CudaContext;
 use ironwarp::cuda::Cuda;
-use ironwarp::cuda::emulation::{Emulation, Launch, Traffic};
+use ironwarp::cuda::emulation::{Emulation, LaunchRecord, Traffic};
 
 use crate::place::{real_gpu, skip};
 
@@ -124,7 +124,7 @@ impl Alone {
 
 /// Counts of launches.
 pub struct Counts {
-    pub launches: Vec<Launch>,
+    pub launches: Vec<LaunchRecord>,
 }
 
 impl Counts {

@@ -5,8 +5,9 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
+use emulator_counts::LaunchRecord;
+
 use crate::error::say;
-use crate::work::Launched;
 
 /// Launches whose counts are kept; of more, the oldest go.
 const KEPT: usize = 16384;
@@ -32,9 +33,12 @@ impl Record {
         self.launches
     }
 
-    /// Notes a launch that went well.
-    pub fn launched(&mut self, launch: &Launched) {
-        let line = line(launch);
+    /// Keeps the counts of a launch that succeeded, and appends them to the file if there is one.
+    pub fn launched(&mut self, launch: &LaunchRecord) {
+        let line = match serde_json::to_string(launch) {
+            Ok(line) => line,
+            Err(error) => return say(&format!("the counts of launch {} cannot be written: {error}", launch.launch)),
+        };
         if let Some(path) = &self.file {
             // One write, so that lines of several processes do not mix.
             let whole = format!("{line}\n");
@@ -65,18 +69,4 @@ impl Record {
     pub fn clear(&mut self) {
         self.kept.clear();
     }
-}
-
-/// A kernel's name is an identifier of PTX, so nothing in it needs escaping.
-fn line(launch: &Launched) -> String {
-    let Launched { grid, number, counts } = launch;
-    format!(
-        r#"{{"launch":{number},"kernel":"{}","grid":{:?},"block":{:?},"cluster":{:?},"dynamic_shared":{},"counts":{}}}"#,
-        grid.kernel.name,
-        grid.grid,
-        grid.block,
-        grid.cluster,
-        grid.dynamic_shared,
-        counts.to_json()
-    )
 }

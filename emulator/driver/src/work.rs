@@ -6,8 +6,9 @@ use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_LAUNCH_FAILED, CUDA_ERROR_LAUNCH_TIMEOUT, CUDA_ERROR_MISALIGNED_ADDRESS,
     CUDA_SUCCESS,
 };
+use emulator_counts::LaunchRecord;
 use ptx_emulator::memory::{Memory, MemoryError};
-use ptx_emulator::observe::{Check, Counts};
+use ptx_emulator::observe::Check;
 use ptx_emulator::{Kernel, Launch, LaunchError, Limits, Settings};
 
 use crate::boundary::{Handle, HostFunction, StreamCallback, UserData};
@@ -73,14 +74,7 @@ pub enum Effect {
     None,
     Event(Handle),
     Freed(u64),
-    Launched(Box<Launched>),
-}
-
-/// A launch that went well.
-pub struct Launched {
-    pub grid: Arc<Grid>,
-    pub number: u64,
-    pub counts: Counts,
+    Launched(Box<LaunchRecord>),
 }
 
 impl Device {
@@ -159,10 +153,18 @@ fn out_of_bounds(error: MemoryError) -> Error {
     CUDA_ERROR_ILLEGAL_ADDRESS.because(format!("an operation of a stream: {error}"))
 }
 
-fn launch(grid: &Arc<Grid>, device: &Device) -> Result<Effect> {
+fn launch(grid: &Grid, device: &Device) -> Result<Effect> {
     let number = device.number;
     match grid.launch().run(&device.memory, &device.limits, &device.settings) {
-        Ok(counts) => Ok(Effect::Launched(Box::new(Launched { grid: grid.clone(), number, counts }))),
+        Ok(counts) => Ok(Effect::Launched(Box::new(LaunchRecord {
+            launch: number,
+            kernel: grid.kernel.name.clone(),
+            grid: grid.grid,
+            block: grid.block,
+            cluster: grid.cluster,
+            dynamic_shared: grid.dynamic_shared,
+            counts,
+        }))),
         Err(error) => Err(code_of(&error).because(format!("launch {number}: {error}"))),
     }
 }

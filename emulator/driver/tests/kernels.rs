@@ -197,7 +197,7 @@ fn child_launches_twice() {
     cu!(cuCtxSynchronize()).unwrap();
     println!("{}", text("ironwarp_emulator_all_counts"));
     let last = text("ironwarp_emulator_last_counts");
-    assert!(last.contains(r#""launch":2,"kernel":"scale","grid":[1, 1, 1],"block":[64, 1, 1]"#), "{last}");
+    assert!(last.contains(r#""launch":2,"kernel":"scale","grid":[1,1,1],"block":[64,1,1]"#), "{last}");
     symbol::<extern "C" fn()>("ironwarp_emulator_clear_counts")();
     assert_eq!(text("ironwarp_emulator_all_counts"), "[]");
 }

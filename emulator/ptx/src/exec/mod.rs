@@ -19,7 +19,7 @@ use crate::ir::Program;
 use crate::launch::{Launch, Settings};
 use crate::memory::{Allocation, Memory};
 use crate::module::Kernel;
-use crate::observe::{Check, Counts, Finding, Tally};
+use crate::observe::{Check, Counts, Finding, Tally, count};
 use crate::race::shadow::KnownReaders;
 use crate::race::stamp::Stamps;
 use block::{Block, Progress};
@@ -98,7 +98,7 @@ pub fn run(launch: &Launch, memory: &Memory, limits: &Limits, settings: &Setting
         }
     }
     let finding = grid.finding.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let mut counts = Counts::new(launch, &tally);
+    let mut counts = count(launch, &tally);
     for allocation in grid.allocations.iter().filter(|allocation| allocation.take_touched()) {
         allocation.each_page(|page| {
             let (read, written, either) = page.shadow.touched(grid.number);

@@ -5,6 +5,7 @@ mod counts;
 mod finding;
 mod tally;
 
-pub use counts::{Counts, LineCounts};
+pub(crate) use counts::count;
+pub use emulator_counts::{Counts, LineCounts, Traffic};
 pub use finding::{Check, Finding};
 pub(crate) use tally::{Moved, Tally};
