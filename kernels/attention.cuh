@@ -1,7 +1,7 @@
 // What the kernels of attention share: a head's rows as tiles in shared memory, and the fragments that mma takes of them.
 #pragma once
 
-#include "common/copy.cuh"
+#include "common/cp_async.cuh"
 #include "common/ldmatrix.cuh"
 #include "common/mma.cuh"
 #include "common/reduce.cuh"
@@ -17,9 +17,9 @@ __device__ inline uint32_t pack_pair(float first, float second) {
 }
 
 // Two tiles of 16 x 8 as an mma left them, side by side, to the A of another: the lanes hold them alike.
-__device__ inline MmaA pack_tiles(const MmaD &left, const MmaD &right) {
-    return {{pack_pair(left.at[0], left.at[1]), pack_pair(left.at[2], left.at[3]), pack_pair(right.at[0], right.at[1]),
-             pack_pair(right.at[2], right.at[3])}};
+__device__ inline FragmentA pack_tiles(const Accumulator &left, const Accumulator &right) {
+    return {{pack_pair(left.c[0], left.c[1]), pack_pair(left.c[2], left.c[3]), pack_pair(right.c[0], right.c[1]),
+             pack_pair(right.c[2], right.c[3])}};
 }
 
 // Asks for ROWS rows of HS columns, `stride` elements apart, all within 2^32: of PARTS matrices `part` elements apart, to
@@ -53,7 +53,7 @@ struct Fragments {
     __device__ Fragments(uint32_t lower, uint32_t right) {
         const uint32_t of_tile = 8 * lower + lane_id() % 8;
         row = of_tile * CHUNKS * 16;
-        column = (right ^ swizzle<CHUNKS>(of_tile)) * 16;
+        column = (right ^ swizzle_xor<CHUNKS>(of_tile)) * 16;
     }
 
     // The fragment of rows `first` on, a multiple of 16, and columns 16 * `step` on. Rows 16 apart are permuted alike.

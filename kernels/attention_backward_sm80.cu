@@ -47,7 +47,7 @@ struct Cut {
 template <class C>
 struct Warp {
     static constexpr uint32_t A = C::A, N = C::PORTION / 8, HS = C::HS;
-    MmaA held[C::HELD ? C::HELD * C::STEPS : 1][A];
+    FragmentA held[C::HELD ? C::HELD * C::STEPS : 1][A];
     // By rows for an mma's A, transposed for its B of a product over rows; by columns for the B of one over columns.
     Fragments<HS> by_rows, by_columns;
     uint32_t own;
@@ -63,22 +63,22 @@ struct Warp {
         }
     }
 
-    __device__ void load_own(MmaA (&to)[A], uint32_t matrix, uint32_t step) const {
+    __device__ void load_own(FragmentA (&to)[A], uint32_t matrix, uint32_t step) const {
 #pragma unroll
         for (uint32_t i = 0; i < A; i++) {
-            by_rows.template load<false>(to[i].pairs, own + matrix * C::ROWS * C::ROW, 16 * i, step);
+            by_rows.template load<false>(to[i].regs, own + matrix * C::ROWS * C::ROW, 16 * i, step);
         }
     }
 
     // Own rows of a matrix by a portion of passing rows.
     template <uint32_t MATRIX>
-    __device__ void multiply(MmaD (&d)[A][N], uint32_t passing) const {
+    __device__ void multiply(Accumulator (&d)[A][N], uint32_t passing) const {
         constexpr bool HELD = MATRIX < C::HELD;
 #pragma unroll(HELD ? C::STEPS : C::UNROLLED)
         for (uint32_t step = 0; step < C::STEPS; step++) {
-            MmaA loaded[A];
+            FragmentA loaded[A];
             if constexpr (!HELD) load_own(loaded, MATRIX, step);
-            const MmaA *a = HELD ? held[HELD ? MATRIX * C::STEPS + step : 0] : loaded;
+            const FragmentA *a = HELD ? held[HELD ? MATRIX * C::STEPS + step : 0] : loaded;
 #pragma unroll
             for (uint32_t j = 0; j < N / 2; j++) {
                 uint32_t b[4];
@@ -93,10 +93,10 @@ struct Warp {
     }
 
     // Adds p or ds times a portion of passing rows.
-    __device__ void add(MmaD (&sums)[A][HS / 8], const MmaD (&weights)[A][N], uint32_t passing) const {
+    __device__ void add(Accumulator (&sums)[A][HS / 8], const Accumulator (&weights)[A][N], uint32_t passing) const {
 #pragma unroll
         for (uint32_t j = 0; j < N / 2; j++) {
-            MmaA a[A];
+            FragmentA a[A];
 #pragma unroll
             for (uint32_t i = 0; i < A; i++) a[i] = pack_tiles(weights[i][2 * j], weights[i][2 * j + 1]);
 #pragma unroll
@@ -114,8 +114,8 @@ struct Warp {
 
     // A portion of passing rows, whose statistics these are where they are queries. On the DIAGONAL `beside_last` is as below.
     template <bool DIAGONAL>
-    __device__ void take(MmaD (&sums)[C::SUMS][A][HS / 8], uint32_t passing, const float *statistics, bool beside_last = false) const {
-        MmaD p[A][N] = {}, ds[A][N];
+    __device__ void take(Accumulator (&sums)[C::SUMS][A][HS / 8], uint32_t passing, const float *statistics, bool beside_last = false) const {
+        Accumulator p[A][N] = {}, ds[A][N];
         multiply<0>(p, passing);
         if constexpr (DIAGONAL) mask(p, beside_last);
 #pragma unroll
@@ -126,7 +126,7 @@ struct Warp {
             for (uint32_t i = 0; i < A; i++) {
 #pragma unroll
                 for (uint32_t k = 0; k < 4; k++) {
-                    p[i][j].at[k] = exp2_approx(fmaf(p[i][j].at[k], scale, C::OWN_KEYS ? of_columns[k % 2] : lse[i][k / 2]));
+                    p[i][j].c[k] = exp2_approx(fmaf(p[i][j].c[k], scale, C::OWN_KEYS ? of_columns[k % 2] : lse[i][k / 2]));
                 }
             }
         }
@@ -138,7 +138,7 @@ struct Warp {
 #pragma unroll
             for (uint32_t i = 0; i < A; i++) {
 #pragma unroll
-                for (uint32_t k = 0; k < 4; k++) ds[i][j].at[k] = C::OWN_KEYS ? of_columns[k % 2] : delta[i][k / 2];
+                for (uint32_t k = 0; k < 4; k++) ds[i][j].c[k] = C::OWN_KEYS ? of_columns[k % 2] : delta[i][k / 2];
             }
         }
         multiply<1>(ds, second);
@@ -148,7 +148,7 @@ struct Warp {
 #pragma unroll
             for (uint32_t j = 0; j < N; j++) {
 #pragma unroll
-                for (uint32_t k = 0; k < 4; k++) ds[i][j].at[k] *= p[i][j].at[k];
+                for (uint32_t k = 0; k < 4; k++) ds[i][j].c[k] *= p[i][j].c[k];
             }
         }
         add(sums[0], ds, passing);
@@ -163,7 +163,7 @@ struct Warp {
 
     // Takes out the keys behind each query: where rows begin alike, a triangle. 16 keys are beside the portion's first queries,
     // or `beside_last`: then no query of the first half sees them.
-    __device__ void mask(MmaD (&s)[A][N], bool beside_last) const {
+    __device__ void mask(Accumulator (&s)[A][N], bool beside_last) const {
         const int32_t lane = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
         const int32_t most = C::OWN_KEYS ? -lane : lane;
 #pragma unroll
@@ -177,7 +177,7 @@ struct Warp {
                     // `most` is from -7 to 7: beyond, a tile of 8 keys is behind all of a tile of 8 queries or none.
                     bool hidden = behind >= 7 || (behind > -7 && behind > most);
                     if (!C::SQUARE) hidden = j < N / 2 ? beside_last || hidden : beside_last && hidden;
-                    if (hidden) s[i][j].at[k] = -INFINITY;
+                    if (hidden) s[i][j].c[k] = -INFINITY;
                 }
             }
         }
@@ -223,7 +223,7 @@ __device__ inline void find_statistics(const AttentionBackwardParams &params, Wa
 
 // Writes the warp's sums by way of shared memory, where its own rows were, which all lanes have read.
 template <class C>
-__device__ inline void finish(const MmaD (&sums)[C::A][C::HS / 8], float scale, bf16 *to, uint32_t stride, uint4 *slab,
+__device__ inline void finish(const Accumulator (&sums)[C::A][C::HS / 8], float scale, bf16 *to, uint32_t stride, uint4 *slab,
                               int32_t rows) {
 #pragma unroll
     for (uint32_t i = 0; i < C::A; i++) {
@@ -233,7 +233,7 @@ __device__ inline void finish(const MmaD (&sums)[C::A][C::HS / 8], float scale, 
             for (uint32_t j = 0; j < C::HS / 8; j++) {
                 const uint32_t row = 16 * i + 8 * half + lane_id() / 4;
                 reinterpret_cast<uint32_t *>(slab)[swizzled_offset<C::HS / VECTOR>(row, j) / 4 + lane_id() % 4] =
-                    pack_pair(sums[i][j].at[2 * half] * scale, sums[i][j].at[2 * half + 1] * scale);
+                    pack_pair(sums[i][j].c[2 * half] * scale, sums[i][j].c[2 * half + 1] * scale);
             }
         }
     }
@@ -299,7 +299,7 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     uint4 *slab = shared + warp_row * ROW / 16;
     Warp<C> warp(own + warp_row * ROW, params.softmax_scale_log2);
     if constexpr (!C::OWN_KEYS) find_statistics<C>(params, warp, slab + C::ROWS * ROW / 16, at.head, row);
-    MmaD sums[C::SUMS][C::A][HS / 8] = {};
+    Accumulator sums[C::SUMS][C::A][HS / 8] = {};
 #pragma unroll 1
     do {
         if (passing % TILE == 0 && passing + TILE < end) fetch(passing + TILE);

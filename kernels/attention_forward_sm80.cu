@@ -20,7 +20,7 @@ static_assert(KEYS == 2 * WARP_QUERIES, "the keys up to a warp's last query end 
 // What a warp has of its queries: row lane / 4 + 8 * half of each of the A.
 template <uint32_t HS>
 struct Rows {
-    MmaD out[A][HS / 8];
+    Accumulator out[A][HS / 8];
     // Largest score, times scale, and the lane's part of the sum of 2^(score - max).
     float max[A][2], sum[A][2];
 };
@@ -33,7 +33,7 @@ struct Warp {
     static constexpr uint32_t STEPS = HS / 16;
     // Keys whose scores are there at a time, and steps whose loads ptxas may mix. It spills where it may mix more.
     static constexpr uint32_t PORTION = HS == 112 ? KEYS / 2 : KEYS, UNROLLED = HELD ? STEPS : HS == 112 ? 1 : 4;
-    MmaA held[HELD ? STEPS : 1][A];
+    FragmentA held[HELD ? STEPS : 1][A];
     Fragments<HS> of_queries, of_keys, of_values;
     uint32_t queries;
     float scale;
@@ -50,19 +50,19 @@ struct Warp {
         }
     }
 
-    __device__ void load_queries(MmaA (&to)[A], uint32_t step) const {
+    __device__ void load_queries(FragmentA (&to)[A], uint32_t step) const {
 #pragma unroll
-        for (uint32_t i = 0; i < A; i++) of_queries.template load<false>(to[i].pairs, queries, 16 * i, step);
+        for (uint32_t i = 0; i < A; i++) of_queries.template load<false>(to[i].regs, queries, 16 * i, step);
     }
 
     // Queries by COUNT keys.
     template <uint32_t COUNT>
-    __device__ void scores(MmaD (&s)[A][COUNT / 8], uint32_t keys) const {
+    __device__ void scores(Accumulator (&s)[A][COUNT / 8], uint32_t keys) const {
 #pragma unroll(UNROLLED)
         for (uint32_t step = 0; step < STEPS; step++) {
-            MmaA loaded[A];
+            FragmentA loaded[A];
             if constexpr (!HELD) load_queries(loaded, step);
-            const MmaA *q = HELD ? held[HELD ? step : 0] : loaded;
+            const FragmentA *q = HELD ? held[HELD ? step : 0] : loaded;
 #pragma unroll
             for (uint32_t j = 0; j < COUNT / 16; j++) {
                 uint32_t k[4];
@@ -78,15 +78,15 @@ struct Warp {
 
     // Scores to weights, and what was summed before to the new maximum.
     template <uint32_t COUNT>
-    __device__ void weigh(MmaD (&s)[A][COUNT / 8], Rows<HS> &rows) const {
+    __device__ void weigh(Accumulator (&s)[A][COUNT / 8], Rows<HS> &rows) const {
 #pragma unroll
         for (uint32_t i = 0; i < A; i++) {
 #pragma unroll
             for (uint32_t half = 0; half < 2; half++) {
-                float largest = fmaxf(s[i][0].at[2 * half], s[i][0].at[2 * half + 1]);
+                float largest = fmaxf(s[i][0].c[2 * half], s[i][0].c[2 * half + 1]);
 #pragma unroll
                 for (uint32_t j = 1; j < COUNT / 8; j++) {
-                    largest = fmaxf(largest, fmaxf(s[i][j].at[2 * half], s[i][j].at[2 * half + 1]));
+                    largest = fmaxf(largest, fmaxf(s[i][j].c[2 * half], s[i][j].c[2 * half + 1]));
                 }
                 // Four lanes share a row.
                 largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
@@ -100,15 +100,15 @@ struct Warp {
 #pragma unroll
                     for (uint32_t k = 2 * half; k < 2 * half + 2; k++) {
                         // Fused: the difference of large numbers is rounded once, and after it.
-                        s[i][j].at[k] = exp2_approx(fmaf(s[i][j].at[k], scale, -max));
-                        sum += s[i][j].at[k];
+                        s[i][j].c[k] = exp2_approx(fmaf(s[i][j].c[k], scale, -max));
+                        sum += s[i][j].c[k];
                     }
                 }
                 rows.sum[i][half] = sum;
 #pragma unroll
-                for (MmaD &out : rows.out[i]) {
-                    out.at[2 * half] *= factor;
-                    out.at[2 * half + 1] *= factor;
+                for (Accumulator &out : rows.out[i]) {
+                    out.c[2 * half] *= factor;
+                    out.c[2 * half + 1] *= factor;
                 }
             }
         }
@@ -117,7 +117,7 @@ struct Warp {
     // Adds COUNT keys' weights and values to the rows. On the DIAGONAL, key j is for query j of the warp and those after it.
     template <uint32_t COUNT, bool DIAGONAL>
     __device__ void add(Rows<HS> &rows, uint32_t keys, uint32_t values) const {
-        MmaD s[A][COUNT / 8] = {};
+        Accumulator s[A][COUNT / 8] = {};
         scores<COUNT>(s, keys);
         if constexpr (DIAGONAL) {
             // The lane's first query less its first key.
@@ -130,7 +130,7 @@ struct Warp {
                     for (uint32_t k = 0; k < 4; k++) {
                         const int32_t key = 8 * j + k % 2, query = 16 * i + k / 2 * 8;
                         // `ahead` is from -6 to 7: beyond, a tile of 8 keys is for all of a tile of 8 queries or none.
-                        if (key - query >= 8 || (key - query >= -5 && key - query > ahead)) s[i][j].at[k] = -INFINITY;
+                        if (key - query >= 8 || (key - query >= -5 && key - query > ahead)) s[i][j].c[k] = -INFINITY;
                     }
                 }
             }
@@ -138,7 +138,7 @@ struct Warp {
         weigh<COUNT>(s, rows);
 #pragma unroll
         for (uint32_t j = 0; j < COUNT / 16; j++) {
-            MmaA p[A];
+            FragmentA p[A];
 #pragma unroll
             for (uint32_t i = 0; i < A; i++) p[i] = pack_tiles(s[i][2 * j], s[i][2 * j + 1]);
 #pragma unroll
@@ -172,9 +172,9 @@ __device__ inline void finish(const AttentionForwardParams &params, const Rows<H
             const uint32_t row = 16 * i + 8 * half + lane_row;
 #pragma unroll
             for (uint32_t j = 0; j < HS / 8; j++) {
-                const MmaD &out = rows.out[i][j];
+                const Accumulator &out = rows.out[i][j];
                 reinterpret_cast<uint32_t *>(slab)[swizzled_offset<CHUNKS>(row, j) / 4 + lane_id() % 4] =
-                    pack_pair(out.at[2 * half] * inverse, out.at[2 * half + 1] * inverse);
+                    pack_pair(out.c[2 * half] * inverse, out.c[2 * half + 1] * inverse);
             }
             if (lane_id() % 4 == 0 && query + row < params.t) {
                 params.lse[uint64_t(head) * params.t + query + row] = (rows.max[i][half] + log2_approx(sum)) * LN_2;

@@ -49,8 +49,9 @@ __device__ inline uint32_t next_pair(uint32_t &state) {
 }
 
 // A warp's product of as many tiles as a matmul would give it, each a chain of its own.
-__device__ inline void multiply(MmaD (&d)[CEILING_MMA_ITERS_M][CEILING_MMA_ITERS_N], const MmaA (&a)[CEILING_MMA_ITERS_M],
-                                const MmaB (&b)[CEILING_MMA_ITERS_N]) {
+__device__ inline void multiply(Accumulator (&d)[CEILING_MMA_ITERS_M][CEILING_MMA_ITERS_N],
+                                const FragmentA (&a)[CEILING_MMA_ITERS_M],
+                                const FragmentB (&b)[CEILING_MMA_ITERS_N]) {
 #pragma unroll
     for (uint32_t row = 0; row < CEILING_MMA_ITERS_M; row++) {
 #pragma unroll
@@ -95,28 +96,28 @@ extern "C" __global__ void __launch_bounds__(CEILING_MMA_THREADS, CEILING_MMA_MI
     const uint64_t i = uint64_t(blockIdx.x) * CEILING_MMA_THREADS + threadIdx.x;
     // Neighbours start far apart, none of them at 0.
     uint32_t state = uint32_t(i) * 0x9e3779b9u | 1;
-    MmaA a[CEILING_MMA_ITERS_M];
-    MmaB b[CEILING_MMA_ITERS_N], minus_b[CEILING_MMA_ITERS_N];
-    MmaD d[CEILING_MMA_ITERS_M][CEILING_MMA_ITERS_N];
+    FragmentA a[CEILING_MMA_ITERS_M];
+    FragmentB b[CEILING_MMA_ITERS_N], minus_b[CEILING_MMA_ITERS_N];
+    Accumulator d[CEILING_MMA_ITERS_M][CEILING_MMA_ITERS_N];
 #pragma unroll
-    for (MmaA &tile : a) {
+    for (FragmentA &tile : a) {
 #pragma unroll
-        for (uint32_t &pair : tile.pairs) pair = next_pair(state);
+        for (uint32_t &pair : tile.regs) pair = next_pair(state);
     }
 #pragma unroll
     for (uint32_t column = 0; column < CEILING_MMA_ITERS_N; column++) {
 #pragma unroll
         for (uint32_t k = 0; k < 2; k++) {
-            b[column].pairs[k] = next_pair(state);
-            minus_b[column].pairs[k] = b[column].pairs[k] ^ 0x80008000u;
+            b[column].regs[k] = next_pair(state);
+            minus_b[column].regs[k] = b[column].regs[k] ^ 0x80008000u;
         }
     }
 #pragma unroll
     for (auto &row : d) {
 #pragma unroll
-        for (MmaD &tile : row) {
+        for (Accumulator &tile : row) {
 #pragma unroll
-            for (float &element : tile.at) element = next_normal(state);
+            for (float &element : tile.c) element = next_normal(state);
         }
     }
 #pragma unroll 1
@@ -129,7 +130,7 @@ extern "C" __global__ void __launch_bounds__(CEILING_MMA_THREADS, CEILING_MMA_MI
 #pragma unroll
     for (const auto &row : d) {
 #pragma unroll
-        for (const MmaD &tile : row) sum += (tile.at[0] + tile.at[1]) + (tile.at[2] + tile.at[3]);
+        for (const Accumulator &tile : row) sum += (tile.c[0] + tile.c[1]) + (tile.c[2] + tile.c[3]);
     }
     params.out[i] = sum;
 }

@@ -16,8 +16,8 @@
 //           backward 2*N*C + 4*N + 8*C*(different ids) + 4*C*T_max bytes, and 2*N*C that L2 should have; memory-bound
 #include <type_traits>
 
-#include "common/guarded.cuh"
-#include "common/sort.cuh"
+#include "common/predicated.cuh"
+#include "common/radix_sort.cuh"
 #include "params/embedding.h"
 
 // ---------------------------------------------------------------------------------------------------------------------

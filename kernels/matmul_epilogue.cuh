@@ -16,13 +16,13 @@ struct Slab {
     static constexpr uint32_t ROWS = 16;
     float at[ROWS][COLUMNS + 8];
 
-    __device__ void put(const MmaD (&tiles)[COLUMNS / 8]) {
+    __device__ void put(const Accumulator (&tiles)[COLUMNS / 8]) {
         const uint32_t row = lane_id() / 4, column = lane_id() % 4 * 2;
 #pragma unroll
         for (uint32_t j = 0; j < COLUMNS / 8; j++) {
-            const MmaD &tile = tiles[j];
-            *reinterpret_cast<float2 *>(&at[row][8 * j + column]) = make_float2(tile.at[0], tile.at[1]);
-            *reinterpret_cast<float2 *>(&at[row + 8][8 * j + column]) = make_float2(tile.at[2], tile.at[3]);
+            const Accumulator &tile = tiles[j];
+            *reinterpret_cast<float2 *>(&at[row][8 * j + column]) = make_float2(tile.c[0], tile.c[1]);
+            *reinterpret_cast<float2 *>(&at[row + 8][8 * j + column]) = make_float2(tile.c[2], tile.c[3]);
         }
     }
 
@@ -49,7 +49,7 @@ struct Part {
 // the same columns; `f.fetch(i)` asks for what f needs of device memory at element i of the product, for all rows of a slab
 // at once and before the slab is there; `f.write(i, values, fetched)` ends it. `slab` is the warp's own.
 template <uint32_t TILES, uint32_t COLUMNS, typename F>
-__device__ inline void for_each_vector(const MmaD (&d)[TILES][COLUMNS / 8], Slab<COLUMNS> &slab, const Part &part,
+__device__ inline void for_each_vector(const Accumulator (&d)[TILES][COLUMNS / 8], Slab<COLUMNS> &slab, const Part &part,
                                        F &f) {
     constexpr uint32_t LANES = COLUMNS / F::COLUMNS, ROWS = WARP / LANES, PASSES = Slab<COLUMNS>::ROWS / ROWS;
     const uint32_t lane_row = lane_id() / LANES, lane_column = lane_id() % LANES * F::COLUMNS;

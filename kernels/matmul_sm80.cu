@@ -12,7 +12,7 @@
 #include "matmul_epilogue.cuh"
 #include "params/matmul.h"
 
-#include "common/copy.cuh"
+#include "common/cp_async.cuh"
 #include "common/gelu.cuh"
 #include "common/ldmatrix.cuh"
 #include "common/swizzle.cuh"
@@ -134,8 +134,8 @@ __device__ inline Place place(uint32_t tiles_m, uint32_t columns) {
 // A warp's part of the product, and the sums of 16 of its A's rows, one A a warp across, so that none does all the work.
 template <typename TILE>
 struct Sums {
-    MmaD d[TILE::A][2 * TILE::B];
-    MmaD rows;
+    Accumulator d[TILE::A][2 * TILE::B];
+    Accumulator rows;
 };
 
 // Terms `term` to `last_term` of the block's tile at `place`. With SUM_ROWS also the sums of A's rows, as products with
@@ -144,7 +144,7 @@ template <typename TILE, Order ORDER_A, Order ORDER_B, bool SUM_ROWS = false>
 __device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand &a, const Operand &b, const Place &place,
                                 uint32_t term, uint32_t last_term, bool sum_rows = false) {
     constexpr uint32_t ALL = STAGES * TILE::STAGE_BYTES;
-    constexpr MmaB ONES = {{0x3f803f80, 0x3f803f80}};
+    constexpr FragmentB ONES = {{0x3f803f80, 0x3f803f80}};
     const uint32_t warp_row = warp_id() / TILE::WARPS_ACROSS, warp_column = warp_id() % TILE::WARPS_ACROSS;
     const uint32_t upper = lane_id() / 8 % 2, half = lane_id() / 16;
     Copies<ORDER_A, TILE::ROWS, TILE::THREADS> copies_a(a, place.row, term, last_term);
@@ -160,16 +160,16 @@ __device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand
         cp_async_commit();
         filled = filled + TILE::STAGE_BYTES == ALL ? 0 : filled + TILE::STAGE_BYTES;
     };
-    MmaA set_a[2][TILE::A];
+    FragmentA set_a[2][TILE::A];
     uint32_t set_b[2][TILE::B][4];
     const auto load = [&](uint32_t set, uint32_t stage, uint32_t step) {
 #pragma unroll
-        for (uint32_t i = 0; i < TILE::A; i++) fragments_a.load(set_a[set][i].pairs, stage, i, step);
+        for (uint32_t i = 0; i < TILE::A; i++) fragments_a.load(set_a[set][i].regs, stage, i, step);
 #pragma unroll
         for (uint32_t i = 0; i < TILE::B; i++) fragments_b.load(set_b[set][i], stage + TILE::A_BYTES, i, step);
         if (SUM_ROWS && sum_rows) {
-            MmaA summed;
-            fragments_a.load(summed.pairs, stage, warp_column, step);
+            FragmentA summed;
+            fragments_a.load(summed.regs, stage, warp_column, step);
             mma(sums.rows, summed, ONES);
         }
     };
@@ -311,14 +311,14 @@ struct WgradEpilogue {
 
 // The sums of A's rows, of which each lane of four has the same: dbias of 16 output channels a warp.
 template <typename TILE>
-__device__ inline void write_row_sums(const MmaD &sums, const Place &at, uint32_t rows, float *to, bool accumulate) {
+__device__ inline void write_row_sums(const Accumulator &sums, const Place &at, uint32_t rows, float *to, bool accumulate) {
     if (lane_id() % 4 != 0) return;
     const uint32_t warp_row = warp_id() / TILE::WARPS_ACROSS, warp_column = warp_id() % TILE::WARPS_ACROSS;
     const uint32_t first = at.row + warp_row * TILE::WARP_ROWS + 16 * warp_column + lane_id() / 4;
 #pragma unroll
     for (uint32_t half = 0; half < 2; half++) {
         const uint32_t row = first + 8 * half;
-        if (row < rows) to[row] = accumulate ? to[row] + sums.at[2 * half] : sums.at[2 * half];
+        if (row < rows) to[row] = accumulate ? to[row] + sums.c[2 * half] : sums.c[2 * half];
     }
 }
 

@@ -1,18 +1,18 @@
-// Functions that the special function unit computes.
+// Approximate base-2 exponential and logarithm, computed by the special function unit (MUFU).
 #pragma once
 
-// 2^x to 2 ulp; exact for 0 and -infinity. Results below 2^-126 are 0, which saves the instructions for them: exp2f has
-// three more an element.
+// 2^x to 2 ulp; exact for 0 and -infinity. Results below 2^-126 are flushed to 0 (ftz); exp2f handles these denormals,
+// which costs three more instructions per element.
 __device__ inline float exp2_approx(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
-// e^x for x <= 0, exact for 0 and -infinity. Rounding x * log2(e) costs |x| / 2^24 of the result.
+// e^x for x <= 0; exact for 0 and -infinity. Rounding x * log2(e) adds a relative error of |x| / 2^24.
 __device__ inline float exp_approx(float x) { return exp2_approx(x * 1.44269504f); }
 
-// log2(x) to 2^-22, of the result or absolutely where it is small.
+// log2(x) with an error of 2^-22: relative, or absolute where the result is small.
 __device__ inline float log2_approx(float x) {
     float y;
     asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -1,4 +1,4 @@
-// Sums and maxima over a warp and over a block, in an order that is always the same.
+// Warp and block reductions. The order of the operations is fixed, so results are deterministic.
 #pragma once
 
 #include <stdint.h>
@@ -16,12 +16,12 @@ struct Sum {
     }
 };
 
-// NaN is not seen, unless all values are NaN.
+// Ignores NaN unless all values are NaN (fmaxf).
 struct Max {
     __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 
-// Over the warp's 32 lanes, in every lane. All lanes must take part.
+// Reduces over the 32 lanes of a warp; every lane gets the result. All lanes must execute it.
 template <typename Combine, typename T>
 __device__ inline T warp_reduce(T value) {
 #pragma unroll
@@ -31,21 +31,22 @@ __device__ inline T warp_reduce(T value) {
     return value;
 }
 
-// Over WARPS warps of a block, in every thread of them, `warp` being the thread's place among them. All must take part,
-// and `partials` (shared) may be written again only after another barrier.
+// Reduces over WARPS warps of a block; every thread of them gets the result. `warp` is the index of the thread's warp
+// among them. All threads of the block must execute it, and the caller must place a barrier before `partials` (shared)
+// is written again.
 template <typename Combine, uint32_t WARPS, typename T>
 __device__ inline T block_reduce(T value, uint32_t warp, T (&partials)[WARPS]) {
     value = warp_reduce<Combine>(value);
     if constexpr (WARPS == 1) return value;
     if (lane_id() == 0) partials[warp] = value;
-    __syncthreads();  // everybody reads what each warp has written
+    __syncthreads();  // RAW: every thread reads the partial results of all warps
     T all = partials[0];
 #pragma unroll
     for (uint32_t i = 1; i < WARPS; i++) all = Combine()(all, partials[i]);
     return all;
 }
 
-// Of f32, or of f64 for sums of sums.
+// T is f32, or f64 where partial sums are added up.
 template <typename T>
 __device__ inline T warp_sum(T value) {
     return warp_reduce<Sum>(value);

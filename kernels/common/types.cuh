@@ -1,4 +1,4 @@
-// Element types, and the 16-byte accesses that kernels read and write them by.
+// Element types, and the 16-byte vector accesses with which kernels read and write them.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -6,10 +6,10 @@
 
 using bf16 = __nv_bfloat16;
 
-// Eight bf16 in memory, eight f32 in registers.
+// Elements of a vector: eight bf16 in memory (16 bytes), eight f32 in registers.
 constexpr uint32_t VECTOR = 16 / sizeof(bf16);
 
-// Eight bf16 as they lie in memory: half the registers of their values.
+// Eight bf16 as they are in memory: half as many registers as their f32 values.
 using bf16x8 = uint4;
 
 struct f32x8 {
@@ -21,14 +21,14 @@ __device__ inline f32x8 unpack(const bf16x8 &raw) {
     f32x8 to;
 #pragma unroll
     for (uint32_t i = 0; i < VECTOR / 2; i++) {
-        // A bf16 is the upper half of the f32 of its value; the first of a pair lies in the lower bits.
+        // A bf16 is the upper half of the f32 of the same value; the first of a pair is in the lower bits.
         to.at[2 * i] = __uint_as_float(pairs[i] << 16);
         to.at[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
     }
     return to;
 }
 
-// Rounds to nearest, ties to even.
+// Converts eight f32 to bf16, rounding to nearest, ties to even.
 __device__ inline bf16x8 pack(const f32x8 &from) {
     uint32_t pairs[VECTOR / 2];
 #pragma unroll
@@ -39,7 +39,7 @@ __device__ inline bf16x8 pack(const f32x8 &from) {
     return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
 }
 
-// All addresses below: 16-byte-aligned.
+// All addresses below must be 16-byte-aligned.
 __device__ inline bf16x8 load_packed(const bf16 *from) { return *reinterpret_cast<const bf16x8 *>(from); }
 
 __device__ inline void store_packed(bf16 *to, const bf16x8 &from) { *reinterpret_cast<bf16x8 *>(to) = from; }

@@ -32,7 +32,7 @@ __device__ inline void copy_tile(uint32_t to, const bf16 *from, uint32_t stride)
 
 // What a lane has of 16 queries: rows lane / 4 and 8 behind it.
 struct Rows {
-    MmaD out[HS / 8];
+    Accumulator out[HS / 8];
     // Largest score, times scale, and the lane's part of the sum of 2^(score - max).
     float max[2], sum[2];
 };
@@ -41,11 +41,11 @@ struct Rows {
 __device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t values, int32_t ahead, float scale) {
     // Which of a fragment's four matrices, 8 by 8, the lane gives a row's address for.
     const uint32_t matrix_row = lane_id() % 8, upper = lane_id() / 8 % 2, half = lane_id() / 16;
-    MmaD s[KEYS / 8] = {};
+    Accumulator s[KEYS / 8] = {};
 #pragma unroll
     for (uint32_t step = 0; step < STEPS; step++) {
-        MmaA q;
-        ldmatrix_x4<false>(q.pairs, queries + 16 * place(8 * upper + matrix_row, 2 * step + half));
+        FragmentA q;
+        ldmatrix_x4<false>(q.regs, queries + 16 * place(8 * upper + matrix_row, 2 * step + half));
 #pragma unroll
         for (uint32_t j = 0; j < KEYS / 16; j++) {
             uint32_t k[4];
@@ -62,7 +62,7 @@ __device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t
         for (uint32_t j = 0; j < KEYS / 8; j++) {
 #pragma unroll
             for (uint32_t i = 0; i < 2; i++) {
-                float &score = s[j].at[2 * low + i];
+                float &score = s[j].c[2 * low + i];
                 if (int32_t(8 * j + i) > last) score = -INFINITY;
                 largest = fmaxf(largest, score);
             }
@@ -76,15 +76,15 @@ __device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t
         for (uint32_t j = 0; j < KEYS / 8; j++) {
 #pragma unroll
             for (uint32_t i = 0; i < 2; i++) {
-                s[j].at[2 * low + i] = exp2_approx(fmaf(s[j].at[2 * low + i], scale, -max));
-                rows.sum[low] += s[j].at[2 * low + i];
-                rows.out[j].at[2 * low + i] *= factor;
+                s[j].c[2 * low + i] = exp2_approx(fmaf(s[j].c[2 * low + i], scale, -max));
+                rows.sum[low] += s[j].c[2 * low + i];
+                rows.out[j].c[2 * low + i] *= factor;
             }
         }
     }
 #pragma unroll
     for (uint32_t j = 0; j < KEYS / 16; j++) {
-        const MmaA p = pack_tiles(s[2 * j], s[2 * j + 1]);
+        const FragmentA p = pack_tiles(s[2 * j], s[2 * j + 1]);
 #pragma unroll
         for (uint32_t step = 0; step < STEPS; step++) {
             uint32_t v[4];
@@ -107,7 +107,7 @@ __device__ inline void write(const Rows &rows, bf16 *out, float *lse, uint32_t c
 #pragma unroll
         for (uint32_t j = 0; j < HS / 8; j++) {
             bf16 *to = out + uint64_t(8 * low + row) * c + 8 * j + column;
-            const float *pair = &rows.out[j].at[2 * low];
+            const float *pair = &rows.out[j].c[2 * low];
             *reinterpret_cast<uint32_t *>(to) = pack_pair(pair[0] * inverse, pair[1] * inverse);
         }
         if (column == 0) lse[8 * low + row] = (rows.max[low] + log2_approx(sum)) * LN_2;

@@ -8,7 +8,7 @@
 //           4 warps of (32, 32)
 // Numerics: bf16 products, f32 sums; one rounding at the end
 // Traffic:  (rows + columns of a tile) * C * 2 bytes a block, and out
-#include "../../common/copy.cuh"
+#include "../../common/cp_async.cuh"
 #include "../../common/ldmatrix.cuh"
 #include "../../common/mma.cuh"
 #include "../../common/reduce.cuh"
@@ -34,15 +34,15 @@ __device__ inline void copy_tile(bf16x8 *to, const bf16 *from, uint32_t stride) 
 
 // Adds the products of a tile's terms to a warp's (SIDE, SIDE) of out.
 template <uint32_t SIDE>
-__device__ inline void multiply(MmaD (&sums)[SIDE / 16][SIDE / 8], uint32_t x, uint32_t weight) {
+__device__ inline void multiply(Accumulator (&sums)[SIDE / 16][SIDE / 8], uint32_t x, uint32_t weight) {
     // Which of a fragment's four matrices, 8 by 8, the lane gives a row's address for.
     const uint32_t matrix_row = lane_id() % 8, upper = lane_id() / 8 % 2, half = lane_id() / 16;
 #pragma unroll
     for (uint32_t step = 0; step < TERMS / 16; step++) {
-        MmaA a[SIDE / 16];
+        FragmentA a[SIDE / 16];
 #pragma unroll
         for (uint32_t i = 0; i < SIDE / 16; i++) {
-            ldmatrix_x4<false>(a[i].pairs, x + 16 * place(16 * i + 8 * upper + matrix_row, 2 * step + half));
+            ldmatrix_x4<false>(a[i].regs, x + 16 * place(16 * i + 8 * upper + matrix_row, 2 * step + half));
         }
 #pragma unroll
         for (uint32_t j = 0; j < SIDE / 16; j++) {
@@ -59,7 +59,7 @@ __device__ inline void multiply(MmaD (&sums)[SIDE / 16][SIDE / 8], uint32_t x, u
 
 // A warp's part of out, in pairs as mma leaves them: 8 rows of 16 bytes a request, half sectors.
 template <uint32_t SIDE>
-__device__ inline void write(const MmaD (&sums)[SIDE / 16][SIDE / 8], bf16 *out, uint32_t stride) {
+__device__ inline void write(const Accumulator (&sums)[SIDE / 16][SIDE / 8], bf16 *out, uint32_t stride) {
     const uint32_t row = lane_id() / 4, column = lane_id() % 4 * 2;
 #pragma unroll
     for (uint32_t i = 0; i < SIDE / 16; i++) {
@@ -68,7 +68,7 @@ __device__ inline void write(const MmaD (&sums)[SIDE / 16][SIDE / 8], bf16 *out,
 #pragma unroll
             for (uint32_t low = 0; low < 2; low++) {
                 bf16 *to = out + uint64_t(16 * i + 8 * low + row) * stride + 8 * j + column;
-                const float *pair = &sums[i][j].at[2 * low];
+                const float *pair = &sums[i][j].c[2 * low];
                 *reinterpret_cast<__nv_bfloat162 *>(to) = __floats2bfloat162_rn(pair[0], pair[1]);
             }
         }
@@ -89,7 +89,7 @@ __device__ inline void forward(const MatmulForwardParams &params) {
     bf16x8 *to = shared + place(own_row, own_chunk);
     const uint32_t tiles = shared_address(shared);
 
-    MmaD sums[SIDE / 16][SIDE / 8] = {};
+    Accumulator sums[SIDE / 16][SIDE / 8] = {};
     for (uint32_t term = 0; term < params.c; term += TERMS) {
         copy_tile<ROWS, THREADS>(to, x + term, params.c);
         copy_tile<COLUMNS, THREADS>(to + place(ROWS, 0), weight + term, params.c);
