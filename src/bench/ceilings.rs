@@ -1,4 +1,4 @@
-//! The rates that no operation on a device can pass, measured on it.
+//! The measured peak rates of a device, which bound the time of every operation from below.
 
 use std::fmt;
 use std::time::Instant;
@@ -12,13 +12,13 @@ use crate::cpu::{Cpu, Real};
 use crate::error::Result;
 use crate::ops::Floor;
 
-/// What limits an operation.
+/// What limits the speed of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
-    /// Bytes to and from memory.
+    /// Memory bandwidth.
     Memory,
-    /// Arithmetic.
+    /// Arithmetic throughput.
     Compute,
 }
 
@@ -28,54 +28,55 @@ impl fmt::Display for Bound {
     }
 }
 
-/// The fastest that a device was seen to copy and to multiply.
+/// The highest measured rates of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
-    /// Of a large copy, bytes read and bytes written, in GB/s.
+    /// Rate of a large copy in GB/s; bytes read and bytes written both count.
     pub copy_gb_per_s: f64,
-    /// Of products in the compute type: `mma` from registers on a GPU, the CPU backend's matmul on a CPU. In TFLOP/s.
+    /// Rate of matrix multiplication in the compute type in TFLOP/s: `mma` on registers on a GPU, the CPU backend's
+    /// matmul on a CPU.
     pub compute_tflop_per_s: f64,
 }
 
 impl Ceilings {
-    /// The time below which nothing with that floor can come, in microseconds, and what sets it.
+    /// The minimum time of an operation with this floor in microseconds, and which of its two limits sets it.
     pub fn floor_us(&self, floor: Floor) -> (f64, Bound) {
         let memory = floor.bytes as f64 / (self.copy_gb_per_s * 1e3);
         let compute = floor.flops as f64 / (self.compute_tflop_per_s * 1e6);
         if compute > memory { (compute, Bound::Compute) } else { (memory, Bound::Memory) }
     }
 
-    /// A CPU's, on all of rayon's threads.
+    /// Measures a CPU with all of rayon's threads.
     pub(super) fn of_cpu<R: Real>(cpu: &Cpu<R>) -> Result<Self> {
-        const TURNS: usize = 5;
-        // Several times the last cache of most.
+        const RUNS: usize = 5;
+        // 256 MiB: several times the last-level cache of most CPUs.
         let source = vec![1u64; 32 << 20];
         let mut target = vec![0u64; source.len()];
         let chunk = source.len().div_ceil(rayon::current_num_threads());
         let copy =
             || target.par_chunks_mut(chunk).zip(source.par_chunks(chunk)).for_each(|(t, s)| t.copy_from_slice(s));
-        let seconds = best(TURNS, copy);
+        let seconds = fastest(RUNS, copy);
         let copy_gb_per_s = 2.0 * size_of_val(&source[..]) as f64 / seconds / 1e9;
 
         let matmul = cases::ALL.iter().find(|info| info.op == "matmul_forward");
         let matmul = matmul.map(|info| Problem::new(info, vec![1024; 3], "none")).expect("a matmul among the cases");
-        let mut product = prepare(cpu, &matmul, 1)?;
-        let flops = product.floor().flops as f64;
-        product.run(cpu)?;
-        // It has run once without an error.
-        let seconds = best(TURNS, || drop(product.run(cpu)));
+        let mut matmul = prepare(cpu, &matmul, 1)?;
+        let flops = matmul.floor().flops as f64;
+        matmul.run(cpu)?;
+        // Errors can be ignored here: the run above returned none.
+        let seconds = fastest(RUNS, || drop(matmul.run(cpu)));
         Ok(Ceilings { copy_gb_per_s, compute_tflop_per_s: flops / seconds / 1e12 })
     }
 }
 
 /// Seconds of the fastest of several runs.
-fn best(turns: usize, mut run: impl FnMut()) -> f64 {
+fn fastest(runs: usize, mut run: impl FnMut()) -> f64 {
     let mut time = || {
         let start = Instant::now();
         run();
         start.elapsed().as_secs_f64()
     };
-    (0..turns).map(|_| time()).fold(f64::INFINITY, f64::min)
+    (0..runs).map(|_| time()).fold(f64::INFINITY, f64::min)
 }
 
 #[cfg(test)]

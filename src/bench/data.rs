@@ -1,4 +1,4 @@
-//! Random data for measurements: the same numbers on every backend, whatever its types.
+//! Random operands for measurements: the same numbers on every backend, whatever its types.
 
 use std::sync::OnceLock;
 
@@ -11,10 +11,10 @@ use crate::error::Result;
 use crate::ops::Backend;
 use crate::tensor::{Element, FloatElement, Shape, Tensor};
 
-/// Values of the pool that large tensors repeat: a prime, so that no row length divides it.
+/// Number of values in the pool that large tensors repeat: a prime, so that no row length divides it.
 const POOL: usize = 1_048_573;
 
-/// Standard normal values, exact in bf16.
+/// Standard normal values that bf16 represents exactly.
 fn pool() -> &'static [f32] {
     static VALUES: OnceLock<Vec<f32>> = OnceLock::new();
     VALUES.get_or_init(|| {
@@ -24,27 +24,27 @@ fn pool() -> &'static [f32] {
     })
 }
 
-/// Makes the operands of a case.
+/// Creates the operands of a case.
 pub struct Data<'a, B> {
-    /// Where they go.
+    /// The backend that allocates the operands.
     pub backend: &'a B,
     random: ChaCha8Rng,
 }
 
 impl<'a, B: Backend> Data<'a, B> {
-    /// A sequence of its own for every seed.
+    /// Operands from the random sequence of a seed.
     pub fn new(backend: &'a B, seed: u64) -> Self {
         Data { backend, random: ChaCha8Rng::seed_from_u64(seed) }
     }
 
-    /// Normal, with a standard deviation that is a power of two, so that values stay exact in bf16.
+    /// Normal values. The standard deviation must be a power of two, so that bf16 represents the values exactly.
     pub fn normal<E: FloatElement>(&mut self, shape: impl Into<Shape>, deviation: f32) -> Result<Tensor<B, E>> {
-        self.of(shape, |value| deviation * value)
+        self.mapped(shape, |value| deviation * value)
     }
 
-    /// Positive, around 1.
+    /// Positive values around 1.
     pub fn positive<E: FloatElement>(&mut self, shape: impl Into<Shape>) -> Result<Tensor<B, E>> {
-        self.of(shape, |value| value.abs().mul_add(0.5, 0.5))
+        self.mapped(shape, |value| value.abs().mul_add(0.5, 0.5))
     }
 
     /// The same normal values in two types, as weights and their master copy are.
@@ -55,16 +55,16 @@ impl<'a, B: Backend> Data<'a, B> {
     ) -> Result<(Tensor<B, E>, Tensor<B, F>)> {
         let (shape, start) = (shape.into(), self.random.random_range(0..POOL));
         let value = |value| deviation * value;
-        Ok((self.placed(start, shape, value)?, self.placed(start, shape, value)?))
+        Ok((self.pool_slice(start, shape, value)?, self.pool_slice(start, shape, value)?))
     }
 
-    fn of<E: FloatElement>(&mut self, shape: impl Into<Shape>, value: impl Fn(f32) -> f32) -> Result<Tensor<B, E>> {
+    fn mapped<E: FloatElement>(&mut self, shape: impl Into<Shape>, value: impl Fn(f32) -> f32) -> Result<Tensor<B, E>> {
         let start = self.random.random_range(0..POOL);
-        self.placed(start, shape, value)
+        self.pool_slice(start, shape, value)
     }
 
-    /// Values of the pool from `start` on.
-    fn placed<E: FloatElement>(
+    /// `value` applied to the pool's values from index `start` on.
+    fn pool_slice<E: FloatElement>(
         &self,
         start: usize,
         shape: impl Into<Shape>,
@@ -74,7 +74,7 @@ impl<'a, B: Backend> Data<'a, B> {
         self.repeat(shape, values.map(|&x| E::from_f32(bf16::from_f32(value(x)).to_f32())))
     }
 
-    /// Ids in `0..below`.
+    /// Token ids in `0..below`.
     pub fn ids(&mut self, shape: impl Into<Shape>, below: usize) -> Result<Tensor<B, i32>> {
         let shape = shape.into();
         let ids: Vec<i32> =
@@ -82,12 +82,12 @@ impl<'a, B: Backend> Data<'a, B> {
         self.repeat(shape, ids.into_iter())
     }
 
-    /// Zeros, for what an operation writes.
+    /// Zeros, for outputs.
     pub fn zeros<E: Element>(&self, shape: impl Into<Shape>) -> Result<Tensor<B, E>> {
         Tensor::zeros(self.backend, shape)
     }
 
-    /// A tensor that repeats `values`; large ones are never whole in host memory.
+    /// A tensor that repeats `values`, uploaded in blocks, so that host memory holds at most one pool.
     fn repeat<E: Element>(&self, shape: impl Into<Shape>, values: impl Iterator<Item = E>) -> Result<Tensor<B, E>> {
         let shape = shape.into();
         let block: Vec<E> = values.take(shape.len()).collect();

@@ -1,4 +1,4 @@
-//! GPUs, timed by events.
+//! Timing of GPUs by CUDA events.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::cuda::timing::Stopwatch;
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-/// Events on the stream, on a cold L2 cache.
+/// Timed by events on the stream, with a cold L2 cache.
 impl Timed for Cuda {
     type Stopwatch = Stopwatch;
 
@@ -26,33 +26,33 @@ impl Timed for Cuda {
         stopwatch.time(self, run)
     }
 
-    fn cache(stopwatch: &Stopwatch) -> u64 {
+    fn cache_bytes(stopwatch: &Stopwatch) -> u64 {
         stopwatch.l2()
     }
 
     fn ceilings(&self, stopwatch: &mut Stopwatch) -> Result<Ceilings> {
-        const TURNS: usize = 20;
-        // Long enough that starting and ending, about 10 µs, are nothing: a GB each way; milliseconds of products.
+        const RUNS: usize = 20;
+        // Long enough that launch overhead, about 10 µs, is negligible: a copy of 1 GiB, and milliseconds of mma.
         let bytes = (1usize << 30).min(self.device().properties().memory as usize / 8) / 16 * 16;
         let source = Tensor::<Self, f32>::zeros(self, [bytes / 4])?;
         let mut target = Tensor::<Self, f32>::zeros(self, [bytes / 4])?;
         let mut copy_seconds = f64::INFINITY;
-        for _ in 0..TURNS {
+        for _ in 0..RUNS {
             let time = stopwatch.time(self, || ceiling_copy(self, source.view(), target.view_mut()))?;
             copy_seconds = copy_seconds.min(time.as_secs_f64());
         }
         let mut out = Tensor::<Self, f32>::zeros(self, [ceiling_mma_len(self)])?;
-        let (mut flops, mut product_seconds) = (0, f64::INFINITY);
-        for _ in 0..TURNS {
+        let (mut flops, mut mma_seconds) = (0, f64::INFINITY);
+        for _ in 0..RUNS {
             let time = stopwatch.time(self, || {
                 flops = ceiling_mma(self, 1 << 14, out.view_mut())?;
                 Ok(())
             })?;
-            product_seconds = product_seconds.min(time.as_secs_f64());
+            mma_seconds = mma_seconds.min(time.as_secs_f64());
         }
         Ok(Ceilings {
             copy_gb_per_s: 2.0 * bytes as f64 / copy_seconds / 1e9,
-            compute_tflop_per_s: flops as f64 / product_seconds / 1e12,
+            compute_tflop_per_s: flops as f64 / mma_seconds / 1e12,
         })
     }
 
@@ -68,7 +68,7 @@ impl Timed for Cuda {
             "l2_bytes": stopwatch.l2(),
             "highest_sm_clock_mhz": highest_sm,
             "highest_memory_clock_mhz": highest_memory,
-            // Asked just after the ceilings, when the device has been busy.
+            // Queried just after the ceilings were measured, so that the device is not idle.
             "clocks": clocks::now(self.pci_bus_id().as_deref()),
         });
         Facts::new(properties.name.clone(), details)

@@ -1,4 +1,4 @@
-//! The measuring core: what `ironwarp bench` and criterion's benches time with.
+//! The timing loop that `ironwarp bench` and criterion's benches share.
 
 use std::time::{Duration, Instant};
 
@@ -16,35 +16,35 @@ use crate::ops::Backend;
 
 /// A backend that can be timed.
 pub trait Timed: Backend + Clone + 'static {
-    /// What it is timed with.
+    /// What a run is timed with.
     type Stopwatch;
 
-    /// Made once, as it may hold memory.
+    /// Creates the stopwatch. One is created for all measurements, because it may allocate memory.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where times mean nothing.
+    /// [`Error::Unavailable`] on a device whose times are meaningless.
     fn stopwatch(&self) -> Result<Self::Stopwatch>;
 
-    /// How long what `run` starts takes.
+    /// The time of the work that `run` starts.
     ///
     /// # Errors
-    /// As `run`.
+    /// Those of `run`.
     fn time(&self, stopwatch: &mut Self::Stopwatch, run: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
-    /// Bytes that runs after each other must touch for the first to have left the caches; 0 where runs find warm caches.
-    fn cache(stopwatch: &Self::Stopwatch) -> u64;
+    /// Size in bytes of the cache that must be cold at the start of a run; 0 where runs are timed on warm caches.
+    fn cache_bytes(stopwatch: &Self::Stopwatch) -> u64;
 
-    /// The rates of this device that no operation can pass.
+    /// Measures the peak rates of the device.
     ///
     /// # Errors
-    /// As a launch.
+    /// Those of a launch.
     fn ceilings(&self, stopwatch: &mut Self::Stopwatch) -> Result<Ceilings>;
 
-    /// What a figure is worth nothing without.
+    /// Device, software versions and settings of the run: a figure without them cannot be compared.
     fn facts(&self, stopwatch: &Self::Stopwatch) -> Facts;
 }
 
-/// Wall clock; operations run one after the other, on warm caches.
+/// Timed by wall clock; operations run one after the other, on warm caches.
 impl<R: Real> Timed for Cpu<R> {
     type Stopwatch = ();
 
@@ -58,7 +58,7 @@ impl<R: Real> Timed for Cpu<R> {
         Ok(start.elapsed())
     }
 
-    fn cache((): &()) -> u64 {
+    fn cache_bytes((): &()) -> u64 {
         0
     }
 
@@ -72,7 +72,7 @@ impl<R: Real> Timed for Cpu<R> {
     }
 }
 
-/// As the system calls it, where it does.
+/// The model name from /proc/cpuinfo, or the architecture if there is none.
 fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -82,52 +82,53 @@ fn cpu_name() -> String {
 /// How long to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Before anything counts.
+    /// Time of the warm-up, whose runs are not counted.
     pub warm_up: Duration,
-    /// For samples.
+    /// Time to take samples for.
     pub budget: Duration,
-    /// Samples at least, though the budget be spent.
-    pub least: usize,
-    /// Samples at most.
-    pub most: usize,
+    /// Minimum number of samples, even if that exceeds the budget.
+    pub min_samples: usize,
+    /// Maximum number of samples.
+    pub max_samples: usize,
 }
 
 impl Effort {
     /// Spends about `budget` on a measurement.
     pub fn of(budget: Duration) -> Self {
-        Effort { warm_up: budget / 8, budget, least: 5, most: 2000 }
+        Effort { warm_up: budget / 8, budget, min_samples: 5, max_samples: 2000 }
     }
 }
 
-/// What was measured, in microseconds.
+/// Statistics of measured times, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Times {
     /// The median.
     pub median_us: f64,
-    /// A tenth of the samples are below.
+    /// The 10th percentile.
     pub p10_us: f64,
-    /// A tenth of the samples are above.
+    /// The 90th percentile.
     pub p90_us: f64,
-    /// How many there are.
+    /// Number of samples.
     pub samples: usize,
 }
 
 impl Times {
-    /// Of samples; none without a sample.
+    /// Statistics of the samples; `None` if there are none.
     pub fn of(samples: &[Duration]) -> Option<Self> {
         let mut us: Vec<f64> = samples.iter().map(|sample| sample.as_secs_f64() * 1e6).collect();
         us.sort_by(f64::total_cmp);
-        // Between the two nearest samples.
+        // Linear interpolation between the two nearest samples.
         let quantile = |q: f64| {
-            let place = q * us.len().saturating_sub(1) as f64;
-            let (below, above) = (us.get(place.floor() as usize)?, us.get(place.ceil() as usize)?);
-            Some(below + (above - below) * place.fract())
+            let index = q * us.len().saturating_sub(1) as f64;
+            let (below, above) = (us.get(index.floor() as usize)?, us.get(index.ceil() as usize)?);
+            Some(below + (above - below) * index.fract())
         };
         Some(Times { median_us: quantile(0.5)?, p10_us: quantile(0.1)?, p90_us: quantile(0.9)?, samples: us.len() })
     }
 
-    /// Of rounds that took turns with something else: the mean of the medians, and the widest spread.
-    pub fn join(rounds: &[Times]) -> Option<Self> {
+    /// Combines rounds that were interleaved with other measurements: the mean of the medians, and the widest spread.
+    /// `None` if there is no round.
+    pub fn combine(rounds: &[Times]) -> Option<Self> {
         let (first, n) = (rounds.first()?, rounds.len() as f64);
         let mean = |value: fn(&Times) -> f64| rounds.iter().map(value).sum::<f64>() / n;
         Some(Times {
@@ -139,7 +140,8 @@ impl Times {
     }
 }
 
-/// A problem that is run again and again, each time on other operands.
+/// A problem that is run repeatedly, each time on the next of several sets of operands, so that a set's values are no
+/// longer in the cache.
 pub struct Subject<'a, B: Timed> {
     backend: &'a B,
     sets: Vec<Box<dyn Prepared<B>>>,
@@ -147,21 +149,22 @@ pub struct Subject<'a, B: Timed> {
 }
 
 impl<'a, B: Timed> Subject<'a, B> {
-    /// Sets of operands at most: more would only take memory.
-    const MOST_SETS: usize = 8;
+    /// Maximum number of sets of operands: more would only take memory.
+    const MAX_SETS: usize = 8;
 
-    /// Allocates so many sets of operands that each is out of the caches when its turn comes again, as far as there is memory.
+    /// Allocates enough sets of operands that a set has left the cache before it is used again, or fewer if memory runs
+    /// out.
     ///
     /// # Errors
-    /// When not even one set finds room.
+    /// When the first set cannot be allocated.
     pub fn new(backend: &'a B, stopwatch: &B::Stopwatch, problem: &Problem) -> Result<Self> {
         Self::of(backend, stopwatch, |seed| prepare(backend, problem, seed))
     }
 
-    /// Of sets that `make` makes, each from a seed of its own.
+    /// Like [`Subject::new`], with sets that `make` creates, each from its own seed.
     ///
     /// # Errors
-    /// As `make`; lack of memory only where not even one set finds room.
+    /// Those of `make`; out of memory only when the first set cannot be allocated.
     pub fn of(
         backend: &'a B,
         stopwatch: &B::Stopwatch,
@@ -169,11 +172,12 @@ impl<'a, B: Timed> Subject<'a, B> {
     ) -> Result<Self> {
         let mut first = make(1)?;
         let bytes = first.floor().bytes.max(1);
-        let wanted = (2 * B::cache(stopwatch)).div_ceil(bytes).clamp(1, Self::MOST_SETS as u64);
-        // Two at least where caches matter: what a run wrote is what the next would read.
-        let wanted = if B::cache(stopwatch) > 0 { wanted.max(2) } else { 1 };
+        let cache = B::cache_bytes(stopwatch);
+        let count = (2 * cache).div_ceil(bytes).clamp(1, Self::MAX_SETS as u64);
+        // At least two where caches matter: with one, a run would read what the run before it wrote.
+        let count = if cache > 0 { count.max(2) } else { 1 };
         let mut sets = vec![first];
-        for seed in 2..=wanted {
+        for seed in 2..=count {
             match make(seed) {
                 Ok(set) => sets.push(set),
                 Err(Error::OutOfDeviceMemory(_)) => break,
@@ -183,39 +187,42 @@ impl<'a, B: Timed> Subject<'a, B> {
         Ok(Subject { backend, sets, next: 0 })
     }
 
-    /// Fewest bytes and FLOPs of a run.
+    /// Minimum bytes and FLOPs of a run.
     pub fn floor(&mut self) -> crate::ops::Floor {
         self.sets[0].floor()
     }
 
-    /// One run.
+    /// The time of one run.
     ///
     /// # Errors
-    /// As the operation.
+    /// Those of the operation.
     pub fn sample(&mut self, stopwatch: &mut B::Stopwatch) -> Result<Duration> {
-        let place = self.next;
-        self.next = (place + 1) % self.sets.len();
-        let set = &mut self.sets[place];
+        let index = self.next;
+        self.next = (index + 1) % self.sets.len();
+        let set = &mut self.sets[index];
         self.backend.time(stopwatch, &mut || set.run(self.backend))
     }
 
-    /// Many runs.
+    /// Warms up, and then takes samples for the given effort.
     ///
     /// # Errors
-    /// As the operation.
+    /// Those of the operation.
     pub fn measure(&mut self, stopwatch: &mut B::Stopwatch, effort: Effort) -> Result<Times> {
         let start = Instant::now();
-        // What is loaded or made when it is first used does not count: a training step has all of its CUDA graphs after four.
+        // Modules are loaded and CUDA graphs are captured on first use, which must not be timed: a training step has
+        // captured all of its graphs after four runs.
         let mut runs = 0;
         while runs < 4 * self.sets.len() || start.elapsed() < effort.warm_up {
             self.sample(stopwatch)?;
             runs += 1;
         }
         let (start, mut samples) = (Instant::now(), Vec::new());
-        while samples.len() < effort.least || start.elapsed() < effort.budget && samples.len() < effort.most {
+        while samples.len() < effort.min_samples
+            || start.elapsed() < effort.budget && samples.len() < effort.max_samples
+        {
             samples.push(self.sample(stopwatch)?);
         }
-        Times::of(&samples).ok_or_else(|| Error::invalid("no sample was asked for"))
+        Times::of(&samples).ok_or_else(|| Error::invalid("the effort allows no sample"))
     }
 }
 
@@ -230,7 +237,7 @@ mod tests {
         assert_eq!((times.median_us, times.p10_us, times.p90_us, times.samples), (30.0, 14.0, 46.0, 5));
         assert_eq!(Times::of(&[]), None);
         let other = Times { median_us: 40.0, p10_us: 12.0, p90_us: 41.0, samples: 3 };
-        let joined = Times::join(&[times, other]).unwrap();
-        assert_eq!((joined.median_us, joined.p10_us, joined.p90_us, joined.samples), (35.0, 12.0, 46.0, 8));
+        let combined = Times::combine(&[times, other]).unwrap();
+        assert_eq!((combined.median_us, combined.p10_us, combined.p90_us, combined.samples), (35.0, 12.0, 46.0, 8));
     }
 }

@@ -1,11 +1,13 @@
-//! Measuring: every operation against its floor and its peers.
+//! Benchmarks: the time of every operation, compared with its floor (minimum bytes and FLOPs) and with its peers.
 //!
-//! - [`problem`] is an operation with its sizes, [`cases`] the list of them with their operands, `data` what is in those.
-//! - [`verify`] holds a backend's results against the reference before anything is timed.
-//! - [`measure`] is the core that times, on the CPU or (`gpu`) by events; [`ceilings`] are the rates that nothing can pass.
-//! - [`peers`] is what people would use instead, `cublaslt` NVIDIA's products (feature `cuda`); [`suite`] takes turns with
-//!   them and makes rows.
-//! - [`report`] is the table, the JSON and the comparison with an earlier run; [`plot`] draws.
+//! - [`problem`] is an operation with its sizes, [`cases`] the list of operations with their operands, `data` the
+//!   random values of the operands.
+//! - [`verify`] compares a backend's results with the reference before anything is timed.
+//! - [`measure`] is the timing loop: wall clock on the CPU, CUDA events on a GPU (`gpu`). [`ceilings`] are the measured
+//!   peak rates of the device.
+//! - [`peers`] are the libraries that people would use instead; `cublaslt` is NVIDIA's matmul library (feature `cuda`).
+//!   [`suite`] interleaves them with our operations and makes the rows of the results.
+//! - [`report`] is the table, the JSON and the comparison with an earlier run; [`plot`] draws the results.
 
 pub mod cases;
 pub mod ceilings;

@@ -1,4 +1,4 @@
-//! What people would use instead, measured in turns with ours.
+//! Peers: libraries that people would use instead, measured interleaved with our operations.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -15,43 +15,43 @@ use super::measure::Times;
 use super::problem::Problem;
 use crate::error::{Error, Result};
 
-/// Something that does the same operations.
+/// A library that computes the same operations.
 pub trait Peer {
-    /// Measures a problem in each of the ways that it has for it.
+    /// Measures each of the peer's implementations of a problem.
     fn measure(&mut self, problem: &Problem, budget: Duration) -> Vec<PeerTimes>;
 }
 
-/// What one way took.
+/// The measurement of one implementation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeerTimes {
-    /// Its name: `torch layer_norm`.
+    /// The implementation's name: `torch layer_norm`.
     pub peer: String,
-    /// The times, or why there are none.
+    /// The times, or why it was not measured.
     pub outcome: Result<Times, String>,
 }
 
-/// The script and its module, which the program carries so that it needs no file of this project.
+/// The script and its module. They are embedded, so that the program runs without the project's files.
 const SCRIPTS: [(&str, &str); 2] = [
     ("peers.py", include_str!("../../scripts/peers.py")),
     ("peer_operations.py", include_str!("../../scripts/peer_operations.py")),
 ];
-/// Longer than PyTorch takes to compile a whole training step.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Time to wait for an answer: longer than PyTorch takes to compile a whole training step.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// PyTorch, in a process of its own: `scripts/peers.py`.
+/// PyTorch in a child process that runs `scripts/peers.py`.
 pub struct PyTorch {
     child: Child,
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
-    /// Why it cannot be asked any more.
+    /// Why the process can no longer be used.
     lost: Option<String>,
-    /// What it says of itself: versions and device.
+    /// What the script reports about itself: versions and device.
     pub facts: serde_json::Value,
-    /// The script's, until the process has ended.
+    /// Holds the script until the process has ended.
     _folder: TempDir,
 }
 
-/// A line of the script's.
+/// One line of the script's output.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -64,17 +64,17 @@ struct Answer {
 }
 
 impl PyTorch {
-    /// Starts the script with a Python on a device: `cpu` or `cuda:0`.
+    /// Starts the script with a Python interpreter, on the device `cpu` or `cuda:N`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when there is no such Python, or it has no PyTorch for the device.
+    /// [`Error::Unavailable`] when the interpreter does not start, or has no PyTorch for the device.
     pub fn start(python: &Path, device: &str) -> Result<Self> {
         let folder = TempDir::new().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
         for (name, text) in SCRIPTS {
             let path = folder.path().join(name);
             std::fs::write(&path, text).map_err(|cause| Error::io("write", &path, cause))?;
         }
-        let unavailable = |why: String| Error::Unavailable(format!("no PyTorch by {}: {why}", python.display()));
+        let unavailable = |why: String| Error::Unavailable(format!("no PyTorch in {}: {why}", python.display()));
         let mut command = Command::new(python);
         command
             .arg(folder.path().join(SCRIPTS[0].0))
@@ -85,7 +85,7 @@ impl PyTorch {
         let requests = child.stdin.take();
         let output = child.stdout.take().expect("stdout is piped");
         let (sender, answers) = channel();
-        // Ends when the process does, or when nobody reads any more.
+        // The thread ends when the process closes its output or the receiver is dropped.
         thread::spawn(move || {
             BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
@@ -99,13 +99,13 @@ impl PyTorch {
     }
 
     fn receive(&mut self) -> Result<String, String> {
-        self.answers.recv_timeout(PATIENCE).map_err(|error| match error {
-            RecvTimeoutError::Timeout => format!("no answer within {} s", PATIENCE.as_secs()),
+        self.answers.recv_timeout(TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout => format!("no answer within {} s", TIMEOUT.as_secs()),
             RecvTimeoutError::Disconnected => "its process has ended".to_owned(),
         })
     }
 
-    fn ask(&mut self, problem: &Problem, budget: Duration) -> Result<Vec<PeerTimes>, String> {
+    fn request(&mut self, problem: &Problem, budget: Duration) -> Result<Vec<PeerTimes>, String> {
         let request = json!({"op": problem.op, "shape": problem, "ms": budget.as_millis() as u64});
         let requests = self.requests.as_mut().ok_or("its process has ended")?;
         writeln!(requests, "{request}").and_then(|()| requests.flush()).map_err(|error| error.to_string())?;
@@ -126,11 +126,11 @@ impl PyTorch {
 
 impl Peer for PyTorch {
     fn measure(&mut self, problem: &Problem, budget: Duration) -> Vec<PeerTimes> {
-        let asked = match &self.lost {
+        let answered = match &self.lost {
             Some(why) => Err(why.clone()),
-            None => self.ask(problem, budget),
+            None => self.request(problem, budget),
         };
-        asked.unwrap_or_else(|why| {
+        answered.unwrap_or_else(|why| {
             self.lost.get_or_insert_with(|| why.clone());
             vec![PeerTimes { peer: "torch".into(), outcome: Err(why) }]
         })
@@ -139,7 +139,7 @@ impl Peer for PyTorch {
 
 impl Drop for PyTorch {
     fn drop(&mut self) {
-        // It ends when there are no more requests; one that hangs is not waited for.
+        // The process ends when its input is closed. One that has failed may hang, so it is killed.
         drop(self.requests.take());
         if self.lost.is_some() {
             let _ = self.child.kill();

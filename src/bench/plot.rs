@@ -1,4 +1,4 @@
-//! A benchmark's results drawn: as bars beside the floor, and under the roofline.
+//! Draws a benchmark's results: the share of the floor as bars, and a roofline.
 
 use std::ops::Range;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<(
     drawn.map_err(|cause| Error::io("draw", path, std::io::Error::other(cause)))
 }
 
-/// Share of the floor: a bar for ours, a mark for each peer, a row a problem.
+/// Draws the share of the floor of each problem: a bar for Ironwarp, a mark for each peer.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -76,24 +76,25 @@ pub fn bars(report: &Report, path: &Path) -> Result<()> {
     })
 }
 
-/// Rate over intensity, both logarithmic, under the device's ceilings. Source: Williams et al. 2009.
+/// Draws the roofline: rate over arithmetic intensity, both logarithmic, under the device's ceilings. Source: Williams
+/// et al. 2009.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn roofline(report: &Report, path: &Path) -> Result<()> {
-    // Where an operation has no FLOPs to count there is no intensity.
+    // An operation without FLOPs has no arithmetic intensity.
     let points: Vec<(&Row, f64, f64)> = measured(report)
         .filter(|(_, measured)| measured.floor_flops > 0)
         .map(|(row, m)| (row, m.floor_flops as f64 / m.floor_bytes as f64, m.tflop_per_s))
         .collect();
     let (copy, peak) = (report.ceilings.copy_gb_per_s / 1e3, report.ceilings.compute_tflop_per_s);
     let ridge = peak / copy;
-    let around = |values: &mut dyn Iterator<Item = f64>| -> Range<f64> {
+    let decades = |values: &mut dyn Iterator<Item = f64>| -> Range<f64> {
         let (least, most) = values.fold((f64::INFINITY, 0.0f64), |(least, most), x| (least.min(x), most.max(x)));
         10f64.powf(least.log10().floor())..10f64.powf(most.log10().ceil() + 0.1)
     };
-    let xs = around(&mut points.iter().map(|point| point.1).chain([ridge / 20.0, ridge * 5.0]));
-    let ys = around(&mut points.iter().map(|point| point.2).chain([copy * xs.start, peak]));
+    let xs = decades(&mut points.iter().map(|point| point.1).chain([ridge / 20.0, ridge * 5.0]));
+    let ys = decades(&mut points.iter().map(|point| point.2).chain([copy * xs.start, peak]));
     const CHART: i32 = 640;
     const LINE_HEIGHT: i32 = 14;
     let height = 480.max(40 + LINE_HEIGHT * points.len() as i32);
@@ -112,10 +113,11 @@ pub fn roofline(report: &Report, path: &Path) -> Result<()> {
         mesh.draw().map_err(fail)?;
         let roof = [(xs.start, copy * xs.start), (ridge, peak), (xs.end, peak)];
         chart.draw_series(LineSeries::new(roof, LINE.stroke_width(2))).map_err(fail)?;
-        let words = format!("{}: copy {:.0} GB/s, {peak:.2} TFLOP/s", report.facts.device, copy * 1e3);
-        let label = EmptyElement::at((xs.end, peak)) + Text::new(words, (0, -10), text(11, HPos::Right));
+        let title = format!("{}: copy {:.0} GB/s, {peak:.2} TFLOP/s", report.facts.device, copy * 1e3);
+        let label = EmptyElement::at((xs.end, peak)) + Text::new(title, (0, -10), text(11, HPos::Right));
         chart.draw_series([label]).map_err(fail)?;
-        // Points lie close together where one kernel has several shapes: they have numbers, and the names beside.
+        // Points of one kernel with several shapes lie close together, so they have numbers, and a list has their
+        // names.
         for (i, (row, intensity, rate)) in points.iter().enumerate() {
             let (number, at) = ((i + 1).to_string(), (*intensity, *rate));
             chart.draw_series([Circle::new(at, 4, OURS.filled())]).map_err(fail)?;

@@ -1,6 +1,6 @@
-//! A benchmark's results: facts of the run, rows, a table, and what changed since another.
+//! A benchmark's results: facts of the run, rows, a table, and the changes since an earlier run.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -11,24 +11,24 @@ use super::ceilings::{Bound, Ceilings};
 use super::suite::{Measured, Ours, PeerRow, Row};
 use crate::error::{Error, Result};
 
-/// What a figure is worth nothing without.
+/// Facts of a run, without which its figures cannot be compared with others.
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
-    /// Of this crate.
+    /// Version of this crate.
     pub version: &'static str,
-    /// Of the sources that it was built of, where the build was told.
+    /// Commit of the sources that it was built from, or `unknown`: see [`commit`].
     pub commit: &'static str,
-    /// When the run began, in UTC.
+    /// Start of the run in UTC.
     pub date: String,
     /// The device's name.
     pub device: String,
-    /// What else identifies it: driver, compute capability, multiprocessors, clocks, threads.
+    /// What else identifies the device and the run: driver, compute capability, number of SMs, clocks, threads.
     #[serde(flatten)]
     pub details: serde_json::Map<String, Value>,
 }
 
 impl Facts {
-    /// Of a device.
+    /// Facts of a run that starts now on a device.
     pub fn new(device: String, details: Value) -> Self {
         let details = if let Value::Object(details) = details { details } else { serde_json::Map::new() };
         let now = Timestamp::now();
@@ -37,7 +37,7 @@ impl Facts {
     }
 }
 
-/// The commit that IRONWARP_COMMIT named when this was built: `make bench` and `make gpu-bundle` set it.
+/// The commit that IRONWARP_COMMIT named when this crate was compiled; `make bench` and `make gpu-bundle` set it.
 pub fn commit() -> &'static str {
     option_env!("IRONWARP_COMMIT").unwrap_or("unknown")
 }
@@ -45,44 +45,46 @@ pub fn commit() -> &'static str {
 /// A benchmark's results.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// What it was measured on.
+    /// Device, versions and settings of the run.
     pub facts: Facts,
-    /// What that device can do.
+    /// The measured peak rates of the device.
     pub ceilings: Ceilings,
-    /// The problems.
+    /// One row a problem.
     pub rows: Vec<Row>,
 }
 
-/// A change of 2 % is more than these measurements vary by where their spread is small.
+/// Relative change of the median that is reported: repeated measurements with a small spread vary by less than 2 %.
 const NOTABLE: f64 = 0.02;
 
-/// A problem that takes another time than it did.
+/// A problem whose time has changed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
-    /// `layernorm_forward n=65536 c=768`.
+    /// The operation and its sizes: `layernorm_forward n=65536 c=768`.
     pub problem: String,
-    /// Median before.
+    /// Median of the earlier run.
     pub before_us: f64,
-    /// Median now.
+    /// Median of this run.
     pub now_us: f64,
 }
 
 impl Change {
-    /// Whether it takes longer.
+    /// Whether the problem takes longer than before.
     pub fn is_regression(&self) -> bool {
         self.now_us > self.before_us
     }
+}
 
-    /// `layernorm_forward n=65536 c=768: 110.0 µs, 100.0 before (+10.0%)`.
-    pub fn words(&self) -> String {
+/// `layernorm_forward n=65536 c=768: 110.0 µs, 100.0 before (+10.0%)`.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Change { problem, before_us, now_us } = self;
         let percent = 100.0 * (now_us / before_us - 1.0);
-        format!("{problem}: {now_us:.1} µs, {before_us:.1} before ({percent:+.1}%)")
+        write!(f, "{problem}: {now_us:.1} µs, {before_us:.1} before ({percent:+.1}%)")
     }
 }
 
 impl Report {
-    /// Writes it as JSON, whole or not at all.
+    /// Writes the report as JSON. The file is replaced atomically.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -94,15 +96,16 @@ impl Report {
         std::fs::rename(&part, path).map_err(|cause| Error::io("write", path, cause))
     }
 
-    /// What takes another time than in a saved report: by more than 2 %, and by more than the spread of either.
+    /// The problems whose median differs from that of a saved report by more than 2 % and by more than the spread (10th
+    /// to 90th percentile) of either run.
     ///
-    /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] for a file that is no report; [`Error::Invalid`] for one of another device.
+    /// # Errors [`Error::Io`]; [`Error::Format`] for a file that is not a report; [`Error::Invalid`] for a report of
+    /// another device.
     pub fn changes_since(&self, path: &Path) -> Result<Vec<Change>> {
         let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
         let format = |message: String| Error::Format { path: path.into(), offset: None, message };
         let old: Value = serde_json::from_str(&text).map_err(|error| format(error.to_string()))?;
-        let rows = old["rows"].as_array().ok_or_else(|| format("no rows: it is no saved benchmark".into()))?;
+        let rows = old["rows"].as_array().ok_or_else(|| format("no rows: it is not a saved benchmark".into()))?;
         let device = old["facts"]["device"].as_str().unwrap_or("an unnamed device");
         if device != self.facts.device {
             let why = format!("{}: measured on {device}, not on {}", path.display(), self.facts.device);
@@ -122,30 +125,30 @@ impl Report {
         Ok(self.rows.iter().filter_map(changed).collect())
     }
 
-    /// A table for a terminal.
+    /// The results as a table for a terminal.
     pub fn table(&self) -> String {
         let Facts { device, commit, date, version, details } = &self.facts;
-        let details: Vec<String> = details.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
+        let details: Vec<String> = details.iter().map(|(name, value)| format!("{name} {}", unquoted(value))).collect();
         let mut text = format!("{device}  {}\nironwarp {version}, commit {commit}, {date}\n", details.join(", "));
         let Ceilings { copy_gb_per_s, compute_tflop_per_s } = self.ceilings;
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "ceilings: copy {copy_gb_per_s:.0} GB/s, products {compute_tflop_per_s:.2} TFLOP/s\n");
+        let _ = writeln!(text, "ceilings: copy {copy_gb_per_s:.0} GB/s, compute {compute_tflop_per_s:.2} TFLOP/s\n");
         text += &header();
         self.rows.iter().for_each(|row| text += &lines(row));
         text
     }
 }
 
-fn plain(value: &Value) -> String {
+fn unquoted(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The table's first line.
+/// The heading of the table.
 pub fn header() -> String {
     format!("{:<64}{:>12}{:>9}{:>14}{:>9}{:>9}\n", "operation", "µs", "± %", "rate", "% floor", "× peer")
 }
 
-/// A row of the table, and one for each peer.
+/// The line of a row, and a line for each of its peers.
 pub fn lines(row: &Row) -> String {
     let name = row.shape.to_string();
     let mut text = match &row.ours {

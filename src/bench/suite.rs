@@ -1,4 +1,4 @@
-//! Rows of a benchmark: a problem's times beside its floor and its peers'.
+//! Rows of a benchmark: a problem's times, compared with its floor and with its peers' times.
 
 use std::time::Duration;
 
@@ -13,24 +13,25 @@ use super::verify::{Verified, verify};
 use crate::error::{Error, Result};
 use crate::ops::Floor;
 
-/// Turns that ours and the peers take, one after the other, so that a clock that falls meanwhile falls for all.
+/// Rounds, each of which measures our operation and then every peer, so that a change of the clock frequency during the
+/// benchmark affects all of them.
 const ROUNDS: u32 = 2;
 
-/// A problem measured.
+/// The measurements of one problem.
 #[derive(Debug, Serialize)]
 pub struct Row {
     /// The operation.
     pub op: &'static str,
-    /// Its sizes.
+    /// The sizes.
     pub shape: Problem,
-    /// What was measured of ours, or why nothing was.
+    /// The measurement of our operation, or why there is none.
     #[serde(flatten)]
     pub ours: Ours,
-    /// What was measured of others.
+    /// The measurements of the peers.
     pub peers: Vec<PeerRow>,
 }
 
-/// Ours.
+/// The measurement of our operation, or why there is none.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Ours {
@@ -38,100 +39,101 @@ pub enum Ours {
     Measured(Box<Measured>),
     /// Not measured.
     Absent {
-        /// Why.
+        /// The reason.
         absent: String,
     },
 }
 
-/// An operation of ours, measured.
+/// The measurement of our operation.
 #[derive(Debug, Serialize)]
 pub struct Measured {
-    /// How long it took.
+    /// The times.
     #[serde(flatten)]
     pub times: Times,
-    /// What limits it.
+    /// Whether the floor is set by memory or by arithmetic.
     pub bound: Bound,
-    /// Fewest bytes.
+    /// Minimum bytes to and from memory.
     pub floor_bytes: u64,
-    /// Fewest FLOPs.
+    /// Minimum FLOPs.
     pub floor_flops: u64,
-    /// The time below which it cannot come, from the ceilings of the run.
+    /// Minimum time in microseconds, from the minimum bytes and FLOPs and the ceilings of the run.
     pub floor_us: f64,
-    /// The floor's time by the median: 1 is perfect.
+    /// `floor_us` divided by the median time: 1 is optimal.
     pub share_of_floor: f64,
-    /// Floor's bytes by the median.
+    /// Minimum bytes divided by the median time, in GB/s.
     pub gb_per_s: f64,
-    /// Floor's FLOPs by the median.
+    /// Minimum FLOPs divided by the median time, in TFLOP/s.
     pub tflop_per_s: f64,
-    /// What was compared with the reference before.
+    /// The comparison with the reference that came before the measurement.
     pub verified: Verified,
 }
 
-/// Something else that does the same, measured or not.
+/// The measurement of a peer, or why there is none.
 #[derive(Debug, Serialize)]
 pub struct PeerRow {
-    /// What it is: `torch layer_norm`.
+    /// The peer's name: `torch layer_norm`.
     pub peer: String,
-    /// How long it took.
+    /// The times.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub times: Option<Times>,
-    /// Its median by ours: above 1, ours is faster.
+    /// The peer's median time divided by ours: above 1, ours is faster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
-    /// Why it was not measured.
+    /// Why the peer was not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<String>,
 }
 
-/// A device with what it is measured with.
+/// A backend and what its benchmark needs.
 pub struct Bench<'a, B: Timed> {
     /// The backend.
     pub backend: &'a B,
-    /// Times it.
+    /// What times the backend.
     pub stopwatch: B::Stopwatch,
-    /// Its limits.
+    /// The measured peak rates of its device.
     pub ceilings: Ceilings,
-    /// Time to spend on a problem, and on each peer's.
+    /// Time to spend on a problem, and on each peer of it.
     pub budget: Duration,
 }
 
 impl<'a, B: Timed> Bench<'a, B> {
-    /// Measures the ceilings.
+    /// Creates the stopwatch and measures the ceilings.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where times mean nothing; as a launch.
+    /// [`Error::Unavailable`] on a device whose times are meaningless; errors of a launch.
     pub fn new(backend: &'a B, budget: Duration) -> Result<Self> {
         let mut stopwatch = backend.stopwatch()?;
         let ceilings = backend.ceilings(&mut stopwatch)?;
         Ok(Bench { backend, stopwatch, ceilings, budget })
     }
 
-    /// Verifies and measures a problem, in turns with the peers.
+    /// Verifies a problem and measures it, interleaved with the peers.
     ///
-    /// What one problem lacks (memory, a right result) is its row's; the others can still be measured.
+    /// If one problem fails (out of memory, a wrong result), its row says why, and other problems can still be
+    /// measured.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], after which nothing can.
+    /// [`Error::DeviceLost`], after which nothing can be measured.
     pub fn row(&mut self, info: &Info, problem: &Problem, peers: &mut [Box<dyn Peer>]) -> Result<Row> {
-        let (mut rounds, mut others) = (Vec::new(), Vec::new());
+        let (mut rounds, mut peer_rounds) = (Vec::new(), Vec::new());
         let mut subject = self.subject(info, problem);
         for _ in 0..ROUNDS {
             if let Ok((subject, _)) = &mut subject {
                 rounds.push(subject.measure(&mut self.stopwatch, Effort::of(self.budget / ROUNDS))?);
             }
             let round = peers.iter_mut().flat_map(|peer| peer.measure(problem, self.budget / ROUNDS));
-            others.push(round.collect::<Vec<_>>());
+            peer_rounds.push(round.collect::<Vec<_>>());
         }
         let ours = match subject {
             Ok((mut subject, verified)) => {
-                Times::join(&rounds).map(|times| self.measured(times, subject.floor(), verified))
+                Times::combine(&rounds).map(|times| self.measured(times, subject.floor(), verified))
             }
             Err(Error::DeviceLost(why)) => return Err(Error::DeviceLost(why)),
             Err(error) => Some(Ours::Absent { absent: error.to_string() }),
         };
         let ours = ours.unwrap_or(Ours::Absent { absent: "nothing was measured".into() });
         let median = if let Ours::Measured(measured) = &ours { Some(measured.times.median_us) } else { None };
-        Ok(Row { op: info.op, shape: problem.clone(), peers: join(others, median), ours })
+        Ok(Row { op: info.op, shape: problem.clone(), peers: combine_peers(peer_rounds, median), ours })
     }
 
     fn subject(&self, info: &Info, problem: &Problem) -> Result<(Subject<'a, B>, Verified)> {
@@ -156,8 +158,8 @@ impl<'a, B: Timed> Bench<'a, B> {
     }
 }
 
-/// The rounds of each peer as one row.
-fn join(rounds: Vec<Vec<PeerTimes>>, ours: Option<f64>) -> Vec<PeerRow> {
+/// Combines the rounds of each peer into one row.
+fn combine_peers(rounds: Vec<Vec<PeerTimes>>, ours: Option<f64>) -> Vec<PeerRow> {
     let mut names: Vec<String> = Vec::new();
     for PeerTimes { peer, .. } in rounds.iter().flatten() {
         if !names.contains(peer) {
@@ -168,8 +170,8 @@ fn join(rounds: Vec<Vec<PeerTimes>>, ours: Option<f64>) -> Vec<PeerRow> {
         let of_peer = || rounds.iter().flatten().filter(|times| times.peer == peer);
         let measured: Vec<Times> = of_peer().filter_map(|times| times.outcome.clone().ok()).collect();
         let absent = of_peer().find_map(|times| times.outcome.clone().err());
-        // Measured in one round and not in the other, it is not to be trusted.
-        let times = if absent.is_none() { Times::join(&measured) } else { None };
+        // A peer that was measured in only one of the rounds is not reliable.
+        let times = if absent.is_none() { Times::combine(&measured) } else { None };
         let ratio = times.zip(ours).map(|(times, ours)| times.median_us / ours);
         PeerRow { peer, times, ratio, absent }
     };
@@ -182,7 +184,7 @@ mod tests {
     use crate::bench::cases::select;
     use crate::cpu::Cpu;
 
-    /// Twice as slow as it says in the first round, and lost in the second.
+    /// A peer whose time doubles each round. Its second kernel is measured in the first round and fails in the second.
     struct Fixed(f64);
 
     impl Peer for Fixed {
@@ -192,7 +194,7 @@ mod tests {
             let lost = if self.0 > 2.0 { Err("lost".into()) } else { Ok(times) };
             vec![
                 PeerTimes { peer: "steady".into(), outcome: Ok(times) },
-                PeerTimes { peer: "shy".into(), outcome: lost },
+                PeerTimes { peer: "failing".into(), outcome: lost },
             ]
         }
     }
@@ -211,9 +213,9 @@ mod tests {
         let Ours::Measured(measured) = &row.ours else { panic!("{row:?}") };
         assert!(measured.verified.error < 1e-6, "{measured:?}");
         assert!(measured.times.samples >= 10 && measured.share_of_floor > 0.0, "{measured:?}");
-        let [steady, shy] = &row.peers[..] else { panic!("{row:?}") };
+        let [steady, failing] = &row.peers[..] else { panic!("{row:?}") };
         assert_eq!(steady.times.map(|times| times.median_us), Some(3.0));
         assert_eq!(steady.ratio, Some(3.0 / measured.times.median_us));
-        assert_eq!((shy.times, shy.absent.as_deref()), (None, Some("lost")));
+        assert_eq!((failing.times, failing.absent.as_deref()), (None, Some("lost")));
     }
 }

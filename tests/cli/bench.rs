@@ -61,7 +61,7 @@ fn what_is_slower_than_it_was_fails() {
     lab.write("other.json", other.to_string());
     lab.run(&format!("{bench} --compare other.json")).fails(1, &["measured on Abacus, not on"]);
     lab.write("none.json", "{}");
-    lab.run(&format!("{bench} --compare none.json")).fails(1, &["none.json: no rows: it is no saved benchmark"]);
+    lab.run(&format!("{bench} --compare none.json")).fails(1, &["none.json: no rows: it is not a saved benchmark"]);
     lab.run(&format!("{bench} --compare absent.json")).fails(1, &["cannot read absent.json"]);
 }
 
@@ -113,17 +113,20 @@ done
 fn what_cannot_be_measured_is_named() {
     let lab = Lab::new();
     for (args, why) in [
-        ("bench softmax", "no operation is named 'softmax'; there are embedding_forward, "),
+        ("bench softmax", "unknown operation 'softmax'; expected one of: embedding_forward, "),
         ("bench gelu --model gpt5", "unknown model preset 'gpt5'"),
-        ("bench gelu --tokens 1500", "--tokens of gpt2-124M: 1500 tokens are no whole sequences of 1024"),
-        ("bench gelu --shape k=3", "shape 'k=3' of gelu_forward: no size 'k'; there are n, c"),
-        ("bench gelu --shape n=0", "n = '0' is no size"),
+        (
+            "bench gelu --tokens 1500",
+            "--tokens of gpt2-124M: 1500 tokens are not a whole number of sequences of 1024 tokens",
+        ),
+        ("bench gelu --shape k=3", "shape 'k=3' of gelu_forward: unknown size 'k'; expected one of: n, c"),
+        ("bench gelu --shape n=0", "n = '0' is not a valid size"),
         (
             "bench matmul_forward --shape variant=relu",
-            "no variant 'relu'; there are: none, bias, bias_gelu, bias_residual",
+            "unknown variant 'relu'; expected one of: none, bias, bias_gelu, bias_residual",
         ),
-        ("bench gelu --shape n", "'n' is no NAME=SIZE"),
-        ("profile softmax", if cfg!(feature = "cuda") { "no operation is named 'softmax'" } else { "no CUDA backend" }),
+        ("bench gelu --shape n", "'n' is not NAME=SIZE"),
+        ("profile softmax", if cfg!(feature = "cuda") { "unknown operation 'softmax'" } else { "no CUDA backend" }),
     ] {
         let device = if args.starts_with("bench") { " --device cpu" } else { "" };
         lab.run(&format!("{args}{device}")).fails(1, &[why]);

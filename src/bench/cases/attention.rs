@@ -1,16 +1,16 @@
 //! See [`crate::ops::AttentionForward`].
 
-use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, CaseShape, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
 
 pub(super) const SIZES: &[&str] = &["b", "t", "nh", "hs"];
 const SMALL: &[(&[usize], &str)] = &[(&[1, 256, 2, 64], ""), (&[1, 256, 1, 128], "")];
-/// Several tiles of keys, and heads beside each other.
+/// Several key tiles, and several heads.
 const REFERENCE: &[(&str, usize)] = &[("b", 2), ("t", 512), ("nh", 3)];
 
-pub(super) fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
+pub(super) fn training(workload: &Workload) -> Vec<CaseShape> {
     let Workload { config, batch, context } = workload;
     vec![(vec![*batch, *context, config.heads, config.channels / config.heads], "")]
 }
@@ -64,7 +64,7 @@ impl<B: Backend> Case<B> for AttentionForward<B> {
 }
 
 pub struct AttentionBackward<S: Storage> {
-    /// The forward that has been.
+    /// The operands of the forward, which has run.
     forward: AttentionForward<S>,
     dout: Tensor<S, S::Compute>,
     dqkv: Tensor<S, S::Compute>,

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
 
-/// A prompt of T tokens, put into a cache that has room for as many.
+/// Stores K and V of a prompt of T tokens in a cache of T positions.
 pub struct KvCacheStore<S: Storage> {
     qkv: Tensor<S, S::Compute>,
     num_heads: usize,
@@ -56,7 +56,7 @@ impl<B: Backend> Case<B> for KvCacheStore<B> {
     }
 }
 
-/// The last token of T, over a cache of those before it.
+/// Attention of the last of T tokens over a cache of the tokens before it.
 pub struct AttentionDecode<S: Storage> {
     qkv: Tensor<S, S::Compute>,
     num_heads: usize,

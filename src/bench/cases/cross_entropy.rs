@@ -1,17 +1,17 @@
 //! See [`crate::ops::CrossEntropyForward`].
 
-use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, CaseShape, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::model::config::VOCAB_MULTIPLE;
 use crate::ops::{self, Backend, Floor, Operation, Write};
 use crate::tensor::{Storage, Tensor};
 
-/// Vp is V rounded up.
+/// `v` is V; Vp is V rounded up.
 const SIZES: &[&str] = &["n", "v"];
 const SMALL: &[(&[usize], &str)] = &[(&[16, 50257], ""), (&[256, 257], "")];
 const REFERENCE: &[(&str, usize)] = &[("n", 64)];
 
-fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
+fn training(workload: &Workload) -> Vec<CaseShape> {
     vec![(vec![workload.rows(), workload.config.vocab], "")]
 }
 
@@ -62,7 +62,7 @@ impl<B: Backend> Case<B> for CrossEntropyForward<B> {
     }
 }
 
-/// With the same operands, the logits updated in place.
+/// The same operands as the forward; the logits are replaced by their gradients in place.
 pub struct CrossEntropyBackward<S: Storage>(CrossEntropyForward<S>);
 
 impl<S: Storage> CrossEntropyBackward<S> {

@@ -1,22 +1,22 @@
 //! See [`crate::ops::EmbeddingForward`].
 
-use super::{Bound, Case, Data, Info, Outputs, Problem, Workload};
+use super::{Bound, Case, CaseShape, Data, Info, Outputs, Problem, Workload};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation, Write};
 use crate::tensor::{Element, Storage, Tensor};
 
-/// `v` is the rows of the token table, Vp of a model.
+/// `v` is the number of rows of the token table, which is Vp in a model.
 const SIZES: &[&str] = &["b", "t", "c", "v"];
 const SMALL: &[(&[usize], &str)] = &[(&[4, 64, 768, 1024], ""), (&[1, 64, 1600, 1024], "")];
-/// Tokens that share a row, in several sequences.
+/// Several sequences, and tokens that share a row of the table.
 const REFERENCE: &[(&str, usize)] = &[("b", 4), ("t", 256), ("v", 512)];
 
-fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
+fn training(workload: &Workload) -> Vec<CaseShape> {
     let Workload { config, batch, context } = workload;
     vec![(vec![*batch, *context, config.channels, config.padded_vocab()], "")]
 }
 
-/// Different ids of a tensor.
+/// Number of distinct ids in a tensor.
 fn distinct<B: Backend>(backend: &B, tokens: &Tensor<B, i32>) -> Result<usize> {
     let mut ids = tokens.to_vec(backend)?;
     ids.sort_unstable();
@@ -24,10 +24,10 @@ fn distinct<B: Backend>(backend: &B, tokens: &Tensor<B, i32>) -> Result<usize> {
     Ok(ids.len())
 }
 
-/// The floor with `more` bytes: the operation's own has one row of the table, as it cannot see how many different tokens
-/// there are.
-fn with(more: usize, floor: Floor) -> Floor {
-    Floor { bytes: floor.bytes + more as u64, ..floor }
+/// A floor with `bytes` more. The operation's own floor counts one row of the table, because the shapes do not say how
+/// many distinct tokens there are.
+fn add_bytes(bytes: usize, floor: Floor) -> Floor {
+    Floor { bytes: floor.bytes + bytes as u64, ..floor }
 }
 
 pub struct EmbeddingForward<S: Storage> {
@@ -71,7 +71,7 @@ impl<B: Backend> Case<B> for EmbeddingForward<B> {
 
     fn floor(&mut self) -> Floor {
         let row = self.wte.shape().matrix()[1] * B::Compute::BYTES;
-        with((self.distinct - 1) * row, self.op().floor())
+        add_bytes((self.distinct - 1) * row, self.op().floor())
     }
 
     fn run(&mut self, backend: &B) -> Result<()> {
@@ -119,9 +119,9 @@ impl<B: Backend> Case<B> for EmbeddingBackward<B> {
     }
 
     fn floor(&mut self) -> Floor {
-        // Read and written.
+        // Each row is read and written.
         let row = 2 * self.dwte.shape().matrix()[1] * B::Accum::BYTES;
-        with((self.distinct - 1) * row, self.op().floor())
+        add_bytes((self.distinct - 1) * row, self.op().floor())
     }
 
     fn run(&mut self, backend: &B) -> Result<()> {

@@ -1,6 +1,6 @@
 //! See [`crate::ops::GeluForward`].
 
-use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, CaseShape, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
@@ -16,7 +16,7 @@ impl<S: Storage> GeluForward<S> {
     }
 }
 
-fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
+fn training(workload: &Workload) -> Vec<CaseShape> {
     vec![(vec![workload.rows(), 4 * workload.config.channels], "")]
 }
 

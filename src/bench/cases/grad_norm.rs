@@ -1,6 +1,6 @@
 //! See [`crate::ops::GradNorm`].
 
-use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, CaseShape, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
@@ -16,8 +16,8 @@ impl<S: Storage> GradNorm<S> {
     }
 }
 
-/// All parameters of the model, those of padding tokens too.
-pub(super) fn parameters(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
+/// All parameters of the model, including those of padding tokens.
+pub(super) fn parameters(workload: &Workload) -> Vec<CaseShape> {
     let config = &workload.config;
     let padding = (config.padded_vocab() - config.vocab) * config.channels;
     vec![(vec![(config.parameters() + padding).next_multiple_of(8)], "")]

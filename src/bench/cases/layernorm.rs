@@ -6,7 +6,7 @@ use crate::ops::{self, Backend, Floor, Operation, Write};
 use crate::tensor::{Storage, Tensor};
 
 const SIZES: &[&str] = &["n", "c"];
-/// Rows are worked on alone, and enough of them for several blocks.
+/// Rows are independent; 512 of them are enough for several thread blocks.
 const REFERENCE: &[(&str, usize)] = &[("n", 512)];
 
 fn rows(workload: &Workload) -> Vec<usize> {
@@ -62,7 +62,7 @@ impl<B: Backend> Case<B> for LayerNormForward<B> {
     through_op!(layernorm_forward);
 
     fn outputs<'a>(&self, outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>> {
-        // The mean of normal values is next to nothing, and its relative error says as little.
+        // `mean` is not compared: the mean of normal values is close to 0, so its relative error is meaningless.
         outputs.float("out", &self.out)?.float("rstd", &self.rstd)
     }
 }
@@ -70,7 +70,7 @@ impl<B: Backend> Case<B> for LayerNormForward<B> {
 pub struct ResidualLayerNormForward<S: Storage> {
     residual: Tensor<S, S::Compute>,
     sum: Tensor<S, S::Compute>,
-    /// The rest.
+    /// The remaining operands.
     norm: LayerNormForward<S>,
 }
 
@@ -93,7 +93,7 @@ impl<B: Backend> Case<B> for ResidualLayerNormForward<B> {
     through_op!(residual_layernorm_forward);
 
     fn outputs<'a>(&self, outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>> {
-        // Statistics are of the rounded sum, which the reference does not round.
+        // The statistics are not compared: they are those of the rounded sum, which the reference does not round.
         outputs.float("sum", &self.sum)?.float("out", &self.norm.out)
     }
 }
@@ -132,7 +132,7 @@ impl<B: Backend> Case<B> for LayerNormBackward<B> {
         op: ops::LayerNormBackward::<B>::NAME,
         stem: "",
         sizes: SIZES,
-        // Of dx: the final layernorm's is overwritten, the others' are added to the residual's gradient.
+        // How dx is written: the final layernorm overwrites it, the others add to the residual's gradient.
         variants: &["overwrite", "accumulate"],
         bound: Bound::Memory,
         training: |workload| vec![(rows(workload), "overwrite"), (rows(workload), "accumulate")],

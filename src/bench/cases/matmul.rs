@@ -1,6 +1,6 @@
 //! See [`crate::ops::MatmulForward`].
 
-use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, CaseShape, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::ops::{self, Backend, Floor, Operation, Write};
@@ -8,10 +8,10 @@ use crate::tensor::{Storage, Tensor};
 
 const SIZES: &[&str] = &["n", "c", "oc"];
 const REFERENCE: &[(&str, usize)] = &[("n", 512), ("oc", 4096)];
-/// Normal inputs and weights whose products have a standard deviation near 1.
+/// Standard deviation of the weights, chosen so that outputs have a standard deviation near 1 for C near 1024.
 const WEIGHT_DEVIATION: f32 = 0.03125;
 
-/// (C, OC, epilogue) of a model's products: QKV, projection, the MLP's two, and the tied head.
+/// (C, OC, epilogue) of a model's matmuls: QKV, attention projection, both of the MLP, and the tied head.
 fn layers(config: &Config) -> [(usize, usize, &'static str); 5] {
     let c = config.channels;
     [
@@ -23,8 +23,8 @@ fn layers(config: &Config) -> [(usize, usize, &'static str); 5] {
     ]
 }
 
-/// A problem a layer, with the variant that the layer's epilogue makes it.
-fn products(workload: &Workload, variant: fn(&'static str) -> &'static str) -> Vec<(Vec<usize>, &'static str)> {
+/// One shape for each matmul of a model, with the variant that `variant` derives from its epilogue.
+fn layer_shapes(workload: &Workload, variant: fn(&'static str) -> &'static str) -> Vec<CaseShape> {
     let n = workload.rows();
     layers(&workload.config).into_iter().map(|(c, oc, epilogue)| (vec![n, c, oc], variant(epilogue))).collect()
 }
@@ -33,8 +33,8 @@ pub struct MatmulForward<S: Storage> {
     x: Tensor<S, S::Compute>,
     weight: Tensor<S, S::Compute>,
     bias: Tensor<S, S::Compute>,
-    /// The pre-activation or the residual, for the variants that have one.
-    beside: Option<Tensor<S, S::Compute>>,
+    /// `pre` of the variant `bias_gelu`, `residual` of the variant `bias_residual`.
+    epilogue_operand: Option<Tensor<S, S::Compute>>,
     out: Tensor<S, S::Compute>,
     variant: &'static str,
 }
@@ -42,7 +42,7 @@ pub struct MatmulForward<S: Storage> {
 impl<S: Storage> MatmulForward<S> {
     pub(in crate::bench) fn op(&mut self) -> ops::MatmulForward<'_, S> {
         let bias = self.bias.view();
-        let epilogue = match (self.variant, &mut self.beside) {
+        let epilogue = match (self.variant, &mut self.epilogue_operand) {
             ("bias", _) => ops::Epilogue::Bias { bias },
             ("bias_gelu", Some(pre)) => ops::Epilogue::BiasGelu { bias, pre: pre.view_mut() },
             ("bias_residual", Some(residual)) => ops::Epilogue::BiasResidual { bias, residual: residual.view() },
@@ -59,13 +59,13 @@ impl<B: Backend> Case<B> for MatmulForward<B> {
         sizes: SIZES,
         variants: &["none", "bias", "bias_gelu", "bias_residual"],
         bound: Bound::Compute,
-        training: |workload| products(workload, |epilogue| epilogue),
+        training: |workload| layer_shapes(workload, |epilogue| epilogue),
         small: &[
             (&[256, 256, 256], "none"),
             (&[256, 256, 256], "bias"),
             (&[256, 256, 256], "bias_gelu"),
             (&[256, 256, 256], "bias_residual"),
-            // The least of which the CUDA backend makes large tiles, here and below.
+            // The smallest shape for which the CUDA backend chooses large tiles; so are the last shapes below.
             (&[2048, 64, 1088], "bias_gelu"),
         ],
         reference: REFERENCE,
@@ -77,7 +77,7 @@ impl<B: Backend> Case<B> for MatmulForward<B> {
             x: data.normal([n, c], 1.0)?,
             weight: data.normal([oc, c], WEIGHT_DEVIATION)?,
             bias: data.normal([oc], 0.5)?,
-            beside: match variant {
+            epilogue_operand: match variant {
                 "bias_gelu" | "bias_residual" => Some(data.normal([n, oc], 1.0)?),
                 _ => None,
             },
@@ -90,7 +90,7 @@ impl<B: Backend> Case<B> for MatmulForward<B> {
 
     fn outputs<'a>(&self, outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>> {
         let outputs = outputs.float("out", &self.out)?;
-        match &self.beside {
+        match &self.epilogue_operand {
             Some(pre) if self.variant == "bias_gelu" => outputs.float("pre", pre),
             _ => Ok(outputs),
         }
@@ -100,7 +100,7 @@ impl<B: Backend> Case<B> for MatmulForward<B> {
 pub struct MatmulDgrad<S: Storage> {
     dout: Tensor<S, S::Compute>,
     weight: Tensor<S, S::Compute>,
-    /// For dGELU.
+    /// The pre-activation of the variant `dgelu`.
     pre: Option<Tensor<S, S::Compute>>,
     dx: Tensor<S, S::Compute>,
 }
@@ -123,9 +123,9 @@ impl<B: Backend> Case<B> for MatmulDgrad<B> {
         variants: &["none", "dgelu"],
         bound: Bound::Compute,
         training: |workload| {
-            // The MLP's second product is the one whose input is an activation.
+            // The input of the MLP's second matmul is an activation.
             let second = (4 * workload.config.channels, workload.config.channels);
-            let mut problems = products(workload, |_| "none");
+            let mut problems = layer_shapes(workload, |_| "none");
             problems.iter_mut().filter(|(sizes, _)| (sizes[1], sizes[2]) == second).for_each(|(_, v)| *v = "dgelu");
             problems
         },
@@ -175,9 +175,9 @@ impl<B: Backend> Case<B> for MatmulWgrad<B> {
         stem: "",
         sizes: SIZES,
         variants: &["none", "bias"],
-        // The head alone has no bias.
         bound: Bound::Compute,
-        training: |workload| products(workload, |epilogue| if epilogue == "none" { "none" } else { "bias" }),
+        // Only the head has no bias.
+        training: |workload| layer_shapes(workload, |epilogue| if epilogue == "none" { "none" } else { "bias" }),
         small: &[(&[256, 256, 256], "none"), (&[256, 256, 256], "bias"), (&[64, 2048, 1088], "bias")],
         reference: REFERENCE,
     };

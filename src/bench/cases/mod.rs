@@ -1,7 +1,8 @@
-//! Every operation as a case: its operands, the shapes that GPT-2 has of it, and what it computes; and the whole step.
+//! The benchmark cases: every operation with its operands, its shapes in GPT-2 and its outputs, and a whole training
+//! step.
 //!
-//! A file a stem of `src/ops`. The list at the end of this file is the one place to add a case to: benchmarks, criterion's
-//! groups, profiles and their checks go over it.
+//! There is one file for each file of `src/ops`. A new case is added only to the list at the end of this file:
+//! benchmarks, criterion's groups, profiles and their checks iterate over that list.
 
 mod adamw;
 mod attention;
@@ -24,26 +25,27 @@ use crate::ops::{Backend, Floor};
 use crate::tensor::{FloatElement, Tensor};
 
 /// Sizes in the order of [`Info::sizes`], and a variant.
-type Form = (Vec<usize>, &'static str);
+type CaseShape = (Vec<usize>, &'static str);
 
-/// What is known of a case without its operands.
+/// A case without its operands.
 pub struct Info {
     /// [`crate::ops::Operation::NAME`], or `training_step`.
     pub op: &'static str,
-    /// The file of `src/ops`, and of the kernels.
+    /// The file of `src/ops`, without `.rs`.
     pub stem: &'static str,
-    /// Names of the sizes.
+    /// Names of the sizes, such as `n` and `c`.
     pub sizes: &'static [&'static str],
-    /// Forms of the operation; empty where there is one.
+    /// Variants of the operation; empty for an operation without variants.
     pub variants: &'static [&'static str],
-    /// What limits it at GPT-2's sizes.
+    /// Whether memory or arithmetic limits it at GPT-2's sizes.
     pub bound: Bound,
-    /// The problems of a training step.
-    pub(super) training: fn(&Workload) -> Vec<Form>,
-    /// Problems small enough for the emulator, that show what a kernel does: sizes of GPT-2 where the kernel depends on
-    /// them, few rows where it does not.
+    /// The shapes of a training step.
+    pub(super) training: fn(&Workload) -> Vec<CaseShape>,
+    /// Shapes that are small enough for the emulator and show what a kernel does: GPT-2's sizes where the kernel
+    /// depends on them, few rows where it does not.
     pub(super) small: &'static [(&'static [usize], &'static str)],
-    /// Sizes that the reference is not asked for more of. What a kernel does must not depend on them.
+    /// Upper bounds of the sizes that the reference is computed for, by name. Beyond these
+    /// bounds, sizes must not change the code path of a kernel.
     pub(super) reference: &'static [(&'static str, usize)],
 }
 
@@ -64,28 +66,28 @@ impl Info {
     }
 }
 
-/// What an operation has computed.
+/// An output of an operation.
 pub struct Output {
-    /// Its name among the operands.
+    /// The operand's name.
     pub name: &'static str,
-    /// What it holds.
+    /// Its values.
     pub values: Vec<f32>,
-    /// How exact it can be.
+    /// Its precision, which determines the tolerance.
     pub precision: Precision,
 }
 
-/// The type of an [`Output`].
+/// The precision of an [`Output`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// Rounded to bf16.
-    Half,
+    Bf16,
     /// Computed in f32.
-    Single,
-    /// Exact: ids.
+    F32,
+    /// Exact: token ids.
     Exact,
 }
 
-/// Reads outputs.
+/// Downloads the outputs of a case.
 pub(super) struct Outputs<'a, B> {
     backend: &'a B,
     list: Vec<Output>,
@@ -94,13 +96,13 @@ pub(super) struct Outputs<'a, B> {
 impl<B: Backend> Outputs<'_, B> {
     fn float<E: FloatElement>(mut self, name: &'static str, tensor: &Tensor<B, E>) -> Result<Self> {
         let values = tensor.to_vec(self.backend)?.into_iter().map(E::to_f32).collect();
-        let precision = if E::BYTES == 2 { Precision::Half } else { Precision::Single };
+        let precision = if E::BYTES == 2 { Precision::Bf16 } else { Precision::F32 };
         self.list.push(Output { name, values, precision });
         Ok(self)
     }
 
     fn ids(mut self, name: &'static str, tensor: &Tensor<B, i32>) -> Result<Self> {
-        // Ids are below 2^24, which f32 holds.
+        // Ids are below 2^24, so f32 represents them exactly.
         let values = tensor.to_vec(self.backend)?.into_iter().map(|id| id as f32).collect();
         self.list.push(Output { name, values, precision: Precision::Exact });
         Ok(self)
@@ -109,17 +111,17 @@ impl<B: Backend> Outputs<'_, B> {
 
 /// An operation with its operands on a backend.
 pub(super) trait Case<B: Backend>: Sized {
-    /// Without the stem, which the list at the end adds.
+    /// The case's description, without the stem, which the list at the end of this file adds.
     const INFO: Info;
 
-    /// Operands for a problem of this operation.
+    /// Creates the operands of a problem of this operation.
     fn new(data: &mut Data<'_, B>, problem: &Problem) -> Result<Self>;
     fn floor(&mut self) -> Floor;
     fn run(&mut self, backend: &B) -> Result<()>;
     fn outputs<'a>(&self, outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>>;
 }
 
-/// [`Case::floor`] and [`Case::run`] through the method `op` of the case, which borrows the operands.
+/// Implements [`Case::floor`] and [`Case::run`] with the method `op` of the case, which borrows the operands.
 macro_rules! through_op {
     ($method:ident) => {
         fn floor(&mut self) -> Floor {
@@ -135,19 +137,20 @@ use through_op;
 
 /// An operation with its operands, ready to run.
 pub trait Prepared<B> {
-    /// Fewest bytes and FLOPs.
+    /// Minimum bytes and FLOPs.
     fn floor(&mut self) -> Floor;
 
-    /// Runs it; may return before it has ended. Runs again as well: what it updates in place goes on from there.
+    /// Starts the operation, and may return before it has completed. It can be run repeatedly; operands that it updates
+    /// in place keep their values between runs.
     ///
     /// # Errors
-    /// As the operation.
+    /// Those of the operation.
     fn run(&mut self, backend: &B) -> Result<()>;
 
-    /// What it has computed.
+    /// Downloads the outputs.
     ///
     /// # Errors
-    /// As a download.
+    /// Those of a download.
     fn outputs(&self, backend: &B) -> Result<Vec<Output>>;
 }
 
@@ -171,16 +174,20 @@ macro_rules! cases {
         pub static ALL: &[Info] =
             &[$(Info { stem: stringify!($stem), ..<$stem::$case<Cpu<f32>> as Case<Cpu<f32>>>::INFO }),*];
 
-        /// Operands for a problem, the same numbers on every backend for the same seed.
+        /// Creates the operands of a problem: the same numbers on every backend for the same seed.
         ///
         /// # Errors
-        /// When the memory cannot be had.
-        pub fn prepare<B: Backend + Clone + 'static>(backend: &B, problem: &Problem, seed: u64) -> Result<Box<dyn Prepared<B>>> {
+        /// When an allocation fails; [`Error::Invalid`] for an unknown operation.
+        pub fn prepare<B: Backend + Clone + 'static>(
+            backend: &B,
+            problem: &Problem,
+            seed: u64,
+        ) -> Result<Box<dyn Prepared<B>>> {
             let mut data = Data::new(backend, seed);
             $(if problem.op == <$stem::$case<B> as Case<B>>::INFO.op {
                 return Ok(Box::new(<$stem::$case<B> as Case<B>>::new(&mut data, problem)?));
             })*
-            Err(Error::invalid(format!("no operation is named '{}'", problem.op)))
+            Err(Error::invalid(format!("unknown operation '{}'", problem.op)))
         }
     };
 }
@@ -208,15 +215,15 @@ cases! {
     training_step::TrainingStep,
 }
 
-/// The cases that the words name, each an operation or a stem; all without a word.
+/// The cases that the words name, each an operation or a family (stem); every case if there are no words.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a word that names none.
+/// [`Error::Invalid`] for a word that is neither.
 pub fn select(words: &[String]) -> Result<Vec<&'static Info>> {
     for word in words {
         if !ALL.iter().any(|info| info.op == word || info.stem == word) {
             let names: Vec<&str> = ALL.iter().map(|info| info.op).collect();
-            return Err(Error::invalid(format!("no operation is named '{word}'; there are {}", names.join(", "))));
+            return Err(Error::invalid(format!("unknown operation '{word}'; expected one of: {}", names.join(", "))));
         }
     }
     let named = |info: &&Info| words.is_empty() || words.iter().any(|word| info.op == word || info.stem == word);

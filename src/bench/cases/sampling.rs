@@ -1,6 +1,6 @@
 //! See [`crate::ops::Sample`].
 
-use super::{Bound, Case, Data, Info, Outputs, Problem, Workload, through_op};
+use super::{Bound, Case, CaseShape, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
 use crate::model::config::VOCAB_MULTIPLE;
 use crate::ops::{self, Backend, Floor, Operation};
@@ -27,7 +27,7 @@ impl<S: Storage> Sample<S> {
     }
 }
 
-fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
+fn training(workload: &Workload) -> Vec<CaseShape> {
     vec![(vec![workload.batch, workload.config.vocab], "")]
 }
 

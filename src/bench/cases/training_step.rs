@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Bound, Case, Data, Info, Outputs, Precision, Problem, Workload};
+use super::{Bound, Case, CaseShape, Data, Info, Outputs, Precision, Problem, Workload};
 use crate::error::{Error, Result};
 use crate::model::activations::Recompute;
 use crate::model::config::Config;
@@ -19,7 +19,7 @@ pub struct TrainingStep<B: Backend> {
     report: Option<StepReport>,
 }
 
-fn training(workload: &Workload) -> Vec<(Vec<usize>, &'static str)> {
+fn training(workload: &Workload) -> Vec<CaseShape> {
     let Workload { config: Config { vocab, layers, heads, channels, .. }, batch, context } = *workload;
     vec![(vec![batch, context, layers, channels, heads, vocab], "")]
 }
@@ -33,7 +33,7 @@ impl<B: Backend + Clone> Case<B> for TrainingStep<B> {
         bound: Bound::Compute,
         training,
         small: &[(&[1, 64, 2, 64, 2, 257], "")],
-        // With up to 4 heads, which are to divide C.
+        // 96 channels: 1 to 4 heads divide them.
         reference: &[("b", 2), ("t", 64), ("l", 2), ("c", 96), ("nh", 4), ("v", 512)],
     };
 
@@ -50,7 +50,8 @@ impl<B: Backend + Clone> Case<B> for TrainingStep<B> {
         Ok(TrainingStep { config, trainer, batch, report: None })
     }
 
-    /// FLOPs by llm.c's formula, `(6·P + 6·L·C·T)·B·T`; bytes of the optimizer alone: the rest hides under the products.
+    /// FLOPs by llm.c's formula, `(6·P + 6·L·C·T)·B·T`. Bytes of the optimizer only: the other traffic overlaps with
+    /// the matmuls.
     fn floor(&mut self) -> Floor {
         let Config { layers, channels, context, .. } = self.config;
         let (parameters, tokens) = (self.config.parameters() as u64, self.batch.tokens.len() as u64);
@@ -68,7 +69,7 @@ impl<B: Backend + Clone> Case<B> for TrainingStep<B> {
     }
 
     fn outputs<'a>(&self, mut outputs: Outputs<'a, B>) -> Result<Outputs<'a, B>> {
-        let precision = if B::Compute::BYTES == 2 { Precision::Half } else { Precision::Single };
+        let precision = if B::Compute::BYTES == 2 { Precision::Bf16 } else { Precision::F32 };
         let reported = self.report.iter().flat_map(|report| [("loss", report.loss), ("grad_norm", report.grad_norm)]);
         reported.for_each(|(name, value)| outputs.list.push(super::Output { name, values: vec![value], precision }));
         Ok(outputs)

@@ -160,7 +160,7 @@ fn keep(args: &BenchArgs, report: &Report) -> Result<()> {
         report.save(file)?;
     }
     let Some(changes) = changes else { return Ok(()) };
-    changes.iter().for_each(|change| output::note(change.words()));
+    changes.iter().for_each(|change| output::note(change.to_string()));
     let slower = changes.iter().filter(|change| change.is_regression()).count();
     match slower {
         0 => output::note("nothing is slower than it was"),
