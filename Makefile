@@ -58,7 +58,7 @@ params: ## Regenerate the Rust side of kernels/params.h with bindgen
 	BINDGEN_EXTRA_CLANG_ARGS="$${BINDGEN_EXTRA_CLANG_ARGS:--isystem $$(g++ -print-file-name=include)}" \
 	cargo check --locked --features bindgen
 
-PARAMS = src/cuda/params.rs
+PARAMS = src/cuda/launch/params.rs
 
 check-params: ## Fail if the Rust side of kernels/params.h is not what bindgen generates
 	@cp $(PARAMS) $(TARGET)/params-before.rs

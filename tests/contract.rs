@@ -4,9 +4,9 @@ mod place;
 
 use std::collections::BTreeMap;
 
-use ironwarp::cuda::images::IMAGES;
 use ironwarp::cuda::kernels;
-use ironwarp::cuda::spec::Spec;
+use ironwarp::cuda::launch::images::IMAGES;
+use ironwarp::cuda::launch::spec::Spec;
 
 /// What PTX says of an entry point.
 #[derive(Debug, PartialEq)]

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use cudarc::driver::CudaContext;
 use half::bf16;
-use ironwarp::cuda::{Cuda, driver};
+use ironwarp::cuda::Cuda;
+use ironwarp::cuda::runtime::driver;
 use ironwarp::memory::Category;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;

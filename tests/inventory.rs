@@ -65,9 +65,11 @@ fn nothing_is_missing() {
                 case.is_some_and(|info| info.stem == stem),
                 format!("a case for {name} in src/bench/cases/{stem}.rs"),
             );
-            for file in [format!("src/cuda/{stem}.rs"), format!("tests/cuda/{stem}.rs")] {
-                require(root.join(&file).is_file(), file);
-            }
+            // A launcher that chooses between kernel configurations is a folder: mod.rs launches, config.rs chooses.
+            let launchers = [format!("src/cuda/{stem}.rs"), format!("src/cuda/{stem}/mod.rs")];
+            require(launchers.iter().any(|file| root.join(file).is_file()), launchers.join(" or "));
+            let tests = format!("tests/cuda/{stem}.rs");
+            require(root.join(&tests).is_file(), tests);
             // A family whose architectures have kernels of their own begins with sm_80's, which run on all; a large one
             // has a file an operation.
             let names = [stem.clone(), format!("{stem}_sm80"), format!("{name}_sm80")];

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cudarc::driver::sys;
-use ironwarp::cuda::driver;
+use ironwarp::cuda::runtime::driver;
 
 #[test]
 fn no_driver_is_one_line() {

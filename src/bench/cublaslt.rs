@@ -22,7 +22,7 @@ use super::problem::Problem;
 use super::verify::compare;
 use crate::cpu::Cpu;
 use crate::cuda::Cuda;
-use crate::cuda::timing::Stopwatch;
+use crate::cuda::runtime::timing::Stopwatch;
 use crate::error::{Error, Result};
 use crate::ops::Floor;
 

@@ -10,7 +10,7 @@ use super::measure::Timed;
 use super::report::Facts;
 use crate::cuda::Cuda;
 use crate::cuda::ceilings::{ceiling_copy, ceiling_mma, ceiling_mma_len};
-use crate::cuda::timing::Stopwatch;
+use crate::cuda::runtime::timing::Stopwatch;
 use crate::error::Result;
 use crate::tensor::Tensor;
 

@@ -1,9 +1,9 @@
 //! AdamW: see [`crate::ops::AdamW`] and `kernels/adamw.cu`.
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::{ADAMW_ELEMENTS_PER_BLOCK, ADAMW_THREADS, AdamWParams};
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::params::{ADAMW_ELEMENTS_PER_BLOCK, ADAMW_THREADS, AdamWParams};
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::ops::{AdamW, AdamWSettings, Operation};
 

@@ -15,12 +15,12 @@
 //! `wgmma` goes beyond it; what it can reach is to be measured by kernels that use it.
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::{
+use super::launch::params::{
     CEILING_COPY_THREADS, CEILING_COPY_VECTORS_PER_BLOCK, CEILING_MMA_ACCUMULATORS, CEILING_MMA_MIN_BLOCKS,
     CEILING_MMA_THREADS, CeilingCopyParams, CeilingMmaParams,
 };
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::tensor::{Element, View, ViewMut};
 

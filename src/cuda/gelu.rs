@@ -1,9 +1,9 @@
 //! GELU: see [`crate::ops::GeluForward`] and `kernels/gelu.cu`.
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::{GELU_FORWARD_ELEMENTS_PER_BLOCK, GELU_FORWARD_THREADS, GeluForwardParams};
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::params::{GELU_FORWARD_ELEMENTS_PER_BLOCK, GELU_FORWARD_THREADS, GeluForwardParams};
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::Result;
 use crate::ops::{GeluForward, Operation};
 

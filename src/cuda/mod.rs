@@ -4,97 +4,36 @@
 //! of CUDA. Activations and weights are bf16, everything else f32; the same inputs give the same bits on every run on one
 //! kind of GPU.
 //!
-//! - [`driver`] finds the driver or loads the emulated one; [`device`] has the context, the stream and the one launch;
-//!   `memory` the buffers, `modules` the loaded kernels.
-//! - [`images`] are the compiled kernels, [`params`] what a launch passes to them, [`spec`] what both sides agree on.
-//! - [`timing`] takes times on a GPU, [`emulation`] counts on the emulated one.
-//! - The launchers have the stems of `src/ops` and `kernels`: check, addresses, grid, launch.
-//! - [`matmul`] and [`attention`] let their caller choose how work is cut, to tune and to test.
-//! - [`ceilings`] launches what is no operation: kernels that measure what the GPU can do at most.
+//! - [`launch`] holds what a launch needs apart from a device: the contract between a kernel and its launcher, the
+//!   parameter structs, and the compiled kernels that the program embeds.
+//! - [`runtime`] holds the device: driver, streams, memory, host-to-device transfers, CUDA graphs, loaded modules,
+//!   timing, and the controls of the emulated driver.
+//! - Every other file is the launcher of one kernel family. It has the stem of `src/ops` and `kernels`, and does the same
+//!   four things: check, addresses, grid, launch.
+//! - [`matmul`] and [`attention`] let the caller choose the kernel configuration, to tune and to test.
+//! - [`ceilings`] launches kernels that are no operations: they measure the highest rates that the GPU reaches.
 
 pub mod attention;
 pub mod ceilings;
-pub mod device;
-pub mod driver;
-pub mod emulation;
-pub mod images;
+pub mod launch;
 pub mod matmul;
-#[rustfmt::skip] // As bindgen writes it.
-pub mod params;
-pub mod spec;
-pub mod timing;
+pub mod runtime;
 
 mod adamw;
 mod attention_decode;
 mod cross_entropy;
 mod embedding;
-mod fault;
 mod gelu;
 mod grad_norm;
 mod layernorm;
-mod memory;
-mod modules;
-mod recording;
 mod sampling;
-mod staging;
 
-use std::sync::Arc;
+pub(crate) use runtime::Operand;
+pub use runtime::{Buffer, Cuda, Mark, Recording, SliceMut};
 
-use cudarc::driver::CudaContext;
-pub(crate) use memory::Operand;
-pub use memory::{Buffer, SliceMut};
-pub use recording::Recording;
-pub use staging::Mark;
-
-use self::device::Device;
-use self::spec::Spec;
-use crate::error::{Error, Result};
+use self::launch::spec::Spec;
+use crate::error::Result;
 use crate::ops::*;
-
-/// An NVIDIA GPU of compute capability 8.0 or newer, or the emulated one. Clones are the same device.
-#[derive(Clone)]
-pub struct Cuda {
-    device: Arc<Device>,
-}
-
-impl Cuda {
-    /// GPU `ordinal` of the CUDA driver.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], one line that says what was found and what is needed.
-    pub fn new(ordinal: usize) -> Result<Self> {
-        Ok(Cuda { device: Arc::new(Device::open(ordinal)?) })
-    }
-
-    /// The emulated GPU. The first CUDA function that a process calls decides which driver it has: this must be it.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when there is no emulator, or a real driver was used before.
-    pub fn emulated() -> Result<Self> {
-        driver::emulate(&driver::find_emulator()?)?;
-        let cuda = Self::new(0)?;
-        if !cuda.device.properties().is_emulated() {
-            return Err(Error::Unavailable(format!(
-                "no emulated GPU: this process has used {} before",
-                cuda.device.properties().name
-            )));
-        }
-        Ok(cuda)
-    }
-
-    /// In a context of the caller's.
-    ///
-    /// # Errors
-    /// As [`Cuda::new`].
-    pub fn with_context(context: &Arc<CudaContext>) -> Result<Self> {
-        Ok(Cuda { device: Arc::new(Device::with_context(context)?) })
-    }
-
-    /// The device.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-}
 
 /// Every kernel that the backend launches.
 pub fn kernels() -> impl Iterator<Item = &'static Spec> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::counts::Profile;
 use super::sources;
-use crate::cuda::emulation::LineCounts;
+use crate::cuda::runtime::emulation::LineCounts;
 use crate::error::{Error, Result};
 
 /// Counts that a file keeps. They are exact, so any difference is one.

@@ -10,8 +10,8 @@ use super::sass::{self, Sass};
 use crate::bench::cases::{Info, prepare};
 use crate::bench::ceilings::Bound;
 use crate::bench::problem::Problem;
-use crate::cuda::emulation::{Counts, Emulation, LaunchRecord, LineCounts};
-use crate::cuda::images::{IMAGES, Image, Resources};
+use crate::cuda::launch::images::{IMAGES, Image, Resources};
+use crate::cuda::runtime::emulation::{Counts, Emulation, LaunchRecord, LineCounts};
 use crate::cuda::{Cuda, kernels};
 use crate::error::{Error, Result};
 

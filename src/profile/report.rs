@@ -9,7 +9,7 @@ use super::counts::{Built, KernelProfile, Profile, add_line};
 use super::sass::Sass;
 use super::sources;
 use crate::bench::report::commit;
-use crate::cuda::emulation::LineCounts;
+use crate::cuda::runtime::emulation::LineCounts;
 use crate::error::{Error, Result};
 
 /// The table's first line.

@@ -242,7 +242,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::cuda::images::IMAGES;
+    use crate::cuda::launch::images::IMAGES;
 
     /// The bulk of the loop, of what is before and after it, and of the padding is left out.
     const PARTIALS: &str = r#"	.target	sm_90a

@@ -9,7 +9,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 
 use cudarc::driver::CudaContext;
 use ironwarp::cuda::Cuda;
-use ironwarp::cuda::emulation::{Emulation, LaunchRecord, Traffic};
+use ironwarp::cuda::runtime::emulation::{Emulation, LaunchRecord, Traffic};
 
 use crate::place::{real_gpu, skip};
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::CudaContext;
 use ironwarp::cuda::Cuda;
-use ironwarp::cuda::images::IMAGES;
+use ironwarp::cuda::launch::images::IMAGES;
 use ptx_emulator::mutate::{Class, Kind, Mutant, Outcome, Survey, mutants, survey};
 
 use crate::emulator::{Alone, alone, shared};

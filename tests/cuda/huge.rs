@@ -5,7 +5,7 @@ use cudarc::driver::CudaContext;
 use half::bf16;
 use ironwarp::Error;
 use ironwarp::cuda::Cuda;
-use ironwarp::cuda::images::IMAGES;
+use ironwarp::cuda::launch::images::IMAGES;
 use ironwarp::ops::{
     AttentionBackward, AttentionForward, Backend, CrossEntropyForward, EmbeddingBackward, EmbeddingForward, Write,
 };

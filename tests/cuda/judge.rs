@@ -1,6 +1,6 @@
 //! How right and how lean a kernel is: the rules of `docs/kernels.md`.
 
-use ironwarp::cuda::emulation::Traffic;
+use ironwarp::cuda::runtime::emulation::Traffic;
 use ironwarp::ops::Floor;
 
 use crate::emulator::Counts;

@@ -3,7 +3,7 @@
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
-use ironwarp::cuda::images::IMAGES;
+use ironwarp::cuda::launch::images::IMAGES;
 use ironwarp::ops::philox::{Purpose, draw, uniform};
 use ironwarp::ops::{Backend, Operation, Sample};
 use ironwarp::tensor::Tensor;

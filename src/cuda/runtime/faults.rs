@@ -8,7 +8,7 @@ use cudarc::driver::sys::CUresult::{self, *};
 
 /// A result code of the driver's, known to these bindings or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fault(pub u32);
+pub(in crate::cuda) struct Fault(pub u32);
 
 impl From<DriverError> for Fault {
     fn from(DriverError(code): DriverError) -> Self {

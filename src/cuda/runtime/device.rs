@@ -17,12 +17,12 @@ use cudarc::driver::sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg};
 
 use super::driver;
-use super::fault::Fault;
+use super::faults::Fault;
+use super::graph::{Recorder, no_captures};
 use super::memory::{Account, Scratch};
 use super::modules::Modules;
-use super::recording::{Recorder, no_captures};
-use super::spec::{Grid, Kernel, Sizes};
-use super::staging::Staging;
+use super::transfers::Staging;
+use crate::cuda::launch::spec::{Grid, Kernel, Sizes};
 use crate::memory::Category;
 use crate::{Error, Result};
 
@@ -156,7 +156,7 @@ impl Device {
         self.free_and_total().map(|(free, _)| free)
     }
 
-    pub(super) fn free_and_total(&self) -> Option<(u64, u64)> {
+    pub(in crate::cuda) fn free_and_total(&self) -> Option<(u64, u64)> {
         self.stream.context().mem_get_info().ok().map(|(free, total)| (free as u64, total as u64))
     }
 
@@ -224,7 +224,7 @@ impl Device {
     /// Launches a kernel. This is the one place where kernels are launched; a recording queues again what was launched here.
     ///
     /// `params` holds addresses of the device's tensors, made by [`super::memory::Operand`] while the caller borrows them.
-    pub(super) fn launch<P: Pod>(
+    pub(in crate::cuda) fn launch<P: Pod>(
         &self,
         kernel: &Kernel<P>,
         grid: Grid,
@@ -284,47 +284,47 @@ impl Device {
     /// The scratch memory, for the launches of one operation: `bytes` at the address that the guard has.
     ///
     /// While the guard is held no other operation uses it, and those that come after are behind this one in the stream.
-    pub(super) fn scratch(&self, bytes: usize) -> Result<MutexGuard<'_, Scratch>> {
+    pub(in crate::cuda) fn scratch(&self, bytes: usize) -> Result<MutexGuard<'_, Scratch>> {
         self.usable()?;
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         scratch.grow(self, bytes)?;
         Ok(scratch)
     }
 
-    pub(super) fn note_launch(&self, kernel: &'static str, sizes: Sizes) {
+    pub(in crate::cuda) fn note_launch(&self, kernel: &'static str, sizes: Sizes) {
         self.launched().push(kernel, sizes);
     }
 
-    pub(super) fn waits_for_each_launch(&self) -> bool {
+    pub(in crate::cuda) fn waits_for_each_launch(&self) -> bool {
         self.wait_each.load(Ordering::Relaxed)
     }
 
-    pub(super) fn recording_stream(&self) -> &Arc<CudaStream> {
+    pub(in crate::cuda) fn recording_stream(&self) -> &Arc<CudaStream> {
         &self.recording_stream
     }
 
-    pub(super) fn recorder(&self) -> &Arc<Recorder> {
+    pub(in crate::cuda) fn recorder(&self) -> &Arc<Recorder> {
         &self.recorder
     }
 
     /// That the calling thread does not record: for what a recording cannot hold.
-    pub(super) fn not_recording(&self) -> Result<()> {
+    pub(in crate::cuda) fn not_recording(&self) -> Result<()> {
         if self.recorder.is_mine() {
             return Err(Error::invalid("only operations can be recorded: no copies, no waiting, no other recordings"));
         }
         Ok(())
     }
 
-    pub(super) fn staging(&self) -> &Staging {
+    pub(in crate::cuda) fn staging(&self) -> &Staging {
         &self.staging
     }
 
-    pub(super) fn account(&self) -> &Arc<Account> {
+    pub(in crate::cuda) fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
     /// That the device was not lost.
-    pub(super) fn usable(&self) -> Result<()> {
+    pub(in crate::cuda) fn usable(&self) -> Result<()> {
         match self.lost.get() {
             None => Ok(()),
             Some(message) => Err(Error::DeviceLost(message.clone())),
@@ -332,12 +332,16 @@ impl Device {
     }
 
     /// The outcome of a call that was to queue work: without it, what follows in the stream cannot be right.
-    pub(super) fn queued<T>(&self, what: &dyn fmt::Display, outcome: Result<T, DriverError>) -> Result<T> {
+    pub(in crate::cuda) fn queued<T>(&self, what: &dyn fmt::Display, outcome: Result<T, DriverError>) -> Result<T> {
         outcome.map_err(|error| self.lose(format!("{} at {what}{}", Words(error.into()), self.launched().before())))
     }
 
     /// The outcome of a call that queues nothing.
-    pub(super) fn asked<T>(&self, what: &dyn fmt::Display, outcome: Result<T, DriverError>) -> Result<T, Refusal> {
+    pub(in crate::cuda) fn asked<T>(
+        &self,
+        what: &dyn fmt::Display,
+        outcome: Result<T, DriverError>,
+    ) -> Result<T, Refusal> {
         outcome.map_err(|error| match Fault::from(error) {
             fault if fault.is_harmless() => Refusal::Harmless(fault),
             fault => Refusal::Lost(self.lose(format!("{} at {what}{}", Words(fault), self.launched().before()))),
@@ -362,7 +366,7 @@ impl Drop for Device {
 }
 
 /// Why a call that queues nothing failed.
-pub(super) enum Refusal {
+pub(in crate::cuda) enum Refusal {
     Harmless(Fault),
     Lost(Error),
 }

@@ -3,9 +3,9 @@
 //! Targets are not seen by the host: one of V or more makes its loss and its row's gradient NaN.
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::*;
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::params::*;
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::ops::{CrossEntropyBackward, CrossEntropyForward, LossDims, LossSum, Operation, Write};
 use crate::tensor::Storage;

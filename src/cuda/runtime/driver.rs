@@ -8,7 +8,7 @@ use cudarc::driver::sys::CUresult::*;
 use cudarc::driver::{result, sys};
 use libloading::Library;
 
-use super::fault::Fault;
+use super::faults::Fault;
 use crate::{Error, Result};
 
 /// The oldest driver that loads what the build makes: PTX 9.0 and machine code of CUDA 13.0.
@@ -125,7 +125,7 @@ pub fn require() -> Result<usize> {
 }
 
 /// The version of the driver that [`require`] has found, such as `13.0`.
-pub(super) fn version() -> String {
+pub(in crate::cuda) fn version() -> String {
     ask_version().map_or_else(|_| "unknown".into(), |version| Version(version).to_string())
 }
 
@@ -160,7 +160,7 @@ fn missing_symbol() -> Option<&'static str> {
 type ErrorText = unsafe extern "C" fn(u32, *mut *const c_char) -> u32;
 
 /// `cuGetErrorName` and `cuGetErrorString`, taking a number: cudarc's take an enum, which has not every code.
-pub(super) fn error_texts() -> Option<(ErrorText, ErrorText)> {
+pub(in crate::cuda) fn error_texts() -> Option<(ErrorText, ErrorText)> {
     // SAFETY: both functions have this signature, the enum being a C int.
     #[allow(unsafe_code)]
     let find = |name: &str| unsafe { sys::culib().get::<ErrorText>(name.as_bytes()).ok().map(|symbol| *symbol) };
@@ -168,7 +168,7 @@ pub(super) fn error_texts() -> Option<(ErrorText, ErrorText)> {
 }
 
 /// A function of the emulated driver's own, `ironwarp_emulator_<name>`, if it is the one in use. `F` is its type.
-pub(super) fn emulator_entry<F: Copy>(name: &str) -> Option<F> {
+pub(in crate::cuda) fn emulator_entry<F: Copy>(name: &str) -> Option<F> {
     // SAFETY: each caller names an entry with the type that `emulator/driver/src/control.rs` gives it.
     #[allow(unsafe_code)]
     let symbol = unsafe { EMULATOR.get()?.get::<F>(format!("ironwarp_emulator_{name}").as_bytes()) };
@@ -176,7 +176,7 @@ pub(super) fn emulator_entry<F: Copy>(name: &str) -> Option<F> {
 }
 
 /// What the emulated driver says of the last failure, if it is the one in use and has something to say.
-pub(super) fn emulator_text() -> Option<String> {
+pub(in crate::cuda) fn emulator_text() -> Option<String> {
     let text: extern "C" fn(*mut u8, usize) -> usize = emulator_entry("last_error")?;
     let mut buffer = vec![0; 4096];
     let length = text(buffer.as_mut_ptr(), buffer.len());

@@ -7,8 +7,8 @@ use cudarc::driver::sys::CU_MEMHOSTALLOC_WRITECOMBINED;
 use cudarc::driver::{CudaEvent, CudaStream, result};
 
 use super::device::{Device, Refusal};
+use super::graph::Recorder;
 use super::memory::Allocation;
-use super::recording::Recorder;
 use crate::error::{Error, Result};
 
 /// A point in the order of what a device does.
@@ -20,7 +20,7 @@ pub struct Mark {
 }
 
 /// A stream for copies, and page-locked memory for what is under way in it.
-pub(super) struct Staging {
+pub(in crate::cuda) struct Staging {
     stream: Arc<CudaStream>,
     pieces: Mutex<Vec<Piece>>,
 }
@@ -89,7 +89,7 @@ impl Device {
     }
 
     /// Everything that was queued up to now.
-    pub(super) fn mark(&self) -> Result<Mark> {
+    pub(in crate::cuda) fn mark(&self) -> Result<Mark> {
         self.usable()?;
         self.not_recording()?;
         let event = self.event()?;
@@ -106,14 +106,14 @@ impl Device {
     }
 
     /// What is queued from now on comes after the mark.
-    pub(super) fn wait_for(&self, mark: &Mark) -> Result<()> {
+    pub(in crate::cuda) fn wait_for(&self, mark: &Mark) -> Result<()> {
         self.usable()?;
         self.not_recording()?;
         self.queued(&"waiting for a mark", self.stream().wait(self.own(mark)?))
     }
 
     /// Copies to `address` in a live allocation once the mark is passed, beside what is queued meanwhile.
-    pub(super) fn copy_beside(
+    pub(in crate::cuda) fn copy_beside(
         &self,
         src: &[u8],
         (address, destination): (u64, &Arc<Allocation>),

@@ -1,7 +1,7 @@
 //! What a kernel and its launcher agree on.
 //!
 //! The two are written in two languages. `tests/contract.rs` holds every [`Spec`] against the kernel's PTX, and
-//! [`super::device::Device`] holds every launch against its [`Spec`].
+//! [`crate::cuda::runtime::device::Device`] holds every launch against its [`Spec`].
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -27,7 +27,7 @@ pub struct Spec {
 
 /// A [`Spec`] with the type of its parameter.
 #[derive(Debug)]
-pub(super) struct Kernel<P> {
+pub(in crate::cuda) struct Kernel<P> {
     pub spec: Spec,
     params: PhantomData<fn(P)>,
 }
@@ -53,7 +53,7 @@ impl<P: Pod> Kernel<P> {
 
 /// Blocks along x and y, and dynamic shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Grid {
+pub(in crate::cuda) struct Grid {
     pub x: usize,
     pub y: usize,
     pub dynamic_shared: u32,
@@ -79,7 +79,7 @@ impl Grid {
 
 /// The sizes of a launch, for messages: `N = 6, C = 768`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sizes {
+pub(in crate::cuda) struct Sizes {
     // In place, as every launch makes one and only failures print it.
     list: [(&'static str, usize); Sizes::MOST],
     len: usize,

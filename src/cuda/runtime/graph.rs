@@ -17,9 +17,9 @@ use cudarc::driver::sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
 use cudarc::driver::{CudaFunction, CudaGraph, DriverError, result};
 
 use super::device::{Device, Refusal};
-use super::fault::Fault;
+use super::faults::Fault;
 use super::memory::Allocation;
-use super::spec::Sizes;
+use crate::cuda::launch::spec::Sizes;
 use crate::{Error, Result};
 
 /// A driver gives up a capture when anything waits for all of its context, as making a stream does. So within this process
@@ -31,7 +31,7 @@ thread_local! {
 }
 
 /// While it lives, nobody else captures or opens a device.
-pub(super) struct Alone {
+pub(in crate::cuda) struct Alone {
     _lock: MutexGuard<'static, ()>,
 }
 
@@ -41,7 +41,7 @@ impl Drop for Alone {
     }
 }
 
-pub(super) fn no_captures() -> Result<Alone> {
+pub(in crate::cuda) fn no_captures() -> Result<Alone> {
     // The thread would wait for itself.
     if IS_ALONE.replace(true) {
         return Err(Error::invalid("a recording, or the opening of a device, within a recording"));
@@ -51,7 +51,7 @@ pub(super) fn no_captures() -> Result<Alone> {
 
 /// What the launches of one thread use, while that records.
 #[derive(Debug, Default)]
-pub(super) struct Recorder {
+pub(in crate::cuda) struct Recorder {
     /// Asked before the lock: most launches are not recorded.
     is_recording: AtomicBool,
     /// The driver does not capture; the stream may be left in a capture that could not be ended.
@@ -137,7 +137,7 @@ impl Device {
     /// the host are refused.
     ///
     /// Launches of other threads are not recorded, and go on.
-    pub(super) fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
+    pub(in crate::cuda) fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
         self.usable()?;
         self.not_recording()?;
         let recorder = self.recorder();
@@ -203,7 +203,7 @@ impl Device {
     }
 
     /// Queues a recording again.
-    pub(super) fn replay(&self, recording: &Recording) -> Result<()> {
+    pub(in crate::cuda) fn replay(&self, recording: &Recording) -> Result<()> {
         self.usable()?;
         self.not_recording()?;
         let Recording { graph, used, device } = recording;

@@ -4,9 +4,9 @@
 //! `dout`.
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::*;
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::params::*;
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::ops::{EmbeddingBackward, EmbeddingDims, EmbeddingForward, Operation, Write};
 

@@ -8,14 +8,14 @@ use cudarc::driver::sys::{self, CUjit_option_enum::*};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule};
 use cudarc::nvrtc::Ptx;
 
-use super::fault::Fault;
-use super::images::{self, Code};
-use super::spec::Spec;
+use super::faults::Fault;
+use crate::cuda::launch::images::{self, Code};
+use crate::cuda::launch::spec::Spec;
 use crate::{Error, Result};
 
 /// The kernels loaded on a device.
 #[derive(Debug)]
-pub(super) struct Modules {
+pub(in crate::cuda) struct Modules {
     context: Arc<CudaContext>,
     capability: (u32, u32),
     state: Mutex<State>,
@@ -29,7 +29,7 @@ struct State {
 }
 
 /// Why a kernel could not be had: what was tried, and the code that ended it.
-pub(super) struct Failure {
+pub(in crate::cuda) struct Failure {
     pub message: String,
     pub fault: Fault,
 }

@@ -10,15 +10,15 @@ use half::bf16;
 
 use super::Cuda;
 use super::device::{Device, Refusal};
-use super::recording::Recorder;
-use super::staging::Mark;
+use super::graph::Recorder;
+use super::transfers::Mark;
 use crate::error::{Error, OutOfDeviceMemory, Result};
 use crate::memory::Category;
 use crate::tensor::{Element, Shape, Storage, Tensor, View, ViewMut};
 
 /// Who holds how much of a device's memory.
 #[derive(Debug, Default)]
-pub(super) struct Account(Mutex<Ledger>);
+pub(in crate::cuda) struct Account(Mutex<Ledger>);
 
 #[derive(Debug)]
 struct Ledger {
@@ -61,7 +61,7 @@ impl Account {
 
 /// Bytes of device memory, given back when dropped, in the stream's order.
 #[derive(Debug)]
-pub(super) struct Allocation {
+pub(in crate::cuda) struct Allocation {
     // Given back by its own Drop, after ours.
     bytes: CudaSlice<u8>,
     address: u64,
@@ -266,7 +266,7 @@ impl Cuda {
     }
 
     /// Fills a buffer with zeros.
-    pub(super) fn clear<E: Element>(&self, buffer: &mut Buffer<E>) -> Result<()> {
+    pub(in crate::cuda) fn clear<E: Element>(&self, buffer: &mut Buffer<E>) -> Result<()> {
         let device = self.device();
         device.usable()?;
         device.not_recording()?;
@@ -332,7 +332,7 @@ impl<E: Element> Operand for ViewMut<'_, Cuda, E> {
 
 /// Memory for what operations need while they run. It grows to the largest need, and is used by one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Scratch(Option<Arc<Allocation>>);
+pub(in crate::cuda) struct Scratch(Option<Arc<Allocation>>);
 
 impl Scratch {
     pub fn grow(&mut self, device: &Device, bytes: usize) -> Result<()> {

@@ -3,13 +3,13 @@
 //! The backend cuts a product as its shape says. Whoever tunes or tests may say how: a [`Cut`].
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::{
+use super::launch::params::{
     MATMUL_BLOCK_K, MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, MATMUL_LARGE_THREADS, MATMUL_SMALL_BLOCK_M,
     MATMUL_SMALL_BLOCK_N, MATMUL_SMALL_MIN_BLOCKS, MATMUL_SMALL_THREADS, MATMUL_SPLITK_REDUCE_THREADS, MATMUL_STAGES,
     MatmulDgradParams, MatmulForwardParams, MatmulSplitKReduceParams, MatmulWgradParams,
 };
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::ops::{DgradEpilogue, Epilogue, MatmulDgrad, MatmulDims, MatmulForward, MatmulWgrad, Operation, Write};
 

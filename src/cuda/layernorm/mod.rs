@@ -3,13 +3,13 @@
 use half::bf16;
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::{
+use super::launch::params::{
     LAYERNORM_BACKWARD_MAX_BLOCKS, LAYERNORM_BACKWARD_MIN_ROWS_PER_BLOCK, LAYERNORM_FORWARD_C2048_MIN_BLOCKS,
     LAYERNORM_FORWARD_MIN_BLOCKS, LAYERNORM_FORWARD_MIN_ROWS_PER_BLOCK, LAYERNORM_MAX_C, LAYERNORM_REDUCE_VECTORS,
     LAYERNORM_RESIDUAL_C12288_MIN_BLOCKS, LAYERNORM_THREADS, LayernormBackwardParams, LayernormForwardParams,
 };
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::ops::{LayerNormBackward, LayerNormForward, Operation, ResidualLayerNormForward, RowDims, Write};
 

@@ -4,13 +4,13 @@
 use std::f64::consts::LOG2_E;
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::{
+use super::launch::params::{
     ATTENTION_BACKWARD_MAX_SMALL_HS, ATTENTION_BACKWARD_MIN_BLOCKS, ATTENTION_BACKWARD_RESIDENT_ROWS,
     ATTENTION_BACKWARD_STREAMED_ROWS, ATTENTION_BACKWARD_THREADS, ATTENTION_FORWARD_BLOCK_M, ATTENTION_FORWARD_BLOCK_N,
     ATTENTION_FORWARD_MIN_BLOCKS, ATTENTION_FORWARD_THREADS, AttentionBackwardParams, AttentionForwardParams,
 };
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::ops::{AttentionBackward, AttentionDims, AttentionForward, Operation};
 

@@ -2,9 +2,9 @@
 //! `kernels/attention_decode.cu`.
 
 use super::Cuda;
-use super::memory::Operand;
-use super::params::*;
-use super::spec::{Grid, Kernel, Spec};
+use super::launch::params::*;
+use super::launch::spec::{Grid, Kernel, Spec};
+use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::ops::{AttentionDecode, CacheDims, KvCacheStore, Operation};
 use crate::tensor::Storage;
