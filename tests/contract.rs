@@ -1,6 +1,8 @@
-//! Kernels and their launchers are written in two languages: the PTX of every kernel against its [`Spec`].
+//! Compares the PTX of every kernel with the [`Spec`] of its launcher, because the two are written in different
+//! languages.
 
-mod place;
+#[path = "common/environment.rs"]
+mod environment;
 
 use std::collections::BTreeMap;
 
@@ -8,20 +10,20 @@ use ironwarp::cuda::kernels;
 use ironwarp::cuda::launch::images::IMAGES;
 use ironwarp::cuda::launch::spec::Spec;
 
-/// What PTX says of an entry point.
+/// The properties of an entry point in PTX.
 #[derive(Debug, PartialEq)]
 struct Entry {
-    /// Alignment and bytes of each parameter.
+    /// Alignment and size in bytes of each parameter.
     params: Vec<(usize, usize)>,
     threads: u32,
     min_blocks: u32,
     dynamic_shared: bool,
 }
 
-/// Shared memory of a block that every architecture from 8.0 on has.
-const MOST_SHARED: u32 = 99 << 10;
+/// Bytes of shared memory per block that every architecture from sm_80 on supports.
+const MAX_SHARED: u32 = 99 << 10;
 
-/// The number after `keyword`.
+/// The number that follows `keyword`.
 fn number(text: &str, keyword: &str) -> Option<usize> {
     let rest = text.split_once(keyword)?.1.trim_start();
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -30,7 +32,7 @@ fn number(text: &str, keyword: &str) -> Option<usize> {
 
 /// The entry points of a PTX text, by name.
 fn entries(ptx: &str) -> BTreeMap<&str, Entry> {
-    // Dynamic shared memory is declared outside of the kernels that use it, by name.
+    // Dynamic shared memory is declared outside the kernels, which refer to it by name.
     let dynamic: Vec<&str> = ptx
         .lines()
         .filter(|line| line.contains(".extern .shared"))
@@ -65,7 +67,7 @@ fn expected(spec: &Spec) -> Entry {
 }
 
 #[test]
-fn every_kernel_is_what_its_launcher_takes_it_for() {
+fn every_kernel_matches_the_spec_of_its_launcher() {
     let specs: Vec<&Spec> = kernels().collect();
     assert!(!specs.is_empty() && !IMAGES.is_empty());
     for image in IMAGES {
@@ -73,17 +75,22 @@ fn every_kernel_is_what_its_launcher_takes_it_for() {
         for (name, entry) in &entries {
             let spec = specs.iter().find(|spec| spec.name == *name && spec.stem == image.stem);
             let spec = spec.unwrap_or_else(|| panic!("{name} of {}.cu has no launcher", image.stem));
-            assert_eq!(*entry, expected(spec), "{name} for {}: PTX, and its launcher's", image.arch);
-            // Static memory as ptxas counts it: that of functions, too.
+            assert_eq!(
+                *entry,
+                expected(spec),
+                "{name} for {}: PTX on the left, the launcher's spec on the right",
+                image.arch
+            );
+            // Static shared memory as ptxas counts it, including that of functions.
             let taken = image.resources.iter().find(|taken| taken.kernel == *name);
             let shared = taken.map_or(0, |taken| taken.shared_bytes) + spec.dynamic_shared;
-            assert!(shared <= MOST_SHARED, "{name} for {}: {shared} bytes of shared memory", image.arch);
+            assert!(shared <= MAX_SHARED, "{name} for {}: {shared} bytes of shared memory", image.arch);
         }
         for spec in specs.iter().filter(|spec| spec.stem == image.stem) {
             assert!(entries.contains_key(spec.name), "{} is not in {}.cu for {}", spec.name, image.stem, image.arch);
         }
     }
-    let docs = std::fs::read_to_string(place::project().join("docs/kernels.md")).unwrap();
+    let docs = std::fs::read_to_string(environment::project().join("docs/kernels.md")).unwrap();
     for spec in &specs {
         assert!(docs.contains(&format!("`{}`", spec.name)), "{} is not in docs/kernels.md", spec.name);
         assert!(IMAGES.iter().any(|image| image.stem == spec.stem), "no file {}.cu for {}", spec.stem, spec.name);
@@ -103,7 +110,7 @@ fn documented_registers(docs: &str) -> Vec<(String, [u32; 2])> {
             [old, new].map(|number| number.parse().unwrap_or_else(|_| panic!("'{number}' in {row}")))
         });
         let numbers: Vec<[u32; 2]> = numbers.collect();
-        // One pair may stand for all.
+        // A single pair applies to all kernels of the row.
         assert!(numbers.len() == names.len() || numbers.len() == 1, "{row}");
         names
             .into_iter()
@@ -115,15 +122,15 @@ fn documented_registers(docs: &str) -> Vec<(String, [u32; 2])> {
 }
 
 #[test]
-fn registers_are_those_of_the_page() {
-    let docs = std::fs::read_to_string(place::project().join("docs/kernels.md")).unwrap();
+fn registers_match_the_documentation() {
+    let docs = std::fs::read_to_string(environment::project().join("docs/kernels.md")).unwrap();
     let documented = documented_registers(&docs);
-    assert_eq!(documented.len(), kernels().count(), "kernels of the table");
+    assert_eq!(documented.len(), kernels().count(), "number of kernels in the table");
     for image in IMAGES {
         let Some(column) = ["80", "90a"].iter().position(|arch| *arch == image.arch) else { continue };
-        // Another compiler assigns others.
+        // Another version of the compiler assigns registers differently.
         if !image.ptx.contains("release 13.0,") {
-            println!("{} for {}: not CUDA 13.0's, which the page is of", image.stem, image.arch);
+            println!("{} for {}: skipped: not compiled by CUDA 13.0, which the page documents", image.stem, image.arch);
             continue;
         }
         for taken in image.resources {

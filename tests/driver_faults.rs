@@ -4,7 +4,8 @@
 // The emulator's own entries are called by name; each use says why it is sound.
 #![allow(unsafe_code)]
 
-mod place;
+#[path = "common/environment.rs"]
+mod environment;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -297,7 +298,7 @@ fn memory_that_ends_tells_who_holds_it() {
 
 /// A program that is run again with other settings.
 fn ironwarp(args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
-    let mut command = Command::new(place::command());
+    let mut command = Command::new(environment::command());
     command.args(args).env("IRONWARP_EMULATOR", driver::find_emulator().unwrap());
     command.envs(environment.iter().copied());
     let output = command.output().unwrap();

@@ -1,6 +1,7 @@
 //! The whole model against PyTorch and transformers (`scripts/fixtures.py` made the fixtures), and against itself.
 
-mod place;
+#[path = "common/environment.rs"]
+mod environment;
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,7 @@ fn fixtures() -> Vec<Fixture> {
 
 impl Fixture {
     fn load(name: &'static str) -> Self {
-        let dir = place::project().join("tests/fixtures").join(name);
+        let dir = environment::project().join("tests/fixtures").join(name);
         let (weights, _) = hugging_face::import(&dir).unwrap();
         let bytes = std::fs::read(dir.join("expected.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();

@@ -1,7 +1,8 @@
-//! Every operation of `src/ops` has a CPU reference, tests, a row in the docs, a backend method, and a CUDA kernel with its
-//! launcher and tests.
+//! Checks that every operation of `src/ops` has a CPU reference, tests, a row in the docs, a backend method, and a CUDA
+//! kernel with its launcher and tests.
 
-mod place;
+#[path = "common/environment.rs"]
+mod environment;
 
 use ironwarp::bench::cases::ALL;
 use std::fs;
@@ -16,7 +17,7 @@ fn read(path: &Path) -> String {
 
 /// The files of `src/ops` that hold operations, without `.rs`.
 fn stems() -> Vec<String> {
-    let entries = fs::read_dir(place::project().join("src/ops")).unwrap();
+    let entries = fs::read_dir(environment::project().join("src/ops")).unwrap();
     let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
     let mut stems: Vec<String> = entries.map(|entry| stem(entry.unwrap().path())).collect();
     stems.retain(|stem| !HELPERS.contains(&stem.as_str()));
@@ -36,12 +37,12 @@ fn operations(source: &str) -> Vec<(String, String)> {
 
 #[test]
 fn nothing_is_missing() {
-    let root = place::project();
+    let root = environment::project();
     let (docs, backend) = (read(&root.join("docs/operations.md")), read(&root.join("src/ops/mod.rs")));
     let cuda = read(&root.join("src/cuda/mod.rs"));
     let mut missing = Vec::new();
-    let mut require = |there: bool, what: String| {
-        if !there {
+    let mut require = |found: bool, what: String| {
+        if !found {
             missing.push(what);
         }
     };
@@ -70,8 +71,8 @@ fn nothing_is_missing() {
             require(launchers.iter().any(|file| root.join(file).is_file()), launchers.join(" or "));
             let tests = format!("tests/cuda/{stem}.rs");
             require(root.join(&tests).is_file(), tests);
-            // A family whose architectures have kernels of their own begins with sm_80's, which run on all; a large one
-            // has a file an operation.
+            // A family with kernels for each architecture has at least those for sm_80, which run on all of them. A
+            // large family has one file for each operation.
             let names = [stem.clone(), format!("{stem}_sm80"), format!("{name}_sm80")];
             let kernels = names.map(|name| format!("kernels/{name}.cu"));
             require(kernels.iter().any(|file| root.join(file).is_file()), kernels.join(" or "));

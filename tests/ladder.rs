@@ -1,9 +1,9 @@
-//! The ladders of docs/study/ladder.md: each step computes what the operation does, and counts as the page says.
+//! Checks the ladders of docs/study/ladder.md: each step computes the operation, and has the counts of the page.
 
-#[path = "place/mod.rs"]
-mod place;
-#[path = "variant/mod.rs"]
-mod variant;
+#[path = "common/environment.rs"]
+mod environment;
+#[path = "common/kernel_variant.rs"]
+mod kernel_variant;
 
 use std::fs;
 
@@ -18,15 +18,15 @@ use ironwarp::profile::counts::{Profile, Profiler};
 use ironwarp::tensor::Tensor;
 
 struct Ladder {
-    /// Its section of the page.
+    /// Section of the page.
     section: &'static str,
-    /// Of `kernels/ladder/`.
+    /// Folder of the steps in `kernels/ladder/`.
     folder: &'static str,
-    /// The file of `kernels/` whose place a step takes, and which is the last step.
+    /// Stem of the production kernel, `kernels/STEM.cu`, which is the last step. The other steps replace it.
     stem: &'static str,
     op: &'static str,
     shape: &'static str,
-    /// Where results are looked at but not counted: places that one shape alone does not tell apart.
+    /// More shapes whose results are verified, but not counted. They find index errors that one shape alone would not.
     also: &'static [&'static str],
 }
 
@@ -53,55 +53,57 @@ const LADDERS: [Ladder; 3] = [
         stem: "attention_forward_sm80",
         op: "attention_forward",
         shape: "b=1,t=256,nh=2,hs=64",
-        // Several sequences; three blocks of queries.
+        // Several sequences; three query tiles.
         also: &["b=2,t=128,nh=3,hs=64", "b=1,t=384,nh=1,hs=64"],
     },
 ];
 
-/// The table of a section that begins with a step: its columns' names, then its rows.
+/// The table of steps in a section of the page: first the names of the columns, then the rows.
 fn table<'a>(page: &'a str, section: &str) -> Vec<Vec<&'a str>> {
     let (_, rest) = page.split_once(&format!("\n## {section}\n")).expect(section);
     let own = rest.split("\n## ").next().unwrap();
     let rows = own.lines().skip_while(|line| !line.starts_with("| Step |")).take_while(|line| line.starts_with('|'));
     let cells = |row: &'a str| row.trim_matches('|').split('|').map(|cell| cell.trim_matches([' ', '`'])).collect();
-    // The second line rules off the first.
+    // Line 1 is the rule below the heading.
     rows.enumerate().filter(|(i, _)| *i != 1).map(|(_, row)| cells(row)).collect()
 }
 
-/// What a cell must say, and by what share it may be off where the compiler has a say.
+/// The expected text of a cell, and the relative tolerance of values that depend on the compiler.
 fn value(column: &str, profile: &Profile, registers: u32) -> (String, f64) {
     let totals = &profile.totals;
-    let by = |a: u64, b: u64| a as f64 / b as f64;
+    let ratio = |a: u64, b: u64| a as f64 / b as f64;
     match column {
-        "asked" => (format!("{:.3}", by(totals.global_bytes, profile.floor_bytes)), 0.0),
+        "bytes/floor" => (format!("{:.3}", ratio(totals.global_bytes, profile.floor_bytes)), 0.0),
         "sect/req" => (format!("{:.2}", totals.sectors_per_request), 0.0),
-        "ideal" => (format!("{:.3}", totals.sectors_over_ideal), 0.0),
+        "sect/ideal" => (format!("{:.3}", totals.sectors_over_ideal), 0.0),
         "requests" => (totals.requests.to_string(), 0.0),
         "wavefronts" => (totals.shared_wavefronts.to_string(), 0.0),
         "conflicts" => (totals.bank_conflicts.to_string(), 0.0),
-        "tensor" => (format!("{:.0}%", 100.0 * by(totals.tensor_flops, profile.floor_flops)), 0.0),
+        "tensor" => (format!("{:.0}%", 100.0 * ratio(totals.tensor_flops, profile.floor_flops)), 0.0),
         "instructions" => (totals.warp_instructions.to_string(), 0.1),
         "regs" => (registers.to_string(), 0.1),
-        other => panic!("nothing counted is called {other:?}"),
+        other => panic!("unknown column {other:?}"),
     }
 }
 
-/// The cells of a step's row that are not what was counted.
+/// The cells of a step's row that differ from the counts.
 fn differences(columns: &[&str], row: &[&str], profile: &Profile, registers: u32) -> Vec<String> {
     assert_eq!(columns.len(), row.len(), "{row:?}");
     let of_number = |text: &str| text.trim_end_matches('%').replace(',', "").parse::<f64>().unwrap();
     let cells = columns.iter().zip(row).skip(1);
     let wrong = cells.filter_map(|(column, cell)| {
-        let (counted, share) = value(column, profile, registers);
+        let (counted, tolerance) = value(column, profile, registers);
         let off = (of_number(cell) - of_number(&counted)).abs();
-        (off > share * of_number(&counted)).then(|| format!("{}: {column} is {counted}, the page says {cell}", row[0]))
+        (off > tolerance * of_number(&counted))
+            .then(|| format!("{}: {column} is {counted}, the page says {cell}", row[0]))
     });
     wrong.collect()
 }
 
-/// A product by a step's two kernels, the second of which the launcher takes for larger ones than are emulated in a moment.
+/// A matmul with both tile sizes of a step. The launcher chooses the large tile only for shapes that the emulator would
+/// take too long for.
 fn by_both_tiles(cuda: &Cuda) -> [Vec<bf16>; 2] {
-    // Two tiles of (128, 256) each way, and more stages than the ring has.
+    // 2 x 2 tiles of 128 x 256, and more K tiles than pipeline stages.
     let (n, c, oc) = (256, 160, 512);
     let numbers = |len: usize| (0..len).map(|i| bf16::from_f32((i * 37 % 101) as f32 / 64.0 - 0.8)).collect();
     let x = Tensor::from_vec(cuda, [n, c], numbers(n * c)).unwrap();
@@ -114,11 +116,11 @@ fn by_both_tiles(cuda: &Cuda) -> [Vec<bf16>; 2] {
     })
 }
 
-/// One test, as what is counted is the whole process's.
+/// This is one test, because the emulator counts the launches of the whole process.
 #[test]
-fn steps_compute_and_count_as_the_page_says() {
+fn steps_match_the_operation_and_the_page() {
     let cuda = Cuda::emulated().unwrap();
-    let page = fs::read_to_string(place::project().join("docs/study/ladder.md")).unwrap();
+    let page = fs::read_to_string(environment::project().join("docs/study/ladder.md")).unwrap();
     let mut wrong = Vec::new();
     for Ladder { section, folder, stem, op, shape, also } in LADDERS {
         let info = cases::select(&[op.to_owned()]).unwrap()[0];
@@ -128,25 +130,25 @@ fn steps_compute_and_count_as_the_page_says() {
         assert!(page.contains(&format!("ironwarp profile {op} --shape {shape} ")), "{section}: no command");
         let table = table(&page, section);
         let (columns, rows) = table.split_first().expect(section);
-        let entries = fs::read_dir(place::project().join("kernels/ladder").join(folder)).unwrap();
+        let entries = fs::read_dir(environment::project().join("kernels/ladder").join(folder)).unwrap();
         let mut files: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         files.push(format!("{stem}.cu"));
         assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), files, "{section}: steps");
 
-        // What is built before its place is taken.
+        // The production kernel is profiled before it is replaced.
         let built = Profiler::new(&cuda).unwrap().profile(info, &problem).unwrap();
         let last = rows.last().expect(section);
         wrong.extend(differences(columns, last, &built, built.registers.expect("built")));
         for (file, row) in files.iter().zip(rows).take(files.len() - 1) {
-            let ptx = variant::ptx(&format!("ladder/{folder}/{file}"), &[]);
+            let ptx = kernel_variant::ptx(&format!("ladder/{folder}/{file}"), &[]);
             let mut profiler = Profiler::new(&cuda).unwrap();
             profiler.replace(stem, &ptx).unwrap();
             for problem in &shapes {
                 verify(&cuda, info, problem).unwrap_or_else(|error| panic!("{folder}/{file}: {error}"));
             }
             let profile = profiler.profile(info, &problem).unwrap();
-            let registers = variant::registers(&ptx, &profile.kernels[0].kernel);
+            let registers = kernel_variant::registers(&ptx, &profile.kernels[0].kernel);
             wrong.extend(differences(columns, row, &profile, registers));
             if folder == "matmul" {
                 let [small, large] = by_both_tiles(&cuda);

@@ -1,4 +1,4 @@
-//! What is said where no CUDA driver is to be had. A process of its own: a driver that is loaded stays.
+//! Error messages without a CUDA driver. They are tested in their own process, because a loaded driver stays loaded.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ fn no_driver_is_one_line() {
     assert!(missing.starts_with("no emulated CUDA driver at no/such/libcuda_emulator.so ("), "{missing}");
     assert!(missing.ends_with("; `make emulator` builds it") && !missing.contains('\n'), "{missing}");
 
-    // SAFETY: loads the driver's library, if there is one, as `require` does.
+    // SAFETY: loads the driver's library if it is installed, as `require` does.
     #[allow(unsafe_code)]
     let present = unsafe { sys::is_culib_present() };
     match driver::require() {
-        Ok(_) => assert!(present, "nothing was found and nothing said"),
+        Ok(_) => assert!(present, "no driver was found, and no error returned"),
         Err(error) => {
             let text = error.to_string();
             assert!(present || text.starts_with("no CUDA driver: libcuda.so was not found;"), "{text}");
@@ -26,7 +26,7 @@ fn no_driver_is_one_line() {
 
 #[test]
 fn another_library_is_no_emulator() {
-    // Any library will do that every Linux program has loaded.
+    // libc serves as the other library, because every Linux program has loaded it.
     let error = driver::emulate(Path::new("libc.so.6")).unwrap_err().to_string();
     assert!(error.contains("it is a library, but not the emulator"), "{error}");
 }

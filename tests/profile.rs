@@ -1,9 +1,10 @@
-//! The counts of every operation against the file of them, which must also notice what has become worse.
+//! Compares the counts of every operation with benches/counts/sm_80.json, and checks that this finds a planted
+//! regression.
 
-#[path = "place/mod.rs"]
-mod place;
-#[path = "variant/mod.rs"]
-mod variant;
+#[path = "common/environment.rs"]
+mod environment;
+#[path = "common/kernel_variant.rs"]
+mod kernel_variant;
 
 use ironwarp::bench::cases;
 use ironwarp::bench::verify::verify;
@@ -12,7 +13,7 @@ use ironwarp::profile::check::Baseline;
 use ironwarp::profile::counts::{Profile, Profiler};
 use ironwarp::profile::report;
 
-/// Profiles of the operations and families that `ops` names.
+/// Profiles of the operations and families that `ops` names; of all if it is empty.
 fn profiles(profiler: &mut Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
     let words: Vec<String> = ops.iter().map(ToString::to_string).collect();
     let problems = cases::select(&words)
@@ -22,21 +23,21 @@ fn profiles(profiler: &mut Profiler<'_>, ops: &[&str]) -> Vec<Profile> {
     problems.map(|(info, problem)| profiler.profile(info, &problem).unwrap()).collect()
 }
 
-/// One test, as what is counted is the whole process's.
+/// This is one test, because the emulator counts the launches of the whole process.
 #[test]
 fn counts_are_those_of_the_file() {
     let cuda = Cuda::emulated().unwrap();
-    // What is counted is right, too: as a benchmark looks before it measures.
+    // The results must be correct, too; a benchmark also verifies before it measures.
     for info in cases::ALL {
         verify(&cuda, info, &info.small()[0]).unwrap();
     }
     let device = cuda.device().properties().name.clone();
-    let file = place::project().join("benches/counts/sm_80.json");
+    let file = environment::project().join("benches/counts/sm_80.json");
     let baseline = Baseline::read(&file).unwrap();
     let mut profiler = Profiler::new(&cuda).unwrap();
     let all = profiles(&mut profiler, &[]);
     let differences = baseline.differences(&device, &all);
-    let advice = "`make counts` writes the file anew, if that is meant";
+    let advice = "if the change is intended, `make counts` rewrites the file";
     assert!(differences.is_empty(), "{}\n{advice}", differences.join("\n"));
 
     for profile in &all {
@@ -51,19 +52,19 @@ fn counts_are_those_of_the_file() {
         assert!(page.contains(&format!(r#""op":"{}""#, profile.op)) && page.contains(&profile.kernels[0].kernel));
     }
 
-    // What the file is there for: in a copy of a kernel, a layout of shared memory in which a warp's lanes share banks.
+    // A planted regression in a copy of a kernel: a layout of shared memory with bank conflicts.
     const STORE: &str = "    slices[warp_id()][lane_id()] = sum;";
     let planted = [
         ("__shared__ float4 slices[WARPS][WARP];", "__shared__ float4 slices[WARP][WARPS];"),
         (STORE, "    slices[lane_id()][warp_id()] = sum;"),
         ("sum = sum + slices[slice][lane_id()];", "sum = sum + slices[lane_id()][slice];"),
     ];
-    profiler.replace("layernorm", &variant::ptx("layernorm.cu", &planted)).unwrap();
+    profiler.replace("layernorm", &kernel_variant::ptx("layernorm.cu", &planted)).unwrap();
     const OP: &str = "layernorm_backward";
     let found = baseline.only(&[OP]).differences(&device, &profiles(&mut profiler, &[OP]));
     let found = found.iter().find(|text| text.starts_with("layernorm_backward n=256 c=768 overwrite")).unwrap();
     println!("{found}");
-    let source = std::fs::read_to_string(place::project().join("kernels/layernorm.cu")).unwrap();
+    let source = std::fs::read_to_string(environment::project().join("kernels/layernorm.cu")).unwrap();
     let line = 1 + source.lines().position(|line| line == STORE).unwrap();
     for words in ["\n  bank conflicts: ", ", 0 in the file", &format!("\n  kernels/layernorm.cu:{line}"), STORE.trim()]
     {

@@ -1,6 +1,6 @@
 //! Full disks and numbers that are not finite.
 
-use crate::place;
+use crate::environment;
 use crate::support::{Lab, without_speed};
 
 const ARGS: &str = "train --model m.toml --data t.txt --batch 4 --val-every 0 --json";
@@ -103,6 +103,6 @@ fn a_bad_step_is_survived() {
 fn a_reader_that_goes_away_does_not_end_a_run() {
     let lab = Lab::new();
     let train = "train --model m.toml --data t.txt --steps 12 --out run --json";
-    lab.shell(&format!("{} {train} | head -n 2", place::command().display()));
+    lab.shell(&format!("{} {train} | head -n 2", environment::command().display()));
     assert_eq!(lab.checkpoints("run"), ["step-00000012"]);
 }

@@ -5,14 +5,14 @@ mod bad_models;
 mod bench;
 #[cfg(feature = "cuda")]
 mod devices;
+#[path = "../common/environment.rs"]
+mod environment;
 mod eval;
 mod faults;
 mod folder;
 mod fuzz;
 mod generate;
 mod kill;
-#[path = "../place/mod.rs"]
-mod place;
 mod resume;
 mod signals;
 mod support;

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::place;
+use crate::environment;
 
 /// What no run of a small model takes, however busy the machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -93,7 +93,7 @@ impl Lab {
     /// Runs `ironwarp` from a shell that first executes `before`.
     pub fn run_after(&self, before: &str, args: &str) -> Ran {
         let mut shell = Command::new("bash");
-        shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]).arg(place::command());
+        shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]).arg(environment::command());
         self.start_command(shell, &args.split_whitespace().collect::<Vec<_>>()).end()
     }
 
@@ -142,7 +142,7 @@ impl Lab {
 }
 
 fn ironwarp() -> Command {
-    let mut command = Command::new(place::command());
+    let mut command = Command::new(environment::command());
     command.stdin(Stdio::null());
     command
 }
@@ -272,7 +272,7 @@ pub fn taught() -> &'static str {
             text += &sentences.concat();
         }
         lab.write("animals.txt", text);
-        let run = place::scratch().join("taught").display().to_string();
+        let run = environment::scratch().join("taught").display().to_string();
         let args = "train --model big.toml --data animals.txt --batch 8 --steps 200 --lr 1e-2 --val-every 0 --json";
         let losses = lab.run(&format!("{args} --overwrite --out {run}")).records();
         assert!(losses[199]["loss"].as_f64().unwrap() < 0.5, "{}", losses[199]);

@@ -11,7 +11,7 @@ use cudarc::driver::CudaContext;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::runtime::emulation::{Emulation, LaunchRecord, Traffic};
 
-use crate::place::{real_gpu, skip};
+use crate::environment::{real_gpu, skip};
 
 static USE: RwLock<()> = RwLock::new(());
 

@@ -10,7 +10,7 @@ use ironwarp::cuda::launch::images::IMAGES;
 use ptx_emulator::mutate::{Class, Kind, Mutant, Outcome, Survey, mutants, survey};
 
 use crate::emulator::{Alone, alone, shared};
-use crate::place::{project, real_gpu};
+use crate::environment::{project, real_gpu};
 
 /// Orders of blocks and warps in which the bits must be the same.
 const SCHEDULES: u64 = 1000;

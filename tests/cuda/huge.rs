@@ -12,7 +12,7 @@ use ironwarp::ops::{
 use ironwarp::tensor::{Element, Shape, Storage, Tensor};
 
 use crate::emulator::{alone, shared};
-use crate::place::{real_gpu, skip};
+use crate::environment::{real_gpu, skip};
 
 /// GPT-2's.
 const VP: usize = 50304;

@@ -13,6 +13,8 @@ mod ceilings;
 mod cross_entropy;
 mod embedding;
 mod emulator;
+#[path = "../common/environment.rs"]
+mod environment;
 mod gauntlet;
 mod gelu;
 mod grad_norm;
@@ -23,8 +25,6 @@ mod matmul;
 mod mlp;
 mod model;
 mod peers;
-#[path = "../place/mod.rs"]
-mod place;
 mod recording;
 mod sampling;
 #[expect(dead_code, reason = "the operations' own tests use the rest")]

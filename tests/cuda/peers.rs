@@ -8,7 +8,7 @@ use ironwarp::bench::cublaslt::CublasLt;
 use ironwarp::bench::peers::Peer;
 
 use crate::emulator::shared;
-use crate::place::{real_gpu, skip};
+use crate::environment::{real_gpu, skip};
 
 #[test]
 fn the_emulated_gpu_has_no_cublaslt() {

@@ -6,8 +6,8 @@
 #[expect(dead_code, reason = "the header says more than a GPU is asked")]
 #[path = "../../ptx/tests/instructions/case.rs"]
 mod case;
-#[path = "../../../tests/place/mod.rs"]
-mod place;
+#[path = "../../../tests/common/environment.rs"]
+mod environment;
 mod support;
 
 use std::ffi::{CString, c_void};
@@ -47,7 +47,7 @@ impl From<String> for Stopped {
 
 /// A call's failure, in words.
 fn done(what: &str, result: Result<(), CUresult>) -> Result<(), String> {
-    result.map_err(|error| match place::real_gpu() {
+    result.map_err(|error| match environment::real_gpu() {
         Some(_) => format!("{what}: {error:?}"),
         None => format!("{what}: {error:?}: {}", support::last_error()),
     })
@@ -65,12 +65,12 @@ struct Gpu {
 
 impl Gpu {
     fn new() -> Self {
-        if place::real_gpu().is_some() {
+        if environment::real_gpu().is_some() {
             support::use_system_driver();
         }
         cu!(cuInit(0)).unwrap();
         let mut device = 0;
-        cu!(cuDeviceGet(&mut device, place::real_gpu().unwrap_or(0) as i32)).unwrap();
+        cu!(cuDeviceGet(&mut device, environment::real_gpu().unwrap_or(0) as i32)).unwrap();
         let attribute = |name| {
             let mut value = 0;
             cu!(cuDeviceGetAttribute(&mut value, name, device)).unwrap();
@@ -217,7 +217,7 @@ fn wait() -> Result<(), Stopped> {
 }
 
 fn root() -> PathBuf {
-    place::project().join("../ptx/tests/instructions")
+    environment::project().join("../ptx/tests/instructions")
 }
 
 /// The PTX files below a folder, sorted.
@@ -272,8 +272,8 @@ fn every_file_has_its_result() {
 /// Those for sm_90 too: the emulator reads which device it is when the process begins.
 #[test]
 fn every_file_has_its_result_on_an_emulated_sm_90() {
-    if place::real_gpu().is_some() {
-        return place::skip("the emulated GPU");
+    if environment::real_gpu().is_some() {
+        return environment::skip("the emulated GPU");
     }
     let mut command = Command::new(std::env::current_exe().expect("the test knows its own path"));
     command.args(["every_file_has_its_result", "--exact", "--nocapture"]).env("IRONWARP_EMULATOR_ARCH", "90");

@@ -34,8 +34,8 @@
 //! the files whose name contains that.
 
 mod case;
-#[path = "../../../../tests/place/mod.rs"]
-mod place;
+#[path = "../../../../tests/common/environment.rs"]
+mod environment;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ folders! {
 }
 
 fn root() -> PathBuf {
-    place::project().join("tests/instructions")
+    environment::project().join("tests/instructions")
 }
 
 /// The PTX files of a folder, sorted.

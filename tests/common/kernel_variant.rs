@@ -1,6 +1,7 @@
-//! Kernels that are not the built ones: compiled by the build's nvcc, for the emulated GPU to run in their place.
+//! Compiles variants of the kernels with the build's nvcc, for the emulated GPU to run instead of the kernels of the
+//! build.
 
-// Each test program uses some of it.
+// Each test program uses only some of these functions.
 #![allow(dead_code)]
 
 use std::ffi::OsStr;
@@ -10,12 +11,13 @@ use std::process::Command;
 
 use ironwarp_nvcc::Search;
 
-use crate::place;
+use crate::environment;
 
-/// PTX of a file of `kernels/` with some words changed, each of which must be there once. Compiled in a copy of the sources.
+/// Compiles a file of `kernels/` to PTX after replacing texts, each of which must occur exactly once. The compilation
+/// uses a copy of the sources.
 pub fn ptx(file: &str, changes: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    copy(&place::project().join("kernels"), &folder.path().join("kernels"));
+    copy(&environment::project().join("kernels"), &folder.path().join("kernels"));
     let path = folder.path().join("kernels").join(file);
     let mut text = fs::read_to_string(&path).unwrap();
     for (before, after) in changes {
@@ -29,16 +31,16 @@ pub fn ptx(file: &str, changes: &[(&str, &str)]) -> String {
         &["-std=c++17", "-fmad=false", "-lineinfo", "-ptx", "-arch=compute_80", "-o", "variant.ptx", &kernels],
     );
     let ptx = fs::read_to_string(folder.path().join("variant.ptx")).unwrap();
-    // As the build makes it: names of sources begin at the project's folder.
+    // The build also writes source paths relative to the project's folder.
     ptx.replace(&format!("{}/", folder.path().canonicalize().unwrap().display()), "")
 }
 
-/// Registers a thread of a kernel in PTX, for sm_80; spilled ones are a failure.
+/// Registers per thread that ptxas assigns to a kernel for sm_80. Panics if it spills registers.
 pub fn registers(ptx: &str, kernel: &str) -> u32 {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("variant.ptx"), ptx).unwrap();
-    let said = nvcc(folder.path(), &["-cubin", "-arch=sm_80", "-Xptxas=-v", "-o", "variant.cubin", "variant.ptx"]);
-    let (_, of_kernel) = said.split_once(&format!("entry function '{kernel}'")).expect(kernel);
+    let log = nvcc(folder.path(), &["-cubin", "-arch=sm_80", "-Xptxas=-v", "-o", "variant.cubin", "variant.ptx"]);
+    let (_, of_kernel) = log.split_once(&format!("entry function '{kernel}'")).expect(kernel);
     let (properties, used) = of_kernel.split_once(": Used ").expect(kernel);
     assert!(properties.contains("0 bytes spill stores, 0 bytes spill loads"), "{kernel}: {properties}");
     used.split(' ').next().and_then(|number| number.parse().ok()).expect(kernel)
@@ -57,11 +59,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What nvcc says.
+/// Runs nvcc in a folder. Returns its output.
 fn nvcc(folder: &Path, args: &[impl AsRef<OsStr>]) -> String {
-    let path = Search::from_env(&place::project()).find().unwrap().path;
+    let path = Search::from_env(&environment::project()).find().unwrap().path;
     let output = Command::new(path).args(args).current_dir(folder).output().unwrap();
-    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
-    assert!(output.status.success(), "{said}");
-    said
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "{text}");
+    text
 }
