@@ -1,4 +1,4 @@
-//! Counts against those of a file: what moves more bytes, or hits banks, is named with its lines.
+//! Compares counts with those of a file, and names the source lines whose bytes, sectors or bank conflicts differ.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,15 +12,15 @@ use super::sources;
 use crate::cuda::runtime::emulation::LineCounts;
 use crate::error::{Error, Result};
 
-/// Counts that a file keeps. They are exact, so any difference is one.
+/// The counts that a file records. They are exact and reproducible, so there is no tolerance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
+struct Recorded {
     global_bytes: u64,
     sectors: u64,
     bank_conflicts: u64,
 }
 
-impl Kept {
+impl Recorded {
     fn named(self) -> [(&'static str, u64); 3] {
         [
             ("bytes of device memory", self.global_bytes),
@@ -30,15 +30,15 @@ impl Kept {
     }
 }
 
-/// A problem in a file.
+/// A problem in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Entry {
     op: String,
     shape: Value,
     #[serde(flatten)]
-    counts: Kept,
-    /// By the text of a line, which stays when lines before it come and go.
-    lines: BTreeMap<String, Kept>,
+    counts: Recorded,
+    /// Counts by the text of a source line. Line numbers would change with every edit above the line.
+    lines: BTreeMap<String, Recorded>,
 }
 
 /// A file of counts: `benches/counts/sm_80.json`.
@@ -48,54 +48,55 @@ pub struct Baseline {
     profiles: Vec<Entry>,
 }
 
-/// A line as it is now.
+/// A source line of the current profile.
 #[derive(Default)]
-struct Now {
-    kept: Kept,
-    /// Where it is: `kernels/common/types.cuh:43, called from kernels/layernorm.cu:272`.
-    place: String,
-    /// What it says.
+struct Line {
+    counts: Recorded,
+    /// Its location: `kernels/common/types.cuh:43, called from kernels/layernorm.cu:272`.
+    location: String,
+    /// Its text.
     text: &'static str,
 }
 
-/// The lines that touch device memory or hit banks, by what they are known by in a file.
-fn lines(profile: &Profile) -> BTreeMap<String, Now> {
-    let mut lines: BTreeMap<String, Now> = BTreeMap::new();
+/// The lines that access device memory or have bank conflicts, by their key in a file: the text of the line and of the
+/// line that it was inlined into.
+fn lines(profile: &Profile) -> BTreeMap<String, Line> {
+    let mut lines: BTreeMap<String, Line> = BTreeMap::new();
     for line in &profile.lines {
         let LineCounts { source, called_from, bytes, sectors, bank_conflicts, .. } = line;
         if *sectors == 0 && *bank_conflicts == 0 {
             continue;
         }
-        let words = |place: &str| {
-            let file = sources::place(place).map_or(place, |(file, _)| file);
-            format!("{file}: {}", sources::line(place).unwrap_or("?"))
+        let file_and_text = |location: &str| {
+            let file = sources::split(location).map_or(location, |(file, _)| file);
+            format!("{file}: {}", sources::line(location).unwrap_or("?"))
         };
-        let (mut name, mut place) = (words(source), source.clone());
+        let (mut key, mut location) = (file_and_text(source), source.clone());
         if !called_from.is_empty() {
-            name = format!("{name}, called from {}", words(called_from));
-            place = format!("{place}, called from {called_from}");
+            key = format!("{key}, called from {}", file_and_text(called_from));
+            location = format!("{location}, called from {called_from}");
         }
-        let now = lines.entry(name).or_default();
-        now.kept.global_bytes += bytes;
-        now.kept.sectors += sectors;
-        now.kept.bank_conflicts += bank_conflicts;
-        now.text = sources::line(source).unwrap_or("?");
-        // The same words may stand in several places.
-        now.place = if now.place.is_empty() { place } else { format!("{} and {place}", now.place) };
+        let line = lines.entry(key).or_default();
+        line.counts.global_bytes += bytes;
+        line.counts.sectors += sectors;
+        line.counts.bank_conflicts += bank_conflicts;
+        line.text = sources::line(source).unwrap_or("?");
+        // Several lines may have the same text.
+        line.location = if line.location.is_empty() { location } else { format!("{} and {location}", line.location) };
     }
     lines
 }
 
 impl Baseline {
-    /// Of profiles.
+    /// The counts of profiles of a device.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a shape that is no JSON, which none is.
+    /// [`Error::Invalid`] if a shape cannot be converted to JSON, which does not happen.
     pub fn of(device: &str, profiles: &[Profile]) -> Result<Self> {
         let entry = |profile: &Profile| {
             let shape = serde_json::to_value(&profile.shape).map_err(|error| Error::invalid(error.to_string()))?;
-            let lines = lines(profile).into_iter().map(|(name, now)| (name, now.kept)).collect();
-            Ok(Entry { op: profile.op.to_owned(), shape, counts: kept(profile), lines })
+            let lines = lines(profile).into_iter().map(|(key, line)| (key, line.counts)).collect();
+            Ok(Entry { op: profile.op.to_owned(), shape, counts: recorded(profile), lines })
         };
         Ok(Baseline { device: device.to_owned(), profiles: profiles.iter().map(entry).collect::<Result<_>>()? })
     }
@@ -109,13 +110,13 @@ impl Baseline {
         serde_json::from_str(&text).map_err(|error| Error::format(path, error.to_string()))
     }
 
-    /// The problems of some operations alone.
+    /// Keeps only the problems of the given operations.
     pub fn only(mut self, ops: &[&str]) -> Self {
         self.profiles.retain(|entry| ops.contains(&entry.op.as_str()));
         self
     }
 
-    /// Writes a file, a line a problem's line, so that a difference shows where it is.
+    /// Writes a file, with one key per line, so that a diff of two files shows which source lines have changed.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -125,37 +126,39 @@ impl Baseline {
         std::fs::write(path, text).map_err(|cause| Error::io("write", path, cause))
     }
 
-    /// What differs, a text for each problem: more and fewer, with the lines; problems that one side lacks.
+    /// One text for each problem whose counts differ, with the source lines that cause it, and for each problem that
+    /// only the file or only `profiles` has.
     pub fn differences(&self, device: &str, profiles: &[Profile]) -> Vec<String> {
         if self.device != device {
-            return vec![format!("the counts are of {}, not of {device}", self.device)];
+            return vec![format!("the file has counts of {}, not of {device}", self.device)];
         }
         let shape = |profile: &Profile| serde_json::to_value(&profile.shape).unwrap_or_default();
-        let is = |entry: &Entry, profile: &Profile| entry.op == profile.op && entry.shape == shape(profile);
-        let gone = self.profiles.iter().filter(|entry| !profiles.iter().any(|profile| is(entry, profile)));
-        let gone = gone.map(|Entry { op, shape, .. }| format!("{op} {shape}: is in the file, and was not counted"));
+        let matches = |entry: &Entry, profile: &Profile| entry.op == profile.op && entry.shape == shape(profile);
+        let missing = self.profiles.iter().filter(|entry| !profiles.iter().any(|profile| matches(entry, profile)));
+        let missing =
+            missing.map(|Entry { op, shape, .. }| format!("{op} {shape}: is in the file, but was not counted"));
         let compared =
-            profiles.iter().filter_map(|profile| match self.profiles.iter().find(|entry| is(entry, profile)) {
+            profiles.iter().filter_map(|profile| match self.profiles.iter().find(|entry| matches(entry, profile)) {
                 Some(entry) => difference(entry, profile),
                 None => Some(format!("{}: is not in the file", profile.shape)),
             });
-        compared.chain(gone).collect()
+        compared.chain(missing).collect()
     }
 }
 
-fn kept(profile: &Profile) -> Kept {
+fn recorded(profile: &Profile) -> Recorded {
     let totals = &profile.totals;
-    Kept { global_bytes: totals.global_bytes, sectors: totals.sectors, bank_conflicts: totals.bank_conflicts }
+    Recorded { global_bytes: totals.global_bytes, sectors: totals.sectors, bank_conflicts: totals.bank_conflicts }
 }
 
 fn difference(entry: &Entry, profile: &Profile) -> Option<String> {
-    let now = kept(profile);
+    let now = recorded(profile);
     if now == entry.counts {
         return None;
     }
     let mut text = profile.shape.to_string();
     let now_lines = lines(profile);
-    let pairs = |before: Kept, now: Kept| {
+    let pairs = |before: Recorded, now: Recorded| {
         let both = before.named().into_iter().zip(now.named());
         both.filter(|(before, now)| before != now).map(|((name, before), (_, now))| (name, before, now))
     };
@@ -163,14 +166,14 @@ fn difference(entry: &Entry, profile: &Profile) -> Option<String> {
     for (name, before, now) in pairs(entry.counts, now) {
         let _ = write!(text, "\n  {name}: {now}, {before} in the file");
     }
-    for (name, Now { kept, place, text: line }) in &now_lines {
-        let before = entry.lines.get(name).copied().unwrap_or_default();
-        for (what, before, now) in pairs(before, *kept) {
-            let _ = write!(text, "\n  {place}: {what}: {now}, {before} in the file: `{line}`");
+    for (key, Line { counts, location, text: line }) in &now_lines {
+        let before = entry.lines.get(key).copied().unwrap_or_default();
+        for (count, before, now) in pairs(before, *counts) {
+            let _ = write!(text, "\n  {location}: {count}: {now}, {before} in the file: `{line}`");
         }
     }
-    for name in entry.lines.keys().filter(|name| !now_lines.contains_key(*name)) {
-        let _ = write!(text, "\n  no longer there: `{name}`");
+    for key in entry.lines.keys().filter(|key| !now_lines.contains_key(*key)) {
+        let _ = write!(text, "\n  only in the file: `{key}`");
     }
     Some(text)
 }

@@ -1,4 +1,4 @@
-//! A problem on the emulated GPU: what it moved, beside the least that it could.
+//! Counts of a problem on the emulated GPU, compared with its floor (minimum bytes and FLOPs).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,106 +15,107 @@ use crate::cuda::runtime::emulation::{Counts, Emulation, LaunchRecord, LineCount
 use crate::cuda::{Cuda, kernels};
 use crate::error::{Error, Result};
 
-/// A problem's counts, over all its launches.
+/// The counts of a problem, summed over all its launches.
 #[derive(Debug, Clone, Serialize)]
 pub struct Profile {
     /// The operation.
     pub op: &'static str,
-    /// Its family: the file of `src/ops`.
+    /// Its family: the file of `src/ops`, without `.rs`.
     pub stem: &'static str,
     /// Its sizes.
     pub shape: Problem,
-    /// What limits it at GPT-2's sizes.
+    /// Whether memory or arithmetic limits it at GPT-2's sizes.
     pub bound: Bound,
-    /// Fewest bytes to and from device memory.
+    /// Minimum bytes to and from device memory.
     pub floor_bytes: u64,
-    /// Fewest FLOPs.
+    /// Minimum FLOPs.
     pub floor_flops: u64,
     /// The counts.
     #[serde(flatten)]
     pub totals: Totals,
-    /// Most registers of a thread among its kernels; none where a kernel was replaced.
+    /// Registers per thread, the maximum of its kernels; `None` if a kernel was replaced.
     pub registers: Option<u32>,
-    /// Bytes of spilled registers, stores and loads, over its kernels.
+    /// Bytes of spill stores and spill loads per thread, summed over its kernels; `None` if a kernel was replaced.
     pub spill_bytes: Option<u32>,
-    /// Least theoretical occupancy among its kernels, 1 for a full multiprocessor.
+    /// Theoretical occupancy from 0 to 1, the minimum of its kernels; `None` if a kernel was replaced.
     pub occupancy: Option<f64>,
     /// Its kernels, in the order of their first launch.
     pub kernels: Vec<KernelProfile>,
-    /// By source line and the line it was inlined into.
+    /// Counts by source line and the line it was inlined into.
     pub lines: Vec<LineCounts>,
 }
 
 /// Counts of one launch or several.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Totals {
-    /// Bytes that lanes asked of device memory.
+    /// Bytes of device memory that lanes requested.
     pub global_bytes: u64,
-    /// Warp instructions that did.
+    /// Warp instructions that accessed device memory.
     pub requests: u64,
-    /// Sectors of 32 bytes that they touched.
+    /// Sectors of 32 bytes that the requests touched.
     pub sectors: u64,
-    /// Sectors by requests; 16 for whole vectors side by side. 0 without a request.
+    /// Sectors per request: 16 if each lane of a warp accesses 16 bytes and the addresses are contiguous. 0 without
+    /// requests.
     pub sectors_per_request: f64,
-    /// Sectors by the fewest that hold the bytes: 1 is ideal.
+    /// Sectors divided by the minimum number of sectors that hold the requested bytes: 1 is ideal.
     pub sectors_over_ideal: f64,
-    /// Different bytes touched, launch by launch.
+    /// Distinct bytes of device memory that a launch accessed, summed over the launches.
     pub unique_bytes: u64,
     /// Passes over the banks of shared memory.
     pub shared_wavefronts: u64,
-    /// Those of them that conflicts cost.
+    /// Those of the passes that bank conflicts added.
     pub bank_conflicts: u64,
-    /// FLOPs of `mma`.
+    /// FLOPs of `mma`; a multiply-add counts as 2.
     pub tensor_flops: u64,
-    /// Warps' arrivals at barriers.
+    /// Arrivals of warps at barriers.
     pub barriers: u64,
-    /// Branches at which a warp parted.
+    /// Branches at which the lanes of a warp diverged.
     pub divergent_branches: u64,
     /// Instructions that warps executed.
     pub warp_instructions: u64,
-    /// Instructions that lanes executed.
+    /// Instructions that lanes executed: each warp instruction counts once per active lane.
     pub lane_instructions: u64,
     /// Warp instructions by class.
     pub mix: BTreeMap<String, u64>,
 }
 
-/// A kernel of a problem.
+/// The counts and resources of one kernel of a problem.
 #[derive(Debug, Clone, Serialize)]
 pub struct KernelProfile {
     /// The entry point.
     pub kernel: String,
-    /// Times that it was launched.
+    /// Number of launches.
     pub launches: u64,
-    /// Blocks of its last launch.
+    /// Thread blocks of its last launch in x, y and z.
     pub grid: [u32; 3],
-    /// Threads of a block.
+    /// Threads per block in x, y and z.
     pub block: [u32; 3],
-    /// What the built kernel takes; none where it was replaced.
+    /// Resources of the compiled kernel; `None` if it was replaced.
     #[serde(flatten)]
-    pub built: Option<Built>,
-    /// The counts.
+    pub resources: Option<KernelResources>,
+    /// The counts, summed over its launches.
     #[serde(flatten)]
     pub totals: Totals,
-    /// Its machine code, where there is an nvdisasm.
+    /// Its machine code; `None` without nvdisasm.
     pub sass: Option<Sass>,
 }
 
-/// What a kernel takes of a multiprocessor.
+/// The resources that a compiled kernel needs, and its theoretical occupancy.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Built {
-    /// Registers a thread.
+pub struct KernelResources {
+    /// Registers per thread.
     pub registers: u32,
-    /// Spilled registers a thread, stores and loads.
+    /// Bytes of spill stores and spill loads per thread.
     pub spill_bytes: u32,
-    /// Local memory a thread.
+    /// Bytes of local memory per thread.
     pub stack_bytes: u32,
-    /// Shared memory a block, static and dynamic.
+    /// Bytes of shared memory per block, static and dynamic.
     pub shared_bytes: u32,
-    /// Blocks a multiprocessor.
+    /// Thread blocks per SM.
     pub blocks: u32,
-    /// The share of its warps that they are.
+    /// Resident warps divided by the maximum number of resident warps of an SM.
     pub occupancy: f64,
-    /// Why it has no more.
+    /// The resource that limits the number of blocks.
     pub limited_by: Limit,
 }
 
@@ -124,9 +125,9 @@ impl Totals {
         self.global_bytes += traffic.bytes;
         self.requests += traffic.requests;
         self.sectors += traffic.sectors;
-        let by = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
-        self.sectors_per_request = by(self.sectors, self.requests);
-        self.sectors_over_ideal = by(32 * self.sectors, self.global_bytes);
+        let ratio = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
+        self.sectors_per_request = ratio(self.sectors, self.requests);
+        self.sectors_over_ideal = ratio(32 * self.sectors, self.global_bytes);
         self.unique_bytes += counts.unique_bytes;
         self.shared_wavefronts += counts.shared_wavefronts;
         self.bank_conflicts += counts.bank_conflicts;
@@ -139,37 +140,39 @@ impl Totals {
     }
 }
 
-/// Counts problems on an emulated device. Nothing else may run on it meanwhile.
+/// Profiles problems on an emulated device. Nothing else may run on the device meanwhile, because it would be counted
+/// too.
 pub struct Profiler<'a> {
     cuda: &'a Cuda,
     emulation: Emulation,
-    /// Stems whose kernels were replaced: of those nothing is built.
+    /// Stems (`kernels/STEM.cu`) whose kernels were replaced. The resources of the compiled kernels do not apply to
+    /// them.
     replaced: Vec<String>,
-    /// What machine code is read with.
+    /// The nvdisasm to read machine code with.
     nvdisasm: Option<PathBuf>,
-    /// Machine code by stem, of those that were asked for.
+    /// Machine code by stem and kernel, for the stems that were read so far.
     sass: BTreeMap<&'static str, BTreeMap<String, Sass>>,
 }
 
 impl<'a> Profiler<'a> {
-    /// For a device.
+    /// A profiler for an emulated device.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when it is not emulated.
+    /// [`Error::Unavailable`] when the device is not emulated.
     pub fn new(cuda: &'a Cuda) -> Result<Self> {
         let (replaced, sass) = (Vec::new(), BTreeMap::new());
         Ok(Profiler { cuda, emulation: Emulation::of(cuda)?, replaced, nvdisasm: None, sass })
     }
 
-    /// The kernels' machine code too, read with an nvdisasm.
+    /// Makes the profiler read the kernels' machine code, too, with the given nvdisasm.
     pub fn with_sass(self, nvdisasm: PathBuf) -> Self {
         Profiler { nvdisasm: Some(nvdisasm), ..self }
     }
 
-    /// Counts a variant of the kernels of a stem, PTX with the same entry points, in their place.
+    /// Replaces the kernels of `kernels/STEM.cu` by a variant: PTX with the same entry points.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there are no kernels of that stem.
+    /// [`Error::Invalid`] when there is no such file of kernels.
     pub fn replace(&mut self, stem: &str, ptx: &str) -> Result<()> {
         if !IMAGES.iter().any(|image| image.stem == stem) {
             return Err(Error::invalid(format!("there are no kernels kernels/{stem}.cu to replace")));
@@ -179,16 +182,16 @@ impl<'a> Profiler<'a> {
         Ok(())
     }
 
-    /// Whether an image is what a real device of this compute capability would run.
-    fn is_own(&self, image: &Image) -> bool {
+    /// Whether an image is the one that a real device of this compute capability would run.
+    fn is_native(&self, image: &Image) -> bool {
         let (major, minor) = self.cuda.device().properties().capability;
         image.arch.trim_end_matches('a').parse() == Ok(10 * major + minor)
     }
 
-    /// Runs a problem once and counts.
+    /// Runs a problem once and returns its counts.
     ///
     /// # Errors
-    /// As the operation; what the emulator finds is one. As [`sass::disassemble`].
+    /// Those of the operation, including findings of the emulator's checks, and those of [`sass::disassemble`].
     pub fn profile(&mut self, info: &Info, problem: &Problem) -> Result<Profile> {
         let mut prepared = prepare(self.cuda, problem, 1)?;
         let floor = prepared.floor();
@@ -206,11 +209,9 @@ impl<'a> Profiler<'a> {
             }
             launch.counts.lines.iter().for_each(|line| add_line(&mut lines, line));
         }
-        let built = || kernels.iter().map(|kernel| kernel.built);
-        // None if one is not known.
-        let all = |value: fn(Built) -> f64| built().map(|b| b.map(value)).collect::<Option<Vec<f64>>>();
-        let most = |values: Vec<f64>| values.into_iter().fold(0.0, f64::max);
-        let least = |values: Vec<f64>| values.into_iter().fold(1.0, f64::min);
+        // `None` if a kernel was replaced, so that its resources are not known.
+        let resources: Option<Vec<KernelResources>> = kernels.iter().map(|kernel| kernel.resources).collect();
+        let resources = resources.as_deref();
         Ok(Profile {
             op: info.op,
             stem: info.stem,
@@ -219,9 +220,9 @@ impl<'a> Profiler<'a> {
             floor_bytes: floor.bytes,
             floor_flops: floor.flops,
             totals,
-            registers: all(|b| b.registers.into()).map(|values| most(values) as u32),
-            spill_bytes: all(|b| b.spill_bytes.into()).map(|values| values.iter().sum::<f64>() as u32),
-            occupancy: all(|b| b.occupancy).map(least),
+            registers: resources.map(|all| all.iter().map(|kernel| kernel.registers).max().unwrap_or(0)),
+            spill_bytes: resources.map(|all| all.iter().map(|kernel| kernel.spill_bytes).sum()),
+            occupancy: resources.map(|all| all.iter().map(|kernel| kernel.occupancy).fold(1.0, f64::min)),
             kernels,
             lines: lines.into_values().collect(),
         })
@@ -231,20 +232,20 @@ impl<'a> Profiler<'a> {
         let LaunchRecord { kernel, grid, block, dynamic_shared, counts, .. } = launch;
         let mut totals = Totals::default();
         totals.add(counts);
-        // An operation may have files by architecture, which its own stem does not tell.
+        // The operation's stem does not determine the file: an operation may have one for each architecture.
         let stem = kernels().find(|spec| spec.name == kernel).map_or("", |spec| spec.stem);
-        let image = IMAGES.iter().find(|image| image.stem == stem && self.is_own(image));
+        let image = IMAGES.iter().find(|image| image.stem == stem && self.is_native(image));
         let image = image.filter(|_| !self.replaced.iter().any(|replaced| replaced == stem));
         let resources = image.and_then(|image| image.resources.iter().find(|entry| entry.kernel == kernel));
-        let built = resources.and_then(|resources| self.built(resources, block.iter().product(), *dynamic_shared));
+        let resources = resources.and_then(|taken| self.resources(taken, block.iter().product(), *dynamic_shared));
         let sass = match image {
             Some(image) => self.sass(image)?.and_then(|kernels| kernels.get(kernel)).cloned(),
             None => None,
         };
-        Ok(KernelProfile { kernel: kernel.clone(), launches: 1, grid: *grid, block: *block, built, totals, sass })
+        Ok(KernelProfile { kernel: kernel.clone(), launches: 1, grid: *grid, block: *block, resources, totals, sass })
     }
 
-    /// The machine code of a file's kernels, where there is something to read it with.
+    /// The machine code of an image's kernels; `None` without nvdisasm.
     fn sass(&mut self, image: &Image) -> Result<Option<&BTreeMap<String, Sass>>> {
         let Some(nvdisasm) = &self.nvdisasm else { return Ok(None) };
         if !self.sass.contains_key(image.stem) {
@@ -253,12 +254,13 @@ impl<'a> Profiler<'a> {
         Ok(self.sass.get(image.stem))
     }
 
-    fn built(&self, resources: &Resources, threads: u32, dynamic_shared: u32) -> Option<Built> {
-        let Resources { registers, stack_bytes, spill_store_bytes, spill_load_bytes, shared_bytes, .. } = *resources;
+    /// Resources and occupancy of a compiled kernel; `None` for an architecture whose limits are not known.
+    fn resources(&self, taken: &Resources, threads: u32, dynamic_shared: u32) -> Option<KernelResources> {
+        let Resources { registers, stack_bytes, spill_store_bytes, spill_load_bytes, shared_bytes, .. } = *taken;
         let shared_bytes = shared_bytes + dynamic_shared;
         let limits = Limits::of(self.cuda.device().properties().capability)?;
         let occupancy = occupancy(limits, threads, registers, shared_bytes);
-        Some(Built {
+        Some(KernelResources {
             registers,
             spill_bytes: spill_store_bytes + spill_load_bytes,
             stack_bytes,
@@ -270,7 +272,7 @@ impl<'a> Profiler<'a> {
     }
 }
 
-/// Adds a line's counts to those of the same place.
+/// Adds a line's counts to those of the same source line and call site.
 pub(super) fn add_line(lines: &mut BTreeMap<(String, String), LineCounts>, line: &LineCounts) {
     let key = (line.source.clone(), line.called_from.clone());
     let Some(sum) = lines.get_mut(&key) else {

@@ -1,36 +1,37 @@
-//! Theoretical occupancy: how many blocks of a launch a multiprocessor holds at once, and what keeps it from more.
+//! Theoretical occupancy: how many thread blocks of a launch are resident on an SM at once, and which resource limits
+//! that number.
 //!
-//! By the rules of the CUDA toolkit's occupancy calculator (`cuda_occupancy.h`) and the limits in the programming guide's
-//! appendix "Compute Capabilities".
+//! The rules are those of the CUDA toolkit's occupancy calculator (`cuda_occupancy.h`), the limits those of the
+//! programming guide's appendix "Compute Capabilities".
 
 use serde::Serialize;
 
-const WARP: u32 = 32;
-/// Registers of a multiprocessor; each quarter of it holds a quarter of them, and whole warps.
+const WARP_SIZE: u32 = 32;
+/// Registers of an SM. They are divided evenly among its sub-partitions; a warp's registers are in one sub-partition.
 const REGISTERS: u32 = 65_536;
-const QUARTERS: u32 = 4;
-/// Registers are given to a warp in units of so many.
-const REGISTER_UNIT: u32 = 256;
-const REGISTERS_A_THREAD: u32 = 255;
-const THREADS_A_BLOCK: u32 = 1024;
-/// Shared memory is given to a block in units of so many bytes.
-const SHARED_UNIT: u32 = 128;
-/// Bytes of shared memory that the system takes of each block, beside its own.
+const SUBPARTITIONS: u32 = 4;
+/// Granularity in which registers are allocated to a warp.
+const REGISTER_ALLOCATION_UNIT: u32 = 256;
+const MAX_REGISTERS_PER_THREAD: u32 = 255;
+const MAX_THREADS_PER_BLOCK: u32 = 1024;
+/// Granularity in bytes in which shared memory is allocated to a block.
+const SHARED_ALLOCATION_UNIT: u32 = 128;
+/// Bytes of shared memory that the system reserves for each block, in addition to the block's own.
 const SHARED_RESERVED: u32 = 1024;
 
-/// What a multiprocessor has, where architectures differ.
+/// The limits of an SM that differ between architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Warps at once.
+    /// Maximum number of resident warps.
     pub warps: u32,
-    /// Blocks at once.
+    /// Maximum number of resident thread blocks.
     pub blocks: u32,
-    /// Bytes of shared memory; a block has at most 1 KiB less.
+    /// Bytes of shared memory; a block can have at most 1 KiB less.
     pub shared_bytes: u32,
 }
 
 impl Limits {
-    /// Of a compute capability such as `(9, 0)`; none if it is not known.
+    /// The limits of a compute capability such as `(9, 0)`; `None` if it is not known.
     pub fn of(capability: (u32, u32)) -> Option<Limits> {
         let (warps, blocks, shared_kib) = match capability {
             (8, 0) => (64, 32, 164),
@@ -50,9 +51,9 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
-    /// Room for threads: with blocks that divide it, all of it is used.
+    /// Resident threads. Full occupancy is possible if the block size divides their maximum.
     Threads,
-    /// Room for blocks.
+    /// Resident blocks.
     Blocks,
     /// Registers.
     Registers,
@@ -60,31 +61,31 @@ pub enum Limit {
     Shared,
 }
 
-/// How much of a multiprocessor a launch can fill.
+/// The theoretical occupancy of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Occupancy {
-    /// Blocks at once; 0 for a launch that is not possible.
+    /// Resident thread blocks per SM; 0 for a launch that exceeds a limit.
     pub blocks: u32,
-    /// Their warps.
+    /// Resident warps per SM.
     pub warps: u32,
-    /// The share of the warps that there is room for.
+    /// Resident warps divided by their maximum number.
     pub fraction: f64,
-    /// What keeps it from more; of several, the first in the order of [`Limit`].
+    /// The resource that limits the number of blocks; of several, the first in the order of [`Limit`].
     pub limited_by: Limit,
 }
 
-/// The occupancy of a launch: threads a block, registers a thread, and bytes of shared memory a block, static and dynamic
-/// together.
+/// The occupancy of a launch with the given threads per block, registers per thread, and bytes of shared memory per
+/// block (static and dynamic together).
 pub fn occupancy(limits: Limits, threads: u32, registers: u32, shared_bytes: u32) -> Occupancy {
-    let warps = threads.div_ceil(WARP).max(1);
-    let by_threads = if (1..=THREADS_A_BLOCK).contains(&threads) { limits.warps / warps } else { 0 };
-    let by_registers = if registers <= REGISTERS_A_THREAD {
-        let a_warp = (registers.max(1) * WARP).next_multiple_of(REGISTER_UNIT);
-        REGISTERS / QUARTERS / a_warp * QUARTERS / warps
+    let warps = threads.div_ceil(WARP_SIZE).max(1);
+    let by_threads = if (1..=MAX_THREADS_PER_BLOCK).contains(&threads) { limits.warps / warps } else { 0 };
+    let by_registers = if registers <= MAX_REGISTERS_PER_THREAD {
+        let per_warp = (registers.max(1) * WARP_SIZE).next_multiple_of(REGISTER_ALLOCATION_UNIT);
+        REGISTERS / SUBPARTITIONS / per_warp * SUBPARTITIONS / warps
     } else {
         0
     };
-    let shared = shared_bytes.saturating_add(SHARED_RESERVED).checked_next_multiple_of(SHARED_UNIT);
+    let shared = shared_bytes.saturating_add(SHARED_RESERVED).checked_next_multiple_of(SHARED_ALLOCATION_UNIT);
     let by_shared = shared.map_or(0, |shared| limits.shared_bytes / shared);
     let (blocks, limited_by) = [
         (by_threads, Limit::Threads),
@@ -107,7 +108,7 @@ mod tests {
     const H100: Limits = Limits { warps: 64, blocks: 32, shared_bytes: 233_472 };
 
     #[test]
-    fn limits_of_the_cards_known() {
+    fn limits_of_known_compute_capabilities() {
         assert_eq!(Limits::of((8, 0)), Some(A100));
         assert_eq!(Limits::of((9, 0)), Some(H100));
         assert_eq!(Limits::of((8, 6)).map(|limits| (limits.warps, limits.blocks)), Some((48, 16)));
@@ -115,7 +116,7 @@ mod tests {
         assert_eq!([(7, 5), (8, 1), (9, 1), (13, 0)].map(Limits::of), [None; 4]);
     }
 
-    /// `docs/kernels.md` has these: threads, registers for sm_80 and sm_90a, blocks for both.
+    /// The figures of `docs/kernels.md`: threads, registers for sm_80 and sm_90a, blocks for both.
     #[test]
     fn blocks_of_the_kernels() {
         for (kernel, threads, registers, shared, blocks) in [
@@ -140,21 +141,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_is_named() {
+    fn the_limiting_resource_is_named() {
         for (threads, registers, shared, blocks, limited_by) in [
             (256, 32, 0, 8, Limit::Threads),
             (32, 32, 0, 32, Limit::Blocks),
-            // Three warps, the last of them half.
+            // Three warps, the last of them with 16 lanes.
             (80, 32, 0, 21, Limit::Threads),
-            // A thirty-third register takes a unit of 256 of every warp: 12 warps a quarter in place of 16.
+            // A 33rd register costs each warp an allocation unit of 256: 12 warps per sub-partition instead of 16.
             (256, 33, 0, 6, Limit::Registers),
-            // 65,536 / (9 * 168 * 32) is more than 1, but a quarter holds 2 warps and no part of a third: 8 in all.
+            // With 169 registers, 9 warps need 50,688 of the 65,536 registers, but a sub-partition holds only 2 warps
+            // of 5,632 registers: 8 warps in all.
             (288, 168, 0, 1, Limit::Registers),
             (288, 169, 0, 0, Limit::Registers),
             (64, 32, 32 * 1024, 6, Limit::Shared),
-            // A fifth of what there is, and no multiple of 128.
+            // A fifth of the SM's shared memory, which is not a multiple of the allocation unit.
             (64, 32, 46_694 - 1024, 4, Limit::Shared),
-            // The last byte that a block may have, and one more.
+            // The maximum of a block, and one byte more.
             (64, 32, 227 * 1024, 1, Limit::Shared),
             (64, 32, 227 * 1024 + 1, 0, Limit::Shared),
             (1025, 32, 0, 0, Limit::Threads),

@@ -1,27 +1,27 @@
-//! Profiles for people: a table, what an operation's kernels are made of, annotated source, and a page.
+//! Prints profiles: as a table, with the details of each kernel, as annotated source, and as an HTML page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde_json::json;
 
-use super::counts::{Built, KernelProfile, Profile, add_line};
+use super::counts::{KernelProfile, KernelResources, Profile, add_line};
 use super::sass::Sass;
 use super::sources;
 use crate::bench::report::commit;
 use crate::cuda::runtime::emulation::LineCounts;
 use crate::error::{Error, Result};
 
-/// The table's first line.
+/// The heading of the table.
 pub fn header() -> String {
     format!(
-        "{:<54}{:>8}{:>12}{:>8}{:>9}{:>8}{:>10}{:>11}{:>5}{:>6}{:>7}\n",
+        "{:<54}{:>8}{:>12}{:>13}{:>9}{:>12}{:>10}{:>11}{:>5}{:>6}{:>7}\n",
         "operation",
         "bound",
         "floor B",
-        "asked",
+        "bytes/floor",
         "sect/req",
-        "ideal",
+        "sect/ideal",
         "conflicts",
         "wavefronts",
         "regs",
@@ -30,38 +30,42 @@ pub fn header() -> String {
     )
 }
 
-/// A row of the table: bytes asked by those of the floor, sectors by requests and by the fewest that hold the bytes.
+/// A row of the table. `bytes/floor` is requested bytes divided by the floor (minimum bytes), `sect/req` sectors per
+/// request, `sect/ideal` sectors divided by the minimum number that holds the requested bytes.
 pub fn row(profile: &Profile) -> String {
     let Profile { shape, bound, floor_bytes, totals, registers, spill_bytes, occupancy, .. } = profile;
-    let asked = totals.global_bytes as f64 / *floor_bytes as f64;
-    let known = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let bytes_over_floor = totals.global_bytes as f64 / *floor_bytes as f64;
+    let optional = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let percent = occupancy.map_or_else(|| "-".to_owned(), |share| format!("{:.0}%", 100.0 * share));
     format!(
-        "{:<54}{:>8}{floor_bytes:>12}{asked:>8.3}{:>9.2}{:>8.3}{:>10}{:>11}{:>5}{:>6}{percent:>7}\n",
+        "{:<54}{:>8}{floor_bytes:>12}{bytes_over_floor:>13.3}{:>9.2}{:>12.3}{:>10}{:>11}{:>5}{:>6}{percent:>7}\n",
         shape.to_string(),
         bound.to_string(),
         totals.sectors_per_request,
         totals.sectors_over_ideal,
         totals.bank_conflicts,
         totals.shared_wavefronts,
-        known(*registers),
-        known(*spill_bytes),
+        optional(*registers),
+        optional(*spill_bytes),
     )
 }
 
-/// What is known of each kernel, and the lines that ask for most.
+/// Resources, instruction mix and main loop of each kernel, and the source lines with the most bank conflicts and
+/// sectors.
 pub fn details(profile: &Profile) -> String {
     let mut text = String::new();
-    // Writing to a String cannot fail; so below.
+    // Writing to a String cannot fail, here and below.
     for kernel in &profile.kernels {
-        let KernelProfile { kernel: name, launches, grid: [x, y, z], block: [threads, ..], built, totals, sass } =
+        let KernelProfile { kernel: name, launches, grid: [x, y, z], block: [threads, ..], resources, totals, sass } =
             kernel;
         let _ = writeln!(text, "  {name}: {launches} × ({x}, {y}, {z}) blocks of {threads} threads");
-        if let Some(Built { registers, stack_bytes, shared_bytes, blocks, occupancy, limited_by, .. }) = built {
+        if let Some(KernelResources { registers, stack_bytes, shared_bytes, blocks, occupancy, limited_by, .. }) =
+            resources
+        {
             let _ = writeln!(
                 text,
-                "    {registers} registers, {stack_bytes} bytes of stack, {shared_bytes} of shared memory; {blocks} blocks a \
-                 multiprocessor, occupancy {:.0}%, limited by {}",
+                "    {registers} registers, {stack_bytes} bytes of stack, {shared_bytes} of shared memory; {blocks} blocks \
+                 per SM, occupancy {:.0}%, limited by {}",
                 100.0 * occupancy,
                 format!("{limited_by:?}").to_lowercase()
             );
@@ -74,10 +78,10 @@ pub fn details(profile: &Profile) -> String {
                     text,
                     "    SASS: {instructions} instructions; main loop of {} at {}: {}",
                     main_loop.instructions,
-                    main_loop.source.as_deref().unwrap_or("no line"),
+                    main_loop.source.as_deref().unwrap_or("an unknown line"),
                     mix(main_loop.mix.iter().map(|(class, count)| (*class, *count)))
                 ),
-                None => writeln!(text, "    SASS: {instructions} instructions, no loop over data"),
+                None => writeln!(text, "    SASS: {instructions} instructions, no main loop"),
             };
         }
     }
@@ -87,7 +91,7 @@ pub fn details(profile: &Profile) -> String {
     for line in hottest.iter().take(6) {
         let LineCounts { source, called_from, bytes, sectors, bank_conflicts, .. } = line;
         let called = if called_from.is_empty() { String::new() } else { format!(", called from {called_from}") };
-        // What is common to all kernels says less than the line that uses it.
+        // For a helper of kernels/common, the line that calls it says more than the helper's own line.
         let own = called_from.is_empty() || !source.contains("/common/") && sources::line(source).is_some();
         let code = sources::line(if own { source } else { called_from }).unwrap_or("");
         let _ = writeln!(
@@ -98,15 +102,15 @@ pub fn details(profile: &Profile) -> String {
     text
 }
 
-/// Classes by count, the most first.
+/// Classes of instructions, the most frequent first.
 fn mix<'a>(classes: impl Iterator<Item = (&'a str, u64)>) -> String {
     let mut classes: Vec<_> = classes.collect();
     classes.sort_by_key(|(class, count)| (std::cmp::Reverse(*count), *class));
     classes.iter().map(|(class, count)| format!("{class} {count}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Lines with all that was counted in them: an instruction counts in its own line, and in the kernel's line that its code
-/// was inlined into.
+/// Inclusive counts of lines: an instruction counts in its own line, and also in the kernel's line that its code was
+/// inlined into.
 fn inclusive(profile: &Profile) -> Vec<LineCounts> {
     let mut lines = BTreeMap::new();
     for line in &profile.lines {
@@ -119,15 +123,15 @@ fn inclusive(profile: &Profile) -> Vec<LineCounts> {
     lines.into_values().collect()
 }
 
-/// The source files that an operation ran, each line with its counts.
+/// The source files that an operation executed, each line with its counts.
 pub fn annotated(profile: &Profile) -> String {
     let lines = inclusive(profile);
-    let files: BTreeSet<&str> = lines.iter().filter_map(|line| Some(sources::place(&line.source)?.0)).collect();
+    let files: BTreeSet<&str> = lines.iter().filter_map(|line| Some(sources::split(&line.source)?.0)).collect();
     let mut text = String::new();
     for (file, source) in files.iter().filter_map(|file| Some((file, sources::text(file)?))) {
         let by_number: BTreeMap<usize, &LineCounts> = lines
             .iter()
-            .filter_map(|line| sources::place(&line.source).filter(|(name, _)| name == file).map(|(_, n)| (n, line)))
+            .filter_map(|line| sources::split(&line.source).filter(|(name, _)| name == file).map(|(_, n)| (n, line)))
             .collect();
         let _ = writeln!(text, "{file}, in {}", profile.shape);
         let _ = writeln!(
@@ -143,7 +147,7 @@ pub fn annotated(profile: &Profile) -> String {
                 [*warp_instructions, *requests, *bytes, *sectors, *shared_wavefronts, *bank_conflicts]
             });
             let cells = counts.map_or([const { String::new() }; 6], |counts| {
-                // A zero would only hide the others.
+                // Zeros are printed as dots, so that the other numbers stand out.
                 counts.map(|count| if count == 0 { ".".into() } else { count.to_string() })
             });
             let [a, b, c, d, e, f] = cells;
@@ -154,12 +158,12 @@ pub fn annotated(profile: &Profile) -> String {
     text
 }
 
-/// The page, which needs nothing beside itself.
+/// An HTML page that contains everything it needs: profiles, sources and script.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what is no JSON, which nothing is.
+/// [`Error::Invalid`] if a profile cannot be converted to JSON, which does not happen.
 pub fn page(device: &str, profiles: &[Profile]) -> Result<String> {
-    /// The line of the page that the data take the place of.
+    /// The element of the page that the data are inserted into.
     const SLOT: &str = r#"<script type="application/json" id="profile">{}</script>"#;
     let page = include_str!("report.html");
     let invalid = |error: serde_json::Error| Error::invalid(error.to_string());
@@ -169,8 +173,9 @@ pub fn page(device: &str, profiles: &[Profile]) -> Result<String> {
         value["lines"] = serde_json::to_value(inclusive(profile)).map_err(invalid)?;
         all.push(value);
     }
-    let places = profiles.iter().flat_map(|profile| &profile.lines).flat_map(|line| [&line.source, &line.called_from]);
-    let files: BTreeSet<&str> = places.filter_map(|place| Some(sources::place(place)?.0)).collect();
+    let locations =
+        profiles.iter().flat_map(|profile| &profile.lines).flat_map(|line| [&line.source, &line.called_from]);
+    let files: BTreeSet<&str> = locations.filter_map(|location| Some(sources::split(location)?.0)).collect();
     let texts: BTreeMap<&str, &str> = files.into_iter().filter_map(|file| Some((file, sources::text(file)?))).collect();
     let data = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -179,9 +184,9 @@ pub fn page(device: &str, profiles: &[Profile]) -> Result<String> {
         "sources": texts,
         "profiles": all,
     });
-    // Within a script element nothing but its end tag needs to be hidden.
+    // `</` is escaped, because an end tag within the data would end the script element.
     let data = serde_json::to_string(&data).map_err(invalid)?.replace("</", "<\\/");
     let (before, after) =
-        page.split_once(SLOT).ok_or_else(|| Error::invalid("report.html has no place for its data"))?;
+        page.split_once(SLOT).ok_or_else(|| Error::invalid("report.html has no element for its data"))?;
     Ok(format!("{before}{}{after}", SLOT.replace("{}", &data)))
 }

@@ -1,8 +1,9 @@
-//! Instructions by class: a name that tells what an instruction costs, the same on every architecture.
+//! Classes of SASS instructions: names that group instructions by what they use, the same on every architecture.
 
 /// The class of an instruction, by its opcode with suffixes (`LDG.E.128`) and operands.
 ///
-/// Names in capitals are opcodes, those of memory with the bits a thread moves; the others are groups of opcodes.
+/// Names in capitals are opcodes; those of memory instructions have the number of bits that a thread moves. The other
+/// names are groups of opcodes.
 pub(super) fn class(opcode: &str, operands: &str) -> &'static str {
     let mut parts = opcode.split('.');
     let base = parts.next().unwrap_or_default();
@@ -25,7 +26,7 @@ pub(super) fn class(opcode: &str, operands: &str) -> &'static str {
         "LDC" | "ULDC" | "LDCU" => "LDC",
         "ATOMS" => "ATOMS",
         "ATOM" | "ATOMG" | "RED" | "REDG" => "ATOM",
-        // How constants are loaded, of which the multiplier and the adder have no others.
+        // ptxas loads constants with HFMA2 and copies registers with IMAD.MOV.
         "HFMA2" if operands.contains("-RZ, RZ,") => "move",
         "IMAD" if opcode.starts_with("IMAD.MOV") => "move",
         "MOV" | "UMOV" | "SEL" | "USEL" | "FSEL" | "PRMT" | "UPRMT" | "CS2R" | "S2R" | "S2UR" | "R2UR" | "P2R"
@@ -40,7 +41,7 @@ pub(super) fn class(opcode: &str, operands: &str) -> &'static str {
     }
 }
 
-/// Of opcodes that begin or end alike.
+/// The class of an opcode by its prefix or suffix.
 fn family(base: &str) -> &'static str {
     let (begins, ends) = (|with| base.starts_with(with), |with| base.ends_with(with));
     if begins("UTMA") || begins("UBLK") {
@@ -71,7 +72,7 @@ fn family(base: &str) -> &'static str {
     }
 }
 
-/// Of loads and stores, whose suffixes give the width; without one it is 32 bits.
+/// The class of a load or store. Its suffixes give the width; without one it is 32 bits.
 fn memory<'a>(base: &str, mut suffixes: impl Iterator<Item = &'a str>) -> Option<&'static str> {
     let names = match base {
         "LDG" => ["LDG.8", "LDG.16", "LDG.32", "LDG.64", "LDG.128", "LDG.256"],
@@ -83,7 +84,7 @@ fn memory<'a>(base: &str, mut suffixes: impl Iterator<Item = &'a str>) -> Option
         "LD" => ["LD.8", "LD.16", "LD.32", "LD.64", "LD.128", "LD.256"],
         "ST" => ["ST.8", "ST.16", "ST.32", "ST.64", "ST.128", "ST.256"],
         "LDGSTS" => ["LDGSTS.8", "LDGSTS.16", "LDGSTS.32", "LDGSTS.64", "LDGSTS.128", "LDGSTS.256"],
-        // Matrices of 8 x 8 halves: their suffix counts them.
+        // These move 8 x 8 matrices; the suffix is the number of matrices, not a width.
         "LDSM" => return Some("LDSM"),
         "STSM" => return Some("STSM"),
         _ => return None,

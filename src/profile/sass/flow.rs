@@ -1,25 +1,25 @@
-//! The loops of a kernel: where control can come back to.
+//! The control flow graph of a kernel, and its loops.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What an instruction does to control.
+/// Where control continues after an instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// On to the next.
+    /// At the next instruction.
     Next,
-    /// To one of these; to the next as well if it depends on a predicate.
+    /// At one of the targets, or also at the next instruction if the jump is conditional.
     Jump { targets: Vec<usize>, conditional: bool },
-    /// Nowhere.
+    /// Nowhere: the thread exits or returns.
     End,
 }
 
-/// The instructions of the main loop, in order: of the loops that hold no other, the longest. A loop in which nothing
-/// `works` counts as a part of what is around it.
+/// The instructions of the main loop, in order: the longest innermost loop. A loop that contains no instruction for
+/// which `is_work` holds is ignored, so that its instructions count as part of the enclosing loop.
 ///
-/// A loop is what lies on a way from its first instruction back to it. A branch to a lower address alone makes none:
-/// compilers put rare cases behind the code that they return to.
-pub(super) fn main_loop(flow: &[Flow], works: impl Fn(usize) -> bool) -> Option<BTreeSet<usize>> {
+/// A loop consists of the instructions on a path from its first instruction back to it (a natural loop). A branch to a
+/// lower address is not sufficient: compilers place rarely executed code after the code that it returns to.
+pub(super) fn main_loop(flow: &[Flow], is_work: impl Fn(usize) -> bool) -> Option<BTreeSet<usize>> {
     let successors: Vec<Vec<usize>> = (0..flow.len()).map(|at| successors(flow, at)).collect();
     let mut predecessors = vec![Vec::new(); flow.len()];
     for (from, to) in successors.iter().enumerate().flat_map(|(from, to)| to.iter().map(move |&to| (from, to))) {
@@ -36,7 +36,7 @@ pub(super) fn main_loop(flow: &[Flow], works: impl Fn(usize) -> bool) -> Option<
             }
         }
     }
-    loops.retain(|_, body| body.iter().any(|&at| works(at)));
+    loops.retain(|_, body| body.iter().any(|&at| is_work(at)));
     let innermost = loops.iter().filter(|(first, body)| body.iter().all(|at| at == *first || !loops.contains_key(at)));
     innermost.max_by_key(|(first, body)| (body.len(), Reverse(**first))).map(|(_, body)| body.clone())
 }
@@ -50,15 +50,15 @@ fn successors(flow: &[Flow], at: usize) -> Vec<usize> {
     if falls {
         to.push(at + 1);
     }
-    // What is behind the last instruction is padding.
+    // Only padding follows the last instruction.
     to.retain(|&to| to < flow.len());
     to
 }
 
-/// Depth first from the first instruction.
+/// A depth-first search from the first instruction.
 struct Walk {
     seen: Vec<bool>,
-    /// Edges to an instruction that is on the way to their beginning: those that close loops.
+    /// Back edges: those to an instruction on the current path, which close loops.
     back: Vec<(usize, usize)>,
 }
 
@@ -68,23 +68,24 @@ impl Walk {
         if successors.is_empty() {
             return walk;
         }
-        let mut on_the_way = vec![false; successors.len()];
-        // Each with how many of its successors have been taken; kernels are too long for recursion.
-        let mut way = vec![(0, 0)];
-        (walk.seen[0], on_the_way[0]) = (true, true);
-        while let Some((at, taken)) = way.last_mut() {
+        let mut on_path = vec![false; successors.len()];
+        // An explicit stack, because kernels are too long for recursion: instructions with the number of successors
+        // visited.
+        let mut path = vec![(0, 0)];
+        (walk.seen[0], on_path[0]) = (true, true);
+        while let Some((at, taken)) = path.last_mut() {
             let at = *at;
             let Some(&to) = successors[at].get(*taken) else {
-                on_the_way[at] = false;
-                way.pop();
+                on_path[at] = false;
+                path.pop();
                 continue;
             };
             *taken += 1;
-            if on_the_way[to] {
+            if on_path[to] {
                 walk.back.push((at, to));
             } else if !walk.seen[to] {
-                (walk.seen[to], on_the_way[to]) = (true, true);
-                way.push((to, 0));
+                (walk.seen[to], on_path[to]) = (true, true);
+                path.push((to, 0));
             }
         }
         walk
@@ -110,38 +111,38 @@ mod tests {
     }
 
     #[test]
-    fn a_way_back_is_no_loop_unless_it_is_one() {
+    fn a_backward_branch_alone_is_not_a_loop() {
         assert_eq!(found(&[]), None);
         assert_eq!(found(&[NEXT, may(0), Flow::End]), Some(vec![0, 1]));
-        // A rare case behind the end, which returns.
+        // Rarely executed code after the exit, which branches back.
         assert_eq!(found(&[NEXT, may(4), NEXT, Flow::End, NEXT, to(2)]), None);
-        // Two branches that meet before both.
+        // Two branches to a common target at a lower address than both.
         assert_eq!(found(&[to(3), NEXT, Flow::End, may(1), to(1)]), None);
-        // Nothing comes to a loop behind the end.
+        // A loop after the exit that is unreachable.
         assert_eq!(found(&[NEXT, Flow::End, NEXT, may(2), Flow::End]), None);
-        // Nothing comes to what would go into a loop from behind the end, either.
+        // Unreachable code after the exit that branches into a loop is not part of the loop.
         assert_eq!(found(&[NEXT, may(0), Flow::End, to(1)]), Some(vec![0, 1]));
-        // To the padding, and off the end.
+        // A branch to the padding, and falling through to it.
         assert_eq!(found(&[may(2), NEXT]), None);
     }
 
     #[test]
-    fn the_longest_of_the_innermost() {
-        // 1..=8 holds 2..=3 and 4..=7.
+    fn the_longest_innermost_loop_is_found() {
+        // The loop 1..=8 contains the loops 2..=3 and 4..=7.
         let nested = [NEXT, NEXT, NEXT, may(2), NEXT, NEXT, NEXT, may(4), may(1), Flow::End];
         assert_eq!(found(&nested), Some(vec![4, 5, 6, 7]));
-        // As waiting is, or filling with zeros.
+        // The longest one does no work, as a loop that spins on a flag.
         let second = main_loop(&nested, |at| !(4..=7).contains(&at)).unwrap();
         assert_eq!(second.into_iter().collect::<Vec<_>>(), [2, 3]);
         let outer = main_loop(&nested, |at| at == 8).unwrap();
         assert_eq!(outer.into_iter().collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
-        // The first of two alike.
+        // Of two loops of equal length, the first.
         assert_eq!(found(&[NEXT, may(0), NEXT, may(2), Flow::End]), Some(vec![0, 1]));
     }
 
     #[test]
-    fn ways_through_a_loop_belong_to_it() {
-        // Two ways back, one of them by what lies behind the end.
+    fn all_paths_through_a_loop_belong_to_it() {
+        // Two paths back to the first instruction, one of them through code after the exit.
         let flow = [NEXT, may(5), may(1), NEXT, Flow::End, NEXT, may(1), Flow::End];
         assert_eq!(found(&flow), Some(vec![1, 2, 5, 6]));
         let switch = Flow::Jump { targets: vec![2, 4], conditional: false };
