@@ -5,14 +5,14 @@
 #   scripts/cuda-toolkit.sh --libclang       the folder of a libclang, with which bindgen reads kernels/params.h
 #   scripts/cuda-toolkit.sh --clang-format   the clang-format that lays out the CUDA sources
 #
-# Places, in order: NVCC, CUDA_HOME, CUDA_PATH, PATH, <target>/cuda-toolkit. The last is filled from PyPI, at pinned
-# versions, when nothing is found; nothing is written outside of the target folder. nvcc/src/locate.rs looks at the same
-# places, and nvcc/tests/locate.rs holds both to the same order.
+# Locations searched, in order: NVCC, CUDA_HOME, CUDA_PATH, PATH, <target>/cuda-toolkit. If none has a usable nvcc,
+# pinned versions from PyPI are installed in the last one. Nothing is written outside the target folder.
+# nvcc/src/locate.rs searches the same locations, and nvcc/tests/locate.rs tests that both find the same nvcc.
 set -euo pipefail
 
 oldest=13.0
-# nvcc is pinned as its version decides what kernels become. cuobjdump and nvdisasm, which read the result, are not on
-# PyPI before 13.2.
+# nvcc is pinned because its version determines the machine code of the kernels. cuobjdump and nvdisasm, which read the
+# machine code, are not on PyPI before 13.2.
 toolkit=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96
     nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.86 nvidia-cuda-nvdisasm==13.2.86)
 libclang=(libclang==18.1.1)
@@ -29,11 +29,11 @@ cd "$(dirname "$0")/.."
 mkdir -p "${CARGO_TARGET_DIR:-target}"
 target=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
 
-# Sets `reason` to why the program in $1 will not do, or to nothing.
-judge() {
+# Sets `reason` to why the nvcc $1 cannot be used, or to the empty string.
+check() {
     local text release
     if ! command -v "$1" >/dev/null; then
-        reason='not there'
+        reason='not found'
     elif ! text=$("$1" --version 2>&1); then
         reason='nvcc --version failed'
     else
@@ -48,11 +48,11 @@ judge() {
     fi
 }
 
-# Installs packages $2... into <target>/$1, whole or not at all; done at once where they are there already.
+# Installs packages $2... into <target>/$1, completely or not at all. Does nothing if they are already installed.
 install() {
     local name=$1 folder=$target/$1 part pip
     shift
-    # Released by the kernel when this process ends, however it ends.
+    # The operating system releases the lock when this process ends, even if it is killed.
     exec 9>"$target/.$name.lock"
     flock 9
     if [[ -f $folder/packages && $(cat "$folder/packages") == "$*" ]]; then
@@ -60,15 +60,15 @@ install() {
     fi
     pip=$(find_pip)
     say "installing into $folder: $*"
-    # What an interrupted run has left.
+    # Removes what an interrupted run has left.
     rm -rf "$target/$name".part.*
     part=$target/$name.part.$$
-    # One run with all of them, as they share folders. Word splitting is meant: python3 -m pip. A configuration that
-    # says --user would not go with --target.
+    # One run installs all packages, because they share folders. $pip is split into words on purpose (python3 -m pip).
+    # PIP_USER=0, because --user in a configuration file conflicts with --target.
     # shellcheck disable=SC2086
     PIP_USER=0 PIP_ROOT_USER_ACTION=ignore $pip install --disable-pip-version-check --no-deps \
         --only-binary=:all: --no-compile --target "$part" "$@" >&2 ||
-        die "pip failed. It needs PyPI; without it, name a CUDA $oldest toolkit or newer in CUDA_HOME"
+        die "pip failed. It needs access to PyPI; without it, set CUDA_HOME to a CUDA toolkit $oldest or newer"
     printf '%s' "$*" >"$part/packages"
     rm -rf "$folder"
     mv "$part" "$folder"
@@ -82,11 +82,11 @@ find_pip() {
             return
         fi
     done
-    die "needs Python's pip to install from PyPI (Debian, Ubuntu: apt-get install python3-pip), or a CUDA $oldest \
-toolkit or newer named in CUDA_HOME"
+    die "needs Python's pip to install from PyPI (Debian, Ubuntu: apt-get install python3-pip), or CUDA_HOME set \
+to a CUDA toolkit $oldest or newer"
 }
 
-# Prints the nvcc that was found, which is all there is to do.
+# Prints the nvcc that was found, and exits.
 found() {
     echo "$1"
     exit
@@ -101,7 +101,7 @@ elif [[ ${1:-} == --clang-format ]]; then
     echo "$target/clang-format/clang_format/data/bin/clang-format"
     exit
 elif (($# > 0)); then
-    die "$1 is no option; see the top of $0"
+    die "unknown option $1; see the top of $0"
 fi
 
 if [[ -z ${NVCC_CCBIN:-} ]] && ! command -v g++ >/dev/null; then
@@ -109,20 +109,20 @@ if [[ -z ${NVCC_CCBIN:-} ]] && ! command -v g++ >/dev/null; then
 name another in NVCC_CCBIN"
 fi
 if [[ -n ${NVCC:-} ]]; then
-    judge "$NVCC"
-    # Whoever names one program wants no other.
+    check "$NVCC"
+    # An explicitly named nvcc must not be replaced by another one.
     [[ -z $reason ]] || die "NVCC: $NVCC: $reason; CUDA $oldest or newer is needed"
     found "$(command -v "$NVCC")"
 fi
 for nvcc in ${CUDA_HOME:+"$CUDA_HOME/bin/nvcc"} ${CUDA_PATH:+"$CUDA_PATH/bin/nvcc"} "$(command -v nvcc || true)"; do
     [[ -n $nvcc ]] || continue
-    judge "$nvcc"
+    check "$nvcc"
     [[ -n $reason ]] || found "$nvcc"
-    say "passed over $nvcc: $reason"
+    say "skipped $nvcc: $reason"
 done
 
 install cuda-toolkit "${toolkit[@]}"
 nvcc=$target/cuda-toolkit/nvidia/cu13/bin/nvcc
-judge "$nvcc"
+check "$nvcc"
 [[ -z $reason ]] || die "$nvcc: $reason, though installed from PyPI"
 found "$nvcc"

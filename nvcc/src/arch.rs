@@ -9,20 +9,20 @@ use crate::{Error, Result};
 pub struct Arch {
     /// Ten times the major compute capability, plus the minor one.
     pub number: u32,
-    /// `a`: with the instructions of this architecture alone, such as wgmma, and so for no other.
+    /// Suffix `a`: code may use the instructions that only this architecture has, such as wgmma, and runs on no other.
     pub specific: bool,
 }
 
 impl Arch {
-    /// bf16 arithmetic and `cp.async`, which every kernel may use, came with 80.
+    /// Every kernel may use bf16 arithmetic and `cp.async`, which sm_80 introduced.
     const OLDEST: u32 = 80;
-    /// The architectures of a build that names none.
+    /// The architectures of a build for which `IRONWARP_ARCHS` is not set.
     pub const DEFAULT: &str = "80,90a";
 
-    /// A comma-separated list, in order and without repetitions.
+    /// Parses a comma-separated list. The result is sorted and has no duplicates.
     ///
     /// # Errors
-    /// [`Error::Archs`] for an entry that is none, or an empty list.
+    /// [`Error::Archs`] for an entry that is not a supported architecture, or an empty list.
     pub fn list(list: &str) -> Result<Vec<Arch>> {
         let bad = |entry: &str| Error::Archs { list: list.to_owned(), entry: entry.to_owned() };
         let entries = list.split(',').map(str::trim);
@@ -35,13 +35,13 @@ impl Arch {
 
     fn parse(entry: &str) -> Option<Arch> {
         let (digits, specific) = entry.strip_suffix('a').map_or((entry, false), |digits| (digits, true));
-        // `parse` alone would take "+80".
+        // `parse` would accept "+80".
         let number = digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())??;
         (number >= Arch::OLDEST).then_some(Arch { number, specific })
     }
 
-    /// Whether a kernel file of this stem is compiled for it: `matmul_sm90` needs 90 or newer.
-    pub(crate) fn runs(self, stem: &str) -> bool {
+    /// Whether a kernel file of this stem is compiled for this architecture: `matmul_sm90` needs 90 or newer.
+    pub(crate) fn supports(self, stem: &str) -> bool {
         let written_for = stem.rsplit_once("_sm").and_then(|(_, digits)| digits.parse().ok());
         written_for.is_none_or(|oldest: u32| self.number >= oldest)
     }
@@ -66,20 +66,23 @@ mod tests {
             [("", ""), ("80,", ""), ("80;90", "80;90"), ("sm_80", "sm_80"), ("75", "75"), ("+80", "+80")]
         {
             let error = Arch::list(list).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("IRONWARP_ARCHS = {list:?}: {entry:?} is no architecture")), "{error}");
+            assert!(
+                error.starts_with(&format!("IRONWARP_ARCHS = {list:?}: {entry:?} is not an architecture")),
+                "{error}"
+            );
         }
     }
 
     #[test]
-    fn a_file_name_says_what_it_needs() {
+    fn the_suffix_of_a_file_is_its_oldest_architecture() {
         let [a80, a90a, a120] = Arch::list("80,90a,120").unwrap()[..] else { unreachable!() };
-        for (stem, runs) in [
+        for (stem, supported) in [
             ("gelu", [true; 3]),
             ("matmul_sm80", [true; 3]),
             ("matmul_sm90", [false, true, true]),
             ("a_smooth", [true; 3]),
         ] {
-            assert_eq!([a80, a90a, a120].map(|arch| arch.runs(stem)), runs, "{stem}");
+            assert_eq!([a80, a90a, a120].map(|arch| arch.supports(stem)), supported, "{stem}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A folder of kernels.
+//! The build of a folder of kernels.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,34 +10,34 @@ use crate::ptxas::Resources;
 use crate::unit::Unit;
 use crate::{Arch, Error, Nvcc, Result, Search};
 
-/// What to compile, with what, and where to.
+/// The sources to compile, the compiler, and the folder for the outputs.
 #[derive(Debug, Clone)]
 pub struct Build {
-    /// The folder that sources are named from, in messages and in PTX. Absolute.
+    /// Absolute path of the folder that source paths are relative to, in messages and in PTX.
     pub root: PathBuf,
-    /// The folder of `.cu` files, from the root. Its subfolders are left alone.
+    /// The folder of `.cu` files, relative to the root. Its subfolders are not compiled.
     pub folder: String,
-    /// Where outputs go.
+    /// The folder for the outputs.
     pub out: PathBuf,
-    /// The project's target folder: nothing in it is a source.
+    /// The project's target folder. Files in it do not count as sources.
     pub target: PathBuf,
-    /// What to compile for.
+    /// The architectures to compile for.
     pub archs: Vec<Arch>,
     /// The compiler.
     pub nvcc: Nvcc,
-    /// Whether kernels may spill registers: those that are studied may, those that are shipped may not.
+    /// Whether kernels may spill registers: study kernels may, production kernels may not.
     pub allow_spills: bool,
 }
 
 impl Build {
-    /// Variables that nvcc itself takes flags from.
+    /// Environment variables that nvcc itself reads flags from.
     pub(crate) const FLAG_VARIABLES: [&str; 3] = ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"];
 
-    /// As a build script's environment says: `OUT_DIR`, `IRONWARP_ARCHS` and what [`Search`] looks at. `root` is the
-    /// workspace's folder, from the script's own.
+    /// A build as configured by a build script's environment: `OUT_DIR`, `IRONWARP_ARCHS` and the variables that
+    /// [`Search`] reads. `root` is the workspace's folder, relative to the build script's working directory.
     ///
     /// # Errors
-    /// When there is no nvcc, or the list of architectures makes no sense.
+    /// When no nvcc is found, or the list of architectures is not valid.
     pub fn from_env(root: impl AsRef<Path>, folder: &str) -> Result<Build> {
         let root = fs::canonicalize(&root).map_err(Error::io("find", root.as_ref()))?;
         let search = Search::from_env(&root);
@@ -53,19 +53,19 @@ impl Build {
         })
     }
 
-    /// Compiles what has changed, writes `kernels.rs` and tells cargo what the outputs depend on.
+    /// Compiles the files that have changed, writes `kernels.rs` and tells cargo what the outputs depend on.
     ///
-    /// `kernels.rs` is an expression: a slice of `Image { stem, arch, ptx, cubin, resources }`, by stem and architecture.
-    /// `resources` is a slice of `Resources { kernel, registers, stack_bytes, spill_store_bytes, spill_load_bytes,
-    /// shared_bytes }`, by kernel. Both are as the including module defines them.
+    /// `kernels.rs` is an expression: a slice of `Image { stem, arch, ptx, cubin, resources }`, sorted by stem and
+    /// architecture. `resources` is a slice of `Resources { kernel, registers, stack_bytes, spill_store_bytes,
+    /// spill_load_bytes, shared_bytes }`, sorted by kernel. The including module defines both structs.
     ///
     /// # Errors
-    /// Everything that nvcc or the rules for shipped kernels found fault with, in all files.
+    /// All errors of nvcc and all violations of the rules for kernels (spills, lost Hopper instructions), of all files.
     pub fn run(&self) -> Result<()> {
         let units = self.units()?;
         let sources = self.compile(&units)?;
         self.write_table(&units)?;
-        // Covers files that are added; headers may lie elsewhere.
+        // The folder is listed too, so that added files are noticed; headers may be in other folders.
         println!("cargo::rerun-if-changed={}", self.root.join(&self.folder).display());
         for source in sources {
             println!("cargo::rerun-if-changed={}", self.root.join(source).display());
@@ -76,7 +76,7 @@ impl Build {
         Ok(())
     }
 
-    /// Every file with every architecture it is for, in order.
+    /// Every pair of a file and an architecture that it is compiled for, sorted.
     fn units(&self) -> Result<Vec<Unit<'_>>> {
         let folder = self.root.join(&self.folder);
         let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -85,11 +85,11 @@ impl Build {
         let mut stems: Vec<String> = kernels.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
         stems.sort();
         let pairs = stems.iter().flat_map(|stem| self.archs.iter().map(move |&arch| (stem, arch)));
-        let pairs = pairs.filter(|(stem, arch)| arch.runs(stem));
+        let pairs = pairs.filter(|(stem, arch)| arch.supports(stem));
         Ok(pairs.map(|(stem, arch)| Unit { build: self, stem: stem.clone(), arch }).collect())
     }
 
-    /// All units, some at a time; the sources of all of them.
+    /// Compiles all units in parallel. Returns the sources of all of them.
     fn compile(&self, units: &[Unit<'_>]) -> Result<BTreeSet<PathBuf>> {
         fs::create_dir_all(&self.out).map_err(Error::io("create", &self.out))?;
         let waiting = Mutex::new(units.iter().enumerate());
@@ -104,7 +104,7 @@ impl Build {
         };
         thread::scope(|scope| (0..workers().min(units.len())).for_each(|_| drop(scope.spawn(work))));
         let mut results = results.into_inner().expect("no worker panics with the lock");
-        // In the order of the units, not in that of finishing.
+        // Errors are reported in the order of the units, not in the order in which the workers finished.
         results.sort_by_key(|(index, _)| *index);
         let (mut sources, mut errors) = (BTreeSet::new(), Vec::new());
         for (_, result) in results {
@@ -113,7 +113,7 @@ impl Build {
                 Err(error) => errors.push(error),
             }
         }
-        none_or_all(errors).map(|()| sources)
+        combine_errors(errors).map(|()| sources)
     }
 
     fn write_table(&self, units: &[Unit<'_>]) -> Result<()> {
@@ -139,14 +139,14 @@ impl Build {
     }
 }
 
-/// As many as cargo may run jobs, or there are cores.
+/// Number of worker threads: cargo's number of jobs, or the number of cores.
 fn workers() -> usize {
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok());
     jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1)
 }
 
-/// Nothing, the error, or all of them.
-pub(crate) fn none_or_all(mut errors: Vec<Error>) -> Result<()> {
+/// `Ok` if there are no errors, else the error, or all of them in one.
+pub(crate) fn combine_errors(mut errors: Vec<Error>) -> Result<()> {
     match errors.len() {
         0 => Ok(()),
         1 => Err(errors.remove(0)),

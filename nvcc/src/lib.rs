@@ -9,7 +9,7 @@
 //! ```
 //!
 //! ```ignore
-//! // In the crate: `Image` and `Resources` are structs of its own with these fields.
+//! // In the crate, which defines `Image` and `Resources` with these fields:
 //! struct Image {
 //!     stem: &'static str,
 //!     arch: &'static str,
@@ -28,8 +28,8 @@
 //! static IMAGES: &[Image] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 //! ```
 //!
-//! A pair of file and architecture is compiled again only when the file, a header it includes, the flags or nvcc have
-//! changed. What comes out depends on sources and toolkit alone, not on the folder they lie in. A kernel that spills
+//! A file is recompiled for an architecture only when the file, a header that it includes, the flags or nvcc have
+//! changed. The outputs depend only on sources and toolkit, not on the folder that contains them. A kernel that spills
 //! registers, or for which ptxas serialises `wgmma` or ignores `setmaxnreg`, fails the build.
 //!
 //! `docs/building-kernels.md` is the guide.
@@ -57,19 +57,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No nvcc that can be used; lists the places and why each would not do.
+    /// No usable nvcc; lists the locations that were searched and why each was rejected.
     #[error(
-        "no nvcc of CUDA {}.{} or newer was found. Looked at:\n  {}\n\
-         It compiles the kernels of feature `cuda`; no GPU is needed for that. This command sets one up in the last of \
-         these places:\n  scripts/cuda-toolkit.sh",
-        locate::OLDEST.0, locate::OLDEST.1, looked_at.join("\n  ")
+        "no nvcc of CUDA {}.{} or newer was found. Looked for:\n  {}\n\
+         nvcc compiles the kernels of feature `cuda`; no GPU is needed. This command installs it in the last of these \
+         locations:\n  scripts/cuda-toolkit.sh",
+        locate::OLDEST.0, locate::OLDEST.1, rejected.join("\n  ")
     )]
     NoNvcc {
-        /// One line a place.
-        looked_at: Vec<String>,
+        /// One line for each location.
+        rejected: Vec<String>,
     },
 
-    /// nvcc is there and the compiler that it drives is not.
+    /// nvcc was found, but not the host compiler that it needs.
     #[error(
         "{} needs a host compiler, and there is no g++ in PATH. Install one (Debian, Ubuntu: apt-get install g++) or \
          name another in NVCC_CCBIN",
@@ -80,40 +80,40 @@ pub enum Error {
         nvcc: PathBuf,
     },
 
-    /// The list of architectures makes no sense.
-    #[error("IRONWARP_ARCHS = {list:?}: {entry:?} is no architecture; write numbers from 80 on as in 80,90a")]
+    /// The list of architectures is not valid.
+    #[error("IRONWARP_ARCHS = {list:?}: {entry:?} is not an architecture; expected numbers from 80, such as 80,90a")]
     Archs {
         /// The whole list.
         list: String,
-        /// The entry at fault.
+        /// The entry that is not valid.
         entry: String,
     },
 
-    /// The operating system refused something.
+    /// An operation of the file system, or the start of a process, failed.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// What failed, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         cause: std::io::Error,
     },
 
-    /// nvcc found fault with a file.
+    /// nvcc failed to compile a file.
     #[error("{file} for sm_{arch}: nvcc failed ({status}):\n{output}")]
     Compile {
         /// The kernel file.
         file: String,
         /// The architecture.
         arch: Arch,
-        /// How nvcc ended.
+        /// nvcc's exit status.
         status: std::process::ExitStatus,
-        /// All that nvcc said.
+        /// nvcc's complete output.
         output: String,
     },
 
-    /// A kernel compiles, but not to what may be shipped.
+    /// A kernel compiles, but violates a rule for kernels.
     #[error("{file}: kernel {kernel} for sm_{arch}: {fault}")]
     Rejected {
         /// The kernel file.
@@ -122,17 +122,17 @@ pub enum Error {
         kernel: String,
         /// The architecture.
         arch: Arch,
-        /// What is wrong, with ptxas's numbers or words.
+        /// The violation, with the numbers or the text of ptxas.
         fault: String,
     },
 
-    /// All that went wrong, by file and architecture.
+    /// Several errors, sorted by file and architecture.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Error>),
 }
 
 impl Error {
-    /// For `map_err`.
+    /// Makes an [`Error::Io`]; for use with `map_err`.
     fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         move |cause| Error::Io { action, path: path.to_owned(), cause }
     }

@@ -1,4 +1,4 @@
-//! Which nvcc compiles: the order of places is that of `scripts/cuda-toolkit.sh`, which installs one in the last.
+//! Finds nvcc. The order of locations is that of `scripts/cuda-toolkit.sh`, which installs nvcc in the last one.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,26 +7,26 @@ use std::process::Command;
 
 use crate::{Error, Result};
 
-/// The oldest release of CUDA whose nvcc will do, as major and minor number.
+/// The oldest supported release of CUDA, as major and minor number.
 pub(crate) const OLDEST: (u32, u32) = (13, 0);
 
-/// The project's own nvcc, from the target folder.
-const OWN: &str = "cuda-toolkit/nvidia/cu13/bin/nvcc";
+/// The nvcc that `scripts/cuda-toolkit.sh` installs, relative to the target folder.
+const PROJECT_NVCC: &str = "cuda-toolkit/nvidia/cu13/bin/nvcc";
 
-/// An nvcc that runs.
+/// A usable nvcc.
 #[derive(Debug, Clone)]
 pub struct Nvcc {
     /// The program.
     pub path: PathBuf,
-    /// All that `nvcc --version` prints, the build's number among it.
+    /// The output of `nvcc --version`, which includes the build number.
     pub version: String,
 }
 
 impl Nvcc {
-    /// Runs `nvcc --version`; an error says in words why this one will not do.
+    /// Runs `nvcc --version`. An error is a text that says why this nvcc cannot be used.
     fn check(path: &Path) -> Result<Nvcc, String> {
         let output = Command::new(path).arg("--version").output().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => "not there".to_owned(),
+            std::io::ErrorKind::NotFound => "not found".to_owned(),
             _ => format!("does not run: {error}"),
         })?;
         let version = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -46,28 +46,29 @@ fn release(version: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The places where an nvcc may be.
+/// The locations that are searched for nvcc.
 #[derive(Debug, Clone, Default)]
 pub struct Search {
-    /// `NVCC`: this one or none.
+    /// `NVCC`: if set, only this nvcc may be used.
     pub nvcc: Option<PathBuf>,
     /// `CUDA_HOME`: a toolkit's folder.
     pub cuda_home: Option<PathBuf>,
-    /// `CUDA_PATH`: the same by its other name.
+    /// `CUDA_PATH`: another name for the same.
     pub cuda_path: Option<PathBuf>,
     /// `PATH`.
     pub path: Option<OsString>,
-    /// `NVCC_CCBIN`: a host compiler in place of g++.
+    /// `NVCC_CCBIN`: a host compiler to use instead of g++.
     pub host_compiler: Option<OsString>,
     /// The project's target folder.
     pub target: PathBuf,
 }
 
 impl Search {
-    /// The variables that choose an nvcc. A change of `PATH` alone is not worth building everything again.
+    /// The variables that cause a rebuild. `PATH` is not one of them: it changes too often without a change of nvcc.
     pub(crate) const VARIABLES: [&str; 4] = ["NVCC", "CUDA_HOME", "CUDA_PATH", "CARGO_TARGET_DIR"];
 
-    /// As the environment says, for the workspace in `root`. An empty variable counts as not set.
+    /// The locations that the environment of this process names, for the workspace in `root`. An empty variable counts
+    /// as not set.
     pub fn from_env(root: &Path) -> Search {
         let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
         let target = variable("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
@@ -81,42 +82,42 @@ impl Search {
         }
     }
 
-    /// The first place with an nvcc that is new enough.
+    /// Finds the first nvcc that is new enough.
     ///
     /// # Errors
-    /// [`Error::NoNvcc`] where there is none, or the one named by `NVCC` will not do; [`Error::NoHostCompiler`].
+    /// [`Error::NoNvcc`] if there is none, or if the one that `NVCC` names cannot be used; [`Error::NoHostCompiler`].
     pub fn find(&self) -> Result<Nvcc> {
-        let mut looked_at = Vec::new();
-        for (place, candidate) in self.places() {
+        let mut rejected = Vec::new();
+        for (location, candidate) in self.candidates() {
             let reason = match candidate.map(|path| (Nvcc::check(&path), path)) {
                 Ok((Ok(nvcc), _)) => return self.with_host_compiler(nvcc),
                 Ok((Err(reason), path)) => format!("{}: {reason}", path.display()),
                 Err(reason) => reason.to_owned(),
             };
-            looked_at.push(format!("{place}: {reason}"));
-            // Whoever names one program wants no other.
-            if place == "NVCC" && self.nvcc.is_some() {
+            rejected.push(format!("{location}: {reason}"));
+            // An explicitly named nvcc must not be replaced by another one.
+            if location == "NVCC" && self.nvcc.is_some() {
                 break;
             }
         }
-        Err(Error::NoNvcc { looked_at })
+        Err(Error::NoNvcc { rejected })
     }
 
-    /// Name and program of each place, or why it has none.
-    fn places(&self) -> [(&'static str, Result<PathBuf, &'static str>); 5] {
+    /// Name of each location with its nvcc, or with the reason why it has none.
+    fn candidates(&self) -> [(&'static str, Result<PathBuf, &'static str>); 5] {
         let home = |folder: &Option<PathBuf>| folder.as_ref().map(|folder| folder.join("bin/nvcc")).ok_or("not set");
-        // A bare name is a program in PATH.
+        // A name without a folder is searched for in PATH.
         let named = |nvcc: &PathBuf| self.on_path(nvcc).unwrap_or_else(|| nvcc.clone());
         [
             ("NVCC", self.nvcc.as_ref().map(named).ok_or("not set")),
             ("CUDA_HOME", home(&self.cuda_home)),
             ("CUDA_PATH", home(&self.cuda_path)),
             ("PATH", self.on_path("nvcc").ok_or("no nvcc in its folders")),
-            ("the project's own", Ok(self.target.join(OWN))),
+            ("project toolkit", Ok(self.target.join(PROJECT_NVCC))),
         ]
     }
 
-    /// The first such program in `PATH`; a path that starts at the root stays itself.
+    /// The first such program in `PATH`. An absolute path is used as it is.
     fn on_path(&self, program: impl AsRef<Path>) -> Option<PathBuf> {
         let mut candidates = self.path.iter().flat_map(env::split_paths).map(|folder| folder.join(program.as_ref()));
         candidates.find(|candidate| candidate.is_file())

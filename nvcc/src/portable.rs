@@ -1,19 +1,23 @@
-//! Takes this machine out of PTX: paths in `.file` lines, and what nvcc derives from paths in names.
+//! Makes PTX independent of the machine: replaces paths in `.file` lines, and the path hashes that nvcc puts into
+//! names.
 
 use std::path::{Component, Path, PathBuf};
 
-/// What nvcc puts before eight hex digits, a hash of the source's absolute path, in names with internal linkage.
+/// In names with internal linkage, nvcc puts these markers before eight hex digits: a hash of the source's absolute
+/// path.
 const BEFORE_PATH_HASH: [&[u8]; 2] = [b"_INTERNAL_", b"_GLOBAL__N__"];
 
-/// The same PTX wherever its sources lie. `rename` gives the path to write in place of one of the compiler's.
+/// Returns PTX that does not depend on the location of its sources. `rename` maps a path of the compiler's to the path
+/// to write.
 ///
-/// The hash becomes zeros: it keeps apart files that are linked together, and every PTX here is a module of its own.
+/// The hash is replaced by zeros. It distinguishes files that are linked together, but here every PTX file is a module
+/// of its own.
 pub(crate) fn portable(ptx: &str, rename: impl Fn(&Path) -> String) -> String {
     let mut text = String::with_capacity(ptx.len());
     let mut lines = ptx.lines().peekable();
     while let Some(line) = lines.next() {
         if line.starts_with(".b8 ") {
-            // Names of inlined functions, as numbers; one name goes on over several lines.
+            // Names of inlined functions as byte values; a name may continue on the following lines.
             let mut run = vec![numbers(line)];
             while let Some(line) = lines.next_if(|line| line.starts_with(".b8 ")) {
                 run.push(numbers(line));
@@ -60,26 +64,27 @@ fn blank_path_hashes(bytes: &mut [u8]) {
     }
 }
 
-/// `.file 1 "path"` with another path; none for any other line.
+/// A line `.file 1 "path"` with the path replaced; `None` for any other line.
 fn file_line(line: &str, rename: impl Fn(&Path) -> String) -> Option<String> {
     let (head, rest) = line.trim_start().starts_with(".file").then(|| line.split_once('"'))??;
     let (path, tail) = rest.split_once('"')?;
     Some(format!("{head}\"{}\"{tail}", rename(Path::new(path))))
 }
 
-/// `a/../b` as `b`, and without empty parts, as far as that can be said without looking at the disk.
-pub(crate) fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
+/// Normalises a path lexically: `a/../b` becomes `b`, and empty components and `.` are removed. Symbolic links are not
+/// resolved.
+pub(crate) fn normalise(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
     for part in path.components() {
         match part {
-            Component::ParentDir if plain.file_name().is_some_and(|name| name != "..") => {
-                plain.pop();
+            Component::ParentDir if normal.file_name().is_some_and(|name| name != "..") => {
+                normal.pop();
             }
             Component::CurDir => {}
-            part => plain.push(part),
+            part => normal.push(part),
         }
     }
-    plain
+    normal
 }
 
 #[cfg(test)]
@@ -108,20 +113,20 @@ $L__info_string0:
     }
 
     #[test]
-    fn what_only_looks_like_a_hash_stays() {
+    fn other_names_are_not_changed() {
         for text in ["_INTERNAL_714cb09\n", "_INTERNAL_notahash_\n", "_GLOBAL__N__\n"] {
             assert_eq!(portable(text, |_| unreachable!()), text);
         }
     }
 
     #[test]
-    fn plain_paths() {
+    fn paths_are_normalised() {
         for (path, want) in [
             ("/t/bin/..//include/a.h", "/t/include/a.h"),
             ("kernels/./ladder/../common/b.cuh", "kernels/common/b.cuh"),
             ("../../a", "../../a"),
         ] {
-            assert_eq!(plain(Path::new(path)), Path::new(want));
+            assert_eq!(normalise(Path::new(path)), Path::new(want));
         }
     }
 }

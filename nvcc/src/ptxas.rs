@@ -1,32 +1,32 @@
-//! What ptxas says of kernels: what they take, and what must not be shipped.
+//! Parses the output of ptxas: the resources that kernels need, and findings that violate the rules for kernels.
 
 /// A fault in a kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// The function, as ptxas names it.
     pub kernel: String,
-    /// What is wrong, with ptxas's numbers or words.
+    /// The violation, with the numbers or the text of ptxas.
     pub fault: String,
-    /// Registers spilled: that may be allowed, the others may not.
+    /// Whether it is a register spill, which a build may allow; other findings always fail the build.
     pub spill: bool,
 }
 
-/// What a kernel takes of a multiprocessor.
+/// The resources that a kernel needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resources {
     pub kernel: String,
-    /// A thread's.
+    /// Registers per thread.
     pub registers: u64,
-    /// A thread's, of local memory: stack frame, spill stores, spill loads.
+    /// Bytes of local memory per thread: stack frame, spill stores, spill loads.
     pub local: [u64; 3],
-    /// A block's static shared memory, in bytes.
+    /// Bytes of static shared memory per block.
     pub shared: u64,
 }
 
-/// What the kernels take, by name, as the output of `ptxas -v` says.
+/// The resources of the kernels in the output of `ptxas -v`, sorted by name.
 pub(crate) fn resources(log: &str) -> Vec<Resources> {
     let mut kernels: Vec<Resources> = Vec::new();
-    // Of functions that are not inlined, properties alone are printed: those are not the kernel's.
+    // ptxas also prints properties of functions that are not inlined. Those are not properties of the kernel.
     let (mut entry, mut function, mut local) = ("", "", [0; 3]);
     for line in log.lines() {
         if let Some((_, rest)) = line.split_once("Compiling entry function '") {
@@ -62,26 +62,30 @@ pub(crate) fn findings(log: &str, ptx: &str) -> Vec<Finding> {
             }
         } else if line.contains("wgmma.mma_async instructions are serialized") {
             let kernel = line.split_once("function '").and_then(|(_, rest)| rest.split('\'').next());
-            findings.push(Finding { kernel: kernel.unwrap_or("unknown").to_owned(), fault: words(line), spill: false });
+            findings.push(Finding {
+                kernel: kernel.unwrap_or("unknown").to_owned(),
+                fault: message(line),
+                spill: false,
+            });
         } else if line.contains("'setmaxnreg' ignored") {
-            // ptxas does not say where.
+            // ptxas does not name the kernel.
             let kernel = entries_with("setmaxnreg", ptx).join(" or ");
-            findings.push(Finding { kernel, fault: words(line), spill: false });
+            findings.push(Finding { kernel, fault: message(line), spill: false });
         }
     }
     findings
 }
 
-/// `[80, 64, 48]` of `    80 bytes stack frame, 64 bytes spill stores, 48 bytes spill loads`.
+/// Parses `[80, 64, 48]` from `    80 bytes stack frame, 64 bytes spill stores, 48 bytes spill loads`.
 fn local_memory(line: &str) -> Option<[u64; 3]> {
     let mut parts = line.split(',').map(str::trim);
     let mut number = |what| parts.next()?.strip_suffix(what)?.parse().ok();
     Some([number(" bytes stack frame")?, number(" bytes spill stores")?, number(" bytes spill loads")?])
 }
 
-/// Without `ptxas info    : (C7508) Potential Performance Loss: `.
-fn words(line: &str) -> String {
-    line.rsplit_once("Loss: ").map_or(line, |(_, words)| words).trim().to_owned()
+/// The message of a line, without `ptxas info    : (C7508) Potential Performance Loss: `.
+fn message(line: &str) -> String {
+    line.rsplit_once("Loss: ").map_or(line, |(_, message)| message).trim().to_owned()
 }
 
 /// The kernels of a PTX text.

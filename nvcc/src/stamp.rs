@@ -1,12 +1,13 @@
-//! What an output was made of: a text file beside it, compared before it is made again.
+//! Stamps: a text file next to an output that records the recipe and the sources, to decide whether to recompile.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use crate::portable::plain;
+use crate::portable::normalise;
 
-/// Compiler, flags and the content of every source. Content, not time: a checkout touches files it does not change.
+/// A stamp of compiler, flags and the content of every source; `None` if a source cannot be read. Content is hashed
+/// instead of comparing times, because a checkout changes the times of unchanged files.
 pub(crate) fn stamp(recipe: &str, root: &Path, sources: &[PathBuf]) -> Option<String> {
     let mut stamp = format!("{recipe}\n");
     for source in sources {
@@ -17,20 +18,20 @@ pub(crate) fn stamp(recipe: &str, root: &Path, sources: &[PathBuf]) -> Option<St
     Some(stamp)
 }
 
-/// The sources that a stamp lists, if it was made by the same recipe and each is as it was.
+/// The sources that a stamp lists, if the recipe and the content of every source are unchanged.
 pub(crate) fn unchanged(old: &str, recipe: &str, root: &Path) -> Option<Vec<PathBuf>> {
     let lines = old.strip_prefix(recipe)?.strip_prefix('\n')?.lines();
     let sources: Vec<PathBuf> = lines.map(|line| Some(line.split_once(' ')?.1.into())).collect::<Option<_>>()?;
     (stamp(recipe, root, &sources)? == old).then_some(sources)
 }
 
-/// The prerequisites in a rule for make, as compilers write them.
+/// The prerequisites in a make rule, as compilers write them.
 pub(crate) fn prerequisites(rule: &str) -> Vec<PathBuf> {
     let Some((_, list)) = rule.split_once(" : ") else { return Vec::new() };
-    // A space inside of a name is written `\ `; no name holds the stand-in.
+    // A space within a name is written `\ `. No name contains the placeholder.
     const SPACE: &str = "\0";
     let list = list.replace("\\\n", " ").replace("\\ ", SPACE);
-    list.split_whitespace().map(|path| plain(Path::new(&path.replace(SPACE, " ")))).collect()
+    list.split_whitespace().map(|path| normalise(Path::new(&path.replace(SPACE, " ")))).collect()
 }
 
 #[cfg(test)]
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_for_make_are_read() {
+    fn make_rules_are_parsed() {
         let rule = "out dir/x.ptx : kernels/gelu.cu \\\n    /t/bin/..//include/a.h \\\n    my\\ kernels/b.cuh\n";
         let want = ["kernels/gelu.cu", "/t/include/a.h", "my kernels/b.cuh"];
         assert_eq!(prerequisites(rule), want.map(PathBuf::from));

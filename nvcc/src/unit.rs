@@ -1,22 +1,22 @@
-//! One kernel file for one architecture.
+//! The compilation of one kernel file for one architecture.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::portable::{plain, portable};
+use crate::portable::{normalise, portable};
 use crate::ptxas::Resources;
 use crate::stamp::{prerequisites, stamp, unchanged};
 use crate::{Arch, Build, Error, Result, ptxas};
 
-/// C++ to PTX. `-lineinfo` lets profilers and the emulator name source lines; it changes no instruction. Products and sums are
-/// fused where the source says `fmaf` and nowhere else: left to ptxas, that would be decided anew for every architecture, and
-/// the emulator would round where a GPU does not.
+/// Flags for C++ to PTX. `-lineinfo` lets profilers and the emulator name source lines; it does not change the code.
+/// `-fmad=false` fuses multiplications and additions only where the source calls `fmaf`. Otherwise ptxas would decide
+/// for each architecture, and the emulator would round where a GPU does not.
 const COMPILE: [&str; 6] = ["-std=c++17", "-fmad=false", "-lineinfo", "-Werror", "all-warnings", "-ptx"];
-/// PTX to cubin. `-v` prints what the kernels take, spilled registers among it.
+/// Flags for PTX to cubin. `-v` prints the resources of the kernels, including spills.
 const ASSEMBLE: [&str; 5] = ["-lineinfo", "-Werror", "all-warnings", "-Xptxas=-v", "-cubin"];
-/// Counts up when this crate makes something else of the same sources.
+/// Incremented when this crate produces different outputs from the same sources, to force a rebuild.
 const REVISION: u32 = 2;
 
 /// A kernel file and an architecture to compile it for.
@@ -28,12 +28,12 @@ pub(crate) struct Unit<'a> {
 }
 
 impl Unit<'_> {
-    /// The file, from the build's root.
+    /// Path of the file, relative to the build's root.
     fn file(&self) -> String {
         format!("{}/{}.cu", self.build.folder, self.stem)
     }
 
-    /// The name of an output, in the build's `out`.
+    /// File name of an output in the build's `out`.
     pub fn output(&self, extension: &str) -> String {
         format!("{}.sm_{}.{extension}", self.stem, self.arch)
     }
@@ -42,7 +42,8 @@ impl Unit<'_> {
         self.build.out.join(self.output(extension))
     }
 
-    /// Compiles, unless nothing has changed; returns the file and the headers it includes, from the build's root.
+    /// Compiles if something has changed. Returns the file and the headers that it includes, relative to the build's
+    /// root.
     pub fn bring_up_to_date(&self) -> Result<Vec<PathBuf>> {
         let recipe = self.recipe();
         let [ptx, cubin, log, stamp_file] = ["ptx", "cubin", "log", "stamp"].map(|extension| self.path(extension));
@@ -52,7 +53,7 @@ impl Unit<'_> {
         {
             return Ok(sources);
         }
-        // Outputs without a stamp count for nothing, so a run that is cut short leaves no mixture.
+        // The stamp is removed first: outputs without a stamp are ignored, so an interrupted build leaves no mixture.
         fs::remove_file(&stamp_file).or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Ok(()),
             _ => Err(Error::io("remove", &stamp_file)(error)),
@@ -65,14 +66,14 @@ impl Unit<'_> {
         Ok(sources)
     }
 
-    /// All but the sources that the outputs depend on.
+    /// Everything that the outputs depend on except the sources: flags, environment and compiler version.
     fn recipe(&self) -> String {
         let environment = Build::FLAG_VARIABLES.map(|name| std::env::var_os(name).unwrap_or_default());
         let flags = (COMPILE, ASSEMBLE, self.arch.to_string(), self.build.allow_spills, environment);
         format!("{REVISION} {flags:?}\n{}", self.build.nvcc.version)
     }
 
-    /// Makes the PTX and returns the sources it was made of.
+    /// Compiles to PTX. Returns the sources.
     fn compile(&self, ptx: &Path) -> Result<Vec<PathBuf>> {
         let rule = self.path("d");
         let mut flags = COMPILE.map(OsString::from).to_vec();
@@ -86,49 +87,50 @@ impl Unit<'_> {
         Ok(prerequisites(&rule).iter().filter_map(|path| self.build.source(path)).collect())
     }
 
-    /// Makes the cubin of the very PTX that is embedded beside it, judges the kernels, and keeps what ptxas says of them
-    /// for builds that find nothing to compile.
+    /// Assembles the PTX that is embedded next to the cubin, checks the kernels, and keeps the output of ptxas for
+    /// builds that have nothing to compile.
     fn assemble(&self, ptx: &Path, cubin: &Path, log: &Path) -> Result<()> {
         let mut flags = ASSEMBLE.map(OsString::from).to_vec();
         flags.push(format!("-arch=sm_{}", self.arch).into());
-        let said = self.nvcc(&flags, ptx, cubin)?;
-        fs::write(log, &said).map_err(Error::io("write", log))?;
+        let output = self.nvcc(&flags, ptx, cubin)?;
+        fs::write(log, &output).map_err(Error::io("write", log))?;
         let text = fs::read_to_string(ptx).map_err(Error::io("read", ptx))?;
         let rejected = |kernel: String, fault| Error::Rejected { file: self.file(), arch: self.arch, kernel, fault };
-        let findings = ptxas::findings(&said, &text).into_iter();
+        let findings = ptxas::findings(&output, &text).into_iter();
         let faults = findings.filter(|finding| !(finding.spill && self.build.allow_spills));
         let faults = faults.map(|finding| rejected(finding.kernel, finding.fault));
-        let known = ptxas::resources(&said);
+        let known = ptxas::resources(&output);
         let unknown = ptxas::entries(&text).into_iter().filter(|name| known.iter().all(|known| known.kernel != *name));
-        let unknown = unknown.map(|name| rejected(name.to_owned(), "ptxas does not say what it takes".to_owned()));
-        crate::build::none_or_all(faults.chain(unknown).collect())
+        let unknown = unknown.map(|name| rejected(name.to_owned(), "ptxas does not report its resources".to_owned()));
+        crate::build::combine_errors(faults.chain(unknown).collect())
     }
 
-    /// What the kernels take, by name.
+    /// Resources of the kernels, sorted by name.
     pub fn resources(&self) -> Result<Vec<Resources>> {
         let log = self.path("log");
-        fs::read_to_string(&log).map(|said| ptxas::resources(&said)).map_err(Error::io("read", &log))
+        fs::read_to_string(&log).map(|log| ptxas::resources(&log)).map_err(Error::io("read", &log))
     }
 
-    /// Runs nvcc in the build's root, so that what it prints names files from there; returns all it says.
+    /// Runs nvcc in the build's root, so that its messages name files relative to the root. Returns its output.
     fn nvcc(&self, flags: &[OsString], input: &Path, output: &Path) -> Result<String> {
         let path = &self.build.nvcc.path;
         let mut command = Command::new(path);
         command.args(flags).arg("-o").arg(output).arg(input).current_dir(&self.build.root);
         let result = command.output().map_err(Error::io("run", path))?;
-        let said = [result.stdout, result.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        let text = [result.stdout, result.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         if result.status.success() {
-            return Ok(said);
+            return Ok(text);
         }
-        Err(Error::Compile { file: self.file(), arch: self.arch, status: result.status, output: said })
+        Err(Error::Compile { file: self.file(), arch: self.arch, status: result.status, output: text })
     }
 }
 
 impl Build {
-    /// A path that nvcc names, from the root, if it is a source of the project and none of the toolkit or the system.
+    /// The path of a file that nvcc names, relative to the root. `None` if it is not a source of the project, but of
+    /// the toolkit or the system.
     fn source(&self, path: &Path) -> Option<PathBuf> {
-        let path = plain(&self.root.join(path));
-        // The toolkit, the project's own or another, may lie inside of its folder.
+        let path = normalise(&self.root.join(path));
+        // The toolkit may be installed within the project's folder.
         let headers = self.nvcc.path.ancestors().nth(2).map(|toolkit| toolkit.join("include"));
         if path.starts_with(&self.target) || headers.is_some_and(|headers| path.starts_with(headers)) {
             return None;
@@ -136,12 +138,13 @@ impl Build {
         Some(path.strip_prefix(&self.root).ok()?.to_owned())
     }
 
-    /// How PTX is to name a file: the project's from the root, others by what follows their include folder.
+    /// The path of a file in PTX: a source of the project relative to the root, another file relative to its include
+    /// folder.
     fn rename(&self, path: &Path) -> String {
         if let Some(source) = self.source(path) {
             return source.display().to_string();
         }
-        let path = plain(path).display().to_string();
+        let path = normalise(path).display().to_string();
         match path.rfind("/include/") {
             Some(at) => path[at + 1..].to_owned(),
             None => path.rsplit('/').next().unwrap_or(&path).to_owned(),

@@ -1,4 +1,4 @@
-//! Small kernels through a real nvcc, each of whose runs is counted.
+//! Builds of small kernels with a real nvcc whose runs are logged.
 
 mod support;
 
@@ -15,7 +15,7 @@ const WITH_HEADER: &str = "#include \"common/twice.cuh\"\n\
     namespace { __device__ __noinline__ float half_of(float x) { return x / 2.0f; } }\n\
     extern \"C\" __global__ void doubled(float *out, const __nv_bfloat16 *x) { *out = half_of(twice(*x)); }\n";
 const ALONE: &str = "extern \"C\" __global__ void alone(float *x) { *x += 1.0f; }\n";
-/// 64 live values, and 32 registers; what is spilled once is loaded twice.
+/// 64 live values in 32 registers; a spilled value is stored once and loaded twice.
 const SPILLING: &str = "extern \"C\" __global__ void __launch_bounds__(1024, 2) greedy(float *x) {\n\
     float kept[64];\n\
     #pragma unroll\n    for (int i = 0; i < 64; i++) kept[i] = x[i * threadIdx.x];\n\
@@ -24,7 +24,7 @@ const SPILLING: &str = "extern \"C\" __global__ void __launch_bounds__(1024, 2) 
     __syncthreads();\n\
     #pragma unroll\n    for (int i = 0; i < 64; i++) x[i * 3 + 64 * threadIdx.x] = kept[i * 13 % 64];\n}\n";
 
-/// A project in a folder of its own, with an nvcc that keeps a log of its runs beside it.
+/// A project in its own folder, with an nvcc that logs its runs to a file next to the project.
 struct Project {
     build: Build,
     log: PathBuf,
@@ -63,7 +63,7 @@ impl Project {
         fs::read(self.build.out.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    /// Builds, and returns the outputs that nvcc was run for, without their folder, in alphabetical order.
+    /// Builds. Returns the names of the outputs that nvcc was run for, sorted.
     fn run(&self) -> Vec<String> {
         let _ = fs::remove_file(&self.log);
         self.build.run().unwrap_or_else(|e| panic!("{e}"));
@@ -93,7 +93,7 @@ fn two_kernels() -> Project {
 }
 
 #[test]
-fn only_what_has_changed_is_compiled_again() {
+fn only_changed_files_are_recompiled() {
     let mut project = two_kernels();
     let (alone, doubled) = (["alone.sm_80.cubin", "alone.sm_80.ptx"], ["doubled.sm_80.cubin", "doubled.sm_80.ptx"]);
     let all = [alone, doubled].concat();
@@ -103,16 +103,16 @@ fn only_what_has_changed_is_compiled_again() {
     project.write("kernels/common/twice.cuh", &HEADER.replace("2.0f", "(1.0f + 1.0f)"));
     assert_eq!(project.run(), doubled, "its header has changed");
     project.write("kernels/common/other.cuh", "#pragma once\n");
-    assert_eq!(project.run(), [""; 0], "nobody includes it");
+    assert_eq!(project.run(), [""; 0], "no file includes it");
     project.write("kernels/alone.cu", &ALONE.replace("1.0f", "3.0f"));
     assert_eq!(project.run(), alone, "the file has changed");
-    // As a checkout of another branch and back does.
+    // A checkout of another branch and back also changes only the time.
     project.write("kernels/alone.cu", &ALONE.replace("1.0f", "3.0f"));
     assert_eq!(project.run(), [""; 0], "only its time has changed");
 
     for output in ["alone.sm_80.cubin", "alone.sm_80.log"] {
         fs::remove_file(project.build.out.join(output)).unwrap();
-        assert_eq!(project.run(), alone, "{output} is gone");
+        assert_eq!(project.run(), alone, "{output} is missing");
     }
     project.build.nvcc.version += "Build cuda_13.0.r13.0/compiler.1_0\n";
     assert_eq!(project.run(), all, "another nvcc");
@@ -121,12 +121,12 @@ fn only_what_has_changed_is_compiled_again() {
 }
 
 #[test]
-fn the_table_is_in_order_and_names_what_a_file_is_for() {
+fn the_table_is_sorted_and_has_the_supported_architectures() {
     let mut project = Project::new(&[
         ("kernels/z_sm80.cu", ALONE),
         ("kernels/a_sm90.cu", ALONE),
-        ("kernels/notes.txt", "no kernel"),
-        ("kernels/ladder/step1.cu", "not looked at"),
+        ("kernels/notes.txt", "not a kernel"),
+        ("kernels/ladder/step1.cu", "not compiled"),
     ]);
     project.build.archs = Arch::list("90a,80").unwrap();
     project.run();
@@ -149,9 +149,10 @@ fn the_table_is_in_order_and_names_what_a_file_is_for() {
     }
 }
 
-/// Line numbers, an inlined function and one with internal linkage: all that nvcc writes paths or their hashes for.
+/// Line numbers, an inlined function and a function with internal linkage: all that nvcc writes paths or path hashes
+/// for.
 #[test]
-fn the_folder_leaves_no_trace() {
+fn outputs_do_not_depend_on_the_folder() {
     let projects = [two_kernels(), two_kernels()];
     let [first, second] = projects.each_ref().map(|project| {
         project.run();
@@ -173,7 +174,7 @@ fn a_spill_fails_the_build_unless_allowed() {
     let error = project.error();
     let start = "kernels/spilling.cu: kernel greedy for sm_80: registers are spilled: ";
     assert!(error.starts_with(start) && error.ends_with(" bytes of loads"), "{error}");
-    assert_eq!(project.error(), error, "it fails until it is mended");
+    assert_eq!(project.error(), error, "it fails again until the kernel is fixed");
     project.build.allow_spills = true;
     assert_eq!(project.run(), ["spilling.sm_80.cubin", "spilling.sm_80.ptx"]);
     let spills = error.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect::<Vec<_>>();
@@ -184,9 +185,9 @@ fn a_spill_fails_the_build_unless_allowed() {
     assert!(table.contains(&spilled), "{spilled} is not in {table}");
 }
 
-/// As ptxas says them, and the same from a build that has nothing to compile.
+/// The resources are those that ptxas prints, also in a build that has nothing to compile.
 #[test]
-fn the_table_says_what_each_kernel_takes() {
+fn the_table_has_the_resources_of_each_kernel() {
     let two = "extern \"C\" __global__ void __launch_bounds__(256) wide(double *x) {\n\
         __shared__ double kept[512];\n\
         kept[threadIdx.x] = x[threadIdx.x];\n    __syncthreads();\n\
@@ -209,20 +210,20 @@ fn the_table_says_what_each_kernel_takes() {
     assert_eq!(String::from_utf8(project.output("kernels.rs")).unwrap(), table);
 }
 
-/// As another release's ptxas may do; the table would lack the kernel.
+/// Another release of ptxas may print its output differently. The table would then lack the kernel.
 #[test]
-fn a_kernel_of_which_ptxas_says_nothing_fails_the_build() {
+fn a_kernel_without_ptxas_output_fails_the_build() {
     let project = Project::new(&[("kernels/alone.cu", ALONE)]);
     let real = Search::from_env(&workspace()).find().unwrap_or_else(|e| panic!("{e}"));
     let silent = format!("'{}' \"$@\" 2>&1 | sed '/: Used /d'", real.path.display());
     shell_script(&project.build.nvcc.path, &silent);
-    let want = "kernels/alone.cu: kernel alone for sm_80: ptxas does not say what it takes";
+    let want = "kernels/alone.cu: kernel alone for sm_80: ptxas does not report its resources";
     assert_eq!(project.error(), want);
 }
 
 #[test]
 fn lost_hopper_instructions_fail_the_build() {
-    // Accumulators go through a call before they are there.
+    // The accumulators are passed to a function before the wgmma have completed.
     let wgmma = "__device__ __noinline__ float f(float x) { return x * x + 1.0f; }\n\
         extern \"C\" __global__ void product(float *out, unsigned long long a, unsigned long long b) {\n\
         float d[4] = {};\n\
@@ -234,7 +235,7 @@ fn lost_hopper_instructions_fail_the_build() {
         d[0] = f(d[0]);\n\
         asm volatile(\"wgmma.wait_group.sync.aligned 0;\");\n}\n\
         out[threadIdx.x] = d[0] + d[1] + d[2] + d[3];\n}\n";
-    // ptxas cannot know the registers at entry: there are no launch bounds.
+    // Without launch bounds, ptxas cannot determine the number of registers at entry.
     let setmaxnreg = "extern \"C\" __global__ void consumer(float *out) {\n\
         asm volatile(\"setmaxnreg.dec.sync.aligned.u32 24;\");\n    *out = 1.0f;\n}\n";
     let mut project = Project::new(&[("kernels/a_sm90.cu", wgmma), ("kernels/b_sm90.cu", setmaxnreg)]);
@@ -248,7 +249,7 @@ fn lost_hopper_instructions_fail_the_build() {
 }
 
 #[test]
-fn what_nvcc_says_is_shown_whole_for_every_file() {
+fn the_output_of_nvcc_is_shown_for_every_file() {
     let unused = "extern \"C\" __global__ void unused(float *x) { int nothing; *x = 1.0f; }\n";
     let project = Project::new(&[
         ("kernels/broken.cu", "__global__ void broken() { first(); second(); }\n"),

@@ -1,4 +1,4 @@
-//! Which nvcc is taken: by this crate, and by `scripts/cuda-toolkit.sh`, which must agree.
+//! This crate and `scripts/cuda-toolkit.sh` must find the same nvcc.
 
 mod support;
 
@@ -12,9 +12,9 @@ use ironwarp_nvcc::{Error, Search};
 use support::shell_script;
 use tempfile::TempDir;
 
-const OWN: &str = "target/cuda-toolkit/nvidia/cu13/bin/nvcc";
+const PROJECT_NVCC: &str = "target/cuda-toolkit/nvidia/cu13/bin/nvcc";
 
-/// `python3 -m pip --version`, and `install`, which notes that it ran.
+/// A python3 that supports `-m pip --version`, and `-m pip install`, which logs that it ran.
 const PIP: &str = r#"
 [ "$3" = install ] || exit 0
 echo run >> "$log"
@@ -25,11 +25,11 @@ printf '#!/bin/sh\necho "Cuda compilation tools, release 13.0, V13.0.88"\n' > "$
 /bin/chmod +x "$2/nvidia/cu13/bin/nvcc"
 "#;
 
-/// Programs that only tell their version.
+/// A machine whose programs only print their version.
 struct Machine(TempDir);
 
 impl Machine {
-    /// With the tools that the script runs, no compiler, and a Python whose pip installs an nvcc without a network.
+    /// A machine with the tools that the script runs, without a compiler, and with a pip that installs an nvcc offline.
     fn new() -> Machine {
         let machine = Machine(tempfile::tempdir().unwrap());
         let path = std::env::var_os("PATH").unwrap();
@@ -63,7 +63,7 @@ impl Machine {
         self.program(name, &format!("Cuda compilation tools, release {release}, V{release}.1"));
     }
 
-    /// Only what the tests put there can be found.
+    /// A search that can find only the programs that the tests create.
     fn search(&self) -> Search {
         let folders = ["first/bin", "second/bin", "tools"].map(|name| self.path(name));
         let path = std::env::join_paths(folders).unwrap();
@@ -71,7 +71,7 @@ impl Machine {
     }
 }
 
-/// The script, told to look where `search` does.
+/// The script, with the environment that corresponds to `search`.
 fn command(search: &Search) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("scripts/cuda-toolkit.sh");
     let mut command = Command::new(script);
@@ -87,7 +87,7 @@ fn command(search: &Search) -> Command {
     command
 }
 
-/// What the script prints last, or its message.
+/// The last line that the script prints, or its error message.
 fn script(search: &Search) -> Result<PathBuf, String> {
     let output = command(search).output().unwrap();
     if !output.status.success() {
@@ -102,11 +102,11 @@ fn both_find(search: &Search, want: &Path) {
 }
 
 #[test]
-fn places_are_looked_at_in_order() {
+fn locations_are_searched_in_order() {
     let machine = Machine::new();
     machine.program("second/bin/g++", "g++");
     let mut search = machine.search();
-    both_find(&search, &machine.path(OWN));
+    both_find(&search, &machine.path(PROJECT_NVCC));
     machine.nvcc("second/bin/nvcc", "13.2");
     both_find(&search, &machine.path("second/bin/nvcc"));
     machine.nvcc("path/bin/nvcc", "14.0");
@@ -124,14 +124,14 @@ fn places_are_looked_at_in_order() {
 }
 
 #[test]
-fn what_will_not_do_is_passed_over() {
+fn unusable_compilers_are_skipped() {
     let machine = Machine::new();
     machine.program("second/bin/g++", "g++");
     machine.nvcc("first/bin/nvcc", "12.8");
-    machine.program("home/bin/nvcc", "no compiler");
+    machine.program("home/bin/nvcc", "not a compiler");
     let (home, nowhere) = (machine.path("home"), machine.path("nowhere"));
     let search = Search { cuda_home: Some(home), cuda_path: Some(nowhere), ..machine.search() };
-    both_find(&search, &machine.path(OWN));
+    both_find(&search, &machine.path(PROJECT_NVCC));
 }
 
 #[test]
@@ -140,40 +140,40 @@ fn a_missing_nvcc_is_one_clear_error() {
     machine.nvcc("first/bin/nvcc", "12.8");
     let search = Search { cuda_home: Some("/no/such/cuda".into()), ..machine.search() };
     let want = format!(
-        "no nvcc of CUDA 13.0 or newer was found. Looked at:\n  \
+        "no nvcc of CUDA 13.0 or newer was found. Looked for:\n  \
            NVCC: not set\n  \
-           CUDA_HOME: /no/such/cuda/bin/nvcc: not there\n  \
+           CUDA_HOME: /no/such/cuda/bin/nvcc: not found\n  \
            CUDA_PATH: not set\n  \
            PATH: {}: too old: release 12.8\n  \
-           the project's own: {}: not there\n\
-         It compiles the kernels of feature `cuda`; no GPU is needed for that. This command sets one up in the last of \
-         these places:\n  \
+           project toolkit: {}: not found\n\
+         nvcc compiles the kernels of feature `cuda`; no GPU is needed. This command installs it in the last of these \
+         locations:\n  \
            scripts/cuda-toolkit.sh",
         machine.path("first/bin/nvcc").display(),
-        machine.path(OWN).display()
+        machine.path(PROJECT_NVCC).display()
     );
     assert_eq!(search.find().unwrap_err().to_string(), want);
 }
 
-/// Another one in its place would not be what was asked for.
+/// An nvcc that NVCC names must not be replaced by another one.
 #[test]
-fn the_one_named_by_nvcc_or_none() {
+fn an_unusable_nvcc_in_nvcc_is_an_error() {
     let machine = Machine::new();
     machine.program("second/bin/g++", "g++");
-    machine.nvcc(OWN, "13.0");
+    machine.nvcc(PROJECT_NVCC, "13.0");
     machine.nvcc("old", "12.8");
-    for (name, reason) in [("old", "too old: release 12.8"), ("gone", "not there")] {
+    for (name, reason) in [("old", "too old: release 12.8"), ("missing", "not found")] {
         let search = Search { nvcc: Some(machine.path(name)), ..machine.search() };
         let line = format!("NVCC: {}: {reason}", machine.path(name).display());
         let error = script(&search).unwrap_err();
         assert!(error.contains(&line), "{error}");
-        let Err(Error::NoNvcc { looked_at }) = search.find() else { panic!("{name}: found") };
-        assert_eq!(looked_at, [line]);
+        let Err(Error::NoNvcc { rejected }) = search.find() else { panic!("{name}: found") };
+        assert_eq!(rejected, [line]);
     }
 }
 
 #[test]
-fn a_host_compiler_is_asked_for() {
+fn a_missing_host_compiler_is_an_error() {
     let machine = Machine::new();
     machine.nvcc("first/bin/nvcc", "13.0");
     let mut search = machine.search();
@@ -186,33 +186,34 @@ fn a_host_compiler_is_asked_for() {
 }
 
 #[test]
-fn one_of_many_scripts_installs() {
+fn only_one_of_several_scripts_installs() {
     let machine = Machine::new();
     machine.program("second/bin/g++", "g++");
     let search = machine.search();
     let scripts = [(); 4].map(|()| command(&search).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     for script in scripts {
         let output = script.wait_with_output().unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", machine.path(OWN).display()));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", machine.path(PROJECT_NVCC).display()));
     }
-    both_find(&search, &machine.path(OWN));
+    both_find(&search, &machine.path(PROJECT_NVCC));
     assert_eq!(machine.pip_runs(), 1);
 }
 
 #[test]
-fn an_interrupted_installation_is_begun_anew() {
+fn an_interrupted_installation_is_restarted() {
     let machine = Machine::new();
     machine.program("second/bin/g++", "g++");
     let search = machine.search();
-    // Half of it is there when pip and the script are killed.
+    // pip and the script are killed when the installation is incomplete.
     machine.pip(&format!("{PIP}\n/bin/rm \"$2/nvidia/cu13/bin/nvcc\"\nkill -9 $PPID"));
     assert!(script(&search).is_err());
-    assert!(!machine.path(OWN).exists());
+    assert!(!machine.path(PROJECT_NVCC).exists());
     machine.pip("[ \"$3\" != install ]");
     let error = script(&search).unwrap_err();
-    assert!(error.contains("pip failed. It needs PyPI; without it, name a CUDA 13.0 toolkit"), "{error}");
+    let want = "pip failed. It needs access to PyPI; without it, set CUDA_HOME to a CUDA toolkit 13.0";
+    assert!(error.contains(want), "{error}");
     machine.pip(PIP);
-    both_find(&search, &machine.path(OWN));
+    both_find(&search, &machine.path(PROJECT_NVCC));
     let left: Vec<_> = fs::read_dir(machine.path("target")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "the toolkit and its lock, not {left:?}");
 }

@@ -1,14 +1,14 @@
-//! Programs for tests to run.
+//! Shell scripts for tests to run.
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Writes a shell script that can be run.
+/// Writes an executable shell script.
 ///
-/// Another process writes it: were it open for writing in this one, a program that another test starts at the time
-/// would inherit that for a moment, and running the script would fail with "text file busy".
+/// Another process writes the file. If this process had it open for writing, a program that another test starts at the
+/// same time could inherit the file descriptor, and running the script would fail with "text file busy".
 pub fn shell_script(path: &Path, body: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut command = Command::new("sh");
