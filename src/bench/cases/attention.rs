@@ -5,12 +5,11 @@ use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
 use crate::tensor::{Storage, Tensor};
 
-pub(super) const SIZES: &[&str] = &["b", "t", "nh", "hs"];
 const SMALL: &[(&[usize], &str)] = &[(&[1, 256, 2, 64], ""), (&[1, 256, 1, 128], "")];
 /// Several key tiles, and several heads.
 const REFERENCE: &[(&str, usize)] = &[("b", 2), ("t", 512), ("nh", 3)];
 
-pub(super) fn training(workload: &Workload) -> Vec<CaseShape> {
+fn training(workload: &Workload) -> Vec<CaseShape> {
     let Workload { config, batch, context } = workload;
     vec![(vec![*batch, *context, config.heads, config.channels / config.heads], "")]
 }
@@ -37,7 +36,7 @@ impl<B: Backend> Case<B> for AttentionForward<B> {
     const INFO: Info = Info {
         op: ops::AttentionForward::<B>::NAME,
         stem: "",
-        sizes: SIZES,
+        sizes: &["b", "t", "nh", "hs"],
         variants: &[],
         bound: Bound::Compute,
         training,

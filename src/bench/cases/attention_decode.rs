@@ -1,6 +1,6 @@
 //! See [`crate::ops::AttentionDecode`].
 
-use super::attention::SIZES;
+use super::attention::AttentionForward;
 use super::{Bound, Case, Data, Info, Outputs, Problem, through_op};
 use crate::error::Result;
 use crate::ops::{self, Backend, Floor, Operation};
@@ -29,13 +29,10 @@ impl<S: Storage> KvCacheStore<S> {
 impl<B: Backend> Case<B> for KvCacheStore<B> {
     const INFO: Info = Info {
         op: ops::KvCacheStore::<B>::NAME,
-        stem: "",
-        sizes: SIZES,
-        variants: &[],
         bound: Bound::Memory,
-        training: super::attention::training,
         small: &[(&[1, 64, 12, 64], "")],
         reference: &[("b", 2), ("t", 256)],
+        ..<AttentionForward<B> as Case<B>>::INFO
     };
 
     fn new(data: &mut Data<'_, B>, problem: &Problem) -> Result<Self> {
@@ -82,13 +79,9 @@ impl<S: Storage> AttentionDecode<S> {
 impl<B: Backend> Case<B> for AttentionDecode<B> {
     const INFO: Info = Info {
         op: ops::AttentionDecode::<B>::NAME,
-        stem: "",
-        sizes: SIZES,
-        variants: &[],
-        bound: Bound::Memory,
-        training: super::attention::training,
         small: &[(&[2, 256, 12, 64], "")],
         reference: &[("b", 4)],
+        ..<KvCacheStore<B> as Case<B>>::INFO
     };
 
     fn new(data: &mut Data<'_, B>, problem: &Problem) -> Result<Self> {
