@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Open a page of `ironwarp profile` in a headless Chromium, and fail when it did not draw itself.
+"""Open a page that `ironwarp profile --html` wrote in a headless Chromium, and fail if it was not rendered.
 
     scripts/check-report.py PAGE.html
 
-Fails when the script of the page printed an error, when the table of operations has no rows, or has fewer than the data.
+Fails if the script of the page printed an error, or if the number of rows in the table of operations is 0 or differs
+from the number of operations in the data.
 """
 
 import json
@@ -19,13 +20,13 @@ SECONDS = 120
 
 
 def render(browser, page):
-    """The page as its script left it, and what the browser logged."""
+    """The rendered page as HTML, and the browser's log."""
     with tempfile.TemporaryDirectory() as profile:
         command = [browser, "--headless", "--disable-gpu", "--no-sandbox", f"--user-data-dir={profile}",
                    "--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     if done.returncode != 0:
-        sys.exit(f"check-report: {browser} ended with status {done.returncode}:\n{done.stderr}")
+        sys.exit(f"check-report: {browser} exited with status {done.returncode}:\n{done.stderr}")
     return done.stdout, done.stderr
 
 
@@ -35,7 +36,7 @@ def main():
     page = Path(sys.argv[1]).resolve()
     data = re.search(r'<script type="application/json" id="profile">(.*?)</script>', page.read_text("utf-8"), re.S)
     if not data:
-        sys.exit(f"check-report: {page} holds no profile")
+        sys.exit(f"check-report: {page} contains no profile")
     profiles = json.loads(data[1]).get("profiles", [])
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser:
@@ -47,8 +48,8 @@ def main():
     summary = re.search(r'<section id="summary".*?</section>', dom, re.S)
     rows = len(re.findall(r"<tr data-name=", summary[0])) if summary else 0
     if rows == 0 or rows != len(profiles):
-        sys.exit(f"check-report: {rows} rows for {len(profiles)} operations in {page}")
-    print(f"check-report: {rows} operations drawn")
+        sys.exit(f"check-report: {rows} rows rendered for {len(profiles)} operations in {page}")
+    print(f"check-report: {rows} operations rendered")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Compare the losses of two trainings step by step: do they differ by more than rounding makes them?
+"""Compare the losses of two training runs step by step, and fail if they differ by more than rounding explains.
 
     scripts/compare-curves.py OURS.jsonl THEIRS.jsonl [--again THEIRS.jsonl] [--names ironwarp PyTorch] [--skip 10]
                               [--out DIR]
 
-The files are what `ironwarp train --json` prints: an object a step, with step, loss and tokens_per_second. Prints a
-table in Markdown; with --out, DIR gets it as curves.md and both curves as curves.svg. Speeds are medians over the steps
-after the first --skip, which load and record; losses are over all. --again is their training once more with other
-roundings: three times what those two differ by is then within the bounds.
+The files are the output of `ironwarp train --json`: one object per step, with step, loss and tokens_per_second.
+Prints a table in Markdown; with --out, writes it to DIR/curves.md, and both curves to DIR/curves.svg. Speeds are
+medians over the steps after the first --skip, which include warm-up and graph capture; losses are compared for all
+steps. --again is a repetition of THEIRS with different rounding: the bounds are then at least three times the
+difference of those two runs.
 
-Exit status: 0 within the bounds, 1 beyond one, 2 when there is nothing to compare. BOUNDS says why they are what they
-are; docs/training.md has what was measured.
+Exit status: 0 within the bounds, 1 outside, 2 if there is nothing to compare. BOUNDS explains the bounds;
+docs/training.md has the measurements.
 """
 
 import argparse
@@ -20,17 +21,17 @@ import statistics
 import sys
 from pathlib import Path
 
-LAST = 50  # steps whose mean tells where a training has come to
+LAST = 50  # number of last steps whose mean loss is compared
 
-# Relative differences. Before any update, rounding to bf16 moves the mean of a step's losses by 1e-5 to 1e-4; other
-# weights, windows or another forward by more. Then every update amplifies what differs. PyTorch in f32 and under bf16
-# autocast part by 8e-4 in the worst of 200 steps of `tiny`, by 6e-6 in the mean of the last; the wrongs that
-# docs/training.md lists, by 9e-4 to 3e-1 and 2e-4 to 5e-2.
+# Bounds of relative differences. Before the first update, rounding to bf16 changes the loss by 1e-5 to 1e-4; different
+# weights, batches or forward passes change it by more. Every update amplifies differences. PyTorch in f32 and under
+# bf16 autocast differ by 8e-4 in the worst of 200 steps of `tiny`, and by 6e-6 in the mean of the last 50; the errors
+# that docs/training.md lists cause 9e-4 to 3e-1 and 2e-4 to 5e-2.
 BOUNDS = {"first": 5e-4, "any": 5e-3, "last": 2e-4}
-NOISE = 3  # times that what the same training differs by from itself, which is one draw of many
+NOISE = 3  # safety factor for the difference between two runs of the same training, which is a single sample
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 800, 500, 64, 16, 16, 48
-COLOURS = ("#b33f1f", "#7fa8d1")  # told apart by any eye and in grey
+COLOURS = ("#b33f1f", "#7fa8d1")  # distinguishable for the colour-blind and in greyscale
 
 
 class NothingToCompare(Exception):
@@ -47,7 +48,7 @@ def read(path):
     except (OSError, UnicodeDecodeError) as error:
         raise NothingToCompare(f"{path}: {error}")
     except (ValueError, KeyError, TypeError) as error:
-        raise NothingToCompare(f"{path}: line {number} is no step: {type(error).__name__}: {error}")
+        raise NothingToCompare(f"{path}: line {number} is not a training step: {type(error).__name__}: {error}")
     return records
 
 
@@ -73,36 +74,37 @@ class Comparison:
         self.differences = {"first": differences[0], "any": differences[worst], "last": last}
 
     def allow(self, noise):
-        """Widens the bounds to what another comparison, of a training with itself, shows."""
+        """Widens the bounds according to `noise`, a comparison of two runs of the same training."""
         if noise.bad is None:
             for name in ("any", "last"):
                 self.bounds[name] = max(self.bounds[name], NOISE * noise.differences[name])
 
-    def beyond(self):
-        """What is beyond its bound, in words."""
+    def violations(self):
+        """A text for each difference that exceeds its bound."""
         if self.bad is not None:
             return [f"the loss of step {self.bad} is not finite"]
-        words = {"first": f"step {self.steps[0]}", "any": f"step {self.worst_step}",
+        names = {"first": f"step {self.steps[0]}", "any": f"step {self.worst_step}",
                  "last": f"the last {min(LAST, len(self.steps))} steps"}  # fmt: skip
-        return [f"the loss of {words[name]} differs by {difference:.1e}, more than {self.bounds[name]:.0e}"
+        return [f"the loss of {names[name]} differs by {difference:.1e}, more than {self.bounds[name]:.0e}"
                 for name, difference in self.differences.items() if not difference <= self.bounds[name]]  # fmt: skip
 
     def table(self, names):
         (first, other), (ours, theirs) = names, self.losses
         speed = self.speeds[0] / self.speeds[1]
-        lines = [f"| {len(self.steps)} steps | {first} | {other} | difference | at most |", "|---|--:|--:|--:|--:|"]
+        lines = [f"| {len(self.steps)} steps | {first} | {other} | difference | bound |", "|---|--:|--:|--:|--:|"]
         if self.bad is None:
             bound = lambda name: f"{self.differences[name]:.1e} | {self.bounds[name]:.0e}"
             row = lambda what, a, b, name: f"| {what} | {a:.4f} | {b:.4f} | {bound(name)} |"
             worst = self.steps.index(self.worst_step)
             lines.append(row(f"loss of step {self.steps[0]}", ours[0], theirs[0], "first"))
-            lines.append(row(f"loss of step {self.worst_step}, the most apart", ours[worst], theirs[worst], "any"))
+            what = f"loss of step {self.worst_step}, the largest difference"
+            lines.append(row(what, ours[worst], theirs[worst], "any"))
             lines.append(row(f"mean loss of the last {min(LAST, len(self.steps))}", *self.means, "last"))
         lines.append(f"| tokens/s, median | {self.speeds[0]:,.0f} | {self.speeds[1]:,.0f} | {speed:.3f} × | |")
-        words = self.beyond()
-        lines += ["", "Beyond the bounds: " + "; ".join(words) + "." if words else "Within the bounds."]
+        violations = self.violations()
+        lines += ["", "Outside the bounds: " + "; ".join(violations) + "." if violations else "Within the bounds."]
         if self.left_out:
-            lines.append(f"{self.left_out} steps are in one file alone.")
+            lines.append(f"{self.left_out} steps are in only one of the files.")
         return "\n".join(lines) + "\n"
 
 
@@ -115,7 +117,7 @@ def ticks(low, high, count):
 
 
 def drawing(steps, losses, names):
-    """Both curves as SVG; losses that are not finite leave a gap."""
+    """Both curves as SVG, with gaps where losses are not finite."""
     known = [loss for curve in losses for loss in curve if loss is not None] or [0.0]
     low, high = min(known), max(known)
     margin = 0.05 * (high - low) or 0.5
@@ -137,7 +139,7 @@ def drawing(steps, losses, names):
     middle = (TOP + bottom) / 2
     turned = f'transform="translate(16 {middle}) rotate(-90)"'
     parts.append(f'<text {turned} text-anchor="middle">loss (nats a token)</text>')
-    # Ours is thin, above theirs: where they agree, both are seen.
+    # OURS is drawn as a thin line on top of a thick one, so that both are visible where they agree.
     for i in (1, 0):
         path, pen = [], "M"
         for step, loss in zip(steps, losses[i]):
@@ -160,9 +162,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ours", metavar="OURS")
     parser.add_argument("theirs", metavar="THEIRS")
-    parser.add_argument("--again", metavar="THEIRS", help="their training with other roundings: what noise does")
+    parser.add_argument("--again", metavar="THEIRS", help="THEIRS repeated with different rounding, for its noise")
     parser.add_argument("--names", nargs=2, default=("ironwarp", "PyTorch"), metavar="NAME")
-    parser.add_argument("--skip", type=int, default=10, help="first steps that the speeds leave out")
+    parser.add_argument("--skip", type=int, default=10, help="number of first steps that the speeds leave out")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for curves.md and curves.svg")
     args = parser.parse_args()
     if args.skip < 0:
@@ -181,7 +183,7 @@ def main():
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "curves.md").write_text(table, "utf-8")
         (args.out / "curves.svg").write_text(drawing(comparison.steps, comparison.losses, args.names), "utf-8")
-    sys.exit(1 if comparison.beyond() else 0)
+    sys.exit(1 if comparison.violations() else 0)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Make the GPT-2 parity fixtures in tests/fixtures/ with PyTorch and Hugging Face transformers.
+"""Generate the GPT-2 parity fixtures in tests/fixtures/ with PyTorch and Hugging Face transformers.
 
     python scripts/fixtures.py [--out tests/fixtures] [--check]
 
-Needs torch, transformers and safetensors, on the CPU. The tests read only the files, so Python is needed only to make
-them again. The same versions on the same kind of processor give the same bytes; --check compares with what is there.
+Needs torch, transformers and safetensors, on the CPU. The tests read only the files, so Python is needed only to
+regenerate them. The same versions on the same kind of processor give the same bytes; --check compares with the files.
 
 Each fixture is a folder:
   config.json, model.safetensors   a Hugging Face GPT-2 folder (`save_pretrained`): random f32 weights, the head tied to
-                                   transformer.wte.weight, Conv1D weights (in, out) as Hugging Face keeps them.
-  expected.safetensors             what that model computes, in float64 from the f32 weights:
-    tokens, targets   (B, T)    I32   targets are already shifted: targets[b, t] is what position t must predict, or
-                                      -100 = ignored
+                                   transformer.wte.weight, Conv1D weights (in, out) as Hugging Face stores them.
+  expected.safetensors             the outputs of that model, computed in float64 from the f32 weights:
+    tokens, targets   (B, T)    I32   targets are already shifted: position t must predict targets[b, t]; -100 is
+                                      ignored
     logits            (B, T, V) F64
     loss              ()        F64   cross-entropy, mean over the positions that are not ignored
     grad.<parameter>            F64   d loss / d parameter, for every tensor of model.safetensors, in its shape;
                                       grad.transformer.wte.weight is the sum of embedding and head
-    clip_norm         ()        F64   the gradient norm that the updates below clip to
+    clip_norm         ()        F64   the maximum gradient norm of the updates below
     adamw_losses      (10)      F64   loss before each of 10 AdamW updates on this batch, so [0] is `loss`
     grad_norms        (10)      F64   global L2 norm of the gradients at each step, before clipping
     final.<parameter>           F64   after the 10th update: wte, the first attn.c_attn.weight, the last mlp.c_fc.bias
@@ -26,10 +26,10 @@ Each fixture is a folder:
   betas (0.9, 0.95), eps 1e-8; decay 0.1 on tensors of two dimensions, 0 on others. Versions, seed and all these numbers
   are JSON in the metadata, under `about`.
 
-What a comparison should know:
-  - The gradient of the key third of attn.c_attn.bias is exactly zero in theory (softmax does not see a shift): what is
-    stored there is rounding noise, to be compared absolutely. Adam turns noise into steps, so `final.` leaves it out.
-  - Prompts are drawn until every greedy choice leads the runner-up by 0.05 in the logits, so f32 takes the same path.
+Notes for comparisons:
+  - The gradient of the key third of attn.c_attn.bias is exactly zero in theory (softmax is invariant to a shift). The
+    stored values are rounding noise and must be compared absolutely. Adam turns noise into steps, so `final.` omits it.
+  - Prompts are drawn until every greedy choice leads the second-best by 0.05 in the logits, so f32 chooses the same.
 """
 
 import argparse
@@ -45,6 +45,8 @@ import torch
 import torch.nn.functional as F
 import transformers
 from transformers import GPT2Config, GPT2LMHeadModel
+
+from peer_operations import weight_decay_groups
 
 IGNORED = -100
 PROMPT_LEN, MAX_GREEDY, GREEDY_MARGIN = 5, 8, 0.05
@@ -64,14 +66,14 @@ class Fixture:
     c: int
     b: int
     t: int
-    ignored: int = 0  # how many targets are IGNORED
+    ignored: int = 0  # number of targets that are IGNORED
     clip_norm: float = 1.0
 
 
 FIXTURES = (
     # T shorter than the context, so rows of wpe get no gradient.
     Fixture("two-layers", seed=1, v=97, context=16, l=2, nh=3, c=24, b=2, t=11),
-    # One of everything, T fills the context; clip_norm such that some steps are clipped and some are not.
+    # One layer, head and sequence, and T equal to the context. With this clip_norm some steps are clipped and some not.
     Fixture("one-head", seed=2, v=130, context=9, l=1, nh=1, c=20, b=1, t=9, clip_norm=5.0),
     # C and the head size (17) not multiples of 8, V prime, ignored targets.
     Fixture("odd-sizes", seed=3, v=257, context=33, l=3, nh=2, c=34, b=3, t=17, ignored=6),
@@ -79,7 +81,7 @@ FIXTURES = (
 
 
 def make_model(fx, generator):
-    """Weights so large that attention, GELU and logits are far from linear; no bias or scale is 0 or 1."""
+    """A model whose weights are so large that attention and GELU are far from linear; no bias or scale is 0 or 1."""
     config = GPT2Config(vocab_size=fx.v, n_positions=fx.context, n_layer=fx.l, n_head=fx.nh, n_embd=fx.c,
                         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
                         tie_word_embeddings=True, attn_implementation="eager")  # fmt: skip
@@ -98,14 +100,14 @@ def make_model(fx, generator):
 
 
 def forward(model, tokens, targets):
-    """Logits and loss. Not the model's own loss, which rounds the logits to f32."""
+    """Logits and loss. The model's own loss is not used, because it rounds the logits to f32."""
     logits = model(tokens).logits
     return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
 
 @torch.no_grad()
 def continue_greedily(model, prompt, count):
-    """The next `count` tokens, or None where a choice is closer than GREEDY_MARGIN."""
+    """The next `count` tokens, or None if a choice leads by less than GREEDY_MARGIN."""
     tokens = prompt
     for _ in range(count):
         top = model(tokens[None]).logits[0, -1].topk(2)
@@ -120,16 +122,14 @@ def make_prompt(model, fx, generator):
     while True:
         prompt = torch.randint(fx.v, (PROMPT_LEN,), generator=generator)
         greedy = continue_greedily(model, prompt, count)
-        if greedy is not None and len(greedy.unique()) > count // 2:  # one token over and over would test little
+        if greedy is not None and len(greedy.unique()) > count // 2:  # a repeated token would test little
             return prompt, greedy
 
 
 def train(model, tokens, targets, clip_norm):
-    """STEPS updates on one batch: the loss and the gradient norm before each."""
+    """Makes STEPS updates on one batch. Returns the loss and the gradient norm before each."""
     params = list(model.parameters())
-    groups = [dict(params=[p for p in params if p.dim() >= 2], weight_decay=WEIGHT_DECAY),
-              dict(params=[p for p in params if p.dim() < 2], weight_decay=0.0)]  # fmt: skip
-    optimizer = torch.optim.AdamW(groups, **ADAMW)
+    optimizer = torch.optim.AdamW(weight_decay_groups(params, WEIGHT_DECAY), **ADAMW)
     losses, norms = [], []
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -142,7 +142,7 @@ def train(model, tokens, targets, clip_norm):
 
 
 def expectations(model, fx, generator):
-    """The tensors of expected.safetensors. Trains `model`, which is float64."""
+    """The tensors of expected.safetensors. `model` is float64, and is trained."""
     tokens, targets = torch.randint(fx.v, (2, fx.b, fx.t), generator=generator)
     targets.view(-1)[torch.randperm(fx.b * fx.t, generator=generator)[: fx.ignored]] = IGNORED
     prompt, greedy = make_prompt(model, fx, generator)
@@ -160,7 +160,7 @@ def expectations(model, fx, generator):
 
 
 def about(fx):
-    """One string, since safetensors writes several metadata keys in no fixed order."""
+    """The metadata as one string, because safetensors writes several metadata keys in arbitrary order."""
     versions = {m.__name__: m.__version__ for m in (torch, transformers, safetensors)}
     adamw = ADAMW | dict(weight_decay=WEIGHT_DECAY, steps=STEPS)
     return json.dumps(dict(made_by="scripts/fixtures.py", versions=versions, fixture=asdict(fx), adamw=adamw))
@@ -170,7 +170,7 @@ def make(fx, folder):
     generator = torch.Generator().manual_seed(fx.seed)
     model = make_model(fx, generator)
     model.save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)  # nothing reads it
+    (folder / "generation_config.json").unlink(missing_ok=True)  # not used
     tensors = expectations(model.double(), fx, generator)
     safetensors.torch.save_file(tensors, folder / "expected.safetensors", metadata={"about": about(fx)})
     losses, size = tensors["adamw_losses"], sum((folder / f).stat().st_size for f in FILES)

@@ -1,8 +1,8 @@
-"""What PyTorch computes for each of our operations: inputs, peers, and the formula that peers.py --self-test uses.
+"""PyTorch's implementations of our operations: inputs, peers, and the formulas for peers.py --self-test.
 
-A peer does the operation's whole work with PyTorch's means, which is not always the same traffic: layernorm's weight
-gradients are bf16, token ids 64-bit, results new tensors where ours are in place, and dqkv is put together after the
-backward kernel; "apart" is the same without that.
+A peer computes the complete operation with PyTorch's functions. Its memory traffic may differ from ours: layernorm's
+weight gradients are bf16, token ids are 64-bit, results are new tensors where ours are written in place, and dqkv is
+concatenated after the backward kernel (not so in the peers named "separate").
 """
 
 import functools
@@ -28,15 +28,15 @@ def use(device):
 
 class Peer(NamedTuple):
     name: str
-    make: Callable  # () -> run(*prepared); compiles, if the peer is compiled
-    prepare: Callable = lambda *inputs: inputs  # what is not timed
-    view: Callable = lambda outputs, inputs: outputs  # outputs as the formula has them
+    make: Callable  # () -> run(*prepared); a compiled peer is compiled here
+    prepare: Callable = lambda *inputs: inputs  # work that is not timed
+    view: Callable = lambda outputs, inputs: outputs  # converts outputs to those of the formula
 
 
 class Case(NamedTuple):
-    """An operation at one shape."""
+    """An operation with one shape."""
 
-    inputs: Callable  # () -> a set of new tensors
+    inputs: Callable  # () -> a new set of input tensors
     peers: list
     formula: Callable  # inputs in float64 -> outputs
     tolerance: Optional[float] = None
@@ -89,6 +89,12 @@ def both(name, run):
 
 def padded(v):
     return -(-v // 128) * 128
+
+
+def weight_decay_groups(params, decay):
+    """Parameter groups for AdamW: `decay` applies to tensors of two dimensions or more, and not to the others."""
+    return [dict(params=[p for p in params if p.dim() >= 2], weight_decay=decay),
+            dict(params=[p for p in params if p.dim() < 2], weight_decay=0.0)]  # fmt: skip
 
 
 @operation("b t c v")
@@ -215,19 +221,19 @@ def matmul_wgrad(s):
 
         return run
 
-    def f32_sum(dweight, a, b):  # one GEMM that adds to f32
+    def f32_sum(dweight, a, b):  # one GEMM with f32 accumulation into dweight
         if COMPUTE == torch.float32:
             return dweight.addmm_(a, b)
         return torch.addmm(dweight, a, b, out_dtype=torch.float32, out=dweight)
 
-    def product(dweight, a, b):  # what autograd does: a gradient of the weight's type, then the sum
+    def bf16_product(dweight, a, b):  # as autograd: a gradient of the weight's type, then the addition
         return dweight.add_(a @ b)
 
     def formula(dout, x, dweight, dbias):
         return dweight + dout.T @ x, dbias + dout.sum(0) if s.variant == "bias" else dbias
 
     inputs = lambda: (normal(s.n, s.oc), normal(s.n, s.c), f32(s.oc, s.c), f32(s.oc))
-    return Case(inputs, [eager("addmm to f32", wgrad(f32_sum))] + both("matmul, add", wgrad(product)), formula)
+    return Case(inputs, [eager("addmm to f32", wgrad(f32_sum))] + both("matmul, add", wgrad(bf16_product)), formula)
 
 
 def backends():
@@ -267,17 +273,18 @@ def attention_backward(s):
         qkv = qkv.detach().requires_grad_()
         return attend(backend, *split(qkv)), (qkv,), dout
 
-    def apart(backend, qkv, dout):
+    def separate(backend, qkv, dout):
         leaves = [x.detach().requires_grad_() for x in split(qkv)]
         return attend(backend, *leaves), leaves, dout
 
     formula = lambda qkv, dout: torch.autograd.grad(attention_formula(*split(qkv.requires_grad_())), qkv, dout)
     run = lambda out, leaves, dout: torch.autograd.grad(out, leaves, dout, retain_graph=True)
-    join = lambda grads, inputs: (torch.stack(grads, 2).flatten(2),)
+    concatenate = lambda grads, inputs: (torch.stack(grads, 2).flatten(2),)
     peers = []
     for name in backends():
         peers.append(eager(f"sdpa {name} backward", run, prepare=functools.partial(packed, name)))
-        peers.append(eager(f"sdpa {name} backward, apart", run, prepare=functools.partial(apart, name), view=join))
+        prepare = functools.partial(separate, name)
+        peers.append(eager(f"sdpa {name} backward, separate", run, prepare=prepare, view=concatenate))
     c = s.nh * s.hs
     return Case(lambda: (normal(s.b, s.t, 3 * c), normal(s.b, s.t, c)), peers, formula)
 
@@ -346,7 +353,7 @@ def cross_entropy_backward(s):
     scale = lambda: torch.full((s.n,), 1 / s.n, device=DEVICE)
     prepare = lambda logits, targets: (logits.detach().requires_grad_(), targets, scale())
 
-    def written_out(logits, targets):
+    def explicit(logits, targets):
         x = logits[:, : s.v].float()
         lse = x.logsumexp(1, keepdim=True)
         hit = torch.arange(s.v, device=x.device) == targets[:, None]
@@ -359,7 +366,7 @@ def cross_entropy_backward(s):
         return losses_formula(s, logits, targets), F.pad(dlogits, (0, padded(s.v) - s.v))
 
     autograd = Peer("torch.compile cross_entropy, autograd", by_autograd, prepare)
-    return Case(functools.partial(loss_inputs, s), [autograd, compiled("softmax - one_hot", written_out)], formula)
+    return Case(functools.partial(loss_inputs, s), [autograd, compiled("softmax - one_hot", explicit)], formula)
 
 
 @operation("n")
@@ -374,18 +381,18 @@ def sample(s):
     softmax = lambda logits: logits[:, : s.v].float().softmax(1)
     draw = lambda logits: (torch.multinomial(softmax(logits), 1),)
 
-    def race(logits):  # the smallest of exponential variates with the probabilities as rates
+    def race(logits):  # the index of the smallest exponential variate, with the probabilities as rates
         p = softmax(logits)
         return ((p / torch.empty_like(p).exponential_()).argmax(1, keepdim=True),)
 
-    mean = lambda outputs, inputs: (inputs[0].double().gather(1, outputs[0]).mean(),)  # of the drawn logits
+    mean = lambda outputs, inputs: (inputs[0].double().gather(1, outputs[0]).mean(),)  # mean of the sampled logits
     formula = lambda logits: ((logits[:, : s.v].softmax(1) * logits[:, : s.v]).sum(1).mean(),)
     peers = [eager("softmax, multinomial", draw, view=mean), compiled("softmax, exponential race", race, view=mean)]
     return Case(lambda: (normal(s.b, padded(s.v)),), peers, formula, tolerance=5 / math.sqrt(s.b))
 
 
 def pieces(flat):
-    """About as many tensors as a model has, each on a boundary of 512 bytes."""
+    """Split into about as many tensors as a model has, each aligned to 512 bytes."""
     return flat.split(padded(-(-len(flat) // TENSORS)))
 
 
@@ -411,7 +418,7 @@ def adamw(s):
         return params, weights.copy_(params)
 
     def formula(params, grads, weights):
-        new = params * (1 - LR * DECAY) - LR * grads / (grads.abs() + ADAM_EPS)  # a first step: moments g and g²
+        new = params * (1 - LR * DECAY) - LR * grads / (grads.abs() + ADAM_EPS)  # the first step, with moments g and g²
         return new, new
 
     peers = [eager("fused AdamW, one tensor", run, prepare=functools.partial(prepare, lambda x: [x])),
@@ -419,8 +426,8 @@ def adamw(s):
     return Case(lambda: (f32(s.p), f32(s.p), normal(s.p)), peers, formula)
 
 
-def gpt2(s, vocab=None):
-    """The model; its loss is over all logits, those of padding included, or over the first `vocab`."""
+def gpt2(s, rows, vocab=None):
+    """The model, with `rows` rows of the token table. Its loss is over the first `vocab` logits, by default over all."""
 
     class Block(nn.Module):
         def __init__(self):
@@ -439,7 +446,7 @@ def gpt2(s, vocab=None):
     class Gpt2(nn.Module):
         def __init__(self):
             super().__init__()
-            self.wte, self.wpe = nn.Embedding(padded(s.v), s.c), nn.Embedding(max(s.t, POSITIONS), s.c)
+            self.wte, self.wpe = nn.Embedding(rows, s.c), nn.Embedding(max(s.t, POSITIONS), s.c)
             self.blocks = nn.Sequential(*(Block() for _ in range(s.l)))
             self.ln_f = nn.LayerNorm(s.c)
             for p in self.parameters():
@@ -455,7 +462,7 @@ def gpt2(s, vocab=None):
 
 
 def gpt2_formula(s, w, tokens, targets):
-    """The loss of the model with weights `w` by name."""
+    """The loss of the model with the weights `w`, a dictionary by name."""
     linear = lambda x, name: x @ w[name + ".weight"].T + w[name + ".bias"]
     norm = lambda x, name: layernorm_formula(x, w[name + ".weight"], w[name + ".bias"])[0]
     x = w["wte.weight"][tokens] + w["wpe.weight"][: s.t]
@@ -464,17 +471,15 @@ def gpt2_formula(s, w, tokens, targets):
         qkv = linear(norm(x, block + "ln_1"), block + "qkv").view(s.b, s.t, 3, s.nh, s.c // s.nh)
         x = x + linear(attention_formula(*qkv.unbind(2)), block + "attn_proj")
         x = x + linear(gelu_formula(linear(norm(x, block + "ln_2"), block + "fc")), block + "fc_proj")
-    logits = norm(x, "ln_f") @ w["wte.weight"].T  # the loss is over all of them, as the model's is
+    logits = norm(x, "ln_f") @ w["wte.weight"].T  # the loss is over all logits, as the model's
     return (logits.exp().sum(-1).log() - logits.gather(2, targets[..., None])[..., 0]).mean()
 
 
 @operation("b t l c nh v")
 def training_step(s):
-    model = gpt2(s)
+    model = gpt2(s, padded(s.v))
     params = list(model.parameters())
-    groups = [dict(params=[p for p in params if p.dim() >= 2], weight_decay=DECAY),
-              dict(params=[p for p in params if p.dim() < 2], weight_decay=0.0)]  # fmt: skip
-    optimizer = torch.optim.AdamW(groups, LR, BETAS, ADAM_EPS, fused=True)
+    optimizer = torch.optim.AdamW(weight_decay_groups(params, DECAY), LR, BETAS, ADAM_EPS, fused=True)
 
     def step(loss_of, tokens, targets):
         with torch.autocast("cuda", torch.bfloat16, enabled=DEVICE.type == "cuda"):

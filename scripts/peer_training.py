@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train GPT-2 in PyTorch as a run of `ironwarp train` was: the same first weights, batches, schedule and optimizer.
+"""Repeat a run of `ironwarp train` in PyTorch, with the same initial weights, batches, schedule and optimizer.
 
     ironwarp tokenize TEXT --out DATA
     ironwarp train --data DATA/TEXT_train_000000.bin --order sequential --save-every 0 --out RUN --steps 0 ...
@@ -8,12 +8,12 @@
                                     [--micro-batch N] [--threads N] [--no-compile]
     python scripts/compare-curves.py RUN/metrics.jsonl torch.jsonl
 
-The first weights are those of RUN's checkpoint of step 0, everything else is what its newest checkpoint was run with.
-Writes what `ironwarp train --json` prints, a JSON object a step: step, loss, lr, grad_norm, tokens_per_second.
+The initial weights are those of RUN's checkpoint of step 0; all settings are those of its newest checkpoint. Writes the
+same format as `ironwarp train --json`: one JSON object per step with step, loss, lr, grad_norm, tokens_per_second.
 
-The model is peer_operations.py's: weights in f32, on a GPU under bf16 autocast and by torch.compile where that works,
-with fused AdamW. A micro-batch that the memory has no room for is halved; the gradients stay those of the same windows.
-Compilation is before the first step. Exit status: 0 done, 1 failure, 2 a run that cannot be repeated, 3 no PyTorch.
+The model is that of peer_operations.py: f32 weights, on a GPU with bf16 autocast, with torch.compile if it works, and
+with fused AdamW. A micro-batch that does not fit in memory is halved; the gradients are still those of the whole batch.
+Compilation precedes the first step. Exit status: 0 success, 1 failure, 2 the run cannot be repeated, 3 no PyTorch.
 """
 
 import argparse
@@ -30,11 +30,11 @@ import peers
 
 SHARD_MAGIC, SHARD_VERSION, SHARD_HEADER = 20240520, 1, 1024
 
-torch = operations = None  # main() sets them, when peers has found PyTorch
+torch = operations = None  # set by main() after peers.load() has imported PyTorch
 
 
 class BadRun(Exception):
-    """Why a run cannot be repeated."""
+    """The run cannot be repeated; the message says why."""
 
 
 # The run
@@ -48,24 +48,24 @@ def read_json(path):
 
 
 def read_run(run):
-    """The first checkpoint, and the state of the newest."""
+    """The folder of the first checkpoint, and the state of the newest one."""
     steps = sorted((run / "checkpoints").glob("step-*"))
     first = run / "checkpoints" / "step-00000000"
     if first not in steps:
-        raise BadRun(f"{run}: no checkpoint of step 0: begin the run with --steps 0, go on with --resume --steps N")
+        raise BadRun(f"{run}: no checkpoint of step 0: start it with --steps 0, continue it with --resume --steps N")
     state = read_json(steps[-1] / "state.json")
     settings, optimizer = state["settings"], state["settings"]["optimizer"]
     if settings["order"] != "sequential" or not str(settings["data"]).endswith(".bin"):
-        raise BadRun(f"{run}: --order sequential and --data of one token shard are repeated, not {settings['order']} "
-                     f"of {settings['data']}")  # fmt: skip
+        raise BadRun(f"{run}: only runs with --order sequential and --data of one token shard can be repeated, not "
+                     f"{settings['order']} of {settings['data']}")  # fmt: skip
     for name in ("skip_loss_z", "skip_norm_z"):
         if optimizer[name] != 0:
-            raise BadRun(f"{run}: no step is skipped here: {name} = {optimizer[name]}")
+            raise BadRun(f"{run}: skipping of steps is not supported: {name} = {optimizer[name]}")
     return first, state
 
 
 def read_shard(path, count):
-    """The first `count` tokens of a shard, which are the training's."""
+    """The first `count` tokens of a shard, which are the training tokens."""
     try:
         with open(path, "rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -73,12 +73,12 @@ def read_shard(path, count):
         raise BadRun(f"{path}: {error}")
     magic, version, length = struct.unpack_from("<3i", data)
     if (magic, version) != (SHARD_MAGIC, SHARD_VERSION) or len(data) != SHARD_HEADER + 2 * length or count > length:
-        raise BadRun(f"{path}: no shard of {count} tokens or more")
+        raise BadRun(f"{path}: not a shard of at least {count} tokens")
     return torch.frombuffer(data, dtype=torch.uint16, count=count, offset=SHARD_HEADER)
 
 
 def read_weights(path):
-    """Tensors by our names, out of a safetensors file in f32."""
+    """The tensors of an f32 safetensors file, by our names."""
     data = bytearray(path.read_bytes())
     (length,) = struct.unpack_from("<Q", data)
     header, start = json.loads(data[8 : 8 + length]), 8 + length
@@ -94,12 +94,12 @@ def read_weights(path):
 
 
 def our_name(name):
-    """Our tensor and its block, if it has one, of a parameter: `blocks.3.ln_1.weight` is block 3 of ln1_weight."""
-    *place, module, kind = name.split(".")
+    """Our tensor's name for a parameter, and its block or None: `blocks.3.ln_1.weight` is block 3 of ln1_weight."""
+    *block, module, kind = name.split(".")
     if module in ("wte", "wpe"):
         return module, None
     module = {"ln_1": "ln1", "ln_2": "ln2", "ln_f": "lnf"}.get(module, module)
-    return f"{module}_{kind}", int(place[1]) if place else None
+    return f"{module}_{kind}", int(block[1]) if block else None
 
 
 def load_weights(model, tensors):
@@ -107,12 +107,12 @@ def load_weights(model, tensors):
         for name, parameter in model.named_parameters():
             ours, block = our_name(name)
             value = tensors[ours] if block is None else tensors[ours][block]
-            # The model may have more positions than the run; nothing reaches them.
+            # The model may have more positions than the run; they are not used.
             parameter[: len(value)].copy_(value)
 
 
 def make_batches(tokens, settings, device):
-    """Inputs and targets of each step's micro-batches, B·T tokens in a row each; an epoch's last few are left out."""
+    """Inputs and targets of each step's micro-batches: B·T consecutive tokens, without the last few of an epoch."""
     b, t = settings["batch"], settings["context"]
     position = 0
     while True:
@@ -120,16 +120,16 @@ def make_batches(tokens, settings, device):
         for _ in range(settings["accumulate"]):
             if len(tokens) - position < b * t + 1:
                 position = 0
-            stretch = tokens[position : position + b * t + 1].to(torch.int64)
+            window = tokens[position : position + b * t + 1].to(torch.int64)
             if device.type == "cuda":
-                stretch = stretch.pin_memory().to(device, non_blocking=True)
-            batches.append((stretch[:-1].view(b, t), stretch[1:].view(b, t)))
+                window = window.pin_memory().to(device, non_blocking=True)
+            batches.append((window[:-1].view(b, t), window[1:].view(b, t)))
             position += b * t
         yield batches
 
 
 def learning_rate(schedule, step):
-    """As src/train/schedule.rs has it; `step` counts from 0."""
+    """The schedule of src/train/schedule.rs; `step` counts from 0."""
     warmup, steps = schedule["warmup"], schedule["steps"]
     if step < warmup:
         return schedule["peak"] * (step + 1) / warmup
@@ -156,17 +156,16 @@ class Training:
         self.rows = min(args.micro_batch or settings["batch"], settings["batch"])
         sizes, optimizer = settings["model"], settings["optimizer"]
         shape = dict(t=sizes["context"], v=sizes["vocab"], l=sizes["layers"], nh=sizes["heads"], c=sizes["channels"])
-        self.model = operations.gpt2(SimpleNamespace(**shape), sizes["vocab"])
+        self.model = operations.gpt2(SimpleNamespace(**shape), operations.padded(sizes["vocab"]), sizes["vocab"])
         load_weights(self.model, tensors)
         self.loss_of = self.model if args.no_compile else operations.compile_(self.model)
         self.params = list(self.model.parameters())
-        groups = [dict(params=[p for p in self.params if p.dim() >= 2], weight_decay=optimizer["weight_decay"]),
-                  dict(params=[p for p in self.params if p.dim() < 2], weight_decay=0.0)]  # fmt: skip
+        groups = operations.weight_decay_groups(self.params, optimizer["weight_decay"])
         betas = optimizer["beta1"], optimizer["beta2"]
         self.optimizer = torch.optim.AdamW(groups, 0.0, betas, optimizer["eps"], fused=True)
 
     def gradients(self, batches):
-        """Leaves the gradients of the mean loss; returns that."""
+        """Computes the gradients of the mean loss. Returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         count = len(batches) * self.settings["batch"]
@@ -179,7 +178,7 @@ class Training:
         return total
 
     def prepare(self, batches):
-        """Compiles, and finds the micro-batch that there is memory for."""
+        """Compiles the model, and finds the largest micro-batch that fits in memory."""
         while True:
             try:
                 self.gradients(batches)
@@ -229,32 +228,31 @@ class Training:
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run that began with --steps 0")
-    parser.add_argument("--out", type=Path, help="file for the steps; else they are printed")
-    parser.add_argument("--device", help="cpu, cuda or cuda:i; a GPU if there is one")
-    parser.add_argument("--precision", choices=("f32", "bf16"), help="f32, or bf16 autocast; bf16 on a GPU")
-    parser.add_argument("--steps", type=int, help="steps of the whole run, if it has saved none that say so")
-    parser.add_argument("--micro-batch", type=int, help="sequences at a time, at most the run's")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run that was started with --steps 0")
+    parser.add_argument("--out", type=Path, help="file for the steps (default: stdout)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:i (default: a GPU if available)")
+    parser.add_argument("--precision", choices=("f32", "bf16"), help="f32 or bf16 autocast (default: bf16 on a GPU)")
+    parser.add_argument("--steps", type=int, help="steps of the whole run, if its checkpoints do not say")
+    parser.add_argument("--micro-batch", type=int, help="sequences at a time, at most those of the run")
     parser.add_argument("--threads", type=int, help="PyTorch's threads on the CPU")
-    parser.add_argument("--no-compile", action="store_true", help="do without torch.compile")
+    parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
     args = parser.parse_args()
     for name in ("steps", "micro_batch", "threads"):
         if (getattr(args, name) or 1) < 1:
-            parser.error(f"--{name.replace('_', '-')} is no positive number")
+            parser.error(f"--{name.replace('_', '-')} must be positive")
     return args
 
 
 def main():
     global torch, operations
     args = parse_arguments()
-    # What compilers print goes to stderr.
-    out = peers.own_stdout()
+    out = peers.exclusive_stdout()
     try:
         device = peers.load(args)
         torch, operations = peers.torch, peers.operations
         first, state = read_run(args.run)
         if args.steps:
-            # A run that was cut off may have saved none of its steps.
+            # An interrupted run may not have saved a checkpoint after step 0.
             state["settings"]["schedule"]["steps"] = args.steps
         tokens = read_shard(state["settings"]["data"], state["data_tokens"])
         training = Training(state, read_weights(first / "model.safetensors"), device, args)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time what PyTorch takes for each of our operations, alone or as the child that a benchmark asks line by line.
+"""Time PyTorch's implementations of our operations, standalone or as the child process of a benchmark (--serve).
 
     python scripts/peers.py [OP ...] [--device cpu|cuda[:i]] [--model gpt2-124M] [--tokens N] [--ms 200]
                             [--shape n=1024,c=768,variant=bias] [--threads N] [--no-compile] [--json]
@@ -7,19 +7,21 @@
     python scripts/peers.py --self-test [OP ...]
 
 Needs PyTorch and, for the compiled peers, what torch.compile needs: Triton on a GPU, a C++ compiler on the CPU. The
-peers are in peer_operations.py beside this file. Alone it prints a row a peer at GPT-2's shapes; training_step on the
-CPU only if it is named. --self-test holds what every peer computes against a formula in float64.
+peers are defined in peer_operations.py in the same folder. Standalone, it prints one row per peer at GPT-2's shapes;
+training_step is measured on the CPU only if it is named. --self-test compares every peer with a formula in float64.
 
-With --serve, JSON lines. The first one out is {"ready": true, "torch", "device", "cuda", "threads"}, or {"ready":
-false, "why"}. Each line in is {"op", "shape", "ms"}. It is answered by {"op", "shape", "peer", "median_us", "p10_us",
-"p90_us", "samples"} or {"op", "shape", "peer", "absent": "why"} for each peer, or by one {"error"}, and then by
-{"done": true}. A request like the one before finds its inputs and compiled peers still there.
+With --serve, it speaks JSON lines. The first line of output is {"ready": true, "torch", "device", "cuda", "threads"},
+or {"ready": false, "why"}. Each line of input is a request {"op", "shape", "ms"}. The response is one line {"op",
+"shape", "peer", "median_us", "p10_us", "p90_us", "samples"} or {"op", "shape", "peer", "absent": "why"} per peer, or
+one {"error"}, and then {"done": true}. Inputs and compiled peers are kept for the next request, which reuses them if
+it has the same shape.
 
-What a time means:
-  - GPU: between two events, with L2 overwritten before. Enough is queued ahead of the first event that Python's own
-    time is hidden, up to about a millisecond. CPU: wall time, the caches as they are.
+How times are measured:
+  - GPU: between two events, after overwriting L2. Enough work is enqueued before the first event to hide Python's
+    launch overhead, up to about a millisecond. CPU: wall time, with warm caches.
   - Activations and weights are bf16 on a GPU and f32 on the CPU; losses, weight gradients and the optimizer are f32.
-  - Consecutive runs take different inputs on a GPU, the same on the CPU. Compilation and warm-up are not counted.
+  - Consecutive runs use different inputs on a GPU, the same inputs on the CPU. Compilation and warm-up are not
+    counted.
 """
 
 import argparse
@@ -43,11 +45,11 @@ TOKENS = {"gpt2-124M": 65536, "gpt2-355M": 32768, "gpt2-774M": 16384, "gpt2-1558
 CPU_TOKENS = 256
 TINY = dict(b=2, t=7, nh=2, hs=8, c=16, oc=24, n=5, v=50, l=2, p=1000)
 
-torch = operations = None  # load() imports them, so that a machine without PyTorch gets its one line
+torch = operations = None  # imported by load(), so that a machine without PyTorch gets a one-line message
 
 
 class Absent(Exception):
-    """Why there are no peers at all."""
+    """PyTorch cannot be used; the message says why."""
 
 
 class BadRequest(Exception):
@@ -80,7 +82,7 @@ class Gpu:
         self.fill_s = 1e-6 * statistics.median(self.sample(fill, (), 0.0) for _ in range(10))
 
     def sample(self, run, inputs, hidden_s):
-        """Microseconds of one run. Fills that take `hidden_s` go before it: meanwhile Python queues the run."""
+        """Microseconds of one run. Fills of L2 that take `hidden_s` precede it; meanwhile Python enqueues the run."""
         for _ in range(min(1 + math.ceil(hidden_s / self.fill_s) if hidden_s else 1, MAX_FILLS)):
             self.flush.fill_(1)
         self.start.record()
@@ -98,7 +100,7 @@ def size_of(inputs):
 
 
 def input_sets(case, clock):
-    """Sets to use in turn, so that none is still in L2 when its turn comes; only one where memory ends."""
+    """Sets of inputs to use in rotation, so that a set has left L2 before its reuse; fewer if memory runs out."""
     sets = [case.inputs()]
     count = clock.cache_bytes // max(size_of(sets[0]), 1)
     try:
@@ -112,7 +114,7 @@ def input_sets(case, clock):
 def measure(peer, run, sets, clock, ms):
     """Microseconds of each sample."""
     prepared = [peer.prepare(*inputs) for inputs in sets]
-    run(*prepared[0])  # compiles
+    run(*prepared[0])  # the first run compiles
     start, runs, queueing = time.perf_counter(), 0, []
     while runs < WARM_UP_RUNS or time.perf_counter() - start < WARM_UP_S:
         clock.wait()
@@ -134,7 +136,7 @@ def one_line(error):
 
 
 class Bench:
-    """Answers requests; keeps the inputs and the compiled peers of the last one."""
+    """Measures peers; keeps the inputs and the compiled peers of the last request."""
 
     def __init__(self, device, with_compiled=True):
         self.clock = Gpu(device) if device.type == "cuda" else Cpu()
@@ -148,7 +150,7 @@ class Bench:
         torch.compiler.reset()
 
     def build(self, op, shape):
-        """Make the case and its inputs, unless they are there; why not, if it fails."""
+        """Create the case and its inputs, unless it is the last one. Returns an error message, or None."""
         key = (op, tuple(sorted(shape.items())))
         if key == self.key:
             return None
@@ -158,7 +160,7 @@ class Bench:
             self.case = operations.OPERATIONS[op].case(SimpleNamespace(**shape))
             self.sets = input_sets(self.case, self.clock)
         except Exception as error:
-            why = one_line(error)  # the error itself keeps tensors alive
+            why = one_line(error)  # not the exception, which would keep tensors alive
         else:
             self.key, why = key, None
         return why
@@ -176,14 +178,14 @@ class Bench:
         return measure(peer, self.runs[peer.name], self.sets, self.clock, ms)
 
     def rows(self, op, shape, ms):
-        """A row a peer, as they are measured. Never raises what a peer raises."""
-        about = dict(op=op, shape=shape)
+        """Yields one row per peer. An exception of a peer becomes a row with `absent`."""
+        header = dict(op=op, shape=shape)
         if op not in operations.OPERATIONS:
-            yield dict(about, peer="torch", absent=f"no peer for {op}")
+            yield dict(header, peer="torch", absent=f"no peer for {op}")
             return
         absent = self.build(op, shape)
         if absent:
-            yield dict(about, peer="torch", absent=absent)
+            yield dict(header, peer="torch", absent=absent)
             return
         for peer in self.case.peers:
             if peer.name.startswith("torch.compile") and not self.with_compiled:
@@ -194,7 +196,7 @@ class Bench:
             except Exception as error:
                 row = dict(absent=one_line(error))
             collect()
-            yield dict(about, peer=peer.name, **row)
+            yield dict(header, peer=peer.name, **row)
 
 
 def summary(samples):
@@ -213,50 +215,50 @@ def collect():
 
 
 def checked_shape(op, shape):
-    """`shape` with its variant, if it is one of `op`. What is no operation has a row to say so."""
+    """Check a shape of `op`, and add the default variant. An unknown operation is no error here: it gets a row."""
     if not isinstance(shape, dict):
-        raise BadRequest(f"{op}: shape is no object: {shape!r}")
+        raise BadRequest(f"{op}: shape is not an object: {shape!r}")
     if op not in operations.OPERATIONS:
         return shape
     sizes, variants = operations.OPERATIONS[op].sizes, operations.OPERATIONS[op].variants
     shape = dict(shape)
     variant = shape.pop("variant", variants[0] if variants else None)
     if variant is not None and variant not in variants:
-        raise BadRequest(f"{op}: no variant {variant!r}; it has {', '.join(variants) or 'none'}")
+        raise BadRequest(f"{op}: unknown variant {variant!r}; expected one of: {', '.join(variants) or 'none'}")
     if set(shape) != set(sizes):
-        raise BadRequest(f"{op}: sizes are {', '.join(sizes)}, not {', '.join(shape) or 'none'}")
+        raise BadRequest(f"{op}: expected the sizes {', '.join(sizes)}, got {', '.join(shape) or 'none'}")
     for name, size in shape.items():
         if type(size) is not int or size < 1:
-            raise BadRequest(f"{op}: {name} = {size!r} is no positive integer")
+            raise BadRequest(f"{op}: {name} = {size!r} is not a positive integer")
     return dict(shape, variant=variant) if variants else shape
 
 
-def no_number(name):
-    raise ValueError(f"{name} is no number")
+def reject_constant(name):
+    raise ValueError(f"{name} is not a number")
 
 
 def parse_request(line):
     try:
-        request = json.loads(line, parse_constant=no_number)
+        request = json.loads(line, parse_constant=reject_constant)
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"no JSON: {error}")
+        raise BadRequest(f"not JSON: {error}")
     if not isinstance(request, dict) or not isinstance(request.get("op"), str):
-        raise BadRequest('no request: an object with "op", "shape" and "ms" is')
+        raise BadRequest('not a request: expected an object with "op", "shape" and "ms"')
     ms = request.get("ms", 200)
     if type(ms) not in (int, float) or not 0 <= ms < math.inf:
-        raise BadRequest(f"{request['op']}: ms = {ms!r} is no time")
+        raise BadRequest(f"{request['op']}: ms = {ms!r} is not a duration")
     return request["op"], checked_shape(request["op"], request.get("shape")), ms
 
 
-def own_stdout():
-    """The stdout there was, for JSON alone: what compilers and libraries print goes to stderr."""
+def exclusive_stdout():
+    """Returns stdout for results only, and redirects what compilers and libraries print to stderr."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return out
 
 
 def serve(args):
-    out = own_stdout()
+    out = exclusive_stdout()
 
     def say(**message):
         print(json.dumps(message), file=out, flush=True)
@@ -280,7 +282,7 @@ def serve(args):
         say(done=True)
 
 
-# Alone
+# Standalone
 
 
 def load(args):
@@ -313,18 +315,18 @@ def load(args):
 
 
 def keep_freed_memory():
-    """Tell glibc to reuse large blocks: else each run maps and faults in its results anew, which ours does not."""
+    """Make glibc reuse large blocks. Otherwise each run maps new pages for its results, which our backend does not."""
     m_trim_threshold, m_mmap_max = -1, -4
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
-        return  # another C library
+        return  # not glibc
     mallopt(m_mmap_max, 0)
     mallopt(m_trim_threshold, -1)
 
 
 def gpt2_shapes(model, tokens):
-    """The shapes that each operation has in a model."""
+    """The shapes of each operation in a model."""
     c, nh, l = MODELS[model]
     t = min(POSITIONS, tokens)
     b, hs, v = tokens // t, c // nh, VOCAB
@@ -333,7 +335,7 @@ def gpt2_shapes(model, tokens):
     matmuls = dict(qkv=(c, 3 * c), proj=(c, c), fc=(c, 4 * c), fc_proj=(4 * c, c), head=(c, vp))
     epilogues = dict(qkv="bias", proj="bias_residual", fc="bias_gelu", fc_proj="bias_residual")
 
-    def products(variant_of):
+    def matmul_shapes(variant_of):
         return [dict(n=n, c=i, oc=o, variant=variant_of(name)) for name, (i, o) in matmuls.items()]
 
     embedding, rows = [dict(b=b, t=t, c=c, v=v)], [dict(n=n, c=c)]
@@ -344,9 +346,9 @@ def gpt2_shapes(model, tokens):
         layernorm_forward=rows, residual_layernorm_forward=rows,
         layernorm_backward=[dict(rows[0], variant=variant) for variant in ("overwrite", "accumulate")],
         gelu_forward=[dict(n=n, c=4 * c)],
-        matmul_forward=products(lambda name: epilogues.get(name, "none")),
-        matmul_dgrad=products(lambda name: "dgelu" if name == "fc_proj" else "none"),
-        matmul_wgrad=products(lambda name: "none" if name == "head" else "bias"),
+        matmul_forward=matmul_shapes(lambda name: epilogues.get(name, "none")),
+        matmul_dgrad=matmul_shapes(lambda name: "dgelu" if name == "fc_proj" else "none"),
+        matmul_wgrad=matmul_shapes(lambda name: "none" if name == "head" else "bias"),
         attention_forward=heads, attention_backward=heads,
         kv_cache_store=few_heads, attention_decode=few_heads,
         cross_entropy_forward=loss, cross_entropy_backward=loss, loss_sum=[dict(n=n)],
@@ -373,7 +375,7 @@ def print_table(args, device):
     shapes = gpt2_shapes(args.model, tokens)
     if args.shape:
         shapes = {op: [checked_shape(op, parse_shape(args.shape))] for op in ops}
-    out = own_stdout()
+    out = exclusive_stdout()
     if not args.json:
         print(f"{'op':26} {'shape':46} {'peer':44} {'median µs':>12}  p10–p90", file=out, flush=True)
     for op in ops:
@@ -390,14 +392,14 @@ def print_table(args, device):
 
 
 def self_test(args):
-    """Every peer at a tiny shape against its formula; the number of failures."""
+    """Compare every peer with its formula at a tiny shape. Returns the number of failures."""
     failures = 0
     for op in args.ops or operations.OPERATIONS:
         _, sizes, variants = operations.OPERATIONS[op]
         for variant in variants or (None,):
             shape = {name: TINY[name] for name in sizes} | ({"variant": variant} if variants else {})
             if op == "sample":
-                shape["b"] = 4096  # many draws
+                shape["b"] = 4096  # enough random draws
             count = len(operations.OPERATIONS[op].case(SimpleNamespace(**shape)).peers)
             for i in range(count):
                 failures += not peer_agrees(op, shape, i, not args.no_compile)
@@ -413,24 +415,25 @@ def peer_agrees(op, shape, i, with_compiled):
         return True
     inputs = case.inputs()
     exact = lambda x: x.double().clone() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
-    # The formula first, as peers write to their inputs.
+    # The formula is computed first, because peers may write to their inputs.
     expected = case.formula(*map(exact, inputs))
     tolerance = case.tolerance or (2e-5 if operations.COMPUTE == torch.float32 else 2e-2)
     try:
         outputs = peer.view(peer.make()(*peer.prepare(*inputs)), inputs)
         if len(outputs) != len(expected):
-            raise ValueError(f"{len(outputs)} outputs, not {len(expected)}")
+            raise ValueError(f"{len(outputs)} outputs, expected {len(expected)}")
         error = max(relative_error(got, want) for got, want in zip(outputs, expected) if want is not None)
     except Exception as error:
         print(f"FAILED {op} {text(shape)} {peer.name}: {one_line(error)}")
         return False
     agrees = error <= tolerance
-    print(f"{'ok    ' if agrees else 'FAILED'} {op} {text(shape)} {peer.name}: error {error:.1e} of {tolerance:.1e}")
+    result = "ok    " if agrees else "FAILED"
+    print(f"{result} {op} {text(shape)} {peer.name}: error {error:.1e}, tolerance {tolerance:.1e}")
     return agrees
 
 
 def relative_error(got, want):
-    """In the L2 norm; infinite where there is a NaN or another shape."""
+    """Relative error in the L2 norm; infinite if there is a NaN or the shapes differ."""
     if got.shape != want.shape:
         return math.inf
     error = ((got.double() - want).norm() / want.norm()).item()
@@ -439,25 +442,25 @@ def relative_error(got, want):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("ops", nargs="*", metavar="OP", help="operations; all if none is named")
-    parser.add_argument("--serve", action="store_true", help="answer JSON lines")
+    parser.add_argument("ops", nargs="*", metavar="OP", help="operations (default: all)")
+    parser.add_argument("--serve", action="store_true", help="answer requests in JSON lines")
     parser.add_argument("--self-test", action="store_true", help="compare every peer with a formula in float64")
-    parser.add_argument("--device", help="cpu, cuda or cuda:i; a GPU if there is one")
-    parser.add_argument("--model", choices=MODELS, default="gpt2-124M", help="whose shapes to time")
+    parser.add_argument("--device", help="cpu, cuda or cuda:i (default: a GPU if available)")
+    parser.add_argument("--model", choices=MODELS, default="gpt2-124M", help="model whose shapes to time")
     parser.add_argument("--tokens", type=int, help="B·T of those shapes")
     parser.add_argument("--ms", type=float, default=200, help="milliseconds to sample for")
     parser.add_argument("--shape", help="time this shape of the named operations, as n=1024,c=768")
     parser.add_argument("--threads", type=int, help="PyTorch's threads on the CPU")
-    parser.add_argument("--no-compile", action="store_true", help="leave out the peers by torch.compile")
-    parser.add_argument("--json", action="store_true", help="print JSON rows in place of a table")
+    parser.add_argument("--no-compile", action="store_true", help="skip the peers that use torch.compile")
+    parser.add_argument("--json", action="store_true", help="print JSON rows instead of a table")
     args = parser.parse_args()
     if args.shape and not args.ops:
-        parser.error("--shape needs the operations that have it")
+        parser.error("--shape requires the names of operations")
     for name in ("tokens", "threads"):
         if (getattr(args, name) or 1) < 1:
-            parser.error(f"--{name} is no positive number")
+            parser.error(f"--{name} must be positive")
     if not 0 <= args.ms < math.inf:
-        parser.error("--ms is no time")
+        parser.error("--ms must be a non-negative number")
     return args
 
 
@@ -471,7 +474,7 @@ def main():
         device = load(args)
         unknown = [op for op in args.ops if op not in operations.OPERATIONS]
         if unknown:
-            sys.exit(f"peers: no peer for {', '.join(unknown)}; there are {', '.join(operations.OPERATIONS)}")
+            sys.exit(f"peers: no peer for {', '.join(unknown)}; expected one of: {', '.join(operations.OPERATIONS)}")
         if args.self_test:
             sys.exit(1 if self_test(args) else 0)
         print_table(args, device)
@@ -486,4 +489,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        os._exit(0)  # whoever asked is gone
+        os._exit(0)  # the reader has closed the pipe

@@ -3,9 +3,9 @@
 
     scripts/readme-table.py [--check] [--results benches/results] [--readme README.md]
 
-Results are the files that `ironwarp bench --save` writes. The newest is the one with the latest `facts.date`; those
-without a date come before those with one, and among equals the last by name counts. --check writes nothing, and fails
-when the README has other text there than it would get.
+Results are the files that `ironwarp bench --save` writes. The newest has the latest `facts.date`; files without a date
+count as older, and among equals the last by name is used. --check writes nothing, and fails if the README is not up to
+date.
 """
 
 import argparse
@@ -18,17 +18,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OPEN, CLOSE = "<!-- performance -->", "<!-- /performance -->"
 NOTHING = """\
-No kernel has been timed on a GPU yet. What is known without one, bytes, sectors, bank conflicts, registers and occupancy
-beside each operation's floor, is in [docs/kernels.md](docs/kernels.md); predicted times are in
-[docs/measured.md](docs/measured.md#kernels-on-a-gpu)."""
+No kernel has been timed on a GPU yet. [docs/kernels.md](docs/kernels.md) has the figures that need
+no GPU: bytes, sectors, bank conflicts, registers and occupancy of every operation, compared with
+its floor. [docs/measured.md](docs/measured.md#kernels-on-a-gpu) has predicted times."""
 
 
 class Unreadable(Exception):
-    """Which file is not as `ironwarp bench --save` writes it, and where."""
+    """A file does not have the format of `ironwarp bench --save`; the message names it."""
 
 
 def newest(folder):
-    """The file to show, and what is in it; nothing without results."""
+    """Path and content of the newest results; None if there are none."""
     read = {}
     for path in folder.glob("*.json"):
         try:
@@ -40,7 +40,7 @@ def newest(folder):
 
 
 def figures(value):
-    """Three figures, and all before the point."""
+    """Three significant digits, and all digits before the decimal point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -55,7 +55,7 @@ def rate(row):
 
 
 def best_peer(row):
-    """The fastest peer, and how many times our time it takes."""
+    """The fastest peer, and its time divided by ours."""
     timed = [peer for peer in row["peers"] if "median_us" in peer]
     if not timed:
         return "–"
@@ -69,9 +69,9 @@ def caption(results, name):
     where += [f"{key} {facts[key]}" for key in ("driver", "date") if key in facts]
     return [
         f"{', '.join(where)}; medians, from `{name}`.",
-        f"100 % of the floor is a copy's {figures(ceilings['copy_gb_per_s'])} GB/s, or"
-        f" {figures(ceilings['compute_tflop_per_s'])} TFLOP/s of products, measured in the same run.",
-        "The last column is the fastest peer and how many times our time it takes: above 1, ours is faster.",
+        f"100 % of the floor is {figures(ceilings['copy_gb_per_s'])} GB/s (a copy), or"
+        f" {figures(ceilings['compute_tflop_per_s'])} TFLOP/s (matrix multiplication), measured in the same run.",
+        "The last column is the fastest peer and its time divided by ours: above 1, ours is faster.",
     ]
 
 
@@ -86,7 +86,7 @@ def table(results, name):
     absent = {}
     for row in results["rows"]:
         if "median_us" not in row:
-            # An operation of which nothing was measured is named once.
+            # An operation without any measurement is named once, without its shapes.
             absent.setdefault(row["absent"], {})[problem(row) if row["op"] in names else f"`{row['op']}`"] = None
     for why, problems in absent.items():
         lines += ["", f"Not in the table, {why}: {', '.join(problems)}."]
@@ -94,7 +94,7 @@ def table(results, name):
 
 
 def section(folder):
-    """The text between the marks."""
+    """The text between the markers."""
     found = newest(folder)
     if not found:
         return NOTHING
@@ -113,13 +113,13 @@ def main():
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     args = parser.parse_args()
     old = args.readme.read_text("utf-8")
-    marks = re.findall(f"{re.escape(OPEN)}|{re.escape(CLOSE)}", old)
-    if marks != [OPEN, CLOSE]:
+    markers = re.findall(f"{re.escape(OPEN)}|{re.escape(CLOSE)}", old)
+    if markers != [OPEN, CLOSE]:
         sys.exit(f"readme-table: {args.readme} must have {OPEN} and then {CLOSE}, once each")
     try:
         text = section(args.results)
     except Unreadable as error:
-        sys.exit(f"readme-table: not as `ironwarp bench --save` writes it: {error}")
+        sys.exit(f"readme-table: not the format of `ironwarp bench --save`: {error}")
     before, rest = old.split(OPEN)
     new = f"{before}{OPEN}\n{text}\n{CLOSE}{rest.split(CLOSE)[1]}"
     if not args.check:
