@@ -4,16 +4,16 @@
 
 #include "device_pointer.h"
 
-/// Threads of a block of `attention_forward`.
+/// Threads of a CTA of `attention_forward_*`.
 constexpr uint32_t ATTENTION_FORWARD_THREADS = 128;
-/// Queries of a block of `attention_forward`, 32 a warp.
+/// Queries of a Q tile, 32 per warp (BLOCK_M).
 constexpr uint32_t ATTENTION_FORWARD_BLOCK_M = 128;
-/// Keys that `attention_forward` has in each of two stages of shared memory.
+/// Keys of a K/V tile, of which shared memory holds two (BLOCK_N).
 constexpr uint32_t ATTENTION_FORWARD_BLOCK_N = 64;
-/// Blocks of `attention_forward` that a multiprocessor has registers for.
+/// minBlocks of `attention_forward_*`: CTAs that an SM must be able to hold, which limits the registers of a thread.
 constexpr uint32_t ATTENTION_FORWARD_MIN_BLOCKS = 2;
 
-/// Parameters of `attention_forward`.
+/// Parameters of `attention_forward_*`. The grid has one CTA per head and Q tile.
 struct AttentionForwardParams {
     /// (B, T, 3C) bf16.
     DEVICE_POINTER(const bf16) qkv;
@@ -27,28 +27,26 @@ struct AttentionForwardParams {
     uint32_t nh;
     /// B·NH.
     uint32_t batch_heads;
-    /// Blocks that a head's queries take.
+    /// Tiles of queries per head.
     uint32_t q_tiles;
-    /// Heads whose blocks run together.
+    /// Heads whose CTAs are adjacent in the grid, so that they run at the same time and their rows fit in L2.
     uint32_t heads_per_group;
     /// log2(e) / sqrt(HS).
     float softmax_scale_log2;
 };
 
-/// Threads of a block of `attention_backward_*`.
+/// Threads of a CTA of `attention_backward_*`.
 constexpr uint32_t ATTENTION_BACKWARD_THREADS = 128;
-/// Blocks of `attention_backward_*` that a multiprocessor has registers for.
+/// minBlocks of `attention_backward_*`: CTAs that an SM must be able to hold, which limits the registers of a thread.
 constexpr uint32_t ATTENTION_BACKWARD_MIN_BLOCKS = 2;
-/// The largest head size at which a warp of `attention_backward_dkdv_*` has 32 keys and all kernels take 64 rows at a time;
-/// beyond, it has 16 and they take 32.
+/// Largest head size with full tiles; beyond it, streamed tiles and the dKdV kernel's resident tiles have half the rows.
 constexpr uint32_t ATTENTION_BACKWARD_MAX_SMALL_HS = 64;
-/// Queries of a block of `attention_backward_dq_*`, 32 a warp, and keys of one of `attention_backward_dkdv_*` where it
-/// is narrow; beyond, it has half as many.
+/// Rows of a resident tile, 32 per warp: queries in the dQ kernel, keys in the dKdV kernel.
 constexpr uint32_t ATTENTION_BACKWARD_RESIDENT_ROWS = 128;
-/// Rows of the other side in each of two stages of shared memory; beyond the narrow ones half as many.
+/// Rows of a streamed tile, of which shared memory holds two: keys in the dQ kernel, queries in the dKdV kernel.
 constexpr uint32_t ATTENTION_BACKWARD_STREAMED_ROWS = 64;
 
-/// Parameters of `attention_backward_*`.
+/// Parameters of `attention_backward_*`. The grid has one CTA per head and resident tile.
 struct AttentionBackwardParams {
     /// (B, T, C) bf16.
     DEVICE_POINTER(const bf16) dout;
@@ -58,9 +56,9 @@ struct AttentionBackwardParams {
     DEVICE_POINTER(const bf16) out;
     /// (B, NH, T) f32.
     DEVICE_POINTER(const float) lse;
-    /// (B, T, 3C) bf16 `=`: dq by the queries' kernel, dk and dv by the keys'.
+    /// (B, T, 3C) bf16 `=`: dq is written by the dQ kernel, dk and dv by the dKdV kernel.
     DEVICE_POINTER(bf16) dqkv;
-    /// (2, B, NH, T) f32: -lse·log2(e), then -delta, which the queries' kernel writes and the keys' reads.
+    /// (2, B, NH, T) f32: -lse·log2(e), then -delta. The dQ kernel writes them and the dKdV kernel reads them.
     DEVICE_POINTER(float) stats;
     /// T, less than 2^31.
     uint32_t t;
@@ -68,11 +66,11 @@ struct AttentionBackwardParams {
     uint32_t nh;
     /// B·NH.
     uint32_t batch_heads;
-    /// Blocks that a head's queries take.
+    /// Tiles of queries per head.
     uint32_t q_tiles;
-    /// Blocks that a head's keys take.
+    /// Tiles of keys per head.
     uint32_t kv_tiles;
-    /// Heads whose blocks run together.
+    /// Heads whose CTAs are adjacent in the grid, so that they run at the same time and their rows fit in L2.
     uint32_t heads_per_group;
     /// 1 / sqrt(HS).
     float softmax_scale;

@@ -366,25 +366,25 @@ const _: () = {
         "Offset of field: LayernormBackwardParams::accumulate",
     ][::std::mem::offset_of!(LayernormBackwardParams, accumulate) - 92usize];
 };
-/// Rows of the product that a block of `matmul_*_128x256x32` has.
+/// Rows of an output tile (BLOCK_M) of `matmul_*_128x256x32`.
 pub const MATMUL_LARGE_BLOCK_M: u32 = 128;
-/// Columns of the product that a block of `matmul_*_128x256x32` has.
+/// Columns of an output tile (BLOCK_N) of `matmul_*_128x256x32`.
 pub const MATMUL_LARGE_BLOCK_N: u32 = 256;
-/// Threads of a block of `matmul_*_128x256x32`: 8 warps, (64, 64) of the product each.
+/// Threads of a CTA of `matmul_*_128x256x32`: 8 warps with a warp tile of 64 x 64 each.
 pub const MATMUL_LARGE_THREADS: u32 = 256;
-/// Rows of the product that a block of `matmul_*_64x64x32` has.
+/// Rows of an output tile (BLOCK_M) of `matmul_*_64x64x32`.
 pub const MATMUL_SMALL_BLOCK_M: u32 = 64;
-/// Columns of the product that a block of `matmul_*_64x64x32` has.
+/// Columns of an output tile (BLOCK_N) of `matmul_*_64x64x32`.
 pub const MATMUL_SMALL_BLOCK_N: u32 = 64;
-/// Threads of a block of `matmul_*_64x64x32`: 4 warps, (32, 32) of the product each.
+/// Threads of a CTA of `matmul_*_64x64x32`: 4 warps with a warp tile of 32 x 32 each.
 pub const MATMUL_SMALL_THREADS: u32 = 128;
-/// Blocks of `matmul_*_64x64x32` that a multiprocessor must have room for: 128 registers a thread.
+/// minBlocks of `matmul_*_64x64x32`: CTAs that an SM must be able to hold, which limits a thread to 128 registers.
 pub const MATMUL_SMALL_MIN_BLOCKS: u32 = 4;
-/// Terms of the sums that a stage holds.
+/// K of a pipeline stage (BLOCK_K).
 pub const MATMUL_BLOCK_K: u32 = 32;
-/// Stages in shared memory: one multiplied, the others on their way.
+/// Pipeline stages in shared memory: the MMAs consume one while the copies of the others are in flight.
 pub const MATMUL_STAGES: u32 = 4;
-/// Parameters of `matmul_forward_*`. The grid is a block a tile.
+/// Parameters of `matmul_forward_*`. The grid has one CTA per output tile.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct MatmulForwardParams {
@@ -396,7 +396,7 @@ pub struct MatmulForwardParams {
     pub bias: u64,
     /// (N, OC) bf16, or null.
     pub residual: u64,
-    /// (N, OC) bf16 `=`, or null where no GELU follows.
+    /// Pre-activation (N, OC) bf16 `=`, or null without GELU.
     pub pre: u64,
     /// (N, OC) bf16 `=`.
     pub out: u64,
@@ -406,7 +406,7 @@ pub struct MatmulForwardParams {
     pub c: u32,
     /// OC, a multiple of 8.
     pub oc: u32,
-    /// Tiles along N.
+    /// Output tiles along N, the M of the GEMM.
     pub tiles_m: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -448,7 +448,7 @@ const _: () = {
         "Offset of field: MatmulForwardParams::tiles_m",
     ][::std::mem::offset_of!(MatmulForwardParams, tiles_m) - 60usize];
 };
-/// Parameters of `matmul_dgrad_*`. The grid is a block a tile.
+/// Parameters of `matmul_dgrad_*`. The grid has one CTA per output tile.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct MatmulDgradParams {
@@ -456,7 +456,7 @@ pub struct MatmulDgradParams {
     pub dout: u64,
     /// (OC, C) bf16.
     pub weight: u64,
-    /// (N, C) bf16, or null where the input was no GELU's.
+    /// Pre-activation of the input's GELU (N, C) bf16, or null if the input is not the output of a GELU.
     pub pre: u64,
     /// (N, C) bf16 `=`.
     pub dx: u64,
@@ -466,7 +466,7 @@ pub struct MatmulDgradParams {
     pub c: u32,
     /// OC, a multiple of 8.
     pub oc: u32,
-    /// Tiles along N.
+    /// Output tiles along N, the M of the GEMM.
     pub tiles_m: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -500,7 +500,7 @@ const _: () = {
         "Offset of field: MatmulDgradParams::tiles_m",
     ][::std::mem::offset_of!(MatmulDgradParams, tiles_m) - 44usize];
 };
-/// Parameters of `matmul_wgrad_*`. The grid's x is a block a tile, its y a part of the N rows.
+/// Parameters of `matmul_wgrad_*`. The grid has one CTA per output tile in x, and `split_k` splits of the N rows in y.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct MatmulWgradParams {
@@ -508,11 +508,11 @@ pub struct MatmulWgradParams {
     pub dout: u64,
     /// (N, C) bf16.
     pub x: u64,
-    /// (OC, C) f32; of part p at p · `split_stride`.
+    /// (OC, C) f32; that of split s at offset s · `split_stride`.
     pub dweight: u64,
-    /// (OC) f32, or null; of part p at p · `split_stride`.
+    /// (OC) f32, or null; that of split s at offset s · `split_stride`.
     pub dbias: u64,
-    /// Elements between the sums of two parts.
+    /// Elements between the partial sums of two splits.
     pub split_stride: u64,
     /// N.
     pub n: u32,
@@ -520,11 +520,11 @@ pub struct MatmulWgradParams {
     pub c: u32,
     /// OC, a multiple of 8.
     pub oc: u32,
-    /// Tiles along OC.
+    /// Output tiles along OC, the M of the GEMM.
     pub tiles_m: u32,
-    /// Rows of a part, a multiple of a stage's terms; the last may have fewer.
+    /// Rows of a split, a multiple of BLOCK_K; the last split may have fewer.
     pub k_per_split: u32,
-    /// Whether dweight and dbias are added to.
+    /// Whether dweight and dbias are accumulated into (`+=`) rather than overwritten.
     pub accumulate: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -567,13 +567,13 @@ const _: () = {
         "Offset of field: MatmulWgradParams::accumulate",
     ][::std::mem::offset_of!(MatmulWgradParams, accumulate) - 60usize];
 };
-/// Threads of a block of `matmul_wgrad_splitk_reduce`.
+/// Threads of a CTA of `matmul_wgrad_splitk_reduce`.
 pub const MATMUL_SPLITK_REDUCE_THREADS: u32 = 256;
-/// Parameters of `matmul_wgrad_splitk_reduce`; a thread is 4 elements.
+/// Parameters of `matmul_wgrad_splitk_reduce`. Each thread reduces 4 elements.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct MatmulSplitKReduceParams {
-    /// (parts, OC·C + OC) f32: sums of dweight, then of dbias.
+    /// (split_k, OC·C + OC) f32: partial sums of dweight, then of dbias.
     pub partials: u64,
     /// (OC·C) f32.
     pub dweight: u64,
@@ -581,13 +581,13 @@ pub struct MatmulSplitKReduceParams {
     pub dbias: u64,
     /// OC·C.
     pub dweight_len: u64,
-    /// OC·C, and OC with it where there is a dbias.
+    /// Elements to reduce: OC·C, or OC·C + OC with a dbias.
     pub len: u64,
-    /// Elements between two parts.
+    /// Elements between the partial sums of two splits.
     pub split_stride: u64,
-    /// Parts.
+    /// Splits of K.
     pub split_k: u32,
-    /// Whether dweight and dbias are added to.
+    /// Whether dweight and dbias are accumulated into (`+=`) rather than overwritten.
     pub accumulate: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -982,15 +982,15 @@ const _: () = {
         "Offset of field: AdamWParams::loss_limit",
     ][::std::mem::offset_of!(AdamWParams, loss_limit) - 124usize];
 };
-/// Threads of a block of `attention_forward`.
+/// Threads of a CTA of `attention_forward_*`.
 pub const ATTENTION_FORWARD_THREADS: u32 = 128;
-/// Queries of a block of `attention_forward`, 32 a warp.
+/// Queries of a Q tile, 32 per warp (BLOCK_M).
 pub const ATTENTION_FORWARD_BLOCK_M: u32 = 128;
-/// Keys that `attention_forward` has in each of two stages of shared memory.
+/// Keys of a K/V tile, of which shared memory holds two (BLOCK_N).
 pub const ATTENTION_FORWARD_BLOCK_N: u32 = 64;
-/// Blocks of `attention_forward` that a multiprocessor has registers for.
+/// minBlocks of `attention_forward_*`: CTAs that an SM must be able to hold, which limits the registers of a thread.
 pub const ATTENTION_FORWARD_MIN_BLOCKS: u32 = 2;
-/// Parameters of `attention_forward`.
+/// Parameters of `attention_forward_*`. The grid has one CTA per head and Q tile.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionForwardParams {
@@ -1006,9 +1006,9 @@ pub struct AttentionForwardParams {
     pub nh: u32,
     /// B·NH.
     pub batch_heads: u32,
-    /// Blocks that a head's queries take.
+    /// Tiles of queries per head.
     pub q_tiles: u32,
-    /// Heads whose blocks run together.
+    /// Heads whose CTAs are adjacent in the grid, so that they run at the same time and their rows fit in L2.
     pub heads_per_group: u32,
     /// log2(e) / sqrt(HS).
     pub softmax_scale_log2: f32,
@@ -1049,19 +1049,17 @@ const _: () = {
         "Offset of field: AttentionForwardParams::softmax_scale_log2",
     ][::std::mem::offset_of!(AttentionForwardParams, softmax_scale_log2) - 44usize];
 };
-/// Threads of a block of `attention_backward_*`.
+/// Threads of a CTA of `attention_backward_*`.
 pub const ATTENTION_BACKWARD_THREADS: u32 = 128;
-/// Blocks of `attention_backward_*` that a multiprocessor has registers for.
+/// minBlocks of `attention_backward_*`: CTAs that an SM must be able to hold, which limits the registers of a thread.
 pub const ATTENTION_BACKWARD_MIN_BLOCKS: u32 = 2;
-/** The largest head size at which a warp of `attention_backward_dkdv_*` has 32 keys and all kernels take 64 rows at a time;
- beyond, it has 16 and they take 32.*/
+/// Largest head size with full tiles; beyond it, streamed tiles and the dKdV kernel's resident tiles have half the rows.
 pub const ATTENTION_BACKWARD_MAX_SMALL_HS: u32 = 64;
-/** Queries of a block of `attention_backward_dq_*`, 32 a warp, and keys of one of `attention_backward_dkdv_*` where it
- is narrow; beyond, it has half as many.*/
+/// Rows of a resident tile, 32 per warp: queries in the dQ kernel, keys in the dKdV kernel.
 pub const ATTENTION_BACKWARD_RESIDENT_ROWS: u32 = 128;
-/// Rows of the other side in each of two stages of shared memory; beyond the narrow ones half as many.
+/// Rows of a streamed tile, of which shared memory holds two: keys in the dQ kernel, queries in the dKdV kernel.
 pub const ATTENTION_BACKWARD_STREAMED_ROWS: u32 = 64;
-/// Parameters of `attention_backward_*`.
+/// Parameters of `attention_backward_*`. The grid has one CTA per head and resident tile.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionBackwardParams {
@@ -1073,9 +1071,9 @@ pub struct AttentionBackwardParams {
     pub out: u64,
     /// (B, NH, T) f32.
     pub lse: u64,
-    /// (B, T, 3C) bf16 `=`: dq by the queries' kernel, dk and dv by the keys'.
+    /// (B, T, 3C) bf16 `=`: dq is written by the dQ kernel, dk and dv by the dKdV kernel.
     pub dqkv: u64,
-    /// (2, B, NH, T) f32: -lse·log2(e), then -delta, which the queries' kernel writes and the keys' reads.
+    /// (2, B, NH, T) f32: -lse·log2(e), then -delta. The dQ kernel writes them and the dKdV kernel reads them.
     pub stats: u64,
     /// T, less than 2^31.
     pub t: u32,
@@ -1083,11 +1081,11 @@ pub struct AttentionBackwardParams {
     pub nh: u32,
     /// B·NH.
     pub batch_heads: u32,
-    /// Blocks that a head's queries take.
+    /// Tiles of queries per head.
     pub q_tiles: u32,
-    /// Blocks that a head's keys take.
+    /// Tiles of keys per head.
     pub kv_tiles: u32,
-    /// Heads whose blocks run together.
+    /// Heads whose CTAs are adjacent in the grid, so that they run at the same time and their rows fit in L2.
     pub heads_per_group: u32,
     /// 1 / sqrt(HS).
     pub softmax_scale: f32,
@@ -1145,7 +1143,7 @@ const _: () = {
         "Offset of field: AttentionBackwardParams::softmax_scale_log2",
     ][::std::mem::offset_of!(AttentionBackwardParams, softmax_scale_log2) - 76usize];
 };
-/// Threads of a block of `kv_cache_store`: a 16-byte vector of k and one of v each.
+/// Threads of a CTA of `kv_cache_store`. Each copies one 16-byte vector of k and one of v.
 pub const KV_CACHE_STORE_THREADS: u32 = 256;
 /// Parameters of `kv_cache_store`.
 #[repr(C)]
@@ -1157,15 +1155,15 @@ pub struct KvCacheStoreParams {
     pub k_cache: u64,
     /// (B, T_max, C) bf16, rows `position..position+T` `=`.
     pub v_cache: u64,
-    /// Positions that a sequence's cache has room for.
+    /// T_max, the capacity of a sequence's cache in positions.
     pub max_t: u64,
-    /// Of the first token.
+    /// Position of the first token.
     pub position: u64,
-    /// Vectors of k: B·T·C/8, below 2^32.
+    /// 16-byte vectors of k: B·T·C/8, below 2^32.
     pub len: u64,
-    /// Tokens a sequence.
+    /// T, tokens per sequence.
     pub t: u32,
-    /// Channels, a multiple of 8.
+    /// C, channels; a multiple of 8.
     pub c: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -1201,13 +1199,13 @@ const _: () = {
         "Offset of field: KvCacheStoreParams::c",
     ][::std::mem::offset_of!(KvCacheStoreParams, c) - 52usize];
 };
-/// Threads of a block of `attention_decode_*`.
+/// Threads of a CTA of `attention_decode_*`.
 pub const ATTENTION_DECODE_THREADS: u32 = 128;
-/// Blocks of `attention_decode_hs*` that a multiprocessor must have room for: 128 registers a thread.
+/// minBlocks of `attention_decode_hs*`: CTAs that an SM must be able to hold, which limits a thread to 128 registers.
 pub const ATTENTION_DECODE_MIN_BLOCKS: u32 = 4;
-/// The largest head size.
+/// Largest supported head size.
 pub const ATTENTION_DECODE_MAX_HS: u32 = 256;
-/// Parameters of `attention_decode_*`.
+/// Parameters of `attention_decode_*`. The grid has one CTA per sequence, split and head.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionDecodeParams {
@@ -1219,25 +1217,25 @@ pub struct AttentionDecodeParams {
     pub v_cache: u64,
     /// (B, 1, C) bf16 `=`.
     pub out: u64,
-    /// (B, NH, splits, 2, HS/8) of 4 f32: the halves of each vector's sum. Not used where there is one split.
+    /// (B, NH, num_splits, 2, HS/8) of 4 f32: unnormalized outputs, the low halves of 8-element vectors, then the high.
     pub partials: u64,
-    /// (B, NH, splits) f32: the largest score, the sum of exponentials. Not used where there is one split.
+    /// (B, NH, num_splits) of 2 f32: each split's row_max and row_sum. Unused if `num_splits` is 1.
     pub stats: u64,
-    /// Positions that a sequence's cache has room for.
+    /// T_max, the capacity of a sequence's cache in positions.
     pub max_t: u64,
-    /// Of the token; below 2^31.
+    /// Position of the new token; below 2^31.
     pub position: u32,
-    /// Parts that the positions are cut into.
+    /// Splits of the cached positions (split-KV).
     pub num_splits: u32,
-    /// Positions of each part but the last, which may have fewer.
+    /// Positions per split; the last split may have fewer.
     pub positions_per_split: u32,
-    /// Channels, a multiple of 8.
+    /// C, channels; a multiple of 8.
     pub c: u32,
-    /// Heads.
+    /// NH, heads.
     pub nh: u32,
-    /// Head size, a multiple of 8.
+    /// HS, head size; a multiple of 8.
     pub hs: u32,
-    /// Vectors of `out`: B·C/8.
+    /// 16-byte vectors of `out`: B·C/8.
     pub len: u32,
     /// log2(e) / √HS.
     pub softmax_scale_log2: f32,
