@@ -1,14 +1,20 @@
-// Matmul.  out = x * weight^T (+ bias) (+ residual), or gelu of it;  dx = dout * weight (* gelu'(pre));
-//          dweight (+)= dout^T * x, dbias (+)= sum_n dout
-// Shapes:   x, dx, pre of dx (N, C); out, dout, residual, pre (N, OC); weight (OC, C); bias (OC): bf16; dweight (OC, C),
-//           dbias (OC): f32; row-major
-// Writes:   out, pre, dx "="; dweight, dbias as asked
+// Matmul.  forward  out = x * weight^T (+ bias) (+ residual); with GELU: pre = that, out = gelu(pre)
+//          dgrad    dx = dout * weight (* gelu'(pre))
+//          wgrad    dweight (+)= dout^T * x, dbias (+)= sum_n dout
+// Shapes:   x, dx, pre of dgrad (N, C); out, dout, residual, pre of forward (N, OC); weight (OC, C); bias (OC): bf16;
+//           dweight (OC, C), dbias (OC): f32; row-major
+// GEMM:     D (M, N) = A (M, K) * B (N, K)^T, where A and B are K-major or MN-major in global memory:
+//           forward  M = N,  N = OC, K = C    A = x     K-major   B = weight  K-major
+//           dgrad    M = N,  N = C,  K = OC   A = dout  K-major   B = weight  MN-major
+//           wgrad    M = OC, N = C,  K = N    A = dout  MN-major  B = x       MN-major
+// Writes:   out, pre, dx "="; dweight, dbias "=" or "+=" by params.accumulate
 // Requires: C % 8 == 0, OC % 8 == 0; N, C, OC < 2^31; 16-byte-aligned pointers
-// Launch:   a block a tile of the product, as the suffix says, in groups of rows; MATMUL_STAGES stages of shared memory.
-//           wgrad: the grid's y are parts of N, whose sums a second kernel adds up where there are several
-// Numerics: bf16 products, f32 sums in the order of the terms; one rounding at the end, pre's before gelu
-// Traffic:  each tile reads (rows + columns) * terms * 2 bytes: x is read ceil(OC/columns) times, weight ceil(N/rows) times,
-//           by blocks that run together, so that L2 has them; bound by the tensor cores
+// Launch:   one CTA per BLOCK_M x BLOCK_N output tile (the suffix is BLOCK_M x BLOCK_N x BLOCK_K), rasterized in groups
+//           of GROUP_M tile rows; smem MATMUL_STAGES pipeline stages of A and B.
+//           wgrad: gridDim.y = split_k splits of K; a second kernel adds up their partial sums where split_k > 1
+// Numerics: bf16 products, f32 accumulation in the order of k; one rounding at the end, pre is rounded before gelu
+// Traffic:  each CTA reads (BLOCK_M + BLOCK_N) * K * 2 bytes: A is read ceil(N/BLOCK_N) times, B ceil(M/BLOCK_M) times,
+//           by CTAs that run at the same time, so that L2 holds them; compute-bound (tensor cores)
 #include "matmul_epilogue.cuh"
 #include "params/matmul.h"
 
@@ -17,228 +23,252 @@
 #include "common/ldmatrix.cuh"
 #include "common/swizzle.cuh"
 
-// How an operand of (extent, terms) lies in memory: rows of terms, or rows of what it has along the product.
-enum Order { TERMS, EXTENT };
+// Which index of an operand is contiguous in global memory: k, or m of A and n of B.
+enum class Major { K, MN };
 
-constexpr uint32_t STAGE_TERMS = MATMUL_BLOCK_K, STAGES = MATMUL_STAGES;
-// Terms of an mma, of which a stage has two.
-constexpr uint32_t STEP_TERMS = 16, STEPS = STAGE_TERMS / STEP_TERMS;
-static_assert(STEPS % 2 == 0, "the fragments of a step lie in one of two sets of registers");
+constexpr uint32_t BLOCK_K = MATMUL_BLOCK_K, STAGES = MATMUL_STAGES;
+// MMA k-steps of a pipeline stage.
+constexpr uint32_t K_STEPS = BLOCK_K / MMA_K;
+static_assert(K_STEPS % 2 == 0, "the fragments of a k-step are in one of two register buffers");
 
-template <uint32_t ROWS_, uint32_t COLUMNS_, uint32_t WARP_ROWS_, uint32_t WARP_COLUMNS_>
-struct Tile {
-    static constexpr uint32_t ROWS = ROWS_, COLUMNS = COLUMNS_, WARP_ROWS = WARP_ROWS_, WARP_COLUMNS = WARP_COLUMNS_;
-    static constexpr uint32_t WARPS_ACROSS = COLUMNS / WARP_COLUMNS, WARPS = ROWS / WARP_ROWS * WARPS_ACROSS;
+template <uint32_t BLOCK_M_, uint32_t BLOCK_N_, uint32_t WARP_M_, uint32_t WARP_N_>
+struct TileShape {
+    static constexpr uint32_t BLOCK_M = BLOCK_M_, BLOCK_N = BLOCK_N_, WARP_M = WARP_M_, WARP_N = WARP_N_;
+    static constexpr uint32_t WARPS_N = BLOCK_N / WARP_N, WARPS = BLOCK_M / WARP_M * WARPS_N;
     static constexpr uint32_t THREADS = WARPS * WARP;
-    // A warp's mma: 16 rows by 8 columns, whose B are loaded two at a time.
-    static constexpr uint32_t A = WARP_ROWS / 16, B = WARP_COLUMNS / 16;
-    static constexpr uint32_t A_BYTES = ROWS * STAGE_TERMS * sizeof(bf16);
-    static constexpr uint32_t STAGE_BYTES = (ROWS + COLUMNS) * STAGE_TERMS * sizeof(bf16);
-    static_assert(WARPS * sizeof(Slab<WARP_COLUMNS>) <= STAGES * STAGE_BYTES, "the epilogue's slabs lie in the stages");
-    static_assert(WARPS_ACROSS == A, "a warp sums the rows of one of its A");
+    // MMAs of a warp tile per k-step. One ldmatrix.x4 loads the B fragments of a pair of MMAs.
+    static constexpr uint32_t MMA_ITERS_M = WARP_M / MMA_M, MMA_ITERS_N = WARP_N / MMA_N, N_PAIRS = MMA_ITERS_N / 2;
+    static constexpr uint32_t STAGE_A_BYTES = BLOCK_M * BLOCK_K * sizeof(bf16);
+    static constexpr uint32_t STAGE_BYTES = (BLOCK_M + BLOCK_N) * BLOCK_K * sizeof(bf16);
+    static_assert(WARPS * sizeof(EpilogueStaging<WARP_N>) <= STAGES * STAGE_BYTES, "staging reuses the stages");
+    static_assert(WARPS_N == MMA_ITERS_M, "each warp sums the rows of one of its A fragments");
 };
 
-using Large = Tile<MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, 64, 64>;
-using Small = Tile<MATMUL_SMALL_BLOCK_M, MATMUL_SMALL_BLOCK_N, 32, 32>;
-static_assert(Large::THREADS == MATMUL_LARGE_THREADS && Small::THREADS == MATMUL_SMALL_THREADS, "as launched");
+using LargeTile = TileShape<MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, 64, 64>;
+using SmallTile = TileShape<MATMUL_SMALL_BLOCK_M, MATMUL_SMALL_BLOCK_N, 32, 32>;
+static_assert(LargeTile::THREADS == MATMUL_LARGE_THREADS && SmallTile::THREADS == MATMUL_SMALL_THREADS, "as launched");
 
 // ---------------------------------------------------------------------------------------------------------------------
-// tiles in shared memory
+// copies: global memory -> shared memory -> registers
 
-template <Order ORDER, uint32_t SIZE>
-constexpr uint32_t CHUNKS = (ORDER == TERMS ? STAGE_TERMS : SIZE) / VECTOR;
+// 16-byte chunks in a row of an operand's stage. A K-major stage is SIZE rows of BLOCK_K elements, an MN-major stage
+// BLOCK_K rows of SIZE elements, where SIZE is BLOCK_M for A and BLOCK_N for B. Rows are XOR-swizzled (swizzle.cuh).
+template <Major MAJOR, uint32_t SIZE>
+constexpr uint32_t CHUNKS_PER_ROW = (MAJOR == Major::K ? BLOCK_K : SIZE) / VECTOR;
 
-// An operand as it lies in device memory.
+// An operand in global memory.
 struct Operand {
-    const bf16 *at;
-    // Elements between two rows, and how many the operand has along the product.
-    uint32_t stride, extent;
+    const bf16 *data;
+    // Leading dimension: elements between two rows.
+    uint32_t ld;
+    // M of A, N of B.
+    uint32_t extent_mn;
 };
 
-// A thread's copies of an operand's tiles, stage by stage. Beyond the operand and beyond the last term are zeros.
-template <Order ORDER, uint32_t SIZE, uint32_t THREADS>
-struct Copies {
-    static constexpr uint32_t CHUNKS = ::CHUNKS<ORDER, SIZE>, ROWS = ORDER == TERMS ? SIZE : STAGE_TERMS;
-    // Rows that the block copies at a time: a multiple of 8, so that all of a thread's are permuted alike.
-    static constexpr uint32_t PASS = THREADS / CHUNKS;
-    static_assert(PASS % 8 == 0 && ROWS % PASS == 0, "whole passes");
+// Copies an operand's stages from global to shared memory with cp.async; holds this thread's addresses and bounds.
+// Chunks outside the operand or beyond k_end are zero-filled.
+template <Major MAJOR, uint32_t SIZE, uint32_t THREADS>
+struct GlobalToShared {
+    static constexpr uint32_t CHUNKS = CHUNKS_PER_ROW<MAJOR, SIZE>, ROWS = MAJOR == Major::K ? SIZE : BLOCK_K;
+    // Rows that the CTA copies per pass: a multiple of 8, so that all rows of a thread have the same swizzle.
+    static constexpr uint32_t ROWS_PER_PASS = THREADS / CHUNKS;
+    static_assert(ROWS_PER_PASS % 8 == 0 && ROWS % ROWS_PER_PASS == 0, "whole passes");
 
-    const bf16 *from;
-    uint32_t stride, to;
-    // From the thread's first row and column to the end of the operand or of the terms.
+    const bf16 *src;
+    // dst: byte offset within the operand's stage.
+    uint32_t ld, dst;
+    // From the thread's first row and column to the end of the operand or of the K range.
     int32_t rows_left, columns_left;
 
-    __device__ Copies(const Operand &operand, uint32_t first, uint32_t term, uint32_t last_term) {
+    __device__ GlobalToShared(const Operand &operand, uint32_t mn, uint32_t k_begin, uint32_t k_end) {
         const uint32_t row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
-        const uint32_t first_row = (ORDER == TERMS ? first : term) + row;
-        const uint32_t first_column = (ORDER == TERMS ? term : first) + chunk * VECTOR;
+        const uint32_t first_row = (MAJOR == Major::K ? mn : k_begin) + row;
+        const uint32_t first_column = (MAJOR == Major::K ? k_begin : mn) + chunk * VECTOR;
         // 64 bits: an operand may have more than 2^32 elements.
-        from = operand.at + uint64_t(first_row) * operand.stride + first_column;
-        stride = operand.stride;
-        to = swizzled_offset<CHUNKS>(row, chunk);
-        rows_left = int32_t((ORDER == TERMS ? operand.extent : last_term) - first_row);
-        columns_left = int32_t((ORDER == TERMS ? last_term : operand.extent) - first_column);
+        src = operand.data + uint64_t(first_row) * operand.ld + first_column;
+        ld = operand.ld;
+        dst = swizzled_offset<CHUNKS>(row, chunk);
+        rows_left = int32_t((MAJOR == Major::K ? operand.extent_mn : k_end) - first_row);
+        columns_left = int32_t((MAJOR == Major::K ? k_end : operand.extent_mn) - first_column);
     }
 
-    // Asks for the next stage.
-    __device__ void fetch(uint32_t stage) {
+    // Issues the cp.async copies of the next BLOCK_K to the stage at shared address `stage`.
+    __device__ void issue_stage(uint32_t stage) {
 #pragma unroll
-        for (uint32_t i = 0; i < ROWS / PASS; i++) {
-            const bool wanted = int32_t(i * PASS) < rows_left && columns_left > 0;
-            cp_async_16(stage + to + i * PASS * CHUNKS * 16, from + uint64_t(i * PASS) * stride, wanted);
+        for (uint32_t row = 0; row < ROWS; row += ROWS_PER_PASS) {
+            const bool predicate = int32_t(row) < rows_left && columns_left > 0;
+            cp_async_16(stage + dst + row * CHUNKS * 16, src + uint64_t(row) * ld, predicate);
         }
-        from += ORDER == TERMS ? STAGE_TERMS : uint64_t(STAGE_TERMS) * stride;
-        (ORDER == TERMS ? columns_left : rows_left) -= STAGE_TERMS;
+        src += MAJOR == Major::K ? BLOCK_K : uint64_t(BLOCK_K) * ld;
+        (MAJOR == Major::K ? columns_left : rows_left) -= BLOCK_K;
     }
 };
 
-// The fragments of a warp's operand, 16 of its extent by 16 terms each. `along` and `term` say which of the four 8 x 8
-// matrices of a fragment the lane gives a row's address for.
-template <Order ORDER, uint32_t SIZE>
-struct Fragments {
-    static constexpr uint32_t CHUNKS = ::CHUNKS<ORDER, SIZE>;
-    uint32_t lane;
+// Loads a warp's fragments of an operand from shared memory to registers with ldmatrix: (16 of M or N) x MMA_K each.
+// `half_mn` and `half_k` say which of the four 8 x 8 matrices of a fragment this lane passes a row address for.
+template <Major MAJOR, uint32_t SIZE>
+struct SharedToRegister {
+    static constexpr uint32_t CHUNKS = CHUNKS_PER_ROW<MAJOR, SIZE>;
+    uint32_t lane_offset;
 
-    __device__ Fragments(uint32_t first, uint32_t along, uint32_t term) {
+    __device__ SharedToRegister(uint32_t warp_mn, uint32_t half_mn, uint32_t half_k) {
         const uint32_t row = lane_id() % 8;
-        lane = ORDER == TERMS ? swizzled_offset<CHUNKS>(first + 8 * along + row, term)
-                              : swizzled_offset<CHUNKS>(8 * term + row, first / VECTOR + along);
+        lane_offset = MAJOR == Major::K ? swizzled_offset<CHUNKS>(warp_mn + 8 * half_mn + row, half_k)
+                                        : swizzled_offset<CHUNKS>(8 * half_k + row, warp_mn / VECTOR + half_mn);
     }
 
-    // Of fragment `i` at a step. Two chunks on are bit 5 of the address, permuted or not, and the rows of other fragments
-    // and steps are permuted alike.
-    __device__ void load(uint32_t (&to)[4], uint32_t operand, uint32_t i, uint32_t step) const {
-        const uint32_t rows = 16 * (ORDER == TERMS ? i : step), chunks = 2 * (ORDER == TERMS ? step : i);
-        ldmatrix_x4<ORDER == EXTENT>(to, operand + (lane ^ chunks * 16) + rows * CHUNKS * 16);
+    // Loads fragment `i` along M or N of a k-step. Advancing by two chunks flips bit 5 of the address, swizzled or not,
+    // hence the XOR; the rows of other fragments and k-steps have the same swizzle.
+    __device__ void load(uint32_t (&regs)[4], uint32_t operand_stage, uint32_t i, uint32_t k_step) const {
+        const uint32_t rows = 16 * (MAJOR == Major::K ? i : k_step), chunks = 2 * (MAJOR == Major::K ? k_step : i);
+        ldmatrix_x4<MAJOR == Major::MN>(regs, operand_stage + (lane_offset ^ chunks * 16) + rows * CHUNKS * 16);
     }
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// the product
+// mainloop
 
-// Which of the product's tiles the block has: groups of GROUP tiles along the rows, within one column after the other, so
-// that the blocks that run together read few rows and few columns: 132 blocks of (128, 256), 16 by 8 tiles or 2,048 of each.
-struct Place {
-    uint32_t row, column;
+// First row and column of a CTA's output tile.
+struct TileCoord {
+    uint32_t m, n;
 };
 
-template <typename TILE>
-__device__ inline Place place(uint32_t tiles_m, uint32_t columns) {
-    constexpr uint32_t GROUP = 16;
-    const uint32_t column_tiles = (columns + TILE::COLUMNS - 1) / TILE::COLUMNS;
-    const uint32_t group = blockIdx.x / (GROUP * column_tiles), within = blockIdx.x % (GROUP * column_tiles);
-    const uint32_t height = min(GROUP, tiles_m - group * GROUP);
-    return {(group * GROUP + within % height) * TILE::ROWS, within / height * TILE::COLUMNS};
+// Rasterization order: tiles are numbered in groups of GROUP_M tile rows, and within a group column by column. CTAs
+// that run at the same time then share few rows of A and B, which stay in L2: 132 CTAs of 128 x 256 cover about 16 x 8
+// tiles, which are 2,048 rows of A and 2,048 of B.
+template <typename Tile>
+__device__ inline TileCoord tile_coord(uint32_t tiles_m, uint32_t extent_n) {
+    constexpr uint32_t GROUP_M = 16;
+    const uint32_t tiles_n = (extent_n + Tile::BLOCK_N - 1) / Tile::BLOCK_N;
+    const uint32_t group = blockIdx.x / (GROUP_M * tiles_n), within_group = blockIdx.x % (GROUP_M * tiles_n);
+    const uint32_t group_m = min(GROUP_M, tiles_m - group * GROUP_M);
+    return {(group * GROUP_M + within_group % group_m) * Tile::BLOCK_M, within_group / group_m * Tile::BLOCK_N};
 }
 
-// A warp's part of the product, and the sums of 16 of its A's rows, one A a warp across, so that none does all the work.
-template <typename TILE>
-struct Sums {
-    Accumulator d[TILE::A][2 * TILE::B];
-    Accumulator rows;
+// A warp's WARP_M x WARP_N accumulators, and the row sums of one of its A fragments: each of the warps along N sums
+// another fragment, so that the work is spread evenly.
+template <typename Tile>
+struct Accumulators {
+    Accumulator acc[Tile::MMA_ITERS_M][Tile::MMA_ITERS_N];
+    Accumulator row_sums;
 };
 
-// Terms `term` to `last_term` of the block's tile at `place`. With SUM_ROWS also the sums of A's rows, as products with
-// ones: the tensor cores have them to f32, and A is not read again.
-template <typename TILE, Order ORDER_A, Order ORDER_B, bool SUM_ROWS = false>
-__device__ inline void multiply(Sums<TILE> &sums, uint32_t shared, const Operand &a, const Operand &b, const Place &place,
-                                uint32_t term, uint32_t last_term, bool sum_rows = false) {
-    constexpr uint32_t ALL = STAGES * TILE::STAGE_BYTES;
+// Mainloop: accumulates the K range [k_begin, k_end) of this CTA's BLOCK_M x BLOCK_N output tile.
+// Shared memory holds STAGES pipeline stages of A (BLOCK_M x BLOCK_K) and B (BLOCK_N x BLOCK_K), XOR-swizzled. cp.async
+// fills stage s + STAGES - 1 while ldmatrix and mma.sync consume stage s. Fragments are double-buffered in registers:
+// the ldmatrix of k-step k + 1 overlap the MMAs of k-step k.
+// Out-of-bounds chunks are zero-filled (cp.async src-size 0), so the loop needs no tail case.
+// With SUM_ROWS and `sum_rows` the rows of A are summed too, as MMAs with a B of ones: the tensor cores add them in
+// f32, and A is not read again.
+template <typename Tile, Major MAJOR_A, Major MAJOR_B, bool SUM_ROWS = false>
+__device__ inline void mainloop(Accumulators<Tile> &accumulators, uint32_t shared, const Operand &a, const Operand &b,
+                                const TileCoord &coord, uint32_t k_begin, uint32_t k_end, bool sum_rows = false) {
+    constexpr uint32_t PIPELINE_BYTES = STAGES * Tile::STAGE_BYTES;
     constexpr FragmentB ONES = {{0x3f803f80, 0x3f803f80}};
-    const uint32_t warp_row = warp_id() / TILE::WARPS_ACROSS, warp_column = warp_id() % TILE::WARPS_ACROSS;
-    const uint32_t upper = lane_id() / 8 % 2, half = lane_id() / 16;
-    Copies<ORDER_A, TILE::ROWS, TILE::THREADS> copies_a(a, place.row, term, last_term);
-    Copies<ORDER_B, TILE::COLUMNS, TILE::THREADS> copies_b(b, place.column, term, last_term);
-    const Fragments<ORDER_A, TILE::ROWS> fragments_a(warp_row * TILE::WARP_ROWS, upper, half);
-    const Fragments<ORDER_B, TILE::COLUMNS> fragments_b(warp_column * TILE::WARP_COLUMNS, half, upper);
+    const uint32_t warp_m = warp_id() / Tile::WARPS_N, warp_n = warp_id() % Tile::WARPS_N;
+    // Matrix lane / 8 of an ldmatrix: A's are ordered MN first, then K; B's K first, then MN (two MMAs' fragments).
+    const uint32_t bit0 = lane_id() / 8 % 2, bit1 = lane_id() / 16;
+    GlobalToShared<MAJOR_A, Tile::BLOCK_M, Tile::THREADS> copy_a(a, coord.m, k_begin, k_end);
+    GlobalToShared<MAJOR_B, Tile::BLOCK_N, Tile::THREADS> copy_b(b, coord.n, k_begin, k_end);
+    const SharedToRegister<MAJOR_A, Tile::BLOCK_M> loader_a(warp_m * Tile::WARP_M, bit0, bit1);
+    const SharedToRegister<MAJOR_B, Tile::BLOCK_N> loader_b(warp_n * Tile::WARP_N, bit1, bit0);
 
-    // Beyond the last term there are zeros to fetch and to multiply, so that no stage is an exception.
-    uint32_t filled = 0;
-    const auto fetch = [&] {
-        copies_a.fetch(shared + filled);
-        copies_b.fetch(shared + filled + TILE::A_BYTES);
+    // Stages are byte offsets into the ring of STAGES. Beyond k_end, stages of zeros are issued and multiplied.
+    uint32_t write_stage = 0;
+    const auto issue_stage = [&] {
+        copy_a.issue_stage(shared + write_stage);
+        copy_b.issue_stage(shared + write_stage + Tile::STAGE_A_BYTES);
         cp_async_commit();
-        filled = filled + TILE::STAGE_BYTES == ALL ? 0 : filled + TILE::STAGE_BYTES;
+        write_stage = write_stage + Tile::STAGE_BYTES == PIPELINE_BYTES ? 0 : write_stage + Tile::STAGE_BYTES;
     };
-    FragmentA set_a[2][TILE::A];
-    uint32_t set_b[2][TILE::B][4];
-    const auto load = [&](uint32_t set, uint32_t stage, uint32_t step) {
+    FragmentA a_frag[2][Tile::MMA_ITERS_M];
+    uint32_t b_frag[2][Tile::N_PAIRS][4];
+    const auto load_fragments = [&](uint32_t buffer, uint32_t stage, uint32_t k_step) {
 #pragma unroll
-        for (uint32_t i = 0; i < TILE::A; i++) fragments_a.load(set_a[set][i].regs, stage, i, step);
+        for (uint32_t i = 0; i < Tile::MMA_ITERS_M; i++) loader_a.load(a_frag[buffer][i].regs, stage, i, k_step);
 #pragma unroll
-        for (uint32_t i = 0; i < TILE::B; i++) fragments_b.load(set_b[set][i], stage + TILE::A_BYTES, i, step);
+        for (uint32_t i = 0; i < Tile::N_PAIRS; i++) {
+            loader_b.load(b_frag[buffer][i], stage + Tile::STAGE_A_BYTES, i, k_step);
+        }
         if (SUM_ROWS && sum_rows) {
             FragmentA summed;
-            fragments_a.load(summed.regs, stage, warp_column, step);
-            mma(sums.rows, summed, ONES);
+            loader_a.load(summed.regs, stage, warp_n, k_step);
+            mma(accumulators.row_sums, summed, ONES);
         }
     };
 
+    // Prologue: fill all stages but one.
 #pragma unroll 1
-    for (uint32_t i = 0; i + 1 < STAGES; i++) fetch();
+    for (uint32_t i = 0; i + 1 < STAGES; i++) issue_stage();
     cp_async_wait<STAGES - 2>();
-    __syncthreads();  // the first stage is there, of all threads
-    uint32_t stage = 0;
-    load(0, shared, 0);
-    int32_t left = int32_t(last_term - term);
+    __syncthreads();  // RAW: the first stage has arrived, the copies of all threads
+    uint32_t read_stage = 0;
+    load_fragments(0, shared, 0);
+    int32_t k_left = int32_t(k_end - k_begin);
 #pragma unroll 1
     do {
 #pragma unroll
-        for (uint32_t step = 0; step < STEPS; step++) {
-            if (step + 1 == STEPS) {
+        for (uint32_t k_step = 0; k_step < K_STEPS; k_step++) {
+            if (k_step + 1 == K_STEPS) {
                 cp_async_wait<STAGES - 2>();
-                // The next stage is there, and nobody reads this one any more, which the next turn fetches to.
+                // RAW: the next stage has arrived. WAR: all warps have loaded the last fragments of this stage, so the
+                // next iteration may overwrite it.
                 __syncthreads();
-                stage = stage + TILE::STAGE_BYTES == ALL ? 0 : stage + TILE::STAGE_BYTES;
+                read_stage = read_stage + Tile::STAGE_BYTES == PIPELINE_BYTES ? 0 : read_stage + Tile::STAGE_BYTES;
             }
-            // A step ahead, so that the multiplications do not wait for shared memory.
-            load((step + 1) % 2, shared + stage, (step + 1) % STEPS);
-            if (step == 0) fetch();
+            // Load the fragments of the next k-step, so that its MMAs do not wait for shared memory.
+            load_fragments((k_step + 1) % 2, shared + read_stage, (k_step + 1) % K_STEPS);
+            if (k_step == 0) issue_stage();
+            // acc (WARP_M, WARP_N) += A (WARP_M, MMA_K) * B (WARP_N, MMA_K)^T
 #pragma unroll
-            for (uint32_t i = 0; i < TILE::A; i++) {
+            for (uint32_t i = 0; i < Tile::MMA_ITERS_M; i++) {
 #pragma unroll
-                for (uint32_t j = 0; j < 2 * TILE::B; j++) {
-                    const uint32_t(&pairs)[4] = set_b[step % 2][j / 2];
-                    mma(sums.d[i][j], set_a[step % 2][i], {{pairs[j % 2 * 2], pairs[j % 2 * 2 + 1]}});
+                for (uint32_t j = 0; j < Tile::MMA_ITERS_N; j++) {
+                    const uint32_t(&b_pair)[4] = b_frag[k_step % 2][j / 2];
+                    mma(accumulators.acc[i][j], a_frag[k_step % 2][i], {{b_pair[j % 2 * 2], b_pair[j % 2 * 2 + 1]}});
                 }
             }
         }
-        left -= STAGE_TERMS;
-    } while (left > 0);
+        k_left -= BLOCK_K;
+    } while (k_left > 0);
     cp_async_wait<0>();
-    __syncthreads();  // the epilogue writes where stages were copied to and read
+    // WAW and WAR: the epilogue's staging buffers reuse the stages, which copies have filled and other warps have read.
+    __syncthreads();
 }
 
-// The warp's part of the product to `f`: see matmul_epilogue.cuh.
-template <typename TILE, typename F>
-__device__ inline void finish(const Sums<TILE> &sums, uint4 *shared, const Place &place, uint32_t rows, uint32_t columns,
-                              F &f) {
-    const uint32_t row = place.row + warp_id() / TILE::WARPS_ACROSS * TILE::WARP_ROWS;
-    const uint32_t column = place.column + warp_id() % TILE::WARPS_ACROSS * TILE::WARP_COLUMNS;
-    Slab<TILE::WARP_COLUMNS> *slabs = reinterpret_cast<Slab<TILE::WARP_COLUMNS> *>(shared);
-    for_each_vector(sums.d, slabs[warp_id()], {row, column, rows, columns}, f);
+// Epilogue: passes the warp's accumulators to `op` (matmul_epilogue.cuh).
+template <typename Tile, typename Op>
+__device__ inline void epilogue(const Accumulators<Tile> &accumulators, uint4 *shared, const TileCoord &coord,
+                                uint32_t extent_m, uint32_t extent_n, Op &op) {
+    const uint32_t m = coord.m + warp_id() / Tile::WARPS_N * Tile::WARP_M;
+    const uint32_t n = coord.n + warp_id() % Tile::WARPS_N * Tile::WARP_N;
+    EpilogueStaging<Tile::WARP_N> *staging = reinterpret_cast<EpilogueStaging<Tile::WARP_N> *>(shared);
+    apply_epilogue(accumulators.acc, staging[warp_id()], {m, n, extent_m, extent_n}, op);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // forward
 
+// out = residual + (acc + bias), or pre = that and out = gelu(pre)
 struct ForwardEpilogue {
     static constexpr uint32_t COLUMNS = VECTOR;
     using Values = f32x8;
-    using Fetched = bf16x8;
+    using Source = bf16x8;
     const MatmulForwardParams &params;
     bf16x8 bias;
 
-    __device__ void start(uint32_t column) {
+    __device__ void begin(uint32_t column) {
         if (params.bias) bias = load_packed(params.bias + column);
     }
 
-    __device__ bf16x8 fetch(uint64_t i) const { return params.residual ? load_packed(params.residual + i) : bf16x8{}; }
+    __device__ bf16x8 load_source(uint64_t i) const {
+        return params.residual ? load_packed(params.residual + i) : bf16x8{};
+    }
 
-    __device__ void write(uint64_t i, f32x8 &values, const bf16x8 &fetched) const {
-        const f32x8 added = unpack(bias), residual = unpack(fetched);
+    __device__ void apply(uint64_t i, f32x8 &values, const bf16x8 &source) const {
+        const f32x8 b = unpack(bias), residual = unpack(source);
 #pragma unroll
-        for (uint32_t k = 0; k < VECTOR; k++) values.at[k] = residual.at[k] + (values.at[k] + added.at[k]);
+        for (uint32_t k = 0; k < VECTOR; k++) values.at[k] = residual.at[k] + (values.at[k] + b.at[k]);
         if (params.pre) {
             const bf16x8 pre = pack(values);
             store_packed(params.pre + i, pre);
@@ -250,33 +280,34 @@ struct ForwardEpilogue {
     }
 };
 
-template <typename TILE>
+template <typename Tile>
 __device__ inline void forward(const MatmulForwardParams &params) {
     extern __shared__ uint4 shared[];
-    const Place at = place<TILE>(params.tiles_m, params.oc);
+    const TileCoord coord = tile_coord<Tile>(params.tiles_m, params.oc);
     const Operand x = {params.x, params.c, params.n}, weight = {params.weight, params.c, params.oc};
-    Sums<TILE> sums = {};
-    multiply<TILE, TERMS, TERMS>(sums, shared_address(shared), x, weight, at, 0, params.c);
-    ForwardEpilogue epilogue = {params, {}};
-    finish(sums, shared, at, params.n, params.oc, epilogue);
+    Accumulators<Tile> accumulators = {};
+    mainloop<Tile, Major::K, Major::K>(accumulators, shared_address(shared), x, weight, coord, 0, params.c);
+    ForwardEpilogue op = {params, {}};
+    epilogue(accumulators, shared, coord, params.n, params.oc, op);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // backward
 
+// dx = acc, times gelu'(pre) where the layer's input was a GELU's output
 struct DgradEpilogue {
     static constexpr uint32_t COLUMNS = VECTOR;
     using Values = f32x8;
-    using Fetched = bf16x8;
+    using Source = bf16x8;
     const MatmulDgradParams &params;
 
-    __device__ void start(uint32_t) {}
+    __device__ void begin(uint32_t) {}
 
-    __device__ bf16x8 fetch(uint64_t i) const { return params.pre ? load_packed(params.pre + i) : bf16x8{}; }
+    __device__ bf16x8 load_source(uint64_t i) const { return params.pre ? load_packed(params.pre + i) : bf16x8{}; }
 
-    __device__ void write(uint64_t i, f32x8 &values, const bf16x8 &fetched) const {
+    __device__ void apply(uint64_t i, f32x8 &values, const bf16x8 &source) const {
         if (params.pre) {
-            const f32x8 pre = unpack(fetched);
+            const f32x8 pre = unpack(source);
 #pragma unroll
             for (uint32_t k = 0; k < VECTOR; k++) values.at[k] *= dgelu(pre.at[k]);
         }
@@ -284,82 +315,90 @@ struct DgradEpilogue {
     }
 };
 
-template <typename TILE>
+template <typename Tile>
 __device__ inline void dgrad(const MatmulDgradParams &params) {
     extern __shared__ uint4 shared[];
-    const Place at = place<TILE>(params.tiles_m, params.c);
+    const TileCoord coord = tile_coord<Tile>(params.tiles_m, params.c);
     const Operand dout = {params.dout, params.oc, params.n}, weight = {params.weight, params.c, params.c};
-    Sums<TILE> sums = {};
-    multiply<TILE, TERMS, EXTENT>(sums, shared_address(shared), dout, weight, at, 0, params.oc);
-    DgradEpilogue epilogue = {params};
-    finish(sums, shared, at, params.n, params.c, epilogue);
+    Accumulators<Tile> accumulators = {};
+    mainloop<Tile, Major::K, Major::MN>(accumulators, shared_address(shared), dout, weight, coord, 0, params.oc);
+    DgradEpilogue op = {params};
+    epilogue(accumulators, shared, coord, params.n, params.c, op);
 }
 
+// dweight (or a split's partial sum of it) = acc, or += acc
 struct WgradEpilogue {
     static constexpr uint32_t COLUMNS = 4;
     using Values = float4;
-    using Fetched = float4;
-    float *to;
+    using Source = float4;
+    float *dweight;
     bool accumulate;
 
-    __device__ void start(uint32_t) {}
+    __device__ void begin(uint32_t) {}
 
-    __device__ float4 fetch(uint64_t i) const { return accumulate ? load(to + i) : float4{}; }
+    __device__ float4 load_source(uint64_t i) const { return accumulate ? load(dweight + i) : float4{}; }
 
-    __device__ void write(uint64_t i, const float4 &values, const float4 &fetched) const { store(to + i, fetched + values); }
+    __device__ void apply(uint64_t i, const float4 &values, const float4 &source) const {
+        store(dweight + i, source + values);
+    }
 };
 
-// The sums of A's rows, of which each lane of four has the same: dbias of 16 output channels a warp.
-template <typename TILE>
-__device__ inline void write_row_sums(const Accumulator &sums, const Place &at, uint32_t rows, float *to, bool accumulate) {
+// Stores dbias of the 16 output channels whose rows of A this warp has summed. The four lanes of a row hold equal sums.
+template <typename Tile>
+__device__ inline void store_dbias(const Accumulator &row_sums, const TileCoord &coord, uint32_t oc, float *dbias,
+                                   bool accumulate) {
     if (lane_id() % 4 != 0) return;
-    const uint32_t warp_row = warp_id() / TILE::WARPS_ACROSS, warp_column = warp_id() % TILE::WARPS_ACROSS;
-    const uint32_t first = at.row + warp_row * TILE::WARP_ROWS + 16 * warp_column + lane_id() / 4;
+    const uint32_t warp_m = warp_id() / Tile::WARPS_N, warp_n = warp_id() % Tile::WARPS_N;
+    const uint32_t first = coord.m + warp_m * Tile::WARP_M + MMA_M * warp_n + lane_id() / 4;
 #pragma unroll
     for (uint32_t half = 0; half < 2; half++) {
         const uint32_t row = first + 8 * half;
-        if (row < rows) to[row] = accumulate ? to[row] + sums.c[2 * half] : sums.c[2 * half];
+        if (row < oc) dbias[row] = accumulate ? dbias[row] + row_sums.c[2 * half] : row_sums.c[2 * half];
     }
 }
 
-template <typename TILE>
+template <typename Tile>
 __device__ inline void wgrad(const MatmulWgradParams &params) {
     extern __shared__ uint4 shared[];
-    const Place at = place<TILE>(params.tiles_m, params.c);
+    const TileCoord coord = tile_coord<Tile>(params.tiles_m, params.c);
     const Operand dout = {params.dout, params.oc, params.oc}, x = {params.x, params.c, params.c};
-    const uint32_t term = blockIdx.y * params.k_per_split, last_term = min(params.n, term + params.k_per_split);
-    // All blocks of a row of tiles have the same rows of dout: the first sums them.
-    const bool sum_rows = params.dbias && at.column == 0;
-    Sums<TILE> sums = {};
-    multiply<TILE, EXTENT, EXTENT, true>(sums, shared_address(shared), dout, x, at, term, last_term, sum_rows);
-    const uint64_t part = blockIdx.y * params.split_stride;
+    const uint32_t k_begin = blockIdx.y * params.k_per_split, k_end = min(params.n, k_begin + params.k_per_split);
+    // All CTAs of a tile row have the same rows of A = dout^T: the first of them computes dbias.
+    const bool sum_rows = params.dbias && coord.n == 0;
+    Accumulators<Tile> accumulators = {};
+    mainloop<Tile, Major::MN, Major::MN, true>(accumulators, shared_address(shared), dout, x, coord, k_begin, k_end,
+                                               sum_rows);
+    const uint64_t split_offset = blockIdx.y * params.split_stride;
     const bool accumulate = params.accumulate != 0;
-    if (sum_rows) write_row_sums<TILE>(sums.rows, at, params.oc, params.dbias + part, accumulate);
-    WgradEpilogue epilogue = {params.dweight + part, accumulate};
-    finish(sums, shared, at, params.oc, params.c, epilogue);
+    if (sum_rows) {
+        store_dbias<Tile>(accumulators.row_sums, coord, params.oc, params.dbias + split_offset, accumulate);
+    }
+    WgradEpilogue op = {params.dweight + split_offset, accumulate};
+    epilogue(accumulators, shared, coord, params.oc, params.c, op);
 }
 
-// The parts' sums one after the other; the loads of eight are under way together.
-__device__ inline void join(const MatmulSplitKReduceParams &params) {
+// Adds up the partial sums of the split_k splits in the order of the splits, which is deterministic. The loads of BATCH
+// splits are in flight together.
+__device__ inline void splitk_reduce(const MatmulSplitKReduceParams &params) {
     constexpr uint32_t BATCH = 8;
-    // 64 bits: OC*C may pass 2^32.
+    // 64 bits: OC*C may exceed 2^32.
     const uint64_t i = 4 * (uint64_t(blockIdx.x) * MATMUL_SPLITK_REDUCE_THREADS + threadIdx.x);
     if (i >= params.len) return;
     float *to = i < params.dweight_len ? params.dweight + i : params.dbias + (i - params.dweight_len);
     float4 sum = {};
-    uint32_t first = 0;
+    uint32_t first_split = 0;
 #pragma unroll 1
     do {
-        float4 parts[BATCH] = {};
+        float4 partials[BATCH] = {};
 #pragma unroll
         for (uint32_t k = 0; k < BATCH; k++) {
-            const uint32_t part = first + k;
-            if (k == 0 || part < params.split_k) parts[k] = load(params.partials + part * params.split_stride + i);
+            const uint32_t split = first_split + k;
+            if (k == 0 || split < params.split_k) partials[k] = load(params.partials + split * params.split_stride + i);
         }
 #pragma unroll
-        for (uint32_t k = 0; k < BATCH; k++) sum = sum + parts[k];
-        first += BATCH;
-    } while (first < params.split_k);
+        for (uint32_t k = 0; k < BATCH; k++) sum = sum + partials[k];
+        first_split += BATCH;
+    } while (first_split < params.split_k);
     if (params.accumulate) sum = load(to) + sum;
     store(to, sum);
 }
@@ -381,11 +420,11 @@ __device__ inline void join(const MatmulSplitKReduceParams &params) {
         wgrad<TILE>(params);                                                                                           \
     }
 
-KERNELS(128x256x32, Large, MATMUL_LARGE_THREADS, 1)
-KERNELS(64x64x32, Small, MATMUL_SMALL_THREADS, MATMUL_SMALL_MIN_BLOCKS)
+KERNELS(128x256x32, LargeTile, MATMUL_LARGE_THREADS, 1)
+KERNELS(64x64x32, SmallTile, MATMUL_SMALL_THREADS, MATMUL_SMALL_MIN_BLOCKS)
 
-// The 1 is no idle word: without it ptxas goes for 32 registers, in which eight loads have no room.
+// minBlocks = 1 is required: otherwise ptxas targets 32 registers and serialises the eight loads.
 extern "C" __global__ void __launch_bounds__(MATMUL_SPLITK_REDUCE_THREADS, 1)
     matmul_wgrad_splitk_reduce(const __grid_constant__ MatmulSplitKReduceParams params) {
-    join(params);
+    splitk_reduce(params);
 }

@@ -10,6 +10,9 @@
 
 #include <stdint.h>
 
+// D (MMA_M, MMA_N) += A (MMA_M, MMA_K) x B (MMA_K, MMA_N)
+constexpr uint32_t MMA_M = 16, MMA_N = 8, MMA_K = 16;
+
 struct FragmentA {
     uint32_t regs[4];
 };

@@ -114,18 +114,18 @@ fn mutants_die() {
             6,
             "matmul",
             Kind::SelectSecond,
-            "filled = filled + TILE::STAGE_BYTES == ALL",
-            "before the loop, where the last stage is not filled yet",
+            "write_stage = write_stage + Tile::STAGE_BYTES == PIPELINE_BYTES",
+            "in the prologue, which does not reach the last stage",
         ),
-        equivalent(6, "matmul", Kind::ShiftComparison, "while (left > 0)", "one more turn, of zeros"),
+        equivalent(6, "matmul", Kind::ShiftComparison, "while (k_left > 0)", "one more iteration, over zeros"),
         equivalent(
             28,
             "matmul_wgrad",
             Kind::ShiftComparison,
-            "const auto inside",
+            "const auto in_bounds",
             "rows that no product ends at, as OC is a multiple of 8",
         ),
-        equivalent(4, "matmul_wgrad", Kind::NeverLeave, "if (SUM_ROWS && sum_rows)", "sums that nobody writes"),
+        equivalent(4, "matmul_wgrad", Kind::NeverLeave, "if (SUM_ROWS && sum_rows)", "row sums that are never stored"),
     ];
     assert_mutants_die("matmul_sm80", &trials(), EQUIVALENT);
 }
