@@ -8,77 +8,20 @@ use ironwarp::ops::{AdamW, AdamWSettings, Backend, Operation, UpdateGuard};
 use ironwarp::tensor::Tensor;
 use ptx_emulator::mutate::Kind;
 
+use crate::bounds::TrafficBound;
+use crate::common::adamw::{self, Guard, OPEN, State, update};
+use crate::common::*;
 use crate::emulator::{alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
-use crate::judge::Lean;
-use crate::support::*;
+use crate::kernel_checks::{Equivalent, Trial, assert_mutants_killed, assert_schedules_agree, equivalent};
 
-const SETTINGS: AdamWSettings = AdamWSettings {
-    learning_rate: 1e-2,
-    beta1: 0.9,
-    beta2: 0.95,
-    eps: 1e-8,
-    weight_decay: 0.1,
-    step: 1,
-    max_norm: 1.0,
-    seed: 42,
-    first_index: 0,
-};
+/// The shared settings, clipped.
+const SETTINGS: AdamWSettings = AdamWSettings { max_norm: 1.0, ..adamw::SETTINGS };
 
-/// The guard's numbers: norm, loss and their limits.
-#[derive(Clone, Copy, Debug)]
-struct Guard {
-    norm: f64,
-    loss: f64,
-    norm_limit: f32,
-    loss_limit: f32,
-}
-
-const OPEN: Guard = Guard { norm: 2.0, loss: 3.0, norm_limit: f32::INFINITY, loss_limit: f32::INFINITY };
-
-/// Full-precision weight, m and v.
-type State = [Vec<f64>; 3];
-
+/// Random state whose second moments include subnormal numbers.
 fn random_state(p: usize) -> State {
-    let mut draws = Draws::new(1);
-    // The second moment is no less than 0, and may be denormal.
-    let [w, m, v] = [draws.numbers(p), draws.numbers(p), draws.numbers(p)];
-    [w, m, v.into_iter().enumerate().map(|(i, x)| if i % 7 == 0 { 1e-41 } else { x * x }).collect()]
-}
-
-/// What a call leaves: weight, m and v in full precision, and the weight as the model reads it.
-fn update<B: Device>(
-    backend: &B,
-    state: &State,
-    grad: &[f64],
-    guard: Guard,
-    settings: AdamWSettings,
-) -> (State, Vec<f64>) {
-    let p = grad.len();
-    let has_master = size_of::<B::Compute>() < size_of::<B::Accum>();
-    let grad: Vec<B::Accum> = grad.iter().map(|&x| B::Accum::of(x)).collect();
-    let grad = Tensor::<B, B::Accum>::from_vec(backend, [p], grad).unwrap();
-    let [norm, loss] = [guard.norm, guard.loss].map(|x| Input::<B, B::Accum>::new(backend, [1], &[x]));
-    // What is to be overwritten is poisoned; where there is no master, the weight is updated in place.
-    let mut weight = match has_master {
-        true => Output::<B, B::Compute>::new(backend, [p]),
-        false => Output::with(backend, [p], &state[0]),
-    };
-    let [mut master, mut m, mut v] = state.each_ref().map(|values| Output::<B, B::Accum>::with(backend, [p], values));
-    let Guard { norm_limit, loss_limit, .. } = guard;
-    let op = AdamW {
-        weight: weight.view(),
-        master: has_master.then(|| master.view()),
-        grad: grad.view(),
-        m: m.view(),
-        v: v.view(),
-        guard: UpdateGuard { norm: norm.view(), loss: loss.view(), norm_limit, loss_limit },
-        settings,
-    };
-    backend.adamw(op).unwrap();
-    let narrow = weight.read(backend);
-    let full = if has_master { master.read(backend) } else { narrow.clone() };
-    ([full, m.read(backend), v.read(backend)], narrow)
+    let mut state = adamw::random_state(p);
+    state[2].iter_mut().enumerate().for_each(|(i, v)| *v = if i % 7 == 0 { 1e-41 } else { *v * *v });
+    state
 }
 
 fn assert_bits(what: &str, got: &State, want: &State) {
@@ -87,7 +30,7 @@ fn assert_bits(what: &str, got: &State, want: &State) {
     }
 }
 
-/// The bf16 weights are the master's roundings by the very draws.
+/// Fails unless the bf16 weights are the master weights, rounded stochastically with the operation's own draws.
 fn assert_rounded(what: &str, weight: &[f64], master: &[f64], settings: AdamWSettings) {
     let AdamWSettings { seed, step, first_index, .. } = settings;
     let rounded = master
@@ -98,13 +41,13 @@ fn assert_rounded(what: &str, weight: &[f64], master: &[f64], settings: AdamWSet
 }
 
 #[test]
-fn every_bit_is_the_references() {
+fn every_bit_is_that_of_the_reference() {
     for (p, why) in [
         (8, "two threads"),
-        (16, "four"),
-        (1016, "a thread less than a block"),
+        (16, "four threads"),
+        (1016, "two threads less than a block"),
         (1024, "a block"),
-        (1032, "two threads more"),
+        (1032, "a block and two threads"),
         (100_000, "many blocks"),
     ] {
         let (mut state, grad) = (random_state(p), Draws::new(2).numbers(p));
@@ -125,7 +68,7 @@ fn every_bit_is_the_references() {
 }
 
 #[test]
-fn cuts_into_calls_change_no_bit() {
+fn two_calls_give_the_bits_of_one() {
     let p = 4096 + 24;
     let (state, grad) = (random_state(p), Draws::new(4).numbers(p));
     let (whole, weight) = update(&*shared(), &state, &grad, OPEN, SETTINGS);
@@ -158,13 +101,13 @@ fn a_bad_step_changes_no_bit() {
         assert_bits(&format!("{guard:?}"), &after, &state);
         assert!(weight.iter().all(|x| x.is_nan()), "{guard:?}: a weight was written");
     }
-    // At the limits it is made.
+    // Values at the limits are allowed.
     let guard = Guard { norm_limit: 2.0, loss_limit: 3.0, ..OPEN };
     assert_ne!(update(&*shared(), &state, &grad, guard, SETTINGS).0, state);
 }
 
 #[test]
-fn bad_numbers_stay_where_they_are() {
+fn non_finite_numbers_stay_in_their_element() {
     let (state, clean) = (random_state(64), Draws::new(6).numbers(64));
     let (want, want_weight) = update(&*shared(), &state, &clean, OPEN, SETTINGS);
     for bad in [f64::NAN, f64::INFINITY] {
@@ -188,12 +131,12 @@ fn traffic_is_the_floor() {
         let (state, grad) = (random_state(p), vec![0.5; p]);
         let floor = ironwarp::ops::Floor { bytes: 30 * p as u64, flops: 0 };
         let counts = cuda.count(|| drop(update(&*cuda, &state, &grad, OPEN, SETTINGS)));
-        Lean { what: &format!("adamw, P = {p}"), floor, bytes: 1.01, sectors: 1.02 }.pass(&counts);
+        TrafficBound { what: &format!("adamw, P = {p}"), floor, bytes: 1.01, sectors: 1.02 }.check(&counts);
     }
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn misaligned_tensors_are_rejected() {
     let cuda = shared();
     let tensor = |p| Tensor::<Cuda, f32>::zeros(&*cuda, [p]).unwrap();
     let mut weight = Tensor::<Cuda, bf16>::zeros(&*cuda, [16]).unwrap();
@@ -229,7 +172,7 @@ fn trials() -> Vec<Trial> {
         vec![master, m, v, weight]
     };
     vec![
-        Trial { why: "gradients that are no numbers", kernels: &["adamw"], run: Box::new(not_a_number) },
+        Trial { why: "gradients of NaN", kernels: &["adamw"], run: Box::new(not_a_number) },
         trial("a block and two threads", 1032, OPEN),
         trial("whole blocks", 1024, OPEN),
         trial("norm above the limit", 8, Guard { norm_limit: 1.0, ..OPEN }),
@@ -241,12 +184,12 @@ fn trials() -> Vec<Trial> {
 
 #[test]
 fn any_schedule_gives_the_same_bits() {
-    assert_any_schedule("adamw", &trials());
+    assert_schedules_agree("adamw", &trials());
 }
 
 #[test]
-fn mutants_die() {
+fn mutants_are_killed() {
     const EQUIVALENT: &[Equivalent] =
-        &[equivalent(1, "adamw", Kind::NeverLeave, "lane_id() < 2", "more lanes load what two need")];
-    assert_mutants_die("adamw", &trials(), EQUIVALENT);
+        &[equivalent(1, "adamw", Kind::NeverLeave, "lane_id() < 2", "more lanes than two load the guard's values")];
+    assert_mutants_killed("adamw", &trials(), EQUIVALENT);
 }

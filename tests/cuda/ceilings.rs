@@ -1,4 +1,4 @@
-//! The kernels that measure what a GPU can do.
+//! The kernels that measure the peak rates of a GPU.
 
 use half::bf16;
 use ironwarp::cuda::Cuda;
@@ -7,38 +7,38 @@ use ironwarp::ops::Floor;
 use ironwarp::tensor::Tensor;
 use ptx_emulator::mutate::Kind;
 
+use crate::bounds::TrafficBound;
+use crate::common::*;
 use crate::emulator::{alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
-use crate::judge::Lean;
-use crate::support::*;
+use crate::kernel_checks::{Equivalent, Trial, assert_mutants_killed, assert_schedules_agree, equivalent};
 
-/// i32 in a vector of 16 bytes.
+/// Elements of i32 in a vector of 16 bytes.
 const VECTOR: usize = 4;
-/// Vectors of a block of the copy.
+/// Vectors that a block of the copy kernel copies.
 const TILE: usize = 1024;
-/// Lanes of a block of the products.
+/// Threads of a block of the MMA kernel.
 const BLOCK: usize = 256;
 
 /// Vectors and why.
 const SIZES: [(usize, &str); 8] = [
     (1, "one vector"),
-    (255, "a thread without work"),
+    (255, "an idle thread"),
     (257, "a second vector for one thread"),
-    (TILE - 1, "a thread without its fourth"),
+    (TILE - 1, "a thread without its fourth vector"),
     (TILE, "one tile"),
     (TILE + 1, "one vector in the second block"),
     (3 * TILE, "whole tiles"),
-    (5 * TILE + 300, "tiles and a rest"),
+    (5 * TILE + 300, "tiles and a remainder"),
 ];
 
-/// Any bits, NaNs of bf16 and f32 among them; the same only after 2³².
+/// Arbitrary bits, including NaNs of bf16 and f32, that repeat after 2³² words.
 fn words(len: usize) -> Vec<i32> {
     (0..len as u32).map(|i| (i.wrapping_mul(0x9e37_79b9) ^ 0x7fc0_0000) as i32).collect()
 }
 
-/// What a copy leaves. The source is as long as it must be: a read past its end is out of bounds.
+/// The result of a copy. The source fills its buffer, so a read past its end is out of bounds.
 fn copied(cuda: &Cuda, src: &[i32]) -> Vec<i32> {
-    // A vector before, a tile behind.
+    // A vector before the destination, and a tile after it.
     let canaries = (vec![-77; VECTOR], vec![-78; TILE * VECTOR]);
     let content = vec![-79; src.len()];
     let framed = [&canaries.0[..], &content, &canaries.1].concat();
@@ -56,7 +56,7 @@ fn copied(cuda: &Cuda, src: &[i32]) -> Vec<i32> {
 fn every_bit_is_copied() {
     let cuda = shared();
     let wave = cuda.device().properties().multiprocessors * 8 * TILE;
-    for (vectors, why) in SIZES.into_iter().chain([(wave + TILE + 7, "more blocks than run together")]) {
+    for (vectors, why) in SIZES.into_iter().chain([(wave + TILE + 7, "more blocks than run at the same time")]) {
         let src = words(vectors * VECTOR);
         assert!(copied(&cuda, &src) == src, "ceiling_copy of {vectors} vectors ({why})");
     }
@@ -71,42 +71,42 @@ fn a_copy_moves_each_byte_twice() {
         let counts = cuda.count(|| ceiling_copy(&cuda, src.view(), dst.view_mut()).unwrap());
         let floor = Floor { bytes: 32 * vectors as u64, flops: 0 };
         let what = format!("ceiling_copy, {vectors} vectors");
-        Lean { what: &what, floor, bytes: 1.0, sectors: 1.0 }.pass(&counts);
+        TrafficBound { what: &what, floor, bytes: 1.0, sectors: 1.0 }.check(&counts);
         assert_eq!((counts.global().bytes, counts.global().sectors), (floor.bytes, floor.bytes / 32), "{what}");
     }
 }
 
 #[test]
-fn what_cannot_be_copied_is_refused() {
+fn violated_preconditions_of_the_copy_are_rejected() {
     let cuda = shared();
     let src: Input<Cuda, bf16> = Input::new(&*cuda, [24], &[1.0; 24]);
     let mut dst: Output<Cuda, bf16> = Output::new(&*cuda, [24]);
-    let mut refused = |from, len, to, dst_len, message: &str| {
+    let mut rejected = |from, len, to, dst_len, message: &str| {
         let (src, dst) = (src.view().part(from, [len]), dst.view().into_part(to, [dst_len]));
         assert_rejected(ceiling_copy(&cuda, src, dst), message);
     };
-    refused(0, 0, 0, 0, "ceiling_copy: src not empty failed (src is (0))");
-    refused(0, 16, 0, 8, "ceiling_copy: dst as long as src failed (src has 16 elements, dst 8)");
-    refused(0, 12, 0, 12, "ceiling_copy: bytes % 16 == 0 failed (24 bytes)");
-    refused(1, 16, 0, 16, "ceiling_copy: src 16-byte aligned failed (src begins 2 bytes past a multiple of 16)");
-    refused(0, 16, 7, 16, "ceiling_copy: dst 16-byte aligned failed (dst begins 14 bytes past a multiple of 16)");
+    rejected(0, 0, 0, 0, "ceiling_copy: src not empty failed (src is (0))");
+    rejected(0, 16, 0, 8, "ceiling_copy: dst as long as src failed (src has 16 elements, dst 8)");
+    rejected(0, 12, 0, 12, "ceiling_copy: bytes % 16 == 0 failed (24 bytes)");
+    rejected(1, 16, 0, 16, "ceiling_copy: src 16-byte aligned failed (src begins 2 bytes past a multiple of 16)");
+    rejected(0, 16, 7, 16, "ceiling_copy: dst 16-byte aligned failed (dst begins 14 bytes past a multiple of 16)");
     dst.assert_untouched(&*cuda);
 }
 
-/// A warp's matrices by rows, as its lanes draw them.
+/// The matrices of a warp by rows, with the values that its lanes draw.
 struct Warp {
     a: [[f64; 16]; 32],
     b: [[f64; 32]; 16],
     d: [[f64; 32]; 32],
 }
 
-/// The rows and columns of a (16, 8) tile that a lane holds, in the order of its registers.
-fn held(lane: usize) -> [(usize, usize); 4] {
+/// The rows and columns of a (16, 8) accumulator tile that a lane holds, in the order of its registers.
+fn fragment(lane: usize) -> [(usize, usize); 4] {
     [(0, 0), (0, 1), (8, 0), (8, 1)].map(|(row, column)| (lane / 4 + row, lane % 4 * 2 + column))
 }
 
 impl Warp {
-    /// Of which `first` is the number of the first lane.
+    /// `first` is the number of the first lane.
     fn new(first: usize) -> Self {
         let mut warp = Warp { a: [[0.0; 16]; 32], b: [[0.0; 32]; 16], d: [[0.0; 32]; 32] };
         for lane in 0..32 {
@@ -132,7 +132,7 @@ impl Warp {
                 }
             }
             for tile in 0..8 {
-                for (row, column) in held(lane) {
+                for (row, column) in fragment(lane) {
                     warp.d[tile / 4 * 16 + row][tile % 4 * 8 + column] = next();
                 }
             }
@@ -140,16 +140,16 @@ impl Warp {
         warp
     }
 
-    /// What a lane writes with and without the product, and the sum of all magnitudes.
+    /// The value that a lane writes with and without the product, and the sum of all magnitudes.
     fn sums(&self, lane: usize) -> [f64; 3] {
         let mut sums = [0.0; 3];
         for tile in 0..8 {
-            for (row, column) in held(lane) {
+            for (row, column) in fragment(lane) {
                 let (row, column) = (tile / 4 * 16 + row, tile % 4 * 8 + column);
                 let start = self.d[row][column];
                 let products = (0..16).map(|k| self.a[row][k] * self.b[k][column]);
                 let (product, magnitude) =
-                    products.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                    products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()));
                 for (sum, value) in sums.iter_mut().zip([start + product, start, start.abs() + magnitude]) {
                     *sum += value;
                 }
@@ -174,8 +174,8 @@ fn products_are_those_of_the_matrices() {
         for (i, got) in got.into_iter().enumerate() {
             let [with, without, magnitude] = warps[i / 32].sums(i % 32);
             let want = if iterations % 2 == 1 { with } else { without };
-            // An addition of f32 rounds by 2⁻²⁴ at most, and one that truncates, as tensor cores may, by twice that. There
-            // are 16 to an iteration, and 32 at the end.
+            // An addition in f32 has a relative error of at most 2⁻²⁴, and twice that if it truncates, as tensor cores may. There
+            // are 16 additions per iteration, and 32 at the end.
             let allowed = magnitude * f64::from(16 * iterations + 32) / f64::from(1 << 23);
             let error = (got - want).abs();
             assert!(error <= allowed, "ceiling_mma [{i}], {iterations} iterations: {got}, not {want} ± {allowed:e}");
@@ -183,7 +183,7 @@ fn products_are_those_of_the_matrices() {
     }
 }
 
-/// Neither zeros nor one number over and over. That the kernel draws the same is seen by its products.
+/// The inputs are neither zero nor constant. The products above show that the kernel draws the same values.
 #[test]
 fn inputs_are_close_to_normal() {
     let warps: Vec<Warp> = (0..64 * BLOCK).step_by(32).map(Warp::new).collect();
@@ -197,13 +197,13 @@ fn inputs_are_close_to_normal() {
         println!("{what}: mean {:.4}, deviation {deviation:.4}, kurtosis {:.4}", mean(1), mean(4) / mean(2).powi(2));
         assert!(values.iter().all(|x| *x != 0.0 && x.abs() < 4.0), "{what}");
         assert!(mean(1).abs() < 0.02 && (deviation - 1.155).abs() < 0.02, "{what}: {} ± {deviation}", mean(1));
-        // Of four uniform numbers 2.7, of a normal distribution 3, of one uniform number 1.8.
+        // The kurtosis of a sum of four uniform numbers is 2.7, of a normal distribution 3, of one uniform number 1.8.
         assert!((mean(4) / mean(2).powi(2) - 2.7).abs() < 0.1, "{what}");
     }
 }
 
 #[test]
-fn flops_are_those_that_run() {
+fn flops_are_those_executed() {
     let Some(cuda) = alone() else { return };
     for (n, iterations) in [(BLOCK, 0), (BLOCK, 1), (BLOCK, 2), (3 * BLOCK, 17)] {
         let mut out: Output<Cuda, f32> = Output::new(&*cuda, [n]);
@@ -213,34 +213,35 @@ fn flops_are_those_that_run() {
         let by_hand = (n / 32) as u64 * u64::from(iterations) * 8 * (2 * 16 * 8 * 16);
         assert_eq!((counts.launches[0].counts.tensor_flops, flops), (by_hand, by_hand), "{what}");
         assert_eq!(counts.launches[0].counts.global_loads.requests, 0, "{what}: loads");
-        Lean { what: &what, floor: Floor { bytes: 4 * n as u64, flops }, bytes: 1.0, sectors: 1.0 }.pass(&counts);
+        TrafficBound { what: &what, floor: Floor { bytes: 4 * n as u64, flops }, bytes: 1.0, sectors: 1.0 }
+            .check(&counts);
     }
 }
 
 #[test]
-fn a_wave_is_all_that_the_registers_hold() {
+fn a_wave_fills_the_registers() {
     let cuda = shared();
     let multiprocessors = cuda.device().properties().multiprocessors;
     assert_eq!(ceiling_mma_len(&cuda), multiprocessors * 65_536 / 64);
 }
 
 #[test]
-fn products_without_an_output_are_refused() {
+fn violated_preconditions_of_the_mma_kernel_are_rejected() {
     let Some(cuda) = alone() else { return };
     let mut out: Output<Cuda, f32> = Output::new(&*cuda, [300]);
-    let mut refused = |len, message: &str| {
+    let mut rejected = |len, message: &str| {
         assert_rejected(ceiling_mma(&cuda, 1, out.view().into_part(0, [len])), message);
     };
-    refused(0, "ceiling_mma: out not empty failed (out is (0))");
-    refused(300, "ceiling_mma: N % 256 == 0 failed (N = 300)");
+    rejected(0, "ceiling_mma: out not empty failed (out is (0))");
+    rejected(300, "ceiling_mma: N % 256 == 0 failed (N = 300)");
     out.assert_untouched(&*cuda);
-    // The emulated GPU has memory where something was written.
+    // The emulated GPU allocates host memory only where something is written.
     let mut huge: Tensor<Cuda, f32> = cuda.uninitialised([1 << 23]).unwrap();
-    // Were it not refused, it would run for days.
+    // Without the rejection the launch would run for days.
     cuda.set_step_budget(1 << 20);
-    let refused = ceiling_mma(&cuda, 1 << 31, huge.view_mut());
+    let rejected = ceiling_mma(&cuda, 1 << 31, huge.view_mut());
     cuda.device().synchronize().unwrap();
-    assert_rejected(refused, "ceiling_mma: FLOPs < 2^64 failed (N = 8388608, iterations = 2147483648)");
+    assert_rejected(rejected, "ceiling_mma: FLOPs < 2^64 failed (N = 8388608, iterations = 2147483648)");
 }
 
 fn trials() -> Vec<Trial> {
@@ -258,26 +259,26 @@ fn trials() -> Vec<Trial> {
     vec![
         copy("a second vector for one thread", 257),
         copy("one vector in the second block", TILE + 1),
-        products("what sums start with", 1, 0),
+        products("the initial accumulators", 1, 0),
         products("one product", 1, 1),
-        products("both signs", 1, 2),
-        products("two blocks, an odd number", 2, 3),
+        products("products of both signs", 1, 2),
+        products("two blocks, an odd number of iterations", 2, 3),
     ]
 }
 
 #[test]
 fn any_schedule_gives_the_same_bits() {
-    assert_any_schedule("ceilings", &trials());
+    assert_schedules_agree("ceilings", &trials());
 }
 
 #[test]
-fn mutants_die() {
+fn mutants_are_killed() {
     const EQUIVALENT: &[Equivalent] = &[equivalent(
         1,
         "ceiling_copy",
         Kind::ShiftComparison,
         "tile + CEILING_COPY_VECTORS_PER_BLOCK <= params.len",
-        "the loop of the rest copies a whole tile as well",
+        "the remainder loop copies a whole tile as well",
     )];
-    assert_mutants_die("ceilings", &trials(), EQUIVALENT);
+    assert_mutants_killed("ceilings", &trials(), EQUIVALENT);
 }

@@ -1,7 +1,8 @@
-//! The emulated GPU: shared by the tests of this program, or had alone by those that change or count something.
+//! The emulated GPU: shared by the tests of this program, or exclusive to a test that changes its settings or reads its
+//! counters.
 //!
-//! `IRONWARP_TEST_DEVICE=cuda` or `cuda:N` puts a GPU of the real driver in its place. Nobody can have that alone, as it
-//! neither counts nor obeys: tests that would, say so and end.
+//! `IRONWARP_TEST_DEVICE=cuda` or `cuda:N` replaces it by a GPU of the real driver, which has neither settings nor counters:
+//! tests that need exclusive use are skipped there, and print so.
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -20,26 +21,27 @@ fn device() -> &'static Cuda {
     DEVICE.get_or_init(|| real_gpu().map_or_else(Cuda::emulated, Cuda::new).unwrap())
 }
 
-/// The GPU, together with other tests.
+/// The GPU, shared with other tests.
 pub struct Shared {
-    turn: Option<RwLockReadGuard<'static, ()>>,
+    lock: Option<RwLockReadGuard<'static, ()>>,
 }
 
 thread_local! {
-    /// Whether the thread has its turn: a second one would wait for a test that wants to be alone, which waits for the first.
-    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+    /// Whether the thread already holds the read lock. A second one could deadlock: it would wait for a queued writer, which
+    /// waits for the first.
+    static HOLDS_LOCK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The GPU, for tests that launch and read.
 pub fn shared() -> Shared {
-    let first = !HAS_TURN.replace(true);
-    Shared { turn: first.then(|| USE.read().unwrap_or_else(PoisonError::into_inner)) }
+    let first = !HOLDS_LOCK.replace(true);
+    Shared { lock: first.then(|| USE.read().unwrap_or_else(PoisonError::into_inner)) }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if self.turn.is_some() {
-            HAS_TURN.set(false);
+        if self.lock.is_some() {
+            HOLDS_LOCK.set(false);
         }
     }
 }
@@ -52,28 +54,28 @@ impl Deref for Shared {
     }
 }
 
-/// A device in a context of its own, for tests to which it matters what else that holds or does.
+/// A device in a new context, for tests whose result depends on everything that the context holds or runs.
 pub fn own() -> Cuda {
-    // cudarc finds the driver that the first device has loaded.
+    // The shared device loads the driver that cudarc then finds.
     let ordinal = shared().device().properties().ordinal;
     Cuda::with_context(&CudaContext::new_non_primary(ordinal, 0).unwrap()).unwrap()
 }
 
-/// The emulated GPU and its settings, without other tests.
+/// The emulated GPU and its settings, while no other test uses it.
 pub struct Alone {
-    _turn: RwLockWriteGuard<'static, ()>,
+    _lock: RwLockWriteGuard<'static, ()>,
 }
 
-/// The emulated GPU, for tests that count, or change how it runs; where tests use a real one there is none, and the test's
-/// log says so.
+/// The emulated GPU, for tests that read its counters or change its settings; none where tests use a real GPU, which the
+/// test's log states.
 pub fn alone() -> Option<Alone> {
     if real_gpu().is_some() {
         skip("the emulated GPU");
         return None;
     }
-    let turn = USE.write().unwrap_or_else(PoisonError::into_inner);
+    let lock = USE.write().unwrap_or_else(PoisonError::into_inner);
     device();
-    Some(Alone { _turn: turn })
+    Some(Alone { _lock: lock })
 }
 
 impl Deref for Alone {
@@ -97,22 +99,22 @@ impl Alone {
         Emulation::of(self).unwrap()
     }
 
-    /// Another order of everything that is unordered.
+    /// Selects a schedule: the order of everything that CUDA leaves unordered.
     pub fn set_seed(&self, seed: u64) {
         self.emulation().set_seed(seed).unwrap();
     }
 
-    /// Warp instructions that a launch may execute.
+    /// Limits the warp instructions that a launch may execute.
     pub fn set_step_budget(&self, steps: u64) {
         self.emulation().set_step_budget(steps).unwrap();
     }
 
-    /// Whether findings are not printed, for those that are meant to be.
+    /// Suppresses the printing of findings, for tests that provoke them.
     pub fn set_quiet(&self, quiet: bool) {
         self.emulation().set_quiet(quiet).unwrap();
     }
 
-    /// What the launches of `run` counted.
+    /// The counters of the launches in `run`.
     pub fn count(&self, run: impl FnOnce()) -> Counts {
         let counted = self.emulation().count(self, || {
             run();
@@ -122,7 +124,7 @@ impl Alone {
     }
 }
 
-/// Counts of launches.
+/// Counters of launches.
 pub struct Counts {
     pub launches: Vec<LaunchRecord>,
 }
@@ -133,12 +135,12 @@ impl Counts {
         self.launches.iter().map(|launch| launch.counts.global()).sum()
     }
 
-    /// Passes over shared memory's banks that conflicts cost.
+    /// Additional passes over the banks of shared memory, due to conflicts.
     pub fn bank_conflicts(&self) -> u64 {
         self.launches.iter().map(|launch| launch.counts.bank_conflicts).sum()
     }
 
-    /// Warp instructions of the launch with the most.
+    /// Warp instructions of the launch that executes the most.
     pub fn most_instructions(&self) -> u64 {
         self.launches.iter().map(|launch| launch.counts.warp_instructions).max().unwrap_or(0)
     }

@@ -1,5 +1,5 @@
-//! Tensors of more than 2³¹ elements. The emulated GPU has memory where something was written, so that their rest costs
-//! nothing; only what a kernel can be made to skip is tested so, or blocks that leave at once. A real GPU needs all of the memory.
+//! Tensors of more than 2³¹ elements. The emulated GPU allocates host memory only where something is written, so tensors may be
+//! huge if kernels skip most of them, or if all blocks but one exit at once. A real GPU needs all of the memory.
 
 use cudarc::driver::CudaContext;
 use half::bf16;
@@ -14,10 +14,10 @@ use ironwarp::tensor::{Element, Shape, Storage, Tensor};
 use crate::emulator::{alone, shared};
 use crate::environment::{real_gpu, skip};
 
-/// GPT-2's.
+/// GPT-2's padded vocabulary.
 const VP: usize = 50304;
 
-/// Rows of a table of which C = 12,288 columns make more than 2³² bytes, and more than 2³¹ elements.
+/// Rows of a table that, with C = 12,288 columns, has more than 2³² bytes and more than 2³¹ elements.
 const ROWS: usize = 180_000;
 const C: usize = 12_288;
 
@@ -25,7 +25,7 @@ fn numbers(from: usize, len: usize) -> Vec<bf16> {
     (from..from + len).map(|i| bf16::from_f32((i % 61) as f32 - 30.0)).collect()
 }
 
-/// Uninitialised; none where a real GPU has not the room, and the test's log says so.
+/// An uninitialised tensor; none if a real GPU has too little memory, which the test's log states.
 fn huge<E: Element>(cuda: &Cuda, shape: impl Into<Shape>) -> Option<Tensor<Cuda, E>> {
     match cuda.uninitialised(shape) {
         Err(Error::OutOfDeviceMemory(why)) if real_gpu().is_some() => {
@@ -71,7 +71,7 @@ fn the_last_rows_of_a_table_get_their_gradient() {
     assert_eq!(got, want);
 }
 
-/// All rows but the last are ignored, and so not read.
+/// All rows but the last are ignored and therefore not read.
 #[test]
 fn the_last_row_of_huge_logits_has_its_loss() {
     let cuda = shared();
@@ -90,20 +90,20 @@ fn the_last_row_of_huge_logits_has_its_loss() {
     assert!((f64::from(losses[n - 1]) - 50257f64.ln()).abs() < 1e-5, "{}", losses[n - 1]);
 }
 
-/// The kernels' PTX, of which only one block does anything.
+/// The PTX of a file whose kernels exit at once in all blocks but one.
 fn only_block(stem: &str, block: usize) -> String {
     let image = IMAGES.iter().find(|image| image.stem == stem).unwrap();
-    let leave = format!(
+    let exit = format!(
         "\n{{\n.reg .pred %other;\n.reg .b32 %block;\nmov.u32 %block, %ctaid.x;\nsetp.ne.u32 %other, %block, {block};\n\
          @%other exit;\n"
     );
     let entries: Vec<String> =
-        image.ptx.split(".visible .entry").map(|entry| entry.replacen("\n{\n", &leave, 1)).collect();
-    assert!(entries.len() > 1 && entries[1..].iter().all(|entry| entry.contains(&leave)));
+        image.ptx.split(".visible .entry").map(|entry| entry.replacen("\n{\n", &exit, 1)).collect();
+    assert!(entries.len() > 1 && entries[1..].iter().all(|entry| entry.contains(&exit)));
     entries.join(".visible .entry")
 }
 
-/// The last sequence of so many that the tensors have more than 2³¹ elements: as if it were alone.
+/// The last of so many sequences that the tensors have more than 2³¹ elements gives the same bits as that sequence alone.
 #[test]
 fn attention_reaches_the_last_of_many_sequences() {
     const B: usize = (1 << 31) / (T * HS) + 2;
@@ -134,7 +134,7 @@ fn attention_reaches_the_last_of_many_sequences() {
     };
     let alone = attend(1);
     assert!(alone.0.iter().chain(&alone.1).any(|x| *x != bf16::ZERO));
-    // A block a head and kernel.
+    // One block per head and kernel.
     for stem in ["attention_forward_sm80", "attention_backward_sm80"] {
         cuda.device().replace_kernels(stem, &only_block(stem, B - 1));
     }

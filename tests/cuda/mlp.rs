@@ -1,15 +1,15 @@
-//! The MLP of a GPT-2 block as the model runs it, forward and backward: what it moves beside what it must.
+//! The memory traffic of the MLP of a GPT-2 block, forward and backward, compared with its floor.
 
 use ironwarp::bench::cases::{prepare, select};
 use ironwarp::bench::problem::Problem;
 
 use crate::emulator::{Alone, alone};
 
-/// Rows and channels: several tiles, and one part of the weight gradients' sums.
+/// Rows and channels: several tiles, and split-K 1 for the weight gradients.
 const N: usize = 256;
 const C: usize = 128;
 
-/// Bytes that the launches of an operation read, each once, and write, each once; and its floor.
+/// Distinct bytes that the launches of an operation read and write, and its floor.
 fn moved(cuda: &Alone, op: &str, shape: &str) -> [u64; 2] {
     let info = select(&[op.to_owned()]).unwrap()[0];
     let problem = Problem::parse(info, shape, &info.small()[0]).unwrap();
@@ -21,10 +21,10 @@ fn moved(cuda: &Alone, op: &str, shape: &str) -> [u64; 2] {
     [unique.sum(), floor]
 }
 
-/// Nothing of size (N, 4C) makes a trip to memory that no operation's floor has: GELU, its derivative, the residual and the
-/// bias gradients ride on the products.
+/// No tensor of size (N, 4C) is read or written more often than the floors count: GELU, its derivative, the residual and the
+/// bias gradients are fused into the products.
 #[test]
-fn the_fused_mlp_moves_what_it_must() {
+fn the_fused_mlp_moves_the_floor() {
     let Some(cuda) = alone() else { return };
     let up = |variant: &str| format!("n={N},c={C},oc={},variant={variant}", 4 * C);
     let down = |variant: &str| format!("n={N},c={},oc={C},variant={variant}", 4 * C);
@@ -39,28 +39,30 @@ fn the_fused_mlp_moves_what_it_must() {
         let all: Vec<[u64; 2]> = ops.iter().map(|(op, shape)| moved(&cuda, op, shape)).collect();
         [0, 1].map(|i| all.iter().map(|pair| pair[i]).sum())
     };
-    // The same with a pass of its own for each: GELU's is measured, the others read and write what they are given once:
+    // The unfused MLP has a separate kernel for each. That of GELU is measured; the others read and write their tensors once:
     // residual, dGELU (dout, pre, dx), and dout again for each bias.
     let unfused = [("matmul_forward", up("bias")), ("matmul_forward", down("bias"))];
     let [gelu, _] = moved(&cuda, "gelu_forward", &format!("n={N},c={}", 4 * C));
     let bytes = |elements: usize| 2 * elements as u64;
-    let apart_forward = sum(&unfused)[0] + gelu + bytes(3 * N * C);
+    let unfused_forward = sum(&unfused)[0] + gelu + bytes(3 * N * C);
     let plain = [
         ("matmul_dgrad", down("none")),
         ("matmul_wgrad", down("none")),
         ("matmul_dgrad", up("none")),
         ("matmul_wgrad", up("none")),
     ];
-    let apart_backward = sum(&plain)[0] + bytes(3 * N * 4 * C) + bytes(N * C + N * 4 * C);
-    for (name, ops, apart) in [("forward", &forward[..], apart_forward), ("backward", &backward[..], apart_backward)] {
+    let unfused_backward = sum(&plain)[0] + bytes(3 * N * 4 * C) + bytes(N * C + N * 4 * C);
+    for (name, ops, separate) in
+        [("forward", &forward[..], unfused_forward), ("backward", &backward[..], unfused_backward)]
+    {
         let [fused, floor] = sum(ops);
         println!(
-            "MLP {name}, N = {N}, C = {C}: {fused} bytes fused, {:.3} of the floor {floor}; {apart} in passes of their own, {:.2} \
-             times as many",
+            "MLP {name}, N = {N}, C = {C}: {fused} bytes fused, {:.3} of the floor {floor}; {separate} in separate kernels, \
+             {:.2} times as many",
             fused as f64 / floor as f64,
-            apart as f64 / fused as f64
+            separate as f64 / fused as f64
         );
         assert!(fused as f64 <= 1.01 * floor as f64, "{name}: {fused} bytes, the floor is {floor}");
-        assert!(apart > fused, "{name}: {apart} bytes apart, {fused} fused");
+        assert!(separate > fused, "{name}: {separate} bytes in separate kernels, {fused} fused");
     }
 }

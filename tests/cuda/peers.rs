@@ -1,4 +1,4 @@
-//! cuBLASLt: what it computes on a real GPU, and that the emulated one refuses it.
+//! cuBLASLt computes the products on a real GPU, and is unavailable on the emulated one.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn the_emulated_gpu_has_no_cublaslt() {
         return skip("the emulated GPU");
     }
     match CublasLt::new(&shared()) {
-        Ok(_) => panic!("it was taken for a GPU"),
+        Ok(_) => panic!("cuBLASLt accepts the emulated GPU"),
         Err(Error::Unavailable(why)) => {
             assert!(why.starts_with("no cuBLASLt: Emulated") && why.ends_with("cannot run its kernels"), "{why}");
         }
@@ -25,7 +25,7 @@ fn the_emulated_gpu_has_no_cublaslt() {
 }
 
 #[test]
-fn cublaslt_computes_the_products_and_nothing_else() {
+fn cublaslt_computes_only_the_products() {
     const BUDGET: Duration = Duration::from_millis(5);
     if real_gpu().is_none() {
         return skip("a real GPU");
@@ -35,7 +35,7 @@ fn cublaslt_computes_the_products_and_nothing_else() {
         Err(why) => return skip(&format!("cuBLASLt ({why})")),
     };
     for problem in select(&["matmul".into()]).unwrap().iter().flat_map(|info| info.small()) {
-        // The second time it knows the algorithm, and that the product is right.
+        // The second call uses the algorithm and the verification of the first.
         for _ in 0..2 {
             let times = cublaslt.measure(&problem, BUDGET);
             let [times] = &times[..] else { panic!("{problem}: {times:?}") };

@@ -1,4 +1,4 @@
-//! Sampling: token by token what the formula says, but for draws that fall within rounding of a bound.
+//! Sampling: every token is that of the formula, except for draws that fall within a rounding error of a boundary.
 
 use half::bf16;
 use ironwarp::cpu::Cpu;
@@ -6,32 +6,21 @@ use ironwarp::cuda::Cuda;
 use ironwarp::cuda::launch::images::IMAGES;
 use ironwarp::ops::philox::{Purpose, draw, uniform};
 use ironwarp::ops::{Backend, Operation, Sample};
-use ironwarp::tensor::Tensor;
 use ptx_emulator::mutate::Kind;
 
+use crate::bounds::TrafficBound;
+use crate::common::sampling::{self, SHARES, Settings};
+use crate::common::*;
 use crate::emulator::{alone, shared};
-use crate::gauntlet::{Equivalent, Trial, assert_any_schedule, assert_mutants_die, equivalent};
-use crate::judge::Lean;
-use crate::support::*;
-
-/// How to draw.
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    temperature: f32,
-    top_k: usize,
-    top_p: f32,
-    seed: u64,
-    draw: u64,
-}
+use crate::kernel_checks::{Equivalent, Trial, assert_mutants_killed, assert_schedules_agree, equivalent};
 
 const PLAIN: Settings = Settings { temperature: 1.0, top_k: usize::MAX, top_p: 1.0, seed: 7, draw: 3 };
 
-/// Rows of logits; what stands in the padding is larger than all.
+/// Rows of logits that bf16 represents. The padding is larger than all logits.
 #[derive(Clone)]
 struct Rows {
     v: usize,
     vp: usize,
-    /// Of bf16.
     logits: Vec<f64>,
 }
 
@@ -40,7 +29,7 @@ impl Rows {
     fn new(rows: usize, v: usize, magnitude: f64) -> Self {
         let vp = v.next_multiple_of(8);
         let numbers = Draws::new(v as u64).numbers(rows * vp);
-        let mut logits: Vec<f64> = numbers.iter().map(|x| bf16::from_f64(x * magnitude).to_f64()).collect();
+        let mut logits = rounded::<bf16>(numbers.iter().map(|x| x * magnitude).collect());
         logits.chunks_mut(vp).for_each(|row| row[v..].fill(1e30));
         Rows { v, vp, logits }
     }
@@ -49,25 +38,14 @@ impl Rows {
         let v = rows[0].len();
         let vp = v.next_multiple_of(8);
         let row = |row: &&[f64]| [row, &vec![1e30; vp - v][..]].concat();
-        Rows { v, vp, logits: rows.iter().flat_map(row).map(|x| bf16::from_f64(x).to_f64()).collect() }
+        Rows { v, vp, logits: rounded::<bf16>(rows.iter().flat_map(row).collect()) }
     }
 
     fn sample<B: Device>(&self, backend: &B, settings: Settings) -> Vec<i32> {
-        let rows = self.logits.len() / self.vp;
-        let logits = self.logits.iter().map(|&x| B::Compute::of(x)).collect();
-        // As long as it is: a read past its end is out of bounds.
-        let logits = Tensor::<B, B::Compute>::from_vec(backend, [rows, self.vp], logits).unwrap();
-        let mut tokens = ids(backend, [rows + 2], &vec![-7; rows + 2]);
-        let view = tokens.view_mut().into_part(1, [rows]);
-        let Settings { temperature, top_k, top_p, seed, draw } = settings;
-        let (logits, vocab) = (logits.view(), self.v);
-        backend.sample(Sample { logits, vocab, temperature, top_k, top_p, seed, draw, tokens: view }).unwrap();
-        let tokens = tokens.to_vec(backend).unwrap();
-        assert_eq!((tokens[0], tokens[rows + 1]), (-7, -7), "canaries around the tokens");
-        tokens[1..=rows].to_vec()
+        sampling::sample(backend, self.logits.len() / self.vp, self.v, &self.logits, settings)
     }
 
-    /// The formula, at a share and a top_p that may lie beside the settings'.
+    /// The token by the formula, for a random share and a top_p next to those of the settings.
     fn token_at(&self, row: usize, settings: Settings, top_p: f64, share: f64) -> i32 {
         let logits = &self.logits[row * self.vp..][..self.v];
         let mut ids: Vec<usize> = (0..self.v).collect();
@@ -90,9 +68,9 @@ impl Rows {
         ids[nucleus - 1] as i32
     }
 
-    /// The tokens that a draw may give: one, unless a bound of it, or of the nucleus, is within this of what is drawn.
+    /// The tokens that a draw may give: one, unless a boundary of the token or of the nucleus is within `ROUNDING` of the draw.
     fn allowed(&self, row: usize, settings: Settings) -> Vec<i32> {
-        // Weights have errors of 2 ulp of f32 by ex2 and one for each doubling of their logarithm's size.
+        // Weights have errors of 2 ulps in f32 from ex2, and one for each doubling of the size of their logarithm.
         const ROUNDING: f64 = 1.0 / (1 << 19) as f64;
         let share = f64::from(uniform(draw(settings.seed, Purpose::Sampling, settings.draw, row as u64)));
         let top_p = f64::from(settings.top_p);
@@ -110,12 +88,12 @@ impl Rows {
 /// Rows, V, magnitude and why.
 const SHAPES: [(usize, usize, f64, &str); 8] = [
     (3, 1, 1.0, "one token"),
-    (5, 2, 1.0, "two, and a row in the second word of draws"),
-    (9, 8, 2.0, "a vector"),
-    (5, 9, 2.0, "one token in the second"),
-    (4, 331, 6.0, "some threads"),
-    (3, 4096, 9.0, "a vector a thread"),
-    (3, 4099, 9.0, "three tokens in a second turn"),
+    (5, 2, 1.0, "two tokens, and a row in the second word of draws"),
+    (9, 8, 2.0, "one vector"),
+    (5, 9, 2.0, "one token in the second vector"),
+    (4, 331, 6.0, "some threads of a block"),
+    (3, 4096, 9.0, "one vector per thread"),
+    (3, 4099, 9.0, "three tokens in a second iteration"),
     (2, 9000, 30.0, "logits far apart"),
 ];
 
@@ -130,7 +108,7 @@ fn settings() -> Vec<Settings> {
     ]
 }
 
-/// How many draws there were, and of how many the token is certain.
+/// The number of draws, and of those with a single allowed token.
 fn assert_the_formula(rows: &Rows, settings: Settings, what: &str) -> [usize; 2] {
     let (got, cpu) = (rows.sample(&*shared(), settings), rows.sample(&Cpu::<f32>::new(), settings));
     let mut certain = 0;
@@ -146,7 +124,7 @@ fn assert_the_formula(rows: &Rows, settings: Settings, what: &str) -> [usize; 2]
 }
 
 #[test]
-fn tokens_are_the_references() {
+fn tokens_are_those_of_the_reference() {
     let mut all = [0; 2];
     for (count, v, magnitude, why) in SHAPES {
         let rows = Rows::new(count, v, magnitude);
@@ -155,22 +133,24 @@ fn tokens_are_the_references() {
             all = [0, 1].map(|i| all[i] + assert_the_formula(&rows, settings, &what)[i]);
         }
     }
-    println!("sample: {} of {} tokens certain", all[1], all[0]);
-    assert!(all[1] * 100 > all[0] * 95, "{all:?}: too few draws say something");
+    println!("sample: {} of {} draws have a single allowed token", all[1], all[0]);
+    assert!(all[1] * 100 > all[0] * 95, "{all:?}: too few draws have a single allowed token");
 }
 
-/// Keys are in shared memory, or in scratch memory.
+/// Keys are kept in shared memory or, above a size, in scratch memory.
 #[test]
 fn large_vocabularies_are_sampled() {
-    for (v, why) in [(50257, "GPT-2's"), (50304, "the most that is held"), (50305, "the fewest that is not")] {
+    for (v, why) in
+        [(50257, "GPT-2's"), (50304, "the most that shared memory holds"), (50305, "the fewest that it does not hold")]
+    {
         let (rows, settings) = (Rows::new(2, v, 9.0), Settings { temperature: 0.8, top_k: 50, top_p: 0.95, ..PLAIN });
         assert_the_formula(&rows, settings, &format!("sample, V = {v} ({why})"));
     }
 }
 
-/// Beside what the kernel has itself, in the 99 KiB that a block may have on the GPUs with the least.
+/// The keys and the kernel's static shared memory fit into 99 KiB, the least that a block may use on any GPU.
 #[test]
-fn the_keys_that_are_held_fit() {
+fn the_keys_fit_into_shared_memory() {
     let images: Vec<_> = IMAGES.iter().filter(|image| image.stem == "sampling").collect();
     assert!(!images.is_empty());
     for (arch, taken) in images.iter().flat_map(|image| image.resources.iter().map(|taken| (image.arch, taken))) {
@@ -179,7 +159,7 @@ fn the_keys_that_are_held_fit() {
 }
 
 #[test]
-fn greedy_and_the_least_nucleus_take_the_first_of_the_largest() {
+fn greedy_and_the_smallest_nucleus_take_the_first_of_the_largest() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     let rows = Rows::of(&[
         &[1.0, 3.0, 2.0, 3.0, 3.0],
@@ -201,11 +181,11 @@ fn greedy_and_the_least_nucleus_take_the_first_of_the_largest() {
     ] {
         assert_eq!(rows.sample(&*shared(), settings), want, "{settings:?}");
     }
-    // With nothing but NaN there is no largest, and the last is left, as on the CPU.
+    // If all logits are NaN, none is the largest, and the last token is taken, as on the CPU.
     let bad = Rows::of(&[&[nan, 1.0, nan, 2.0, nan], &[nan; 5], &[nan, -inf, nan, -inf, nan], &[-inf; 5]]);
     assert_eq!(bad.sample(&*shared(), greedy), bad.sample(&Cpu::<f32>::new(), greedy));
     assert_eq!(bad.sample(&*shared(), greedy), [3, 4, 1, 0]);
-    // Across threads and turns.
+    // The largest logit in different threads and iterations.
     let mut long = Rows::new(1, 9001, 1.0);
     for at in [9000, 8192, 4096, 4095, 512, 7] {
         long.logits[at] = 1.5;
@@ -214,7 +194,7 @@ fn greedy_and_the_least_nucleus_take_the_first_of_the_largest() {
 }
 
 #[test]
-fn bad_logits_are_as_on_the_cpu() {
+fn non_finite_logits_give_the_tokens_of_the_cpu() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     let rows = Rows::of(&[
         &[nan; 4],
@@ -241,9 +221,9 @@ fn bad_logits_are_as_on_the_cpu() {
     }
 }
 
-/// A logit of -infinity is how a token is forbidden.
+/// A logit of -infinity forbids a token.
 #[test]
-fn what_has_no_weight_is_never_drawn() {
+fn tokens_without_weight_are_never_drawn() {
     let mut rows = Rows::new(64, 9, 1.0);
     rows.logits.iter_mut().step_by(2).for_each(|x| *x = f64::NEG_INFINITY);
     for settings in [PLAIN, Settings { top_p: 0.999_999_9, ..PLAIN }, Settings { top_k: 8, ..PLAIN }] {
@@ -254,17 +234,16 @@ fn what_has_no_weight_is_never_drawn() {
     }
 }
 
-/// χ² of 256 draws from 8 tokens, against softmax cut by top_k and top_p. With 7 degrees of freedom it is above 33 once in
-/// 39,000 times; the seeds are fixed.
+/// χ² of 256 draws from 8 tokens, compared with the softmax after top_k and top_p. With 7 degrees of freedom it exceeds 33 once
+/// in 39,000 runs; the seeds are fixed.
 #[test]
 fn frequencies_are_the_distribution() {
-    const SHARES: [f64; 8] = [2.0, 16.0, 4.0, 1.0, 24.0, 4.0, 8.0, 5.0];
     const DRAWS: usize = 256;
     let row = SHARES.map(|share| bf16::from_f64(share.ln()).to_f64());
     let rows = Rows { v: 8, vp: 8, logits: row.repeat(DRAWS) };
     for (settings, kept, why) in [
         (PLAIN, &[0, 1, 2, 3, 4, 5, 6, 7][..], "plain"),
-        (Settings { top_k: 5, seed: 8, ..PLAIN }, &[1, 2, 4, 6, 7], "top_k, the lower id of equals"),
+        (Settings { top_k: 5, seed: 8, ..PLAIN }, &[1, 2, 4, 6, 7], "top_k, the lower of two equal ids"),
         (Settings { top_p: 0.63, seed: 9, ..PLAIN }, &[1, 4, 6], "top_p"),
     ] {
         let mut counts = [0.0; 8];
@@ -274,7 +253,7 @@ fn frequencies_are_the_distribution() {
         let mut square = 0.0;
         for (token, (count, weight)) in counts.iter().zip(&weights).enumerate() {
             let mean = DRAWS as f64 * weight / total;
-            assert!(mean > 0.0 || *count == 0.0, "{why}: token {token} came {count} times");
+            assert!(mean > 0.0 || *count == 0.0, "{why}: token {token} was drawn {count} times");
             square += if mean > 0.0 { (count - mean).powi(2) / mean } else { 0.0 };
         }
         println!("sample, {why}: χ² is {square:.1}");
@@ -293,19 +272,19 @@ fn traffic_is_the_floor() {
     let op = Sample { logits, vocab: v, temperature, top_k, top_p, seed, draw, tokens };
     let floor = op.floor();
     let counts = cuda.count(|| cuda.sample(op).unwrap());
-    Lean { what: "sample, B = 2, V = 50257", floor, bytes: 1.001, sectors: 1.001 }.pass(&counts);
+    TrafficBound { what: "sample, B = 2, V = 50257", floor, bytes: 1.001, sectors: 1.001 }.check(&counts);
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn violated_preconditions_are_rejected() {
     let cuda = shared();
     let logits: Input<Cuda, bf16> = Input::new(&*cuda, [4, 8], &[0.0; 32]);
     let mut tokens = ids(&*cuda, [3], &[-7; 3]);
     let Settings { temperature, top_k, top_p, seed, draw } = PLAIN;
     let shifted = logits.view().part(1, [3, 8]);
     let op = Sample { logits: shifted, vocab: 5, temperature, top_k, top_p, seed, draw, tokens: tokens.view_mut() };
-    let words = "logits 16-byte aligned failed (logits begins 2 bytes past a multiple of 16)";
-    assert_rejected(cuda.sample(op), &format!("sample: {words}"));
+    let message = "logits 16-byte aligned failed (logits begins 2 bytes past a multiple of 16)";
+    assert_rejected(cuda.sample(op), &format!("sample: {message}"));
 
     let vocab = (1 << 23) + 8;
     let logits = cuda.uninitialised::<bf16>([1, vocab]).unwrap();
@@ -320,8 +299,8 @@ fn trial(why: &'static str, rows: Rows, settings: Settings) -> Trial {
     Trial { why, kernels: &["sample"], run: Box::new(run) }
 }
 
-/// Rows of `v` columns with the lowest `span` finite numbers, so that a search takes few sweeps. Each is the one before
-/// moved by a column, so that what decides comes to every place of a vector.
+/// Rows of `v` columns with the lowest `span` finite numbers, so that a search takes few sweeps. Each row is the previous one
+/// shifted by a column, so that the deciding number comes to every element of a vector.
 fn lowest(rows: usize, v: usize, span: usize) -> Rows {
     let number = |x: f64| bf16::from_bits(0xff7f - ((x + 1.0) / 2.0 * span as f64) as u16).to_f64();
     let mut row: Vec<f64> = Draws::new(span as u64).numbers(v).into_iter().map(number).collect();
@@ -333,18 +312,18 @@ fn lowest(rows: usize, v: usize, span: usize) -> Rows {
     Rows::of(&moved.iter().map(|row| &row[..]).collect::<Vec<_>>())
 }
 
-/// Of numbers between which temperature 5e36 makes a difference.
+/// Settings for [`lowest`]: at temperature 5e36 its numbers have different weights.
 const WIDE: Settings = Settings { temperature: 5e36, ..PLAIN };
 
 fn trials() -> Vec<Trial> {
     let cut = Settings { top_k: 7, top_p: 0.9, ..WIDE };
     vec![
-        trial("cut twice", lowest(1, 21, 14), cut),
-        trial("two blocks, each with a second turn", lowest(2, 4099, 14), Settings { top_p: 0.5, ..WIDE }),
+        trial("top_k and top_p", lowest(1, 21, 14), cut),
+        trial("two blocks, each with a second iteration", lowest(2, 4099, 14), Settings { top_p: 0.5, ..WIDE }),
     ]
 }
 
-/// What stands out in each column of a vector, and is to be seen or overlooked.
+/// Rows with a special number in each column of a vector, which decides the token or must be ignored.
 fn marked() -> Rows {
     let column = |at: usize, mark: f64, rest: f64| (0..9).map(|id| if id == at { mark } else { rest }).collect();
     let mut rows: Vec<Vec<f64>> = Vec::new();
@@ -358,66 +337,67 @@ fn marked() -> Rows {
     Rows::of(&rows.iter().map(|row| &row[..]).collect::<Vec<_>>())
 }
 
-/// Ten of -infinity, a NaN and another in the next warp's columns, and eight that are drawn alike.
+/// Ten logits of -infinity, a NaN and another -infinity in the columns of the next warp, and eight equal logits.
 fn one_nan(rows: usize) -> Rows {
     let mut row = vec![f64::NEG_INFINITY; 10];
     row.extend([0.5; 8].iter().chain(&[-2e38; 30]).chain(&[f64::NAN, f64::NEG_INFINITY]));
     Rows::of(&vec![&row[..]; rows])
 }
 
-/// Rows without a softmax, and one of the least finite number.
+/// Rows whose softmax is undefined, and one with the least finite number.
 fn no_softmax() -> Rows {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     let least = bf16::MIN.to_f64();
     Rows::of(&[&[nan, -inf, -inf, nan], &[-inf; 4], &[0.0, inf, 1.0, inf], &[-inf, -inf, least, -inf]])
 }
 
-/// 64 logits that weigh the same, and draws that fall on the lower bound of one, `place` from a multiple of 4.
-fn on_a_bound(place: u64) -> Trial {
+/// 64 logits of equal weight, and a draw that falls on the lower boundary of one whose index is `offset` modulo 4.
+fn on_a_boundary(offset: u64) -> Trial {
     const COLUMNS: u64 = 64;
     let row: Vec<f64> = (0..COLUMNS).map(|id| 1.0 + id as f64 / 128.0).collect();
     let share = |at: u64| uniform(draw(PLAIN.seed, Purpose::Sampling, at, 0)) * COLUMNS as f32;
-    let is_bound = |at: &u64| share(*at) > 0.0 && share(*at).fract() == 0.0 && share(*at) as u64 % 4 == place;
-    let draw = (0..).find(is_bound).unwrap();
-    trial("a draw on a bound", Rows::of(&[&row]), Settings { draw, temperature: 3e38, ..PLAIN })
+    let is_boundary = |at: &u64| share(*at) > 0.0 && share(*at).fract() == 0.0 && share(*at) as u64 % 4 == offset;
+    let draw = (0..).find(is_boundary).unwrap();
+    trial("a draw on a boundary", Rows::of(&[&row]), Settings { draw, temperature: 3e38, ..PLAIN })
 }
 
-/// Those that only mutants need.
+/// [`trials`], and those that only the mutants need.
 fn more_trials() -> Vec<Trial> {
     let mut all = trials();
     let greedy = Settings { temperature: 0.0, ..PLAIN };
     let cut = Settings { temperature: 0.8, top_k: 7, top_p: 0.9, ..PLAIN };
-    all.push(trial("of either sign", Rows::new(1, 21, 2.0), cut));
-    all.push(trial("what is greatest, in every column", marked(), greedy));
+    all.push(trial("logits of either sign", Rows::new(1, 21, 2.0), cut));
+    all.push(trial("the greatest logit in every column", marked(), greedy));
     all.extend((1..8).map(|v| trial("padding", lowest(1, v, 9), greedy)));
     for (draw, v, top_k, top_p) in [(0, 24, 9, 1.0), (1, 19, 99, 0.5), (2, 23, 12, 0.7), (3, 32, 17, 0.9)] {
-        all.push(trial("the lowest", lowest(8, v, 14), Settings { draw, top_k, top_p, ..WIDE }));
+        all.push(trial("the lowest numbers", lowest(8, v, 14), Settings { draw, top_k, top_p, ..WIDE }));
     }
     for (draw, top_k, top_p) in [(4, 12, 0.5), (5, 8, 0.25), (6, 16, 0.75)] {
         let even = Settings { temperature: 3e38, ..PLAIN };
-        all.push(trial("sums that are the target", lowest(4, 16, 16), Settings { draw, top_k, top_p, ..even }));
+        all.push(trial("sums that equal the target", lowest(4, 16, 16), Settings { draw, top_k, top_p, ..even }));
     }
     all.extend([20, 48, 49].map(|top_k| trial("a NaN and -infinity", one_nan(6), Settings { top_k, ..PLAIN })));
-    all.push(trial("no softmax", no_softmax(), PLAIN));
-    all.extend((0..4).map(on_a_bound));
-    all.push(trial("a second turn of one column a thread", Rows::new(1, 520, 4.0), PLAIN));
-    all.push(trial("whole turns", Rows::new(1, 4096, 4.0), PLAIN));
+    all.push(trial("undefined softmax", no_softmax(), PLAIN));
+    all.extend((0..4).map(on_a_boundary));
+    all.push(trial("a second iteration of one column per thread", Rows::new(1, 520, 4.0), PLAIN));
+    all.push(trial("whole iterations", Rows::new(1, 4096, 4.0), PLAIN));
     all
 }
 
 #[test]
 fn any_schedule_gives_the_same_bits() {
-    assert_any_schedule("sampling", &trials());
+    assert_schedules_agree("sampling", &trials());
 }
 
 #[test]
-fn mutants_die() {
-    const ALL: &str = "where all are kept, sweeps find the lowest key that there is, and all of it is kept as well";
-    const DIVISION: &str = "a division of 64 bits, which one of 32 is only quicker than";
+fn mutants_are_killed() {
+    const ALL: &str =
+        "where all tokens are kept, the sweeps find the lowest key, and all tokens with that key are kept as well";
+    const DIVISION: &str = "nvcc's test whether a 64-bit division can be one of 32 bits, which is only faster";
     const EQUIVALENT: &[Equivalent] = &[
         equivalent(1, "sample", Kind::SelectSecond, "row.v ? LOWEST : best.key", ALL),
         equivalent(1, "sample", Kind::NeverLeave, "/ share * share", DIVISION),
         equivalent(1, "sample", Kind::NeverLeave, "/ width", DIVISION),
     ];
-    assert_mutants_die("sampling", &more_trials(), EQUIVALENT);
+    assert_mutants_killed("sampling", &more_trials(), EQUIVALENT);
 }

@@ -4,57 +4,16 @@ use ironwarp::cpu::Cpu;
 use ironwarp::ops::{AdamW, AdamWSettings, Backend, Floor, Operation, UpdateGuard};
 use ironwarp::tensor::{Shape, Storage, Tensor};
 
+use crate::common::adamw::{self, Guard, OPEN, SETTINGS, State, random_state};
+use crate::common::*;
 use crate::narrow::Narrow;
-use crate::support::*;
 
-const SETTINGS: AdamWSettings = AdamWSettings {
-    learning_rate: 1e-2,
-    beta1: 0.9,
-    beta2: 0.95,
-    eps: 1e-8,
-    weight_decay: 0.1,
-    step: 1,
-    max_norm: f32::INFINITY,
-    seed: 0,
-    first_index: 0,
-};
-
-/// The guard's numbers: norm, loss and their limits.
-#[derive(Clone, Copy, Debug)]
-struct Guard {
-    norm: f64,
-    loss: f64,
-    norm_limit: f32,
-    loss_limit: f32,
-}
-
-const OPEN: Guard = Guard { norm: 2.0, loss: 3.0, norm_limit: f32::INFINITY, loss_limit: f32::INFINITY };
-
-/// Weight, m and v.
-type State = [Vec<f64>; 3];
-
-/// One call. Nothing may be written in a state's margins.
+/// The state after one update of a backend whose weights are in full precision.
 fn update<B: Device>(backend: &B, state: &State, grad: &[f64], guard: Guard, settings: AdamWSettings) -> State {
-    let p = grad.len();
-    let grad = Input::<B, B::Accum>::new(backend, [p], grad);
-    let [norm, loss] = [guard.norm, guard.loss].map(|x| Input::<B, B::Accum>::new(backend, [1], &[x]));
-    let mut weight = Output::<B, B::Compute>::with(backend, [p], &state[0]);
-    let [mut m, mut v] = [1, 2].map(|part| Output::<B, B::Accum>::with(backend, [p], &state[part]));
-    let Guard { norm_limit, loss_limit, .. } = guard;
-    let op = AdamW {
-        weight: weight.view(),
-        master: None,
-        grad: grad.view(),
-        m: m.view(),
-        v: v.view(),
-        guard: UpdateGuard { norm: norm.view(), loss: loss.view(), norm_limit, loss_limit },
-        settings,
-    };
-    backend.adamw(op).unwrap();
-    [weight.read(backend), m.read(backend), v.read(backend)]
+    adamw::update(backend, state, grad, guard, settings).0
 }
 
-/// The formula, on one parameter.
+/// The formula for one parameter.
 fn formula([w, m, v]: [f64; 3], grad: f64, norm: f64, settings: AdamWSettings) -> [f64; 3] {
     let AdamWSettings { learning_rate, beta1, beta2, eps, weight_decay, max_norm, .. } = settings;
     let [lr, beta1, beta2, eps, decay, max_norm] =
@@ -70,15 +29,10 @@ fn formula([w, m, v]: [f64; 3], grad: f64, norm: f64, settings: AdamWSettings) -
     [w - lr * (direction + decay * w), m, v]
 }
 
-fn random_state(p: usize) -> State {
-    let mut draws = Draws::new(1);
-    [draws.numbers(p), draws.numbers(p), draws.numbers(p).into_iter().map(f64::abs).collect()]
-}
-
-/// Each step rounds a weight once, and its change, of the size of lr, about 20 times.
+/// Each step rounds a weight once, and its change, which is of the size of the learning rate, about 20 times.
 fn steps_are_the_formula<B: Device>(backend: &B) {
-    // The CPU takes 2^14 elements at a time.
-    for (p, why) in [(1, "one parameter"), (7, "few"), (16_385, "a chunk and one")] {
+    // The CPU backend processes 2^14 elements at a time.
+    for (p, why) in [(1, "one parameter"), (7, "few parameters"), (16_385, "a chunk and one parameter")] {
         for max_norm in [0.5, 2.0, 8.0, f32::INFINITY] {
             for (first, weight_decay) in [(1, 0.1), (1, 0.0), (1000, 0.1)] {
                 let zero = vec![0.0; p];
@@ -111,7 +65,7 @@ fn steps_match_the_formula() {
 }
 
 #[test]
-fn without_gradients_weights_decay_alone() {
+fn without_gradients_weights_only_decay() {
     let state = [vec![2.0, -4.0], vec![0.0; 2], vec![0.0; 2]];
     let settings = AdamWSettings { learning_rate: 0.25, weight_decay: 0.5, ..SETTINGS };
     let guard = Guard { norm: 0.0, ..OPEN };
@@ -157,7 +111,7 @@ fn a_bad_step_changes_no_bit() {
 }
 
 #[test]
-fn cuts_into_calls_change_no_bit() {
+fn two_calls_give_the_bits_of_one() {
     let (backend, p) = (Cpu::<f32>::new(), 16_500);
     let (state, grad) = (random_state(p), Draws::new(4).numbers(p));
     let whole = update(&backend, &state, &grad, OPEN, SETTINGS);
@@ -167,19 +121,19 @@ fn cuts_into_calls_change_no_bit() {
     };
     let (first, second) = (cut(0..101), cut(101..p));
     for part in 0..3 {
-        let joined = [&first[part][..], &second[part]].concat();
-        assert_same_bits(&format!("part {part} of two calls"), &joined, &whole[part]);
+        let both = [&first[part][..], &second[part]].concat();
+        assert_same_bits(&format!("part {part} of two calls"), &both, &whole[part]);
     }
 }
 
 #[test]
-fn threads_change_no_bit() {
+fn any_number_of_threads_gives_the_same_bits() {
     let (state, grad) = (random_state(100_003), Draws::new(5).numbers(100_003));
     let settings = AdamWSettings { step: 3, max_norm: 1.0, ..SETTINGS };
     assert_same_on_any_threads("adamw", || update(&Cpu::<f32>::new(), &state, &grad, OPEN, settings).into());
 }
 
-/// A call on zeros, right unless changed: P = 6.
+/// A call on zeros, valid unless edited: P = 6.
 struct Call {
     weight: Shape,
     master: Option<Shape>,
@@ -191,7 +145,7 @@ struct Call {
     settings: AdamWSettings,
 }
 
-/// Builds the call on `storage` and hands it on.
+/// Builds the call on `storage`, edited, and passes it to `then`.
 fn with_call<S: Storage, T>(storage: &S, edit: impl FnOnce(&mut Call), then: impl FnOnce(&AdamW<'_, S>) -> T) -> T {
     let p: Shape = [6].into();
     let one: Shape = [1].into();
@@ -214,7 +168,7 @@ fn with_call<S: Storage, T>(storage: &S, edit: impl FnOnce(&mut Call), then: imp
 }
 
 #[test]
-fn what_breaks_a_rule_is_rejected() {
+fn violated_preconditions_are_rejected() {
     let rejected = |message: &str, edit: fn(&mut Call)| {
         with_call(&Cpu::<f32>::new(), edit, |op| assert_rejected(op.check(), &format!("adamw: {message}")));
     };
@@ -259,7 +213,7 @@ fn a_rejected_call_writes_nothing() {
     state.iter().for_each(|output| output.assert_untouched(&backend));
 }
 
-/// P = 6: gradient, and m, v and weights read and written; with a master its bf16 copy too.
+/// P = 6: the gradient is read; m, v and the weights are read and written. With a master, its bf16 copy is written, too.
 #[test]
 fn floors_by_hand() {
     let floor = |bytes| Floor { bytes, flops: 0 };

@@ -1,116 +1,89 @@
-//! Attention against its formula, query by query.
+//! Causal attention, compared with its formula, query by query.
 
 use std::collections::BTreeSet;
 
 use half::bf16;
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{AttentionBackward, AttentionDims, AttentionForward, Backend, Floor, Operation};
+use ironwarp::ops::{AttentionBackward, AttentionForward, Backend, Floor, Operation};
 use ironwarp::tensor::{Storage, Tensor};
 
+use crate::common::attention::{Backward, Inputs, LARGE};
+use crate::common::*;
 use crate::narrow::Narrow;
-use crate::support::*;
 
-/// B, T, NH, HS; the CPU takes queries in blocks of 64.
+/// B, T, NH, HS and why; the CPU backend processes queries in blocks of 64.
 const CASES: [([usize; 4], &str); 8] = [
     ([2, 1, 3, 4], "one token"),
     ([1, 7, 2, 8], "one sequence"),
     ([2, 9, 1, 16], "one head"),
     ([2, 6, 3, 5], "odd head size"),
-    ([1, 63, 2, 4], "a block lacks its last query"),
+    ([1, 63, 2, 4], "one query less than a block"),
     ([1, 64, 2, 4], "one full block"),
-    ([2, 65, 1, 4], "a block of one query"),
-    ([2, 130, 2, 3], "two full blocks and a rest"),
+    ([2, 65, 1, 4], "one block and one query"),
+    ([2, 130, 2, 3], "two full blocks and a remainder"),
 ];
 
-/// Scores have √HS <= 4 in size and HS roundings; a softmax passes their errors on, and sums of weighted values average
-/// them. A factor on the queries multiplies the scores' errors.
+/// Scores are at most √HS <= 4 and have HS roundings. The softmax passes their errors on, and the weighted sums average them. A
+/// factor on the queries multiplies the errors of the scores.
 const UNITS: f64 = 16.0;
 
-/// Makes scores reach beyond ±1e4.
-const LARGE: f64 = 131_072.0;
-
-fn dims([b, t, nh, hs]: [usize; 4]) -> AttentionDims {
-    AttentionDims { b, t, nh, hs }
-}
-
-/// Random packed values, the queries times a factor.
-fn random_qkv(AttentionDims { b, t, nh, hs }: AttentionDims, factor: f64) -> Vec<f64> {
-    let c = nh * hs;
-    let mut qkv = Draws::new(1).numbers(b * t * 3 * c);
-    qkv.chunks_mut(3 * c).for_each(|token| token[..c].iter_mut().for_each(|q| *q *= factor));
-    qkv
-}
-
-fn random_dout(AttentionDims { b, t, nh, hs }: AttentionDims) -> Vec<f64> {
-    Draws::new(2).numbers(b * t * nh * hs)
-}
-
-/// Where a head's vector of a token begins: part 0 to 2 for q, k, v.
-fn place(AttentionDims { t, nh, hs, .. }: AttentionDims, [b, i, head, part]: [usize; 4]) -> usize {
-    (((b * t + i) * 3 + part) * nh + head) * hs
-}
-
-/// One query's attention by the formula: the softmax's weights, and lse.
-fn weights(dims: AttentionDims, qkv: &[f64], [b, i, head]: [usize; 3]) -> (Vec<f64>, f64) {
-    let vector = |token, part| &qkv[place(dims, [b, token, head, part])..][..dims.hs];
-    let scores: Vec<f64> = (0..=i).map(|j| dot(vector(i, 0), vector(j, 1)) / (dims.hs as f64).sqrt()).collect();
+/// One query's attention by the formula: the softmax weights, and lse.
+fn weights(inputs: &Inputs, [b, i, head]: [usize; 3]) -> (Vec<f64>, f64) {
+    let scale = (inputs.sizes[3] as f64).sqrt();
+    let vector = |token, part| inputs.vector([b, token, part, head]);
+    let scores: Vec<f64> = (0..=i).map(|j| dot(vector(i, 0), vector(j, 1)) / scale).collect();
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let lse = max + scores.iter().map(|s| (s - max).exp()).sum::<f64>().ln();
     (scores.iter().map(|s| (s - lse).exp()).collect(), lse)
 }
 
-/// For each lse, the largest `Σ |q·k| / √HS` of its query's scores, and 1 at least.
-fn score_sizes(dims: AttentionDims, qkv: &[f64]) -> Vec<f64> {
-    let AttentionDims { b, t, nh, hs } = dims;
-    let mut sizes = vec![1.0; b * nh * t];
-    for [b, i, head] in queries(dims) {
-        let vector = |token, part| qkv[place(dims, [b, token, head, part])..][..hs].iter();
+/// For each lse, the largest `Σ |q·k| / √HS` of its query's scores, and at least 1.
+fn score_magnitudes(inputs: &Inputs) -> Vec<f64> {
+    let [b, t, nh, hs] = inputs.sizes;
+    let mut magnitudes = vec![1.0; b * nh * t];
+    for [b, i, head] in inputs.queries() {
+        let vector = |token, part| inputs.vector([b, token, part, head]).iter();
         for j in 0..=i {
-            let size = vector(i, 0).zip(vector(j, 1)).map(|(q, k)| (q * k).abs()).sum::<f64>() / (hs as f64).sqrt();
-            let largest = &mut sizes[(b * nh + head) * t + i];
-            *largest = size.max(*largest);
+            let products = vector(i, 0).zip(vector(j, 1)).map(|(q, k)| (q * k).abs());
+            let largest = &mut magnitudes[(b * nh + head) * t + i];
+            *largest = (products.sum::<f64>() / (hs as f64).sqrt()).max(*largest);
         }
     }
-    sizes
+    magnitudes
 }
 
-/// Every (sequence, query, head).
-fn queries(AttentionDims { b, t, nh, .. }: AttentionDims) -> impl Iterator<Item = [usize; 3]> {
-    (0..b * t * nh).map(move |n| [n / nh / t, n / nh % t, n % nh])
-}
-
-/// out and lse by the formula.
-fn naive_forward(dims: AttentionDims, qkv: &[f64]) -> [Vec<f64>; 2] {
-    let AttentionDims { b, t, nh, hs } = dims;
+/// `out` and `lse` by the formula.
+fn naive_forward(inputs: &Inputs) -> [Vec<f64>; 2] {
+    let [b, t, nh, hs] = inputs.sizes;
     let (mut out, mut lse) = (vec![0.0; b * t * nh * hs], vec![0.0; b * nh * t]);
-    for query @ [b, i, head] in queries(dims) {
-        let (p, query_lse) = weights(dims, qkv, query);
+    for query @ [b, i, head] in inputs.queries() {
+        let (p, query_lse) = weights(inputs, query);
         lse[(b * nh + head) * t + i] = query_lse;
         for (j, p) in p.iter().enumerate() {
-            for x in 0..hs {
-                out[((b * t + i) * nh + head) * hs + x] += p * qkv[place(dims, [b, j, head, 2]) + x];
+            for (x, v) in inputs.vector([b, j, 2, head]).iter().enumerate() {
+                out[((b * t + i) * nh + head) * hs + x] += p * v;
             }
         }
     }
     [out, lse]
 }
 
-/// dqkv through the softmax's Jacobian.
-fn naive_backward(dims: AttentionDims, qkv: &[f64], dout: &[f64]) -> Vec<f64> {
-    let AttentionDims { t, nh, hs, .. } = dims;
-    let mut dqkv = vec![0.0; qkv.len()];
-    for query @ [b, i, head] in queries(dims) {
-        let (p, _) = weights(dims, qkv, query);
+/// dqkv by the Jacobian of the softmax.
+fn naive_backward(inputs: &Inputs, dout: &[f64]) -> Vec<f64> {
+    let [_, t, nh, hs] = inputs.sizes;
+    let mut dqkv = vec![0.0; inputs.qkv.len()];
+    for query @ [b, i, head] in inputs.queries() {
+        let (p, _) = weights(inputs, query);
         let dout = &dout[((b * t + i) * nh + head) * hs..][..hs];
-        let dp: Vec<f64> = (0..=i).map(|j| dot(dout, &qkv[place(dims, [b, j, head, 2])..][..hs])).collect();
+        let dp: Vec<f64> = (0..=i).map(|j| dot(dout, inputs.vector([b, j, 2, head]))).collect();
         let mean = dot(&p, &dp);
-        let q = place(dims, [b, i, head, 0]);
+        let q = inputs.index([b, i, 0, head, 0]);
         for j in 0..=i {
-            let [k, v] = [1, 2].map(|part| place(dims, [b, j, head, part]));
+            let [k, v] = [1, 2].map(|part| inputs.index([b, j, part, head, 0]));
             let ds = p[j] * (dp[j] - mean) / (hs as f64).sqrt();
             for x in 0..hs {
-                dqkv[q + x] += ds * qkv[k + x];
-                dqkv[k + x] += ds * qkv[q + x];
+                dqkv[q + x] += ds * inputs.qkv[k + x];
+                dqkv[k + x] += ds * inputs.qkv[q + x];
                 dqkv[v + x] += p[j] * dout[x];
             }
         }
@@ -118,48 +91,23 @@ fn naive_backward(dims: AttentionDims, qkv: &[f64], dout: &[f64]) -> Vec<f64> {
     dqkv
 }
 
-fn forward<B: Device>(backend: &B, dims: AttentionDims, qkv: &[f64]) -> [Vec<f64>; 2] {
-    let AttentionDims { b, t, nh, hs } = dims;
-    let qkv = Input::<B, B::Compute>::new(backend, [b, t, 3 * nh * hs], qkv);
-    let mut out = Output::<B, B::Compute>::new(backend, [b, t, nh * hs]);
-    let mut lse = Output::<B, B::Accum>::new(backend, [b, nh, t]);
-    let op = AttentionForward { qkv: qkv.view(), num_heads: nh, out: out.view(), lse: lse.view() };
-    backend.attention_forward(op).unwrap();
-    [out.read(backend), lse.read(backend)]
-}
-
-fn backward<B: Device>(backend: &B, dims: AttentionDims, qkv: &[f64], dout: &[f64]) -> Vec<f64> {
-    let AttentionDims { b, t, nh, hs } = dims;
-    let [out, lse] = forward(backend, dims, qkv);
-    let qkv = Input::<B, B::Compute>::new(backend, [b, t, 3 * nh * hs], qkv);
-    let [dout, out] = [dout, &out].map(|x| Input::<B, B::Compute>::new(backend, [b, t, nh * hs], x));
-    let lse = Input::<B, B::Accum>::new(backend, [b, nh, t], &lse);
-    let mut dqkv = Output::<B, B::Compute>::new(backend, [b, t, 3 * nh * hs]);
-    let op = AttentionBackward {
-        dout: dout.view(),
-        qkv: qkv.view(),
-        num_heads: nh,
-        out: out.view(),
-        lse: lse.view(),
-        dqkv: dqkv.view(),
-    };
-    backend.attention_backward(op).unwrap();
-    dqkv.read(backend)
+/// The backward's inputs, from the backend's own forward.
+fn with_forward<B: Device>(backend: &B, forward: &Inputs) -> Backward {
+    Backward::new(forward.clone(), forward.forward(backend))
 }
 
 fn forward_is_the_formula<B: Device>(backend: &B) {
     for (sizes @ [b, t, nh, hs], why) in CASES {
         for factor in [1.0, LARGE] {
-            let dims = dims(sizes);
-            let qkv = random_qkv(dims, factor);
-            let ([out, lse], [want_out, want_lse]) = (forward(backend, dims, &qkv), naive_forward(dims, &qkv));
+            let inputs = Inputs::new(sizes, factor);
+            let ([out, lse], [want_out, want_lse]) = (inputs.forward(backend), naive_forward(&inputs));
             let case = format!("({why}, queries × {factor})");
             let out_case = format!("attention_forward out {case}");
             compare::<B::Compute>(&out_case, [b, t, nh, hs], &out, &want_out, UNITS * factor);
-            // lse is as exact as the scores, whose terms may be larger than itself and cancel: measured in their size.
-            let sizes = score_sizes(dims, &qkv);
-            let [lse, want_lse] =
-                [lse, want_lse].map(|lse| lse.iter().zip(&sizes).map(|(x, size)| x / size).collect::<Vec<_>>());
+            // lse is as exact as the scores, whose terms may be larger than lse and cancel: errors are relative to these.
+            let magnitudes = score_magnitudes(&inputs);
+            let relative = |lse: Vec<f64>| lse.iter().zip(&magnitudes).map(|(x, size)| x / size).collect::<Vec<_>>();
+            let [lse, want_lse] = [lse, want_lse].map(relative);
             compare::<B::Accum>(&format!("attention_forward lse {case}"), [b, nh, t], &lse, &want_lse, UNITS);
         }
     }
@@ -173,24 +121,24 @@ fn forward_matches_the_formula() {
 
 #[test]
 fn large_scores_stay_finite() {
-    let dims = dims([2, 130, 2, 3]);
-    let (qkv, dout) = (random_qkv(dims, LARGE), random_dout(dims));
-    let [_, lse] = naive_forward(dims, &qkv);
+    let inputs = Inputs::new([2, 130, 2, 3], LARGE);
+    let [_, lse] = naive_forward(&inputs);
     assert!(lse.iter().any(|&x| x > 1e4) && lse.iter().any(|&x| x < -1e4), "scores do not reach ±1e4");
-    // Errors of the scores, relative to the factor, reach dk through the weights and again through q.
-    let got = backward(&Cpu::<f64>::new(), dims, &qkv, &dout);
-    let want = naive_backward(dims, &qkv, &dout);
+    // The scores' errors are proportional to the factor; they reach dk through the weights, and again multiplied by q.
+    let backward = with_forward(&Cpu::<f64>::new(), &inputs);
+    let got = backward.run(&Cpu::<f64>::new());
+    let want = naive_backward(&inputs, &backward.dout);
     compare::<f64>("attention_backward dqkv (large)", [2, 130, 3, 6], &got, &want, UNITS * LARGE * LARGE);
-    assert!(backward(&Cpu::<f32>::new(), dims, &qkv, &dout).iter().all(|x| x.is_finite()));
+    let cpu = Cpu::<f32>::new();
+    assert!(with_forward(&cpu, &inputs).run(&cpu).iter().all(|x| x.is_finite()));
 }
 
-/// A column of T gradients sums T products.
+/// A gradient sums up to T products.
 fn backward_is_the_formula<B: Device>(backend: &B) {
     for (sizes @ [b, t, nh, hs], why) in CASES {
-        let dims = dims(sizes);
-        let (qkv, dout) = (random_qkv(dims, 1.0), random_dout(dims));
-        let got = backward(backend, dims, &qkv, &dout);
-        let want = naive_backward(dims, &qkv, &dout);
+        let inputs = Inputs::new(sizes, 1.0);
+        let backward = with_forward(backend, &inputs);
+        let (got, want) = (backward.run(backend), naive_backward(&inputs, &backward.dout));
         let case = format!("attention_backward dqkv ({why})");
         compare::<B::Compute>(&case, [b, t, 3, nh * hs], &got, &want, 2.0 * UNITS);
     }
@@ -203,62 +151,43 @@ fn backward_matches_the_formula() {
 }
 
 #[test]
-fn backward_matches_differences() {
+fn backward_matches_central_differences() {
     for (sizes, why) in CASES {
-        let dims = dims(sizes);
-        let (qkv, dout) = (random_qkv(dims, 1.0), random_dout(dims));
-        let gradient = backward(&Cpu::<f64>::new(), dims, &qkv, &dout);
-        // All of a few, a seeded choice of many.
-        let chosen: BTreeSet<usize> = match qkv.len() {
+        let inputs = Inputs::new(sizes, 1.0);
+        let backward = with_forward(&Cpu::<f64>::new(), &inputs);
+        let gradient = backward.run(&Cpu::<f64>::new());
+        // All elements of a small tensor, a seeded choice of a large one.
+        let chosen: BTreeSet<usize> = match inputs.qkv.len() {
             few @ 0..400 => (0..few).collect(),
             many => Draws::new(3).ids(120, many).into_iter().map(|i| i as usize).collect(),
         };
         let at = |values: &[f64]| chosen.iter().map(|&i| values[i]).collect::<Vec<_>>();
-        check_gradient(&format!("attention_backward ({why}) of {chosen:?}"), &at(&qkv), &at(&gradient), |point| {
-            let mut qkv = qkv.clone();
-            chosen.iter().zip(point).for_each(|(&i, &x)| qkv[i] = x);
-            dot(&naive_forward(dims, &qkv)[0], &dout)
+        let what = format!("attention_backward ({why}) of {chosen:?}");
+        check_gradient(&what, &at(&inputs.qkv), &at(&gradient), |point| {
+            let mut moved = inputs.clone();
+            chosen.iter().zip(point).for_each(|(&i, &x)| moved.qkv[i] = x);
+            dot(&naive_forward(&moved)[0], &backward.dout)
         });
     }
 }
 
-/// What comes after a token changes no bit of its row.
-fn future_has_no_influence<B: Device>(backend: &B) {
-    let dims @ AttentionDims { b, t, nh, hs } = dims([2, 130, 2, 5]);
-    let (c, qkv) = (nh * hs, random_qkv(dims, 1.0));
-    let [out, lse] = forward(backend, dims, &qkv);
-    for cut in [1, 63, 64, 65, 129] {
-        let mut changed = qkv.clone();
-        let other = Draws::new(4).numbers(qkv.len());
-        for sequence in 0..b {
-            let future = (sequence * t + cut) * 3 * c..(sequence + 1) * t * 3 * c;
-            changed[future.clone()].copy_from_slice(&other[future]);
-        }
-        let [new_out, new_lse] = forward(backend, dims, &changed);
-        let kept = |values: &[f64], width: usize| -> Vec<f64> {
-            values.chunks(t * width).flat_map(|sequence| &sequence[..cut * width]).copied().collect()
-        };
-        assert_same_bits(&format!("out before {cut}"), &kept(&new_out, c), &kept(&out, c));
-        assert_same_bits(&format!("lse before {cut}"), &kept(&new_lse, 1), &kept(&lse, 1));
-        assert_ne!(new_out, out, "changing tokens from {cut} on");
-    }
-}
-
+/// Later tokens change no bit of a token's row.
 #[test]
 fn attention_is_causal() {
-    future_has_no_influence(&Cpu::<f64>::new());
-    future_has_no_influence(&Cpu::<f32>::new());
+    let inputs = Inputs::new([2, 130, 2, 5], 1.0);
+    let other = Draws::new(4).numbers(inputs.qkv.len());
+    inputs.assert_causal(&Cpu::<f64>::new(), &other, &[1, 63, 64, 65, 129]);
+    inputs.assert_causal(&Cpu::<f32>::new(), &other, &[1, 63, 64, 65, 129]);
 }
 
 #[test]
-fn threads_change_no_bit() {
-    let (backend, dims) = (Cpu::<f32>::new(), dims([3, 130, 3, 5]));
-    let (qkv, dout) = (random_qkv(dims, 1.0), random_dout(dims));
-    assert_same_on_any_threads("attention_forward", || forward(&backend, dims, &qkv).into());
-    assert_same_on_any_threads("attention_backward", || vec![backward(&backend, dims, &qkv, &dout)]);
+fn any_number_of_threads_gives_the_same_bits() {
+    let (backend, inputs) = (Cpu::<f32>::new(), Inputs::new([3, 130, 3, 5], 1.0));
+    assert_same_on_any_threads("attention_forward", || inputs.forward(&backend).into());
+    assert_same_on_any_threads("attention_backward", || vec![with_forward(&backend, &inputs).run(&backend)]);
 }
 
-/// Shapes of a call, right unless changed: B = 2, T = 3, NH = 2, HS = 4.
+/// Shapes of a call, valid unless edited: B = 2, T = 3, NH = 2, HS = 4.
 struct Call {
     qkv: Vec<usize>,
     num_heads: usize,
@@ -305,7 +234,7 @@ fn assert_backward_rejected<B: Storage>(storage: &B, message: &str, edit: impl F
 }
 
 #[test]
-fn what_breaks_a_rule_is_rejected() {
+fn violated_preconditions_are_rejected() {
     let cpu = Cpu::<f32>::new();
     let both = |message: &str, edit: fn(&mut Call)| {
         assert_forward_rejected(&cpu, message, edit);

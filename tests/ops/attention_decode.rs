@@ -1,23 +1,23 @@
-//! Decoding against the whole sequence's attention, token by token.
+//! Decoding token by token, compared with the attention of the whole sequence.
 
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::ops::{AttentionDecode, AttentionForward, Backend, Floor, KvCacheStore, Operation};
 use ironwarp::tensor::{Storage, Tensor};
 
+use crate::common::*;
 use crate::narrow::Narrow;
-use crate::support::*;
 
 /// B, T, NH, HS, length of the prompt, T_max.
 const CASES: [([usize; 6], &str); 5] = [
-    ([2, 9, 3, 5, 4, 12], "odd head size, room left"),
+    ([2, 9, 3, 5, 4, 12], "odd head size, a cache with free positions"),
     ([2, 7, 1, 8, 1, 7], "one head, a prompt of one token, a full cache"),
     ([1, 6, 2, 4, 0, 6], "one sequence, no prompt"),
-    ([2, 5, 2, 4, 5, 8], "a prompt alone"),
-    ([2, 130, 2, 3, 62, 140], "past the CPU's blocks of 64 queries"),
+    ([2, 5, 2, 4, 5, 8], "only a prompt"),
+    ([2, 130, 2, 3, 62, 140], "more queries than the CPU backend's blocks of 64"),
 ];
 
-/// Tokens `from..to` of each of the sequences of length `t`.
+/// Tokens `from..to` of each sequence of length `t`.
 fn tokens(values: &[f64], t: usize, width: usize, from: usize, to: usize) -> Vec<f64> {
     values.chunks(t * width).flat_map(|sequence| &sequence[from * width..to * width]).copied().collect()
 }
@@ -27,13 +27,13 @@ fn part(qkv: &[f64], c: usize, index: usize) -> Vec<f64> {
     qkv.chunks(3 * c).flat_map(|token| &token[index * c..(index + 1) * c]).copied().collect()
 }
 
-/// A cache as it must be: `values` of the first `len` tokens, NaN behind.
+/// The expected cache: `values` of the first `len` tokens, then NaN.
 fn filled(values: &[f64], t: usize, width: usize, len: usize, max_t: usize) -> Vec<f64> {
     let sequence = |values: &[f64]| [&values[..len * width], &vec![f64::NAN; (max_t - len) * width]].concat();
     values.chunks(t * width).flat_map(sequence).collect()
 }
 
-/// Positions not stored yet are NaN: whoever reads them shows it.
+/// Positions that are not stored yet are NaN, so that reading them makes a result NaN.
 fn decoding_is_the_forward<B: Device>(backend: &B) {
     for (sizes @ [b, t, nh, hs, prompt, max_t], why) in CASES {
         let c = nh * hs;
@@ -49,7 +49,7 @@ fn decoding_is_the_forward<B: Device>(backend: &B) {
             Input::<B, B::Compute>::new(backend, [b, to - from, 3 * c], &tokens(&qkv.values, t, 3 * c, from, to))
         };
         if prompt > 0 {
-            // In two pieces, as a prompt may come.
+            // In two calls, as a prompt may be stored.
             for (from, to) in [(0, prompt.div_ceil(2)), (prompt.div_ceil(2), prompt)] {
                 if from == to {
                     continue;
@@ -85,7 +85,7 @@ fn decoding_matches_the_forward() {
 }
 
 #[test]
-fn threads_change_no_bit() {
+fn any_number_of_threads_gives_the_same_bits() {
     let (backend, [b, nh, hs, max_t]) = (Cpu::<f32>::new(), [3, 5, 16, 200]);
     let c = nh * hs;
     let qkv: Input<_, f32> = Draws::new(2).input(&backend, [b, 1, 3 * c]);
@@ -101,7 +101,7 @@ fn threads_change_no_bit() {
     });
 }
 
-/// A call, right unless changed: B = 2, T = 1, NH = 2, HS = 4, T_max = 5.
+/// A call, valid unless edited: B = 2, T = 1, NH = 2, HS = 4, T_max = 5.
 struct Call {
     qkv: Vec<usize>,
     num_heads: usize,
@@ -142,7 +142,7 @@ fn assert_decode_rejected<S: Storage>(storage: &S, message: &str, edit: impl FnO
 }
 
 #[test]
-fn what_breaks_a_rule_is_rejected() {
+fn violated_preconditions_are_rejected() {
     let cpu = Cpu::<f32>::new();
     let both = |message: &str, edit: fn(&mut Call)| {
         assert_store_rejected(&cpu, message, edit);

@@ -1,10 +1,11 @@
-//! Cross-entropy, forward and in place, and the sum of losses.
+//! Cross-entropy, the forward and the in-place backward, and the sum of losses.
 
 use ironwarp::cpu::Cpu;
 use ironwarp::ops::{Backend, CrossEntropyBackward, CrossEntropyForward, Floor, LossSum, Operation, Write};
 use ironwarp::tensor::Tensor;
 
-use crate::support::*;
+use crate::common::cross_entropy::{Rows, SCALE, loss_sum};
+use crate::common::*;
 
 /// N, V, Vp and why.
 const SHAPES: [(usize, usize, usize, &str); 7] = [
@@ -17,83 +18,41 @@ const SHAPES: [(usize, usize, usize, &str); 7] = [
     (2, 50257, 50304, "GPT-2's vocabulary"),
 ];
 
-/// Exact in every type.
-const SCALE: f64 = 0.25;
-
-/// Rows of a batch; what stands in the padding is NaN.
-struct Rows {
-    n: usize,
-    v: usize,
-    vp: usize,
-    logits: Vec<f64>,
-    targets: Vec<i32>,
+/// Rows whose first target is the last class; row 1, if present, is ignored.
+fn rows(n: usize, v: usize, vp: usize, magnitude: f64) -> Rows {
+    let mut rows = Rows::new(1, [n, v, vp], magnitude);
+    rows.targets[0] = v as i32 - 1;
+    if n > 1 {
+        rows.targets[1] = -1;
+    }
+    rows
 }
 
-impl Rows {
-    /// Logits in [-magnitude, magnitude); the last class is a target, and row 1, where there is one, is ignored.
-    fn new(n: usize, v: usize, vp: usize, magnitude: f64) -> Self {
-        let mut draws = Draws::new(1);
-        let mut logits: Vec<f64> = draws.numbers(n * vp).iter().map(|x| x * magnitude).collect();
-        logits.chunks_mut(vp).for_each(|row| row[v..].fill(f64::NAN));
-        let mut targets = draws.ids(n, v);
-        targets[0] = v as i32 - 1;
-        if n > 1 {
-            targets[1] = -1;
+/// Losses and gradient by the formulas, of logits rounded to the backend's type.
+fn naive<B: Device>(_: &B, rows: &Rows) -> (Vec<f64>, Vec<f64>) {
+    let (v, vp, logits) = (rows.v, rows.vp, rounded::<B::Compute>(rows.logits.clone()));
+    let (mut losses, mut gradient) = (vec![0.0; rows.n], vec![0.0; rows.n * vp]);
+    for (n, row) in logits.chunks(vp).enumerate() {
+        let Ok(target) = usize::try_from(rows.targets[n]) else { continue };
+        let largest = row[..v].iter().copied().fold(f64::MIN, f64::max);
+        let total: f64 = row[..v].iter().map(|x| (x - largest).exp()).sum();
+        losses[n] = largest - row[target] + total.ln();
+        for (i, x) in row[..v].iter().enumerate() {
+            let hit = if i == target { 1.0 } else { 0.0 };
+            gradient[n * vp + i] = ((x - largest).exp() / total - hit) * SCALE;
         }
-        Rows { n, v, vp, logits, targets }
     }
-
-    fn forward<B: Device>(&self, backend: &B, logits: &[f64]) -> Vec<f64> {
-        let logits: Input<B, B::Compute> = Input::new(backend, [self.n, self.vp], logits);
-        let targets = ids(backend, [self.n], &self.targets);
-        let mut losses = Output::new(backend, [self.n]);
-        let (logits, targets, vocab) = (logits.view(), targets.view(), self.v);
-        backend.cross_entropy_forward(CrossEntropyForward { logits, targets, vocab, losses: losses.view() }).unwrap();
-        losses.read(backend)
-    }
-
-    /// Gradient and losses.
-    fn backward<B: Device>(&self, backend: &B) -> [Vec<f64>; 2] {
-        let mut logits = Output::with(backend, [self.n, self.vp], &self.logits);
-        let targets = ids(backend, [self.n], &self.targets);
-        let mut losses = Output::new(backend, [self.n]);
-        let op = CrossEntropyBackward {
-            logits: logits.view(),
-            targets: targets.view(),
-            vocab: self.v,
-            scale: SCALE,
-            losses: losses.view(),
-        };
-        backend.cross_entropy_backward(op).unwrap();
-        [logits.read(backend), losses.read(backend)]
-    }
-
-    /// Losses and gradient by the formulas, of logits rounded as the backend has them.
-    fn naive<B: Device>(&self, backend: &B) -> (Vec<f64>, Vec<f64>) {
-        let logits: Input<B, B::Compute> = Input::new(backend, [self.n, self.vp], &self.logits);
-        let (mut losses, mut gradient) = (vec![0.0; self.n], vec![0.0; self.n * self.vp]);
-        for (n, row) in logits.values.chunks(self.vp).enumerate() {
-            let Ok(target) = usize::try_from(self.targets[n]) else { continue };
-            let largest = row[..self.v].iter().copied().fold(f64::MIN, f64::max);
-            let total: f64 = row[..self.v].iter().map(|x| (x - largest).exp()).sum();
-            losses[n] = largest - row[target] + total.ln();
-            for (i, x) in row[..self.v].iter().enumerate() {
-                let hit = if i == target { 1.0 } else { 0.0 };
-                gradient[n * self.vp + i] = ((x - largest).exp() / total - hit) * SCALE;
-            }
-        }
-        (losses, gradient)
-    }
+    (losses, gradient)
 }
 
 fn both_are_the_formula<B: Device>(backend: &B, magnitude: f64) {
     for (n, v, vp, why) in SHAPES {
-        let rows = Rows::new(n, v, vp, magnitude);
-        let (want_losses, want_gradient) = rows.naive(backend);
+        let rows = rows(n, v, vp, magnitude);
+        let (want_losses, want_gradient) = naive(backend, &rows);
         let what = format!("of logits to ±{magnitude}, {why},");
-        // Two logits are subtracted that were rounded at their magnitude; a sum in 8 lanes has its own roundings.
+        // A difference of two logits has their rounding errors, which grow with the magnitude; a sum in 8 lanes has its own.
         let units = 8.0 + 2.0 * magnitude + (v as f64).sqrt();
-        let losses = rows.forward(backend, &rows.logits);
+        let losses = rows.forward(backend);
         compare::<B::Accum>(&format!("cross_entropy_forward losses {what}"), [n], &losses, &want_losses, units);
         let [gradient, losses] = rows.backward(backend);
         compare::<B::Accum>(&format!("cross_entropy_backward losses {what}"), [n], &losses, &want_losses, units);
@@ -119,15 +78,17 @@ fn both_are_the_formula_in_f64_and_f32() {
     }
 }
 
-/// NaN in the padding stays NaN when moved: that its differences are 0 says that it is not read.
+/// The padding holds NaN, so differences of 0 in it show that it is not read.
 #[test]
 fn backward_is_the_gradient() {
     let backend = Cpu::<f64>::new();
     for (n, v, vp, why) in SHAPES.into_iter().filter(|&(_, v, ..)| v < 100) {
-        let rows = Rows::new(n, v, vp, 3.0);
+        let rows = rows(n, v, vp, 3.0);
         let [gradient, _] = rows.backward(&backend);
+        let mut moved = rows.clone();
         check_gradient(&format!("cross_entropy_backward, {why}"), &rows.logits, &gradient, |logits| {
-            rows.forward(&backend, logits).iter().sum::<f64>() * SCALE
+            moved.logits.copy_from_slice(logits);
+            moved.forward(&backend).iter().sum::<f64>() * SCALE
         });
     }
 }
@@ -135,39 +96,32 @@ fn backward_is_the_gradient() {
 #[test]
 fn any_negative_target_is_ignored() {
     let backend = Cpu::<f32>::new();
-    let mut rows = Rows::new(3, 5, 8, 1.0);
+    let mut rows = rows(3, 5, 8, 1.0);
     rows.targets = vec![-1, -100, i32::MIN];
-    assert_eq!(rows.forward(&backend, &rows.logits), [0.0; 3]);
+    assert_eq!(rows.forward(&backend), [0.0; 3]);
     assert_eq!(rows.backward(&backend), [vec![0.0; 24], vec![0.0; 3]]);
 }
 
-/// ln V of equal logits, whatever they are; nothing when the target is certain.
+/// The loss is ln V for equal logits of any value, and 0 when the target is certain.
 #[test]
 fn losses_by_hand() {
     let backend = Cpu::<f64>::new();
-    let mut rows = Rows::new(2, 4, 4, 1.0);
+    let mut rows = rows(2, 4, 4, 1.0);
     rows.targets = vec![2, 0];
     rows.logits = [[7.5; 4], [1e4, -1e4, -1e4, -1e4]].concat();
-    compare::<f64>("cross_entropy_forward", [2], &rows.forward(&backend, &rows.logits), &[4f64.ln(), 0.0], 8.0);
+    compare::<f64>("cross_entropy_forward", [2], &rows.forward(&backend), &[4f64.ln(), 0.0], 8.0);
     let [gradient, _] = rows.backward(&backend);
     let third = SCALE / 4.0;
     assert_eq!(gradient, [third, third, third - SCALE, third, 0.0, 0.0, 0.0, 0.0]);
 }
 
-fn loss_sum<B: Device>(backend: &B, losses: &[f64], write: Write) -> Output<B, B::Accum> {
-    let losses: Input<B, B::Accum> = Input::new(backend, [losses.len()], losses);
-    let mut total = Output::to(backend, [1], write);
-    backend.loss_sum(LossSum { losses: losses.view(), scale: SCALE, total: total.view(), write }).unwrap();
-    total
-}
-
 fn loss_sum_is_the_formula<B: Device>(backend: &B) {
     for (n, write) in [1, 2, 7, 8, 9, 31, 1000].into_iter().flat_map(|n| WRITES.map(|write| (n, write))) {
         let losses = Draws::new(2).numbers(n);
-        let total = loss_sum(backend, &losses, write);
+        let total = loss_sum(backend, &losses, 0, write);
         let want = total.expected(write, &[losses.iter().sum::<f64>() * SCALE]);
         let what = format!("loss_sum total, {write:?}, N = {n},");
-        // Partial sums in 8 lanes: random walks of N/8 steps.
+        // Partial sums in 8 lanes: the errors are random walks of N/8 steps.
         compare::<B::Accum>(&what, [1], &total.read(backend), &want, 8.0 + n as f64 / 8.0);
     }
 }
@@ -181,16 +135,16 @@ fn loss_sum_is_the_formula_in_f64_and_f32() {
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let backend = Cpu::<f32>::new();
-    let rows = Rows::new(41, 131, 144, 5.0);
+    let rows = rows(41, 131, 144, 5.0);
     assert_same_on_any_threads("cross_entropy", || {
-        let losses = rows.forward(&backend, &rows.logits);
-        // Many and of both signs, so that another order of summation shows.
-        let total = loss_sum(&backend, &Draws::new(5).numbers(10_007), Write::Overwrite).read(&backend);
+        let losses = rows.forward(&backend);
+        // Many losses of both signs, so that another order of summation would change the bits.
+        let total = loss_sum(&backend, &Draws::new(5).numbers(10_007), 0, Write::Overwrite).read(&backend);
         [vec![losses, total], rows.backward(&backend).into()].concat()
     });
 }
 
-/// Sizes of a call that is right: N = 3, V = 5, Vp = 8.
+/// Sizes of a call, valid unless edited: N = 3, V = 5, Vp = 8.
 struct Call {
     logits: [usize; 2],
     targets: Vec<i32>,
@@ -198,7 +152,7 @@ struct Call {
     losses: usize,
 }
 
-/// Of the forward and of the backward, which have the same rules.
+/// Fails unless forward and backward, which have the same preconditions, reject the edited call.
 fn assert_both_rejected<B: Device>(backend: &B, message: &str, edit: impl FnOnce(&mut Call)) {
     let mut call = Call { logits: [3, 8], targets: vec![0, 4, -1], vocab: 5, losses: 3 };
     edit(&mut call);
@@ -218,7 +172,7 @@ fn assert_both_rejected<B: Device>(backend: &B, message: &str, edit: impl FnOnce
 }
 
 #[test]
-fn both_reject_what_breaks_their_rules() {
+fn both_reject_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     let rejected = |message, edit: fn(&mut Call)| assert_both_rejected(&backend, message, edit);
     rejected("logits not empty failed (logits is (0, 8))", |call| call.logits = [0, 8]);
@@ -231,7 +185,7 @@ fn both_reject_what_breaks_their_rules() {
 }
 
 #[test]
-fn loss_sum_rejects_what_breaks_its_rules() {
+fn loss_sum_rejects_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     for (losses, shape, message) in [
         (0, 1, "loss_sum: losses not empty failed (losses is (0))"),
@@ -245,7 +199,7 @@ fn loss_sum_rejects_what_breaks_its_rules() {
     }
 }
 
-/// N = 3, V = 5, Vp = 8 in f32: padding is written, not read.
+/// N = 3, V = 5, Vp = 8 in f32: padding is written but not read.
 #[test]
 fn floors_by_hand() {
     type T = Tensor<Cpu<f32>, f32>;

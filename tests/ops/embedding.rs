@@ -4,76 +4,62 @@ use ironwarp::cpu::Cpu;
 use ironwarp::ops::{EmbeddingBackward, EmbeddingForward, Floor, Operation, Write};
 use ironwarp::tensor::Tensor;
 
-use crate::support::*;
+use crate::common::embedding::Case;
+use crate::common::*;
 
-struct Case {
-    why: &'static str,
-    b: usize,
-    t: usize,
-    c: usize,
-    vp: usize,
-    max_t: usize,
-    position: usize,
-}
-
-const CASES: [Case; 7] = [
-    Case { why: "everything is one", b: 1, t: 1, c: 1, vp: 1, max_t: 1, position: 0 },
-    Case { why: "decoding: one token at the last position", b: 3, t: 1, c: 5, vp: 11, max_t: 9, position: 8 },
-    Case { why: "one sequence", b: 1, t: 7, c: 12, vp: 30, max_t: 7, position: 0 },
-    Case { why: "every id is shared", b: 4, t: 6, c: 3, vp: 2, max_t: 8, position: 0 },
-    Case { why: "positions in the middle", b: 2, t: 3, c: 17, vp: 19, max_t: 10, position: 4 },
-    Case { why: "C past a vector of 16", b: 2, t: 5, c: 33, vp: 7, max_t: 5, position: 0 },
-    Case { why: "GPT-2's C, fewer positions than the table", b: 2, t: 9, c: 768, vp: 64, max_t: 16, position: 0 },
+/// Cases whose ids are still to be drawn by [`cases`].
+const SIZES: [Case; 7] = [
+    Case { why: "all sizes are 1", b: 1, t: 1, c: 1, vp: 1, max_t: 1, position: 0, tokens: vec![] },
+    Case {
+        why: "decoding: one token at the last position",
+        b: 3,
+        t: 1,
+        c: 5,
+        vp: 11,
+        max_t: 9,
+        position: 8,
+        tokens: vec![],
+    },
+    Case { why: "one sequence", b: 1, t: 7, c: 12, vp: 30, max_t: 7, position: 0, tokens: vec![] },
+    Case { why: "every id is shared", b: 4, t: 6, c: 3, vp: 2, max_t: 8, position: 0, tokens: vec![] },
+    Case { why: "positions in the middle", b: 2, t: 3, c: 17, vp: 19, max_t: 10, position: 4, tokens: vec![] },
+    Case { why: "C more than a vector of 16", b: 2, t: 5, c: 33, vp: 7, max_t: 5, position: 0, tokens: vec![] },
+    Case {
+        why: "GPT-2's C, fewer positions than the table",
+        b: 2,
+        t: 9,
+        c: 768,
+        vp: 64,
+        max_t: 16,
+        position: 0,
+        tokens: vec![],
+    },
 ];
 
-impl Case {
-    /// (B, T), first and last row among them.
-    fn tokens(&self) -> Vec<i32> {
-        let mut tokens = Draws::new(1).ids(self.b * self.t, self.vp);
-        tokens[0] = self.vp as i32 - 1;
+/// All cases, with the last id first and id 0 last.
+fn cases() -> Vec<Case> {
+    let with_ids = |case: Case| {
+        let mut tokens = Draws::new(1).ids(case.b * case.t, case.vp);
+        tokens[0] = case.vp as i32 - 1;
         *tokens.last_mut().unwrap() = 0;
-        tokens
-    }
-
-    fn forward<B: Device>(&self, backend: &B, wte: &Input<B, B::Compute>, wpe: &Input<B, B::Compute>) -> Vec<f64> {
-        let tokens = ids(backend, [self.b, self.t], &self.tokens());
-        let mut out = Output::new(backend, [self.b, self.t, self.c]);
-        let op = EmbeddingForward {
-            tokens: tokens.view(),
-            wte: wte.view(),
-            wpe: wpe.view(),
-            position: self.position,
-            out: out.view(),
-        };
-        backend.embedding_forward(op).unwrap();
-        out.read(backend)
-    }
-
-    /// `dwte`, `dwpe`, and their content before.
-    fn backward<B: Device>(&self, backend: &B, dout: &Input<B, B::Compute>, write: Write) -> [Output<B, B::Accum>; 2] {
-        let tokens = ids(backend, [self.b, self.t], &self.tokens());
-        let mut dwte = Output::to(backend, [self.vp, self.c], Write::Accumulate);
-        let mut dwpe = Output::to(backend, [self.max_t, self.c], write);
-        let op =
-            EmbeddingBackward { tokens: tokens.view(), dout: dout.view(), dwte: dwte.view(), dwpe: dwpe.view(), write };
-        backend.embedding_backward(op).unwrap();
-        [dwte, dwpe]
-    }
+        Case { tokens, ..case }
+    };
+    SIZES.into_iter().map(with_ids).collect()
 }
 
 fn forward_is_the_formula<B: Device>(backend: &B) {
-    for case in &CASES {
-        let &Case { why, b, t, c, vp, max_t, position } = case;
+    for case in cases() {
+        let Case { why, b, t, c, vp, max_t, position, .. } = case;
         let mut draws = Draws::new(2);
-        let (wte, wpe) = (draws.input(backend, [vp, c]), draws.input(backend, [max_t, c]));
+        let [wte, wpe] = [vp, max_t].map(|rows| draws.numbers(rows * c));
         let mut want = Vec::new();
-        for (n, token) in case.tokens().into_iter().enumerate() {
+        for (n, &token) in case.tokens.iter().enumerate() {
             for i in 0..c {
-                want.push(wte.values[token as usize * c + i] + wpe.values[(position + n % t) * c + i]);
+                want.push(wte[token as usize * c + i] + wpe[(position + n % t) * c + i]);
             }
         }
         // One rounding.
-        let got = case.forward(backend, &wte, &wpe);
+        let got = case.forward_of(backend, &wte, &wpe);
         compare::<B::Compute>(&format!("embedding_forward out, {why},"), [b, t, c], &got, &want, 1.0);
     }
 }
@@ -85,18 +71,18 @@ fn forward_is_the_formula_in_f64_and_f32() {
 }
 
 fn backward_is_the_formula<B: Device>(backend: &B) {
-    for (case, write) in CASES.iter().flat_map(|case| WRITES.map(|write| (case, write))) {
+    for (case, write) in cases().iter().flat_map(|case| WRITES.map(|write| (case, write))) {
         let &Case { why, b, t, c, vp, max_t, .. } = case;
-        let dout = Draws::new(3).input(backend, [b, t, c]);
+        let dout = Draws::new(3).numbers(b * t * c);
         let (mut want_wte, mut want_wpe) = (vec![0.0; vp * c], vec![0.0; max_t * c]);
-        for (n, token) in case.tokens().into_iter().enumerate() {
+        for (n, &token) in case.tokens.iter().enumerate() {
             for i in 0..c {
-                want_wte[token as usize * c + i] += dout.values[n * c + i];
-                want_wpe[n % t * c + i] += dout.values[n * c + i];
+                want_wte[token as usize * c + i] += dout[n * c + i];
+                want_wpe[n % t * c + i] += dout[n * c + i];
             }
         }
-        let [dwte, dwpe] = case.backward(backend, &dout, write);
-        // A rounding a summand, of partial sums below B·T.
+        let [dwte, dwpe] = case.backward_of(backend, &dout, write);
+        // One rounding per summand, of partial sums below B·T.
         let units = (b * t * b * t) as f64;
         let (got_wte, want_wte) = (dwte.read(backend), dwte.expected(Write::Accumulate, &want_wte));
         compare::<B::Accum>(&format!("embedding_backward dwte, {why},"), [vp, c], &got_wte, &want_wte, units);
@@ -111,23 +97,22 @@ fn backward_is_the_formula_in_f64_and_f32() {
     backward_is_the_formula(&Cpu::<f32>::new());
 }
 
-/// Position 0 and T = T_max: the backward has no other.
+/// The backward assumes position 0, so cases with another position are left out.
 #[test]
 fn backward_is_the_gradient() {
     let backend = Cpu::<f64>::new();
-    for case in CASES.iter().filter(|case| case.position == 0 && case.c < 100) {
+    for case in cases().iter().filter(|case| case.position == 0 && case.c < 100) {
         let &Case { why, b, t, c, vp, max_t, .. } = case;
         let mut draws = Draws::new(4);
-        let (wte, wpe) = (draws.input(&backend, [vp, c]), draws.input(&backend, [max_t, c]));
-        let dout = draws.input(&backend, [b, t, c]);
-        let [dwte, dwpe] = case.backward(&backend, &dout, Write::Overwrite);
+        let [wte, wpe, dout] = [vp, max_t, b * t].map(|rows| draws.numbers(rows * c));
+        let [dwte, dwpe] = case.backward_of(&backend, &dout, Write::Overwrite);
         let gradient: Vec<f64> =
             dwte.read(&backend).iter().zip(&dwte.before).map(|(after, before)| after - before).collect();
-        check_gradient(&format!("embedding_backward dwte, {why}"), &wte.values, &gradient, |values| {
-            dot(&case.forward(&backend, &Input::new(&backend, [vp, c], values), &wpe), &dout.values)
+        check_gradient(&format!("embedding_backward dwte, {why}"), &wte, &gradient, |values| {
+            dot(&case.forward_of(&backend, values, &wpe), &dout)
         });
-        check_gradient(&format!("embedding_backward dwpe, {why}"), &wpe.values, &dwpe.read(&backend), |values| {
-            dot(&case.forward(&backend, &wte, &Input::new(&backend, [max_t, c], values)), &dout.values)
+        check_gradient(&format!("embedding_backward dwpe, {why}"), &wpe, &dwpe.read(&backend), |values| {
+            dot(&case.forward_of(&backend, &wte, values), &dout)
         });
     }
 }
@@ -135,18 +120,19 @@ fn backward_is_the_gradient() {
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let backend = Cpu::<f32>::new();
-    let case = Case { why: "", b: 5, t: 13, c: 67, vp: 23, max_t: 17, position: 0 };
+    let tokens = Draws::new(1).ids(5 * 13, 23);
+    let case = Case { why: "", b: 5, t: 13, c: 67, vp: 23, max_t: 17, position: 0, tokens };
     assert_same_on_any_threads("embedding", || {
         let mut draws = Draws::new(5);
-        let (wte, wpe) = (draws.input(&backend, [case.vp, case.c]), draws.input(&backend, [case.max_t, case.c]));
-        let dout = draws.input(&backend, [case.b, case.t, case.c]);
-        let out = case.forward(&backend, &wte, &wpe);
-        let gradients = case.backward(&backend, &dout, Write::Accumulate).map(|gradient| gradient.read(&backend));
+        let rows = [case.vp, case.max_t, case.b * case.t];
+        let [wte, wpe, dout] = rows.map(|rows| draws.numbers(rows * case.c));
+        let out = case.forward_of(&backend, &wte, &wpe);
+        let gradients = case.backward_of(&backend, &dout, Write::Accumulate).map(|gradient| gradient.read(&backend));
         [vec![out], gradients.into()].concat()
     });
 }
 
-/// Shapes and numbers of a call that is right: B = 2, T = 3, C = 4, Vp = 6, T_max = 5.
+/// Shapes and ids of a call, valid unless edited: B = 2, T = 3, C = 4, Vp = 6, T_max = 5.
 struct Call {
     tokens: [usize; 2],
     values: Vec<i32>,
@@ -179,7 +165,7 @@ fn assert_forward_rejected<B: Device>(backend: &B, message: &str, edit: impl FnO
 }
 
 #[test]
-fn forward_rejects_what_breaks_its_rules() {
+fn forward_rejects_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     let rejected = |message, edit: fn(&mut Call)| assert_forward_rejected(&backend, message, edit);
     rejected("embedding_forward: tokens not empty failed (tokens is (2, 0))", |call| {
@@ -218,7 +204,7 @@ fn assert_backward_rejected<B: Device>(backend: &B, message: &str, edit: impl Fn
 }
 
 #[test]
-fn backward_rejects_what_breaks_its_rules() {
+fn backward_rejects_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     let rejected = |message, edit: fn(&mut Call)| assert_backward_rejected(&backend, message, edit);
     rejected("embedding_backward: tokens not empty failed (tokens is (0, 3))", |call| {
@@ -243,7 +229,7 @@ fn floors_by_hand() {
         EmbeddingForward { tokens: tokens.view(), wte: wte.view(), wpe: wpe.view(), position: 0, out: out.view_mut() };
     assert_eq!(op.floor(), Floor { bytes: 6 * 4 + (4 + 12 + 24) * 4, flops: 0 });
 
-    // Overwriting reaches all 5 positions; accumulating reads and writes those of the 3 tokens.
+    // Overwriting writes all 5 positions; accumulating reads and writes those of the 3 tokens.
     for (write, positions) in [(Write::Overwrite, 5), (Write::Accumulate, 2 * 3)] {
         let (dwte, dwpe) = (dwte.view_mut(), dwpe.view_mut());
         let op: EmbeddingBackward<Cpu<f32>> =

@@ -2,33 +2,27 @@
 
 use ironwarp::cpu::Cpu;
 use ironwarp::ops::{Backend, DgradEpilogue, Floor, GeluForward, MatmulDgrad, Operation};
-use ironwarp::tensor::{Shape, Tensor};
+use ironwarp::tensor::Tensor;
 
-use crate::support::*;
+use crate::common::gelu::forward;
+use crate::common::*;
 
 /// `√(2/π)`
 const ROOT: f64 = 0.797_884_560_802_865_4;
 
-/// `x/2 · (1 + tanh(u))` as GPT-2 has it.
+/// `x/2 · (1 + tanh(u))`, GPT-2's approximation, with `u = √(2/π) · (x + 0.044715 x³)`.
 pub fn formula(x: f64) -> f64 {
     0.5 * x * (1.0 + (ROOT * (x + 0.044715 * x.powi(3))).tanh())
 }
 
-/// Of [`formula`], by the product and chain rules.
+/// The derivative of [`formula`], by the product and chain rules.
 pub fn derivative(x: f64) -> f64 {
     let u = ROOT * (x + 0.044715 * x.powi(3));
-    // tanh' as 1/cosh², which does not cancel.
+    // tanh' is computed as 1/cosh², which does not cancel.
     0.5 * (1.0 + u.tanh()) + 0.5 * x / u.cosh().powi(2) * ROOT * (1.0 + 3.0 * 0.044715 * x * x)
 }
 
-/// `gelu(x)` on a backend.
-pub fn forward<B: Device>(backend: &B, x: &Input<B, B::Compute>, shape: impl Into<Shape>) -> Vec<f64> {
-    let mut out = Output::new(backend, shape);
-    backend.gelu_forward(GeluForward { x: x.view(), out: out.view() }).unwrap();
-    out.read(backend)
-}
-
-/// -40 to 40 in odd steps, and where powers of x leave the range of small numbers.
+/// -40 to 40 in odd steps, and values whose powers leave the range of f32.
 fn wide_range() -> Vec<f64> {
     let steps = (0..8001).map(|i| f64::from(i - 4000) * 0.010_01);
     let extremes = [0.0, 1e-30, 1e-10, 1e-4, 100.0, 1e4, 1e8, 1e12, 1e18, 1e30];
@@ -36,10 +30,9 @@ fn wide_range() -> Vec<f64> {
 }
 
 fn forward_is_the_tanh_formula<B: Device>(backend: &B) {
-    let x = wide_range();
-    let x: Input<B, B::Compute> = Input::new(backend, [1, x.len()], &x);
-    let want: Vec<f64> = x.values.iter().copied().map(formula).collect();
-    let got = forward(backend, &x, [1, want.len()]);
+    let x = rounded::<B::Compute>(wide_range());
+    let want: Vec<f64> = x.iter().copied().map(formula).collect();
+    let got = forward(backend, [1, want.len()], &x);
     compare::<B::Compute>("gelu_forward out", [1, want.len()], &got, &want, 8.0);
 }
 
@@ -49,30 +42,29 @@ fn forward_is_the_tanh_formula_in_f64_and_f32() {
     forward_is_the_tanh_formula(&Cpu::<f32>::new());
 }
 
-/// Where `1 + tanh(u)` cancels, f32 still has the value to a few roundings of `2u`, which is 17 at -5.
+/// Where `1 + tanh(u)` cancels, f32 still gives the value to a few roundings of `2u`, which is 17 at x = -5.
 #[test]
 fn small_negative_results_keep_their_digits() {
     let backend = Cpu::<f32>::new();
-    let x: Vec<f64> = (0..=500).map(|i| f64::from(i) * -0.01).collect();
-    let x: Input<_, f32> = Input::new(&backend, [501], &x);
-    for (got, x) in forward(&backend, &x, [501]).iter().zip(&x.values) {
+    let x = rounded::<f32>((0..=500).map(|i| f64::from(i) * -0.01).collect());
+    for (got, x) in forward(&backend, [501], &x).iter().zip(&x) {
         let want = formula(*x);
         assert!((got - want).abs() <= 1e-5 * want.abs(), "gelu({x}) = {got:e}, not {want:e}");
     }
 }
 
-/// f32 and f64 past what x³ can hold: the identity, and zero.
+/// Where x³ overflows, GELU is the identity for positive numbers and zero for negative ones.
 #[test]
-fn the_largest_numbers_pass_or_vanish() {
+fn the_largest_numbers_do_not_overflow() {
     fn check<B: Device>(backend: &B, largest: f64) {
-        let x: Input<B, B::Compute> = Input::new(backend, [4], &[largest, largest / 4.0, -largest, -largest / 4.0]);
-        assert_eq!(forward(backend, &x, [4]), [largest, largest / 4.0, 0.0, 0.0]);
+        let x = [largest, largest / 4.0, -largest, -largest / 4.0];
+        assert_eq!(forward(backend, [4], &x), [largest, largest / 4.0, 0.0, 0.0]);
     }
     check(&Cpu::<f64>::new(), f64::MAX);
     check(&Cpu::<f32>::new(), f32::MAX.into());
 }
 
-/// One output channel of weight 1 leaves the derivative alone.
+/// With one output channel of weight 1, dx is the derivative itself.
 fn derivative_is_the_formula<B: Device>(backend: &B) {
     let pre = wide_range();
     let c = pre.len();
@@ -83,7 +75,7 @@ fn derivative_is_the_formula<B: Device>(backend: &B) {
     let epilogue = DgradEpilogue::DGelu { pre: pre.view() };
     backend.matmul_dgrad(MatmulDgrad { dout: one.view(), weight: weight.view(), epilogue, dx: dx.view() }).unwrap();
     let want: Vec<f64> = pre.values.iter().copied().map(derivative).collect();
-    // A rounding of 1 - σ(2u) counts x·2u' times, until it is 0: 130 at 8 in f64, 35 at 5 in f32.
+    // A rounding error of 1 - σ(2u) is multiplied by x·2u' until 1 - σ(2u) is 0: by 130 at x = 8 in f64, by 35 at 5 in f32.
     compare::<B::Compute>("matmul_dgrad dx, DGelu over a wide range", [1, c], &dx.read(backend), &want, 48.0);
 }
 
@@ -96,14 +88,11 @@ fn derivative_is_the_formula_in_f64_and_f32() {
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let backend = Cpu::<f32>::new();
-    assert_same_on_any_threads("gelu", || {
-        let x: Input<_, f32> = Draws::new(1).input(&backend, [29, 131]);
-        vec![forward(&backend, &x, [29, 131])]
-    });
+    assert_same_on_any_threads("gelu", || vec![forward(&backend, [29, 131], &Draws::new(1).numbers(29 * 131))]);
 }
 
 #[test]
-fn forward_rejects_what_breaks_its_rules() {
+fn forward_rejects_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     for (x, out, message) in [
         ([0, 4], [0, 4], "gelu_forward: x not empty failed (x is (0, 4))"),
@@ -117,7 +106,7 @@ fn forward_rejects_what_breaks_its_rules() {
     }
 }
 
-/// (2, 3, 5) in f64: 30 in, 30 out, 8 bytes each.
+/// (2, 3, 5) in f64: 30 elements read and 30 written, of 8 bytes each.
 #[test]
 fn floor_by_hand() {
     let backend = Cpu::<f64>::new();

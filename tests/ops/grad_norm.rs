@@ -4,36 +4,31 @@ use ironwarp::cpu::Cpu;
 use ironwarp::ops::{Backend, Floor, GradNorm, Operation};
 use ironwarp::tensor::Tensor;
 
+use crate::common::grad_norm::norm;
+use crate::common::*;
 use crate::narrow::Narrow;
-use crate::support::*;
 
 /// Lengths around the CPU's partial sums of 2^14 and their 8 lanes.
 const CASES: [(usize, &str); 7] = [
     (1, "one element"),
-    (7, "less than the lanes"),
-    (17, "lanes and a rest"),
-    (16_383, "a chunk lacks one"),
+    (7, "fewer elements than lanes"),
+    (17, "whole lanes and a remainder"),
+    (16_383, "one element less than a chunk"),
     (16_384, "one chunk"),
     (16_385, "a chunk of one element"),
-    (50_001, "many chunks and a rest"),
+    (50_001, "many chunks and a remainder"),
 ];
-
-fn norm<B: Device>(backend: &B, grad: &[f64]) -> f64 {
-    let grad = Input::<B, B::Accum>::new(backend, [grad.len()], grad);
-    let mut norm = Output::<B, B::Accum>::new(backend, [1]);
-    backend.grad_norm(GradNorm { grad: grad.view(), norm: norm.view() }).unwrap();
-    norm.read(backend)[0]
-}
 
 fn norm_is_the_formula<B: Device>(backend: &B) {
     for (len, why) in CASES {
-        // No powers of two: squares of the draws' few bits would all round the same way.
+        // No powers of two: the draws have few bits, so their squares would all round the same way.
         for factor in [1e-12, 0.3, 1e12] {
             let draws = Draws::new(len as u64).numbers(len);
             let grad: Vec<f64> = draws.iter().map(|x| B::Accum::of(x * factor).wide()).collect();
-            // In pieces, so that the reference's own rounding stays small.
+            // Summed in chunks, so that the reference's own rounding error stays small.
             let want = grad.chunks(64).map(|piece| dot(piece, piece)).sum::<f64>().sqrt();
-            // Relative, as norms may be far from 1. A lane of the CPU adds 2^11 squares: √(2^11) roundings, by halves.
+            // Compared relative to `want`, as norms may be far from 1. A lane of the CPU backend adds 2^11 squares: its
+            // error is about √(2^11) roundings, halved by the square root.
             let got = norm(backend, &grad) / want;
             compare::<B::Accum>(&format!("grad_norm ({why}, × {factor:e}), relative,"), [1], &[got], &[1.0], 16.0);
         }
@@ -63,20 +58,20 @@ fn every_element_counts() {
 }
 
 #[test]
-fn a_sum_past_the_range_is_infinite() {
+fn a_sum_that_overflows_is_infinite() {
     assert_eq!(norm(&Cpu::<f32>::new(), &[1e30, 0.0]), f64::INFINITY);
     assert_eq!(norm(&Cpu::<f64>::new(), &[1e200, 0.0]), f64::INFINITY);
     assert_eq!(norm(&Cpu::<f32>::new(), &[0.0; 9]), 0.0);
 }
 
 #[test]
-fn threads_change_no_bit() {
+fn any_number_of_threads_gives_the_same_bits() {
     let grad = Draws::new(1).numbers(200_003);
     assert_same_on_any_threads("grad_norm", || vec![vec![norm(&Cpu::<f32>::new(), &grad)]]);
 }
 
 #[test]
-fn what_breaks_a_rule_is_rejected() {
+fn violated_preconditions_are_rejected() {
     let backend = Cpu::<f32>::new();
     let rejected = |grad: &[usize], norm: &[usize], message: &str| {
         let grad: Input<_, f32> = Draws::new(2).input(&backend, grad);

@@ -1,4 +1,4 @@
-//! Layernorm, alone and with the residual addition.
+//! LayerNorm, plain and with the residual addition.
 
 use ironwarp::cpu::Cpu;
 use ironwarp::ops::{
@@ -6,106 +6,27 @@ use ironwarp::ops::{
 };
 use ironwarp::tensor::Tensor;
 
-use crate::support::*;
+use crate::common::layernorm::{Inputs, Normalised};
+use crate::common::*;
 
 /// N, C and why.
 const SHAPES: [(usize, usize, &str); 6] = [
     (1, 1, "one element: no variance at all"),
-    (1, 7, "one row, C below every vector"),
-    (5, 33, "C one past a vector"),
+    (1, 7, "one row, C less than any vector"),
+    (5, 33, "C one more than a vector"),
     (3, 64, "C a multiple of everything"),
-    (9, 67, "blocks of columns with a rest"),
+    (9, 67, "blocks of columns with a remainder"),
     (2, 768, "GPT-2's C"),
 ];
 
-/// Inputs of all three operations.
-struct Inputs<B: Device> {
-    n: usize,
-    c: usize,
-    x: Input<B, B::Compute>,
-    residual: Input<B, B::Compute>,
-    weight: Input<B, B::Compute>,
-    bias: Input<B, B::Compute>,
-    dout: Input<B, B::Compute>,
+/// Inputs whose statistics are those of the backend's own forward.
+fn with_statistics<B: Device>(backend: &B, n: usize, c: usize) -> Inputs {
+    let inputs = Inputs::new(n, c);
+    let [_, mean, rstd] = inputs.forward(backend);
+    Inputs { mean, rstd, ..inputs }
 }
 
-/// `out`, `mean` and `rstd`.
-type Normalised = [Vec<f64>; 3];
-
-impl<B: Device> Inputs<B> {
-    fn new(backend: &B, n: usize, c: usize) -> Self {
-        let mut draws = Draws::new(1);
-        Inputs {
-            n,
-            c,
-            x: draws.input(backend, [n, c]),
-            residual: draws.input(backend, [n, c]),
-            weight: draws.input(backend, [c]),
-            bias: draws.input(backend, [c]),
-            dout: draws.input(backend, [n, c]),
-        }
-    }
-
-    fn forward(&self, backend: &B) -> Normalised {
-        let mut out = Output::new(backend, [self.n, self.c]);
-        let (mut mean, mut rstd) = (Output::new(backend, [self.n]), Output::new(backend, [self.n]));
-        let op = LayerNormForward {
-            x: self.x.view(),
-            weight: self.weight.view(),
-            bias: self.bias.view(),
-            out: out.view(),
-            mean: mean.view(),
-            rstd: rstd.view(),
-        };
-        backend.layernorm_forward(op).unwrap();
-        [out.read(backend), mean.read(backend), rstd.read(backend)]
-    }
-
-    /// The sum, and what was made of it.
-    fn residual_forward(&self, backend: &B) -> (Vec<f64>, Normalised) {
-        let (mut sum, mut out) = (Output::new(backend, [self.n, self.c]), Output::new(backend, [self.n, self.c]));
-        let (mut mean, mut rstd) = (Output::new(backend, [self.n]), Output::new(backend, [self.n]));
-        let op = ResidualLayerNormForward {
-            x: self.x.view(),
-            residual: self.residual.view(),
-            weight: self.weight.view(),
-            bias: self.bias.view(),
-            sum: sum.view(),
-            out: out.view(),
-            mean: mean.view(),
-            rstd: rstd.view(),
-        };
-        backend.residual_layernorm_forward(op).unwrap();
-        (sum.read(backend), [out.read(backend), mean.read(backend), rstd.read(backend)])
-    }
-
-    /// `dx`, `dweight` and `dbias`: after, and before.
-    fn backward(&self, backend: &B, dx_write: Write, write: Write) -> [(Vec<f64>, Vec<f64>); 3] {
-        let [_, mean, rstd] = self.forward(backend);
-        let mean: Input<B, B::Accum> = Input::new(backend, [self.n], &mean);
-        let rstd: Input<B, B::Accum> = Input::new(backend, [self.n], &rstd);
-        let mut dx = Output::to(backend, [self.n, self.c], dx_write);
-        let mut dweight = Output::to(backend, [self.c], write);
-        let mut dbias = Output::to(backend, [self.c], write);
-        let op = LayerNormBackward {
-            dout: self.dout.view(),
-            x: self.x.view(),
-            weight: self.weight.view(),
-            mean: mean.view(),
-            rstd: rstd.view(),
-            dx: dx.view(),
-            dx_write,
-            dweight: dweight.view(),
-            dbias: dbias.view(),
-            write,
-        };
-        backend.layernorm_backward(op).unwrap();
-        let [dweight, dbias] = [dweight, dbias].map(|gradient| (gradient.read(backend), gradient.before));
-        [(dx.read(backend), dx.before), dweight, dbias]
-    }
-}
-
-/// The formula, a row at a time.
+/// LayerNorm by its formula, a row at a time.
 fn naive(x: &[f64], weight: &[f64], bias: &[f64]) -> Normalised {
     let c = weight.len();
     let (mut out, mut means, mut rstds) = (vec![], vec![], vec![]);
@@ -128,9 +49,9 @@ fn compare_forward<B: Device>(what: &str, n: usize, c: usize, got: &Normalised, 
 
 fn forward_is_the_formula<B: Device>(backend: &B) {
     for (n, c, why) in SHAPES {
-        let inputs = Inputs::new(backend, n, c);
-        let want = naive(&inputs.x.values, &inputs.weight.values, &inputs.bias.values);
-        // Sums of C values below 1 in lanes of at least 1 in 8, and a handful of roundings after them.
+        let inputs = Inputs::new(n, c);
+        let want = naive(&inputs.x, &inputs.weight, &inputs.bias);
+        // Sums of C values below 1, in at least 8 lanes, and a few roundings after them.
         let units = 16.0 + c as f64 / 8.0;
         compare_forward::<B>(&format!("layernorm_forward, {why}"), n, c, &inputs.forward(backend), &want, units);
     }
@@ -142,17 +63,16 @@ fn forward_is_the_formula_in_f64_and_f32() {
     forward_is_the_formula(&Cpu::<f32>::new());
 }
 
-/// E[x²] - E[x]² of such rows has no correct digit in f32.
+/// Computed as E[x²] - E[x]², the variance of such rows would have no correct digit in f32.
 #[test]
 fn rows_far_from_zero_keep_their_variance() {
     fn check<B: Device>(backend: &B) {
         let (n, c) = (3, 67);
-        let mut inputs = Inputs::new(backend, n, c);
-        let far: Vec<f64> = inputs.x.values.iter().map(|x| x + 1e4).collect();
-        inputs.x = Input::new(backend, [n, c], &far);
-        let want = naive(&inputs.x.values, &inputs.weight.values, &inputs.bias.values);
+        let mut inputs = Inputs::new(n, c);
+        inputs.x = rounded::<B::Compute>(inputs.x.iter().map(|x| x + 1e4).collect());
+        let want = naive(&inputs.x, &inputs.weight, &inputs.bias);
         let [out, mean, rstd] = inputs.forward(backend);
-        // The mean's own rounding, 1e4·ε, moves every out by rstd as much.
+        // The rounding of the mean, 1e4·ε, shifts every output by rstd times as much.
         compare::<B::Compute>("layernorm_forward out, offset 1e4", [n, c], &out, &want[0], 4e4);
         compare::<B::Accum>("layernorm_forward mean, offset 1e4", [n], &mean, &want[1], 8.0);
         compare::<B::Accum>("layernorm_forward rstd, offset 1e4", [n], &rstd, &want[2], 32.0);
@@ -161,30 +81,29 @@ fn rows_far_from_zero_keep_their_variance() {
     check(&Cpu::<f32>::new());
 }
 
-/// ε alone is left: `out = bias`, `rstd = 1/√ε`.
+/// Only ε remains of the variance: `out = bias`, `rstd = 1/√ε`.
 #[test]
 fn a_constant_row_becomes_the_bias() {
     let backend = Cpu::<f64>::new();
-    let mut inputs = Inputs::new(&backend, 2, 5);
-    inputs.x = Input::new(&backend, [2, 5], &[-3.5; 10]);
+    let mut inputs = Inputs::new(2, 5);
+    inputs.x = vec![-3.5; 10];
     let [out, mean, rstd] = inputs.forward(&backend);
-    assert_eq!(out, inputs.bias.values.repeat(2));
+    assert_eq!(out, inputs.bias.repeat(2));
     assert_eq!(mean, [-3.5; 2]);
     compare::<f64>("layernorm_forward rstd", [2], &rstd, &[1e5f64.sqrt(); 2], 2.0);
 }
 
 fn residual_is_addition_then_layernorm<B: Device>(backend: &B) {
     for (n, c, why) in SHAPES {
-        let mut inputs = Inputs::new(backend, n, c);
+        let mut inputs = Inputs::new(n, c);
         let (sum, got) = inputs.residual_forward(backend);
-        let added: Vec<f64> = inputs.x.values.iter().zip(&inputs.residual.values).map(|(a, b)| a + b).collect();
-        // f64 holds the exact sum; the input rounds it once, as the operation must.
-        inputs.x = Input::new(backend, [n, c], &added);
-        assert_same_bits(&format!("residual_layernorm_forward sum, {why}"), &sum, &inputs.x.values);
+        // f64 represents the exact sum, which is rounded once, as the operation must do.
+        inputs.x = rounded::<B::Compute>(inputs.x.iter().zip(&inputs.residual).map(|(a, b)| a + b).collect());
+        assert_same_bits(&format!("residual_layernorm_forward sum, {why}"), &sum, &inputs.x);
         for ((got, want), name) in got.iter().zip(inputs.forward(backend)).zip(["out", "mean", "rstd"]) {
             assert_same_bits(&format!("residual_layernorm_forward {name}, {why}"), got, &want);
         }
-        let want = naive(&sum, &inputs.weight.values, &inputs.bias.values);
+        let want = naive(&sum, &inputs.weight, &inputs.bias);
         let units = 16.0 + c as f64 / 4.0;
         compare_forward::<B>(&format!("residual_layernorm_forward, {why}"), n, c, &got, &want, units);
     }
@@ -196,58 +115,58 @@ fn residual_is_addition_then_layernorm_bit_for_bit() {
     residual_is_addition_then_layernorm(&Cpu::<f32>::new());
 }
 
-/// Every way to write, against differences of the forward.
+/// Every write mode, compared with central differences of the forward.
 #[test]
 fn backward_is_the_gradient() {
     let backend = Cpu::<f64>::new();
     for (n, c, why) in SHAPES {
-        let mut inputs = Inputs::new(&backend, n, c);
-        let grown = |(after, before): (Vec<f64>, Vec<f64>), write| match write {
-            Write::Overwrite => after,
-            Write::Accumulate => after.iter().zip(&before).map(|(after, before)| after - before).collect(),
-        };
-        let overwritten = inputs.backward(&backend, Write::Overwrite, Write::Overwrite).map(|(after, _)| after);
+        let mut inputs = with_statistics(&backend, n, c);
+        let overwritten = inputs.backward(&backend, Write::Overwrite, Write::Overwrite).read(&backend);
         for (dx_write, write) in WRITES.iter().flat_map(|&dx| WRITES.map(|parameters| (dx, parameters))) {
-            let [dx, dweight, dbias] = inputs.backward(&backend, dx_write, write);
-            let got = [grown(dx, dx_write), grown(dweight, write), grown(dbias, write)];
+            let gradients = inputs.backward(&backend, dx_write, write);
+            let (mut got, modes) = (gradients.read(&backend), [dx_write, write, write]);
+            for ((got, before), write) in got.iter_mut().zip(gradients.before()).zip(modes) {
+                if write == Write::Accumulate {
+                    got.iter_mut().zip(before).for_each(|(after, before)| *after -= before);
+                }
+            }
             for ((got, want), name) in got.iter().zip(&overwritten).zip(["dx", "dweight", "dbias"]) {
-                // The gradient at rows of one value is rstd = 316 times as sensitive.
+                // At C = 1 the variance is 0, and rstd = 316 multiplies rounding errors.
                 let what = format!("layernorm_backward {name}, {why}, {dx_write:?}, {write:?}");
                 compare::<f64>(&what, [got.len()], got, want, 1e3);
             }
         }
         if c > 100 {
-            continue; // Differences of each of 768 channels take longer than they tell.
+            continue; // Central differences of 768 channels take long and add nothing.
         }
         let [dx, dweight, dbias] = overwritten;
-        let (x, weight, bias) = (inputs.x.values.clone(), inputs.weight.values.clone(), inputs.bias.values.clone());
-        let dout = inputs.dout.values.clone();
+        let Inputs { x, weight, bias, dout, .. } = inputs.clone();
         check_gradient(&format!("layernorm_backward dx, {why}"), &x, &dx, |values| {
-            inputs.x = Input::new(&backend, [n, c], values);
+            inputs.x = values.to_vec();
             dot(&inputs.forward(&backend)[0], &dout)
         });
-        inputs.x = Input::new(&backend, [n, c], &x);
+        inputs.x = x;
         check_gradient(&format!("layernorm_backward dweight, {why}"), &weight, &dweight, |values| {
-            inputs.weight = Input::new(&backend, [c], values);
+            inputs.weight = values.to_vec();
             dot(&inputs.forward(&backend)[0], &dout)
         });
-        inputs.weight = Input::new(&backend, [c], &weight);
+        inputs.weight = weight;
         check_gradient(&format!("layernorm_backward dbias, {why}"), &bias, &dbias, |values| {
-            inputs.bias = Input::new(&backend, [c], values);
+            inputs.bias = values.to_vec();
             dot(&inputs.forward(&backend)[0], &dout)
         });
     }
 }
 
-/// The backward in f32 against the one in f64, whose inputs are the same.
+/// The backward in f32, compared with the backward in f64 of the same inputs.
 #[test]
-fn backward_in_f32_is_the_one_in_f64() {
+fn backward_in_f32_is_that_in_f64() {
     let (f32, f64) = (Cpu::<f32>::new(), Cpu::<f64>::new());
     for ((n, c, why), write) in SHAPES.iter().flat_map(|&shape| WRITES.map(|write| (shape, write))) {
-        let got = Inputs::new(&f32, n, c).backward(&f32, write, write);
-        let want = Inputs::new(&f64, n, c).backward(&f64, write, write);
-        for (((got, _), (want, _)), name) in got.iter().zip(&want).zip(["dx", "dweight", "dbias"]) {
-            // One element has rstd = 316, which scales the statistics' roundings.
+        let got = with_statistics(&f32, n, c).backward(&f32, write, write).read(&f32);
+        let want = with_statistics(&f64, n, c).backward(&f64, write, write).read(&f64);
+        for ((got, want), name) in got.iter().zip(&want).zip(["dx", "dweight", "dbias"]) {
+            // At C = 1, rstd = 316 multiplies the rounding errors of the statistics.
             let units = if c == 1 { 1e3 } else { 32.0 + c as f64 / 4.0 };
             compare::<f32>(&format!("layernorm_backward {name}, {why}"), [got.len()], got, want, units);
         }
@@ -258,14 +177,14 @@ fn backward_in_f32_is_the_one_in_f64() {
 fn any_number_of_threads_gives_the_same_bits() {
     let backend = Cpu::<f32>::new();
     assert_same_on_any_threads("layernorm", || {
-        let inputs = Inputs::new(&backend, 37, 131);
+        let inputs = with_statistics(&backend, 37, 131);
         let (sum, normalised) = inputs.residual_forward(&backend);
-        let gradients = inputs.backward(&backend, Write::Accumulate, Write::Accumulate).map(|(after, _)| after);
+        let gradients = inputs.backward(&backend, Write::Accumulate, Write::Accumulate).read(&backend);
         [vec![sum], normalised.into(), inputs.forward(&backend).into(), gradients.into()].concat()
     });
 }
 
-/// Shapes of a call that is right: N = 6, C = 4.
+/// Shapes of a call, all valid in [`CALL`]: N = 6, C = 4.
 struct Call {
     x: [usize; 2],
     second: [usize; 2],
@@ -327,7 +246,7 @@ impl Call {
         rstd.assert_untouched(backend);
     }
 
-    /// `second` is dout, `sum` is dx, `bias` stands for both parameters' gradients but for the one named.
+    /// `second` is the shape of dout, `out` that of dx.
     fn backward<B: Device>(&self, backend: &B, [dweight, dbias]: [[usize; 1]; 2], message: &str) {
         let mut draws = Draws::new(2);
         let x: Input<B, B::Compute> = draws.input(backend, self.x);
@@ -357,7 +276,7 @@ impl Call {
 }
 
 #[test]
-fn forwards_reject_what_breaks_their_rules() {
+fn forwards_reject_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     let both = [
         (Call { x: [0, 4], ..CALL }, "x not empty failed (x is (0, 4))"),
@@ -381,7 +300,7 @@ fn forwards_reject_what_breaks_their_rules() {
 }
 
 #[test]
-fn backward_rejects_what_breaks_its_rules() {
+fn backward_rejects_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     let parameters = [[4], [4]];
     let cases = [
@@ -412,7 +331,7 @@ fn floors_by_hand() {
     let (x, weight) = (rows.view(), channels.view());
     let op: LayerNormForward<Cpu<f32>> =
         LayerNormForward { x, weight, bias: weight, out: out.view_mut(), mean: mean.view_mut(), rstd: rstd.view_mut() };
-    // 15 in, 15 out, 2·5 parameters, 2·3 statistics.
+    // 15 elements read and 15 written, 2·5 parameters, 2·3 statistics.
     assert_eq!(op.floor(), Floor { bytes: 46 * 4, flops: 0 });
     let op: ResidualLayerNormForward<Cpu<f32>> = ResidualLayerNormForward {
         x,
@@ -425,7 +344,7 @@ fn floors_by_hand() {
         rstd: rstd.view_mut(),
     };
     assert_eq!(op.floor(), Floor { bytes: 76 * 4, flops: 0 });
-    // x, dout and dx once or twice, the weight, the statistics, two gradients once or twice.
+    // x and dout; dx once or twice; the weight; the statistics; two gradients once or twice.
     for (dx_write, write, floats) in
         [(Write::Overwrite, Write::Overwrite, 45 + 5 + 6 + 10), (Write::Accumulate, Write::Accumulate, 60 + 5 + 6 + 20)]
     {

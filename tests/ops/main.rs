@@ -1,8 +1,11 @@
-//! Every operation on every backend: forwards against naive formulas, backwards against differences, rules by rejection.
+//! Every operation on the CPU backends: forwards are compared with naive formulas, backwards with central differences, and each
+//! violated precondition must be rejected.
 
 mod adamw;
 mod attention;
 mod attention_decode;
+#[path = "../common/mod.rs"]
+mod common;
 mod cross_entropy;
 mod embedding;
 mod gelu;
@@ -12,5 +15,4 @@ mod matmul;
 mod matmul_rules;
 mod narrow;
 mod sampling;
-mod support;
 mod vectors;

@@ -1,11 +1,11 @@
-//! Linear layers: the product with its epilogues, and both backward products.
+//! Linear layers: the forward product with its epilogues, and both backward products.
 
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{Backend, DgradEpilogue, Epilogue, MatmulDgrad, MatmulForward, MatmulWgrad, Write};
-use ironwarp::tensor::ViewMut;
+use ironwarp::ops::{Backend, Epilogue, MatmulForward, Write};
 
-use crate::gelu;
-use crate::support::*;
+use crate::common::matmul::{EpilogueKind, Inputs};
+use crate::common::*;
+use crate::gelu::{derivative, formula};
 
 /// N, C, OC and why.
 const SHAPES: [(usize, usize, usize, &str); 8] = [
@@ -14,122 +14,39 @@ const SHAPES: [(usize, usize, usize, &str); 8] = [
     (7, 1, 5, "one input channel: nothing to sum"),
     (5, 3, 1, "one output channel"),
     (17, 33, 9, "one past tiles of 16 and 32"),
-    (33, 20, 49, "wider than tall, parts with a rest"),
+    (33, 20, 49, "wider than high, tiles with a remainder"),
     (64, 32, 32, "whole tiles"),
     (4, 300, 37, "a sum longer than a packed block of 256"),
 ];
 
-/// What is checked coordinate by coordinate: without the shape whose differences take longer than they tell.
+/// The shapes that are compared with central differences, which take too long for the largest.
 fn small_shapes() -> impl Iterator<Item = (usize, usize, usize, &'static str)> {
     SHAPES.into_iter().filter(|&(n, c, oc, _)| n * c * oc < 40_000)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    None,
-    Bias,
-    BiasGelu,
-    BiasResidual,
-}
-
-const KINDS: [Kind; 4] = [Kind::None, Kind::Bias, Kind::BiasGelu, Kind::BiasResidual];
-
-/// Inputs of all three operations.
-struct Inputs<B: Device> {
-    n: usize,
-    c: usize,
-    oc: usize,
-    x: Input<B, B::Compute>,
-    weight: Input<B, B::Compute>,
-    bias: Input<B, B::Compute>,
-    residual: Input<B, B::Compute>,
-    dout: Input<B, B::Compute>,
-    /// Of the layer before: (N, C).
-    pre: Input<B, B::Compute>,
-}
-
-impl<B: Device> Inputs<B> {
-    fn new(backend: &B, n: usize, c: usize, oc: usize) -> Self {
-        let mut draws = Draws::new(1);
-        Inputs {
-            n,
-            c,
-            oc,
-            x: draws.input(backend, [n, c]),
-            weight: draws.input(backend, [oc, c]),
-            bias: draws.input(backend, [oc]),
-            residual: draws.input(backend, [n, oc]),
-            dout: draws.input(backend, [n, oc]),
-            pre: draws.input(backend, [n, c]),
-        }
-    }
-
-    fn epilogue<'a>(&'a self, kind: Kind, pre: ViewMut<'a, B, B::Compute>) -> Epilogue<'a, B> {
-        let (bias, residual) = (self.bias.view(), self.residual.view());
-        match kind {
-            Kind::None => Epilogue::None,
-            Kind::Bias => Epilogue::Bias { bias },
-            Kind::BiasGelu => Epilogue::BiasGelu { bias, pre },
-            Kind::BiasResidual => Epilogue::BiasResidual { bias, residual },
-        }
-    }
-
-    /// `out`, and `pre`, which only [`Kind::BiasGelu`] writes.
-    fn forward(&self, backend: &B, kind: Kind) -> [Vec<f64>; 2] {
-        // Rows may be cut into axes in any way.
-        let (mut out, mut pre) = (Output::new(backend, [self.n, 1, self.oc]), Output::new(backend, [self.n, self.oc]));
-        let epilogue = self.epilogue(kind, pre.view());
-        let op = MatmulForward { x: self.x.view(), weight: self.weight.view(), epilogue, out: out.view() };
-        backend.matmul_forward(op).unwrap();
-        [out.read(backend), pre.read(backend)]
-    }
-
-    fn dgrad(&self, backend: &B, through_gelu: bool) -> Vec<f64> {
-        let mut dx = Output::new(backend, [self.n, self.c]);
-        let epilogue = if through_gelu { DgradEpilogue::DGelu { pre: self.pre.view() } } else { DgradEpilogue::None };
-        let op = MatmulDgrad { dout: self.dout.view(), weight: self.weight.view(), epilogue, dx: dx.view() };
-        backend.matmul_dgrad(op).unwrap();
-        dx.read(backend)
-    }
-
-    fn wgrad(&self, backend: &B, with_bias: bool, write: Write) -> [Output<B, B::Accum>; 2] {
-        let mut dweight = Output::to(backend, [self.oc, self.c], write);
-        let mut dbias = Output::to(backend, [self.oc], write);
-        let op = MatmulWgrad {
-            dout: self.dout.view(),
-            x: self.x.view(),
-            dweight: dweight.view(),
-            dbias: with_bias.then(|| dbias.view()),
-            write,
-        };
-        backend.matmul_wgrad(op).unwrap();
-        [dweight, dbias]
-    }
-
-    /// `x·weightᵀ`
-    fn product(&self) -> Vec<f64> {
-        let rows = self.x.values.chunks(self.c);
-        rows.flat_map(|x| self.weight.values.chunks(self.c).map(|weight| dot(x, weight))).collect()
-    }
+/// `x·weightᵀ`
+fn product(inputs: &Inputs) -> Vec<f64> {
+    let rows = inputs.x.chunks(inputs.c);
+    rows.flat_map(|x| inputs.weight.chunks(inputs.c).map(|weight| dot(x, weight))).collect()
 }
 
 fn forward_is_the_formula<B: Device>(backend: &B) {
-    for ((n, c, oc, why), kind) in SHAPES.iter().flat_map(|&shape| KINDS.map(|kind| (shape, kind))) {
-        let inputs = Inputs::new(backend, n, c, oc);
-        let y = inputs.product();
-        let biased: Vec<f64> = y.iter().enumerate().map(|(i, y)| y + inputs.bias.values[i % oc]).collect();
+    for ((n, c, oc, why), kind) in SHAPES.iter().flat_map(|&shape| EpilogueKind::ALL.map(|kind| (shape, kind))) {
+        let inputs = Inputs::new(n, c, oc);
+        let y = product(&inputs);
+        let biased: Vec<f64> = y.iter().enumerate().map(|(i, y)| y + inputs.bias[i % oc]).collect();
         let want = match kind {
-            Kind::None => y,
-            Kind::Bias => biased.clone(),
-            Kind::BiasGelu => biased.iter().map(|&x| gelu::formula(x)).collect(),
-            Kind::BiasResidual => biased.iter().zip(&inputs.residual.values).map(|(a, b)| a + b).collect(),
+            EpilogueKind::None => y,
+            EpilogueKind::Bias => biased.clone(),
+            EpilogueKind::BiasGelu => biased.iter().map(|&x| formula(x)).collect(),
+            EpilogueKind::BiasResidual => biased.iter().zip(&inputs.residual).map(|(a, b)| a + b).collect(),
         };
-        let [out, pre] = inputs.forward(backend, kind);
-        // A rounding a product of at most 1, and a few of the epilogue.
+        let [out, pre] = inputs.forward(backend, kind, B::matmul_forward);
+        // One rounding per product of at most 1, and a few in the epilogue.
         let units = 8.0 + c as f64;
         compare::<B::Compute>(&format!("matmul_forward out, {kind:?}, {why},"), [n, oc], &out, &want, units);
         match kind {
-            Kind::BiasGelu => {
+            EpilogueKind::BiasGelu => {
                 let what = format!("matmul_forward pre, {why},");
                 compare::<B::Compute>(&what, [n, oc], &pre, &biased, units);
             }
@@ -146,9 +63,8 @@ fn forward_is_the_formula_in_f64_and_f32() {
 
 fn gelu_of_pre_is_the_fused_output<B: Device>(backend: &B) {
     for (n, c, oc, why) in SHAPES {
-        let [fused, pre] = Inputs::new(backend, n, c, oc).forward(backend, Kind::BiasGelu);
-        let pre: Input<B, B::Compute> = Input::new(backend, [n, oc], &pre);
-        assert_same_bits(&format!("gelu_forward of pre, {why}"), &gelu::forward(backend, &pre, [n, oc]), &fused);
+        let [fused, pre] = Inputs::new(n, c, oc).forward(backend, EpilogueKind::BiasGelu, B::matmul_forward);
+        assert_same_bits(&format!("gelu_forward of pre, {why}"), &gelu::forward(backend, [n, oc], &pre), &fused);
     }
 }
 
@@ -160,18 +76,19 @@ fn gelu_of_pre_is_the_fused_output_bit_for_bit() {
 
 fn dgrad_is_the_formula<B: Device>(backend: &B) {
     for ((n, c, oc, why), through_gelu) in SHAPES.iter().flat_map(|&shape| [false, true].map(|gelu| (shape, gelu))) {
-        let inputs = Inputs::new(backend, n, c, oc);
+        let inputs = Inputs::new(n, c, oc);
         let mut want = vec![0.0; n * c];
         for (at, want) in want.iter_mut().enumerate() {
             let (row, column) = (at / c, at % c);
-            *want = (0..oc).map(|k| inputs.dout.values[row * oc + k] * inputs.weight.values[k * c + column]).sum();
+            *want = (0..oc).map(|k| inputs.dout[row * oc + k] * inputs.weight[k * c + column]).sum();
             if through_gelu {
-                *want *= gelu::derivative(inputs.pre.values[at]);
+                *want *= derivative(inputs.pre[at]);
             }
         }
         let units = 16.0 + oc as f64;
         let what = format!("matmul_dgrad dx, DGelu {through_gelu}, {why},");
-        compare::<B::Compute>(&what, [n, c], &inputs.dgrad(backend, through_gelu), &want, units);
+        let got = inputs.dgrad(backend, through_gelu, B::matmul_dgrad);
+        compare::<B::Compute>(&what, [n, c], &got, &want, units);
     }
 }
 
@@ -183,14 +100,14 @@ fn dgrad_is_the_formula_in_f64_and_f32() {
 
 fn wgrad_is_the_formula<B: Device>(backend: &B) {
     for ((n, c, oc, why), write) in SHAPES.iter().flat_map(|&shape| WRITES.map(|write| (shape, write))) {
-        let inputs = Inputs::new(backend, n, c, oc);
-        let (dout, x) = (&inputs.dout.values, &inputs.x.values);
+        let inputs = Inputs::new(n, c, oc);
+        let (dout, x) = (&inputs.dout, &inputs.x);
         let weight_sum = |at: usize| (0..n).map(|row| dout[row * oc + at / c] * x[row * c + at % c]).sum();
         let want_weight: Vec<f64> = (0..oc * c).map(weight_sum).collect();
         let want_bias: Vec<f64> = (0..oc).map(|k| (0..n).map(|row| dout[row * oc + k]).sum()).collect();
         let units = 8.0 + n as f64;
 
-        let [dweight, dbias] = inputs.wgrad(backend, true, write);
+        let [dweight, dbias] = inputs.wgrad(backend, true, write, B::matmul_wgrad);
         let (got_weight, want_weight) = (dweight.read(backend), dweight.expected(write, &want_weight));
         compare::<B::Accum>(
             &format!("matmul_wgrad dweight, {write:?}, {why},"),
@@ -202,9 +119,8 @@ fn wgrad_is_the_formula<B: Device>(backend: &B) {
         let (got_bias, want_bias) = (dbias.read(backend), dbias.expected(write, &want_bias));
         compare::<B::Accum>(&format!("matmul_wgrad dbias, {write:?}, {why},"), [oc], &got_bias, &want_bias, units);
 
-        let [dweight, dbias] = inputs.wgrad(backend, false, write);
+        let [dweight, _] = inputs.wgrad(backend, false, write, B::matmul_wgrad);
         assert_same_bits("matmul_wgrad dweight without bias", &dweight.read(backend), &got_weight);
-        dbias.assert_untouched(backend);
     }
 }
 
@@ -218,17 +134,16 @@ fn wgrad_is_the_formula_in_f64_and_f32() {
 fn dgrad_is_the_gradient() {
     let backend = Cpu::<f64>::new();
     for (n, c, oc, why) in small_shapes() {
-        let mut inputs = Inputs::new(&backend, n, c, oc);
-        let (dx, dpre) = (inputs.dgrad(&backend, false), inputs.dgrad(&backend, true));
-        let (x, pre, dout) = (inputs.x.values.clone(), inputs.pre.values.clone(), inputs.dout.values.clone());
-        check_gradient(&format!("matmul_dgrad dx, {why}"), &x, &dx, |values| {
-            inputs.x = Input::new(&backend, [n, c], values);
-            dot(&inputs.forward(&backend, Kind::None)[0], &dout)
-        });
+        let mut inputs = Inputs::new(n, c, oc);
+        let [dx, dpre] = [false, true].map(|gelu| inputs.dgrad(&backend, gelu, Cpu::matmul_dgrad));
+        let Inputs { x, pre, dout, .. } = inputs.clone();
+        let mut loss_at = |x: Vec<f64>| {
+            inputs.x = x;
+            dot(&inputs.forward(&backend, EpilogueKind::None, Cpu::matmul_forward)[0], &dout)
+        };
+        check_gradient(&format!("matmul_dgrad dx, {why}"), &x, &dx, |values| loss_at(values.to_vec()));
         check_gradient(&format!("matmul_dgrad dpre, {why}"), &pre, &dpre, |values| {
-            let activated = gelu::forward(&backend, &Input::new(&backend, [n, c], values), [n, c]);
-            inputs.x = Input::new(&backend, [n, c], &activated);
-            dot(&inputs.forward(&backend, Kind::None)[0], &dout)
+            loss_at(gelu::forward(&backend, [n, c], values))
         });
     }
 }
@@ -237,33 +152,34 @@ fn dgrad_is_the_gradient() {
 fn wgrad_is_the_gradient() {
     let backend = Cpu::<f64>::new();
     for (n, c, oc, why) in small_shapes() {
-        let mut inputs = Inputs::new(&backend, n, c, oc);
-        let [dweight, dbias] = inputs.wgrad(&backend, true, Write::Overwrite).map(|gradient| gradient.read(&backend));
-        let (weight, bias, dout) =
-            (inputs.weight.values.clone(), inputs.bias.values.clone(), inputs.dout.values.clone());
+        let mut inputs = Inputs::new(n, c, oc);
+        let gradients = inputs.wgrad(&backend, true, Write::Overwrite, Cpu::matmul_wgrad);
+        let [dweight, dbias] = gradients.map(|gradient| gradient.read(&backend));
+        let Inputs { weight, bias, dout, .. } = inputs.clone();
         check_gradient(&format!("matmul_wgrad dweight, {why}"), &weight, &dweight, |values| {
-            inputs.weight = Input::new(&backend, [oc, c], values);
-            dot(&inputs.forward(&backend, Kind::Bias)[0], &dout)
+            inputs.weight = values.to_vec();
+            dot(&inputs.forward(&backend, EpilogueKind::Bias, Cpu::matmul_forward)[0], &dout)
         });
-        inputs.weight = Input::new(&backend, [oc, c], &weight);
+        inputs.weight = weight;
         check_gradient(&format!("matmul_wgrad dbias, {why}"), &bias, &dbias, |values| {
-            inputs.bias = Input::new(&backend, [oc], values);
-            dot(&inputs.forward(&backend, Kind::Bias)[0], &dout)
+            inputs.bias = values.to_vec();
+            dot(&inputs.forward(&backend, EpilogueKind::Bias, Cpu::matmul_forward)[0], &dout)
         });
     }
 }
 
-/// The sizes at which the product is cut into parts, along each axis.
+/// Sizes at which the CPU backend divides the product among threads, along each axis.
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let backend = Cpu::<f32>::new();
     for (n, c, oc) in [(83, 301, 37), (5, 301, 133), (16, 3, 1)] {
         assert_same_on_any_threads("matmul", || {
-            let inputs = Inputs::new(&backend, n, c, oc);
-            let forwards = KINDS.map(|kind| inputs.forward(&backend, kind)).concat();
-            let dgrads = vec![inputs.dgrad(&backend, false), inputs.dgrad(&backend, true)];
-            let wgrads =
-                WRITES.map(|write| inputs.wgrad(&backend, true, write).map(|gradient| gradient.read(&backend)));
+            let inputs = Inputs::new(n, c, oc);
+            let forwards = EpilogueKind::ALL.map(|kind| inputs.forward(&backend, kind, Cpu::matmul_forward)).concat();
+            let dgrads = [false, true].map(|gelu| inputs.dgrad(&backend, gelu, Cpu::matmul_dgrad)).to_vec();
+            let wgrads = WRITES.map(|write| {
+                inputs.wgrad(&backend, true, write, Cpu::matmul_wgrad).map(|gradient| gradient.read(&backend))
+            });
             [forwards, dgrads, wgrads.concat()].concat()
         });
     }

@@ -1,12 +1,13 @@
-//! Linear layers: what they reject, and their floors.
+//! Linear layers: their preconditions and their floors.
 
 use ironwarp::cpu::Cpu;
 use ironwarp::ops::{DgradEpilogue, Epilogue, Floor, MatmulDgrad, MatmulForward, MatmulWgrad, Operation, Write};
 use ironwarp::tensor::{Shape, Tensor};
 
-use crate::support::*;
+use crate::common::matmul::EpilogueKind;
+use crate::common::*;
 
-/// Shapes of a call that is right: N = 6, C = 4, OC = 3. The fields of one name are that tensor's gradient in a backward.
+/// Shapes of a call, valid unless edited: N = 6, C = 4, OC = 3. In a backward, a field is the shape of that tensor's gradient.
 #[derive(Clone)]
 struct Call {
     x: Shape,
@@ -26,15 +27,7 @@ impl Call {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    None,
-    Bias,
-    BiasGelu,
-    BiasResidual,
-}
-
-fn reject_forward<B: Device>(backend: &B, kind: Kind, message: &str, edit: impl FnOnce(&mut Call)) {
+fn reject_forward<B: Device>(backend: &B, kind: EpilogueKind, message: &str, edit: impl FnOnce(&mut Call)) {
     let call = Call::new(edit);
     let mut draws = Draws::new(1);
     let x: Input<B, B::Compute> = draws.input(backend, call.x);
@@ -42,13 +35,7 @@ fn reject_forward<B: Device>(backend: &B, kind: Kind, message: &str, edit: impl 
     let bias: Input<B, B::Compute> = draws.input(backend, call.bias);
     let residual: Input<B, B::Compute> = draws.input(backend, call.side);
     let (mut pre, mut out) = (Output::new(backend, call.side), Output::new(backend, call.out));
-    let (bias, residual) = (bias.view(), residual.view());
-    let epilogue = match kind {
-        Kind::None => Epilogue::None,
-        Kind::Bias => Epilogue::Bias { bias },
-        Kind::BiasGelu => Epilogue::BiasGelu { bias, pre: pre.view() },
-        Kind::BiasResidual => Epilogue::BiasResidual { bias, residual },
-    };
+    let epilogue = kind.with(bias.view(), residual.view(), pre.view());
     let op = MatmulForward { x: x.view(), weight: weight.view(), epilogue, out: out.view() };
     assert_rejected(backend.matmul_forward(op), &format!("matmul_forward: {message}"));
     out.assert_untouched(backend);
@@ -56,8 +43,8 @@ fn reject_forward<B: Device>(backend: &B, kind: Kind, message: &str, edit: impl 
 }
 
 #[test]
-fn forward_rejects_what_breaks_its_rules() {
-    use Kind::{Bias, BiasGelu, BiasResidual, None};
+fn forward_rejects_violated_preconditions() {
+    use EpilogueKind::{Bias, BiasGelu, BiasResidual, None};
     let backend = Cpu::<f32>::new();
     let rejected = |kind, message, edit: fn(&mut Call)| reject_forward(&backend, kind, message, edit);
     rejected(None, "x not empty failed (x is (0, 4))", |call| call.x = [0, 4].into());
@@ -73,7 +60,7 @@ fn forward_rejects_what_breaks_its_rules() {
     rejected(BiasResidual, "residual (N, OC) == (6, 3) failed (residual is (6, 2))", |call| call.side = [6, 2].into());
 }
 
-/// `side` is `pre`, and none of a valid call's shape but where the epilogue reads it.
+/// `side` is the shape of `pre`, (N, C).
 fn reject_dgrad<B: Device>(backend: &B, message: &str, edit: impl FnOnce(&mut Call)) {
     let call = Call::new(|call| {
         call.side = [6, 4].into();
@@ -91,7 +78,7 @@ fn reject_dgrad<B: Device>(backend: &B, message: &str, edit: impl FnOnce(&mut Ca
 }
 
 #[test]
-fn dgrad_rejects_what_breaks_its_rules() {
+fn dgrad_rejects_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     let rejected = |message, edit: fn(&mut Call)| reject_dgrad(&backend, message, edit);
     rejected("dout not empty failed (dout is (0, 3))", |call| call.out = [0, 3].into());
@@ -121,7 +108,7 @@ fn reject_wgrad<B: Device>(backend: &B, message: &str, edit: impl FnOnce(&mut Ca
 }
 
 #[test]
-fn wgrad_rejects_what_breaks_its_rules() {
+fn wgrad_rejects_violated_preconditions() {
     let backend = Cpu::<f32>::new();
     let rejected = |message, edit: fn(&mut Call)| reject_wgrad(&backend, message, edit);
     rejected("dout not empty failed (dout is (2, 0, 3))", |call| call.out = [2, 0, 3].into());
@@ -131,7 +118,7 @@ fn wgrad_rejects_what_breaks_its_rules() {
     rejected("dbias (OC) == (3) failed (dbias is (2))", |call| call.bias = [2].into());
 }
 
-/// N = 2, C = 3, OC = 5 in f32: 6 + 15 + 10 elements and 2·30 operations, and what the epilogue reads or writes.
+/// N = 2, C = 3, OC = 5 in f32: 6 + 15 + 10 elements and 2·30 FLOPs, and what the epilogue reads or writes.
 #[test]
 fn floors_by_hand() {
     type T = Tensor<Cpu<f32>, f32>;
@@ -154,7 +141,7 @@ fn floors_by_hand() {
         let op: MatmulDgrad<'_, Cpu<f32>> = MatmulDgrad { dout: rows, weight, epilogue, dx: dx.view_mut() };
         assert_eq!(op.floor(), Floor { bytes: floats * 4, flops: 60 });
     }
-    // 10 + 6 in, 15 weights and 5 biases out, once or twice.
+    // 10 + 6 elements read; 15 weights and 5 biases written, or read and written.
     let (mut dweight, mut dbias) = (zeros(&[5, 3]), zeros(&[5]));
     for (write, with_bias, floats) in
         [(Write::Overwrite, false, 31), (Write::Overwrite, true, 36), (Write::Accumulate, true, 56)]

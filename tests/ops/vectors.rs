@@ -1,4 +1,4 @@
-//! The rule that only a device with vector accesses has: last axes in multiples of [`ironwarp::tensor::Storage::VECTOR`].
+//! The precondition of devices with vector accesses: last axes are multiples of [`ironwarp::tensor::Storage::VECTOR`].
 
 use ironwarp::Result;
 use ironwarp::ops::{
@@ -8,14 +8,15 @@ use ironwarp::ops::{
 };
 use ironwarp::tensor::{Element, Tensor};
 
+use crate::common::adamw::SETTINGS;
+use crate::common::assert_rejected;
 use crate::narrow::Narrow;
-use crate::support::assert_rejected;
 
 fn tensor<E: Element>(shape: &[usize]) -> Tensor<Narrow, E> {
     Tensor::zeros(&Narrow, shape).unwrap()
 }
 
-/// `check` must accept the operation at size 16 and reject 12, which is no multiple of 8 and every other rule allows.
+/// Fails unless `check` accepts the operation at size 16 and rejects 12, which is not a multiple of 8 but valid otherwise.
 fn assert_vectors(operation: &str, axis: &str, mut check: impl FnMut(usize) -> Result<()>) {
     check(16).unwrap();
     assert_rejected(check(12), &format!("{operation}: {axis} % 8 == 0 failed ({axis} = 12)"));
@@ -143,17 +144,7 @@ fn adamw() {
             m: m.view_mut(),
             v: v.view_mut(),
             guard: UpdateGuard { norm, loss, norm_limit: limit, loss_limit: limit },
-            settings: AdamWSettings {
-                learning_rate: 1e-3,
-                beta1: 0.9,
-                beta2: 0.95,
-                eps: 1e-8,
-                weight_decay: 0.1,
-                step: 1,
-                max_norm: 1.0,
-                seed: 0,
-                first_index,
-            },
+            settings: AdamWSettings { first_index, ..SETTINGS },
         };
         op.check().map(drop)
     };

@@ -2,142 +2,111 @@
 
 use super::*;
 
-#[derive(Clone)]
-struct Backward {
-    forward: Inputs,
-    dout: Vec<f64>,
-    out: Vec<f64>,
-    lse: Vec<f64>,
+/// The backward's inputs, from the reference's forward rounded to the types of a device.
+fn with_forward(forward: Inputs) -> Backward {
+    let [out, lse] = forward.forward(&Cpu::<f64>::new());
+    let inputs = Backward::new(forward, [rounded::<bf16>(out), rounded::<f32>(lse)]);
+    Backward { dout: rounded::<bf16>(inputs.dout), ..inputs }
 }
 
-impl Backward {
-    /// With what the reference's forward gives, rounded to the operands' types.
-    fn new(forward: Inputs) -> Self {
-        let [b, t, nh, hs] = forward.sizes;
-        let [out, lse] = forward.forward(&Cpu::<f64>::new());
-        let dout = Draws::new(2).numbers(b * t * nh * hs).into_iter().map(narrow).collect();
-        let (out, lse) =
-            (out.into_iter().map(narrow).collect(), lse.into_iter().map(|x| f64::from(x as f32)).collect());
-        Backward { forward, dout, out, lse }
-    }
+/// [`with_forward`] of random inputs.
+fn backward_inputs(sizes: [usize; 4]) -> Backward {
+    with_forward(inputs(sizes, 1.0))
+}
 
-    /// `dqkv`.
-    fn run<B: Device>(&self, backend: &B) -> Vec<f64> {
-        self.run_by(backend, B::attention_backward)
-    }
+/// `dqkv` with `heads` heads per rasterization group.
+fn grouped(inputs: &Backward, cuda: &Cuda, heads: usize) -> Vec<f64> {
+    inputs.run_by(cuda, |cuda, op| attention::backward(cuda, op, Some(heads)))
+}
 
-    /// With so many heads' blocks together.
-    fn grouped(&self, cuda: &Cuda, heads: usize) -> Vec<f64> {
-        self.run_by(cuda, |cuda, op| attention::backward(cuda, op, Some(heads)))
-    }
-
-    fn run_by<B: Device>(&self, backend: &B, run: impl FnOnce(&B, AttentionBackward<'_, B>) -> Result<()>) -> Vec<f64> {
-        let [b, t, nh, hs] = self.forward.sizes;
-        let qkv: Tensor<B, B::Compute> = tight(backend, [b, t, 3 * nh * hs], &self.forward.qkv);
-        let [dout, out]: [Tensor<B, B::Compute>; 2] =
-            [&self.dout, &self.out].map(|x| tight(backend, [b, t, nh * hs], x));
-        let lse: Tensor<B, B::Accum> = tight(backend, [b, nh, t], &self.lse);
-        let mut dqkv = Output::<B, B::Compute>::new(backend, [b, t, 3 * nh * hs]);
-        let op = AttentionBackward {
-            dout: dout.view(),
-            qkv: qkv.view(),
-            num_heads: nh,
-            out: out.view(),
-            lse: lse.view(),
-            dqkv: dqkv.view(),
-        };
-        run(backend, op).unwrap();
-        dqkv.read(backend)
-    }
-
-    /// The formula in f32 with p and ds rounded to bf16, as the tensor cores take them; and how large the numbers are that
-    /// its sums are made of: `Σ |ds·k|` and the like. Where `dp - delta` cancels, 2⁻²⁰ of the terms of both is what is left.
-    fn baseline(&self) -> [Vec<f64>; 2] {
-        let Inputs { sizes: [b, t, nh, hs], qkv } = &self.forward;
-        let (t, nh, hs) = (*t, *nh, *hs);
-        // A p that f32 cannot hold is 0: sizes begin with more than that times the largest values.
-        let [mut results, mut sizes] = [0.0, 2f32.powi(-80)].map(|size| vec![size; qkv.len()]);
-        let scale = 1.0 / (hs as f32).sqrt();
-        for (b, head, i) in (0..b * nh * t).map(|n| (n / t / nh, n / t % nh, n % t)) {
-            let place = |token, part| self.forward.place([b, token, part, head, 0]);
-            let row = |token, part| &qkv[place(token, part)..][..hs];
-            let of_query = ((b * t + i) * nh + head) * hs;
-            let (dout, out) = (&self.dout[of_query..][..hs], &self.out[of_query..][..hs]);
-            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| *a as f32 * *b as f32).sum::<f32>();
-            let size = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a * b).abs() as f32).sum::<f32>();
-            let (delta, lse) = (dot(dout, out), self.lse[(b * nh + head) * t + i] as f32);
-            for j in 0..=i {
-                let p = (dot(row(i, 0), row(j, 1)) * scale - lse).exp();
-                let ds = p * (dot(dout, row(j, 2)) - delta);
-                let [p, ds] = [p, ds].map(|x| bf16::from_f32(x).to_f32());
-                let ds_size = ds.abs() + p * (size(dout, row(j, 2)) + size(dout, out)) * 2f32.powi(-12);
-                for x in 0..hs {
-                    for (to, weight, size, of) in [
-                        (place(i, 0), ds * scale, ds_size * scale, row(j, 1)[x]),
-                        (place(j, 1), ds * scale, ds_size * scale, row(i, 0)[x]),
-                        (place(j, 2), p, p, dout[x]),
-                    ] {
-                        results[to + x] += weight * of as f32;
-                        sizes[to + x] += size * of.abs() as f32;
-                    }
+/// dqkv by the formula in f32, with p and ds rounded to bf16 as the tensor cores read them; and the magnitudes that its sums
+/// are made of, such as `Σ |ds·k|`. Where `dp - delta` cancels, 2⁻¹² of the terms of both counts: 2⁻²⁰ in units of 2⁻⁸.
+fn baseline(inputs: &Backward) -> [Vec<f64>; 2] {
+    let Inputs { sizes: [b, t, nh, hs], qkv } = &inputs.forward;
+    let (t, nh, hs) = (*t, *nh, *hs);
+    // A p that underflows in f32 is 0: magnitudes start above what that costs with the largest values.
+    let [mut results, mut magnitudes] = [0.0, 2f32.powi(-80)].map(|size| vec![size; qkv.len()]);
+    let scale = 1.0 / (hs as f32).sqrt();
+    for (b, head, i) in (0..b * nh * t).map(|n| (n / t / nh, n / t % nh, n % t)) {
+        let index = |token, part| inputs.forward.index([b, token, part, head, 0]);
+        let row = |token, part| inputs.forward.vector([b, token, part, head]);
+        let of_query = ((b * t + i) * nh + head) * hs;
+        let (dout, out) = (&inputs.dout[of_query..][..hs], &inputs.out[of_query..][..hs]);
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| *a as f32 * *b as f32).sum::<f32>();
+        let magnitude = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a * b).abs() as f32).sum::<f32>();
+        let (delta, lse) = (dot(dout, out), inputs.lse[(b * nh + head) * t + i] as f32);
+        for j in 0..=i {
+            let p = (dot(row(i, 0), row(j, 1)) * scale - lse).exp();
+            let ds = p * (dot(dout, row(j, 2)) - delta);
+            let [p, ds] = [p, ds].map(|x| bf16::from_f32(x).to_f32());
+            let ds_size = ds.abs() + p * (magnitude(dout, row(j, 2)) + magnitude(dout, out)) * 2f32.powi(-12);
+            for x in 0..hs {
+                for (to, weight, size, of) in [
+                    (index(i, 0), ds * scale, ds_size * scale, row(j, 1)[x]),
+                    (index(j, 1), ds * scale, ds_size * scale, row(i, 0)[x]),
+                    (index(j, 2), p, p, dout[x]),
+                ] {
+                    results[to + x] += weight * of as f32;
+                    magnitudes[to + x] += size * of.abs() as f32;
                 }
             }
         }
-        [results, sizes].map(|values| values.into_iter().map(f64::from).collect())
     }
+    [results, magnitudes].map(|values| values.into_iter().map(f64::from).collect())
+}
 
-    /// Of packed values, those of one part.
-    fn part(&self, values: &[f64], part: usize) -> Vec<f64> {
-        let [_, _, nh, hs] = self.forward.sizes;
-        values.chunks(nh * hs).skip(part).step_by(3).flatten().copied().collect()
-    }
+/// The values of dq, dk or dv, `part` 0, 1 or 2, in packed ones.
+fn part(inputs: &Backward, values: &[f64], part: usize) -> Vec<f64> {
+    let [_, _, nh, hs] = inputs.forward.sizes;
+    values.chunks(nh * hs).skip(part).step_by(3).flatten().copied().collect()
 }
 
 #[test]
 fn backward_is_the_formula() {
-    let every_size = [([1, 129, 1, 112], "as 80"), ([1, 65, 3, 128], "three heads")];
+    let more = [([1, 129, 1, 112], "queries that do not stay in registers"), ([1, 65, 3, 128], "three heads")];
     for ((sizes, why), factor) in
-        CASES.into_iter().chain(every_size).flat_map(|case| [1.0, 16.0, LARGE].map(|factor| (case, factor)))
+        CASES.into_iter().chain(more).flat_map(|case| [1.0, 16.0, LARGE].map(|factor| (case, factor)))
     {
-        let inputs = Backward::new(Inputs::scaled(sizes, factor));
+        let inputs = with_forward(inputs(sizes, factor));
         let got = inputs.run(&*shared());
         let reference = inputs.run(&Cpu::<f64>::new());
-        let [baseline, sums] = inputs.baseline();
-        for (part, name) in ["dq", "dk", "dv"].into_iter().enumerate() {
-            let [got, reference, baseline, sums] =
-                [&got, &reference, &baseline, &sums].map(|values| inputs.part(values, part));
-            let baseline: Vec<f64> = baseline.into_iter().map(narrow).collect();
+        let [baseline, magnitudes] = baseline(&inputs);
+        for (index, name) in ["dq", "dk", "dv"].into_iter().enumerate() {
+            let [got, reference, baseline, magnitudes] =
+                [&got, &reference, &baseline, &magnitudes].map(|values| part(&inputs, values, index));
+            let baseline = rounded::<bf16>(baseline);
             let what = format!("attention_backward, (B, T, NH, HS) = {sizes:?} ({why}), queries × {factor}: {name}");
             let unit = 2f64.powi(-8);
             if factor == LARGE {
-                // Scores of 1e4 have errors that the exponential makes those of the weights, in any order of their terms.
-                let error = worst(&got, &reference, &sums, unit);
+                // The rounding errors of scores near 1e4 dominate those of the weights in any order of summation, so the
+                // baseline says nothing.
+                let error = worst(&got, &reference, &magnitudes, unit);
                 println!("{what}: {error:.3} units");
                 assert!(error <= 8.0, "{what}: {error:.3} units, 8 allowed");
             } else {
-                judge(&what, [&got, &reference, &baseline, &sums], unit, 2.0);
+                check_accuracy(&what, [&got, &reference, &baseline, &magnitudes], unit, 2.0);
             }
         }
     }
 }
 
-/// With tokens that are all alike every weight is 1 / (i + 1), and nothing is gained by moving any of them: dq and dk are 0 but
-/// for rounding, and dv[j] is the sum of dout[i] / (i + 1) from i = j on.
+/// With equal tokens every weight is 1 / (i + 1) and the scores have no gradient: dq and dk are 0 except for rounding errors,
+/// and dv[j] is the sum of dout[i] / (i + 1) over i >= j.
 #[test]
-fn equal_tokens_have_no_slope() {
+fn equal_tokens_have_no_score_gradient() {
     for hs in [64, 128] {
-        let (t, mut forward) = (130, Inputs::new([1, 130, 1, hs]));
+        let (t, mut forward) = (130, inputs([1, 130, 1, hs], 1.0));
         let first = forward.qkv[..3 * hs].to_vec();
         forward.qkv.chunks_mut(3 * hs).for_each(|token| token.copy_from_slice(&first));
-        let inputs = Backward::new(forward);
+        let inputs = with_forward(forward);
         let got = inputs.run(&*shared());
-        // Sums of t terms, each of √HS roundings of numbers of size 1.
+        // Sums of T products, each with √HS roundings of numbers of size 1.
         let most = t as f64 * hs as f64 * 2f64.powi(-24);
-        for part in [0, 1] {
-            let largest = inputs.part(&got, part).iter().fold(0.0f64, |most, x| most.max(x.abs()));
-            assert!(largest <= most, "HS = {hs}, part {part}: {largest:e}, {most:e} allowed");
+        for index in [0, 1] {
+            let largest = part(&inputs, &got, index).iter().fold(0.0f64, |most, x| most.max(x.abs()));
+            assert!(largest <= most, "HS = {hs}, part {index}: {largest:e}, {most:e} allowed");
         }
-        let (mut want, dv) = (vec![0.0; hs], inputs.part(&got, 2));
+        let (mut want, dv) = (vec![0.0; hs], part(&inputs, &got, 2));
         for j in (0..t).rev() {
             for x in 0..hs {
                 want[x] += inputs.dout[j * hs + x] / (j + 1) as f64;
@@ -148,14 +117,14 @@ fn equal_tokens_have_no_slope() {
     }
 }
 
-/// dq is of what came before, dk and dv of what comes after: the rest changes no bit.
+/// dq depends on earlier tokens alone, dk and dv on later ones: the other tokens change no bit.
 #[test]
 fn attention_backward_is_causal() {
     for sizes @ [b, t, nh, hs] in [[2, 130, 2, 64], [1, 130, 1, 128]] {
-        let inputs = Backward::new(Inputs::new(sizes));
+        let inputs = backward_inputs(sizes);
         let dqkv = inputs.run(&*shared());
         let (c, other) =
-            (nh * hs, Backward::new(Inputs { qkv: Draws::new(4).numbers(inputs.forward.qkv.len()), sizes }));
+            (nh * hs, with_forward(Inputs { qkv: Draws::new(4).numbers(inputs.forward.qkv.len()), sizes }));
         for cut in [1, 16, 31, 32, 33, 63, 64, 65, 127, 128, 129] {
             for future in [false, true] {
                 let mut changed = inputs.clone();
@@ -164,10 +133,8 @@ fn attention_backward_is_causal() {
                     if future { cut..start + t * width } else { start..cut }
                 };
                 for range in (0..b).map(|sequence| of_sequences(3 * c, sequence)) {
-                    changed.forward.qkv[range.clone()]
-                        .iter_mut()
-                        .zip(&other.forward.qkv[range])
-                        .for_each(|(x, y)| *x = narrow(*y));
+                    let values = rounded::<bf16>(other.forward.qkv[range.clone()].to_vec());
+                    changed.forward.qkv[range].copy_from_slice(&values);
                 }
                 for range in (0..b).map(|sequence| of_sequences(c, sequence)) {
                     changed.dout[range.clone()].iter_mut().for_each(|x| *x = -*x);
@@ -177,15 +144,15 @@ fn attention_backward_is_causal() {
                     changed.lse[range.clone()].copy_from_slice(&other.lse[range]);
                 }
                 let new = changed.run(&*shared());
-                // Of a part, what is on the other side of the cut.
-                let kept = |dqkv: &[f64], part: usize| -> Vec<f64> {
-                    let values = inputs.part(dqkv, part);
+                // The rows of a part on the other side of the cut.
+                let kept = |dqkv: &[f64], index: usize| -> Vec<f64> {
+                    let values = part(&inputs, dqkv, index);
                     let rows = if future { 0..cut * c } else { cut * c..t * c };
                     values.chunks(t * c).flat_map(|sequence| &sequence[rows.clone()]).copied().collect()
                 };
-                for part in if future { 0..1 } else { 1..3 } {
-                    let what = format!("{sizes:?}, cut at {cut}, future {future}, part {part}");
-                    assert_same_bits(&what, &kept(&new, part), &kept(&dqkv, part));
+                for index in if future { 0..1 } else { 1..3 } {
+                    let what = format!("{sizes:?}, cut at {cut}, future {future}, part {index}");
+                    assert_same_bits(&what, &kept(&new, index), &kept(&dqkv, index));
                 }
                 assert_ne!(new, dqkv, "changing tokens on one side of {cut}");
             }
@@ -193,33 +160,34 @@ fn attention_backward_is_causal() {
     }
 }
 
-/// What a bad number makes of an element.
+/// The effect of a NaN on an element of the result.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Fate {
-    /// NaN.
-    Bad,
-    /// Whatever: 0 · NaN is NaN, for the 32 rows that are taken at a time.
+enum Effect {
+    /// The element is NaN.
+    Nan,
+    /// Unspecified: the element's tile of 32 rows multiplies the NaN by a weight of 0, which gives NaN.
     Any,
-    /// The same bits.
-    Clean,
+    /// The element has the same bits.
+    None,
 }
 
-/// Of row `row`, column `x` of dq, dk or dv, where column 5 of row `bad` of an operand is NaN: q, k, v, dout, out, lse.
-fn fate(operand: usize, bad: usize, part: usize, row: usize, x: usize) -> Fate {
+/// The effect on row `row`, column `x` of dq, dk or dv, `part` 0, 1 or 2, of a NaN in row `bad`, column 5 of an operand: q, k,
+/// v, dout, out or lse, `operand` 0 to 5.
+fn effect(operand: usize, bad: usize, part: usize, row: usize, x: usize) -> Effect {
     let (near, at_x) = (row / 32 == bad / 32, x == 5);
-    let choose = |is_bad: bool, is_any: bool| match (is_bad, is_any) {
-        (true, _) => Fate::Bad,
-        (false, true) => Fate::Any,
-        (false, false) => Fate::Clean,
+    let choose = |is_nan: bool, is_any: bool| match (is_nan, is_any) {
+        (true, _) => Effect::Nan,
+        (false, true) => Effect::Any,
+        (false, false) => Effect::None,
     };
     let (before, after) = (row <= bad, row >= bad);
     match (["q", "k", "v", "dout", "out", "lse"][operand], ["dq", "dk", "dv"][part]) {
-        // A key or value is for itself, and for the queries from it on.
+        // A key or value affects its own gradient, and the queries from its own on.
         ("k", "dq") => choose(after, near && at_x),
         ("v", "dq") => choose(after, near),
         ("k", _) | ("v", "dk") => choose(row == bad, false),
-        ("v" | "out", _) if part == 2 => Fate::Clean,
-        // A query and all of its own are for itself, and for the keys up to it.
+        ("v" | "out", _) if part == 2 => Effect::None,
+        // A query's row of q, dout, out and lse affects its own gradient, and the keys up to its own.
         (_, "dq") => choose(row == bad, false),
         ("q", "dk") => choose(before, near && at_x),
         ("q", _) => choose(before, false),
@@ -229,9 +197,9 @@ fn fate(operand: usize, bad: usize, part: usize, row: usize, x: usize) -> Fate {
 }
 
 #[test]
-fn bad_numbers_stay_where_they_belong() {
+fn non_finite_numbers_stay_in_their_rows() {
     let sizes @ [_, t, nh, hs] = [2, 130, 2, 64];
-    let clean = Backward::new(Inputs::new(sizes));
+    let clean = backward_inputs(sizes);
     let want = clean.run(&*shared());
     for (operand, bad, token) in (0..6).flat_map(|operand| {
         [(f64::NAN, 70), (f64::NAN, 129), (f64::INFINITY, 70)].map(|(bad, token)| (operand, bad, token))
@@ -240,8 +208,8 @@ fn bad_numbers_stay_where_they_belong() {
         let of_out = (token * nh + 1) * hs + 5;
         match operand {
             0..3 => {
-                let place = inputs.forward.place([0, token, operand, 1, 5]);
-                inputs.forward.qkv[place] = bad;
+                let index = inputs.forward.index([0, token, operand, 1, 5]);
+                inputs.forward.qkv[index] = bad;
             }
             3 => inputs.dout[of_out] = bad,
             4 => inputs.out[of_out] = bad,
@@ -251,13 +219,13 @@ fn bad_numbers_stay_where_they_belong() {
         for (i, (got, want)) in got.iter().zip(&want).enumerate() {
             let (x, head, part, row, b) =
                 (i % hs, i / hs % nh, i / hs / nh % 3, i / hs / nh / 3 % t, i / hs / nh / 3 / t);
-            let fate = if (b, head) == (0, 1) { fate(operand, token, part, row, x) } else { Fate::Clean };
+            let effect = if (b, head) == (0, 1) { effect(operand, token, part, row, x) } else { Effect::None };
             let what = format!(
                 "{bad} in operand {operand}, token {token}: sequence {b}, part {part}, head {head}, [{row}, {x}]"
             );
-            match fate {
-                Fate::Bad if bad.is_nan() => assert!(got.is_nan(), "{what}: {got}"),
-                Fate::Clean => assert_eq!(got.to_bits(), want.to_bits(), "{what}: {got}, not {want}"),
+            match effect {
+                Effect::Nan if bad.is_nan() => assert!(got.is_nan(), "{what}: {got}"),
+                Effect::None => assert_eq!(got.to_bits(), want.to_bits(), "{what}: {got}, not {want}"),
                 _ => {}
             }
         }
@@ -265,7 +233,7 @@ fn bad_numbers_stay_where_they_belong() {
 }
 
 #[test]
-fn backward_refuses_what_does_not_fit() {
+fn backward_rejects_violated_preconditions() {
     let cuda = shared();
     let zeros = |shape: &[usize]| Tensor::<Cuda, bf16>::zeros(&*cuda, shape).unwrap();
     let lse = Tensor::<Cuda, f32>::zeros(&*cuda, [1, 1, 1]).unwrap();
@@ -296,34 +264,35 @@ fn backward_refuses_what_does_not_fit() {
     dqkv.assert_untouched(&cuda);
 }
 
-/// The order of blocks is not the numbers' concern.
+/// The rasterization order of blocks does not change the results.
 #[test]
 fn groups_of_heads_give_the_same_bits() {
-    let inputs = Backward::new(Inputs::new([2, 260, 5, 16]));
+    let inputs = backward_inputs([2, 260, 5, 16]);
     let cuda = shared();
     let own = inputs.run(&*cuda);
     for heads in [1, 3, 4, 10, 99] {
-        assert_same_bits(&format!("{heads} heads together"), &inputs.grouped(&cuda, heads), &own);
+        assert_same_bits(&format!("{heads} heads per group"), &grouped(&inputs, &cuda, heads), &own);
     }
 }
 
-/// Each kernel: what is of its own rows once, and of the other side's what comes before its last query, or from its first key on.
+/// Each kernel reads and writes the tensors of its resident tile once. The dQ kernel streams the keys and values up to its last
+/// query, the dKdV kernel everything of the queries from its first key on.
 #[test]
-fn traffic_is_the_tiles() {
+fn traffic_is_that_of_the_tiles() {
     for sizes @ [b, t, nh, hs] in [[1, 256, 2, 64], [1, 256, 1, 128], [2, 200, 1, 64], [1, 136, 2, 16], [1, 136, 1, 80]]
     {
         let Some(cuda) = alone() else { return };
-        let inputs = Backward::new(Inputs::new(sizes));
+        let inputs = backward_inputs(sizes);
         let keys: usize = (0..t.div_ceil(128)).map(|block| t.min(128 * (block + 1))).sum();
-        let own_keys = if hs <= 64 { 128 } else { 64 };
-        let queries: usize = (0..t.div_ceil(own_keys)).map(|block| t - own_keys * block).sum();
-        // q, dout, out and dq; lse and its and delta's writing; then k, v, dk and dv.
+        let resident_keys = if hs <= 64 { 128 } else { 64 };
+        let queries: usize = (0..t.div_ceil(resident_keys)).map(|block| t - resident_keys * block).sum();
+        // q, dout, out and dq; lse read, and lse and delta written; then k, v, dk and dv.
         let of_queries = t * (4 * 2 * hs + 4 + 8) + keys * 2 * 2 * hs;
         let of_keys = t * 4 * 2 * hs + queries * (2 * 2 * hs + 8);
         let floor = Floor { bytes: (b * nh * (of_queries + of_keys)) as u64, flops: 0 };
         let counts = cuda.count(|| drop(inputs.run(&*cuda)));
         let what = format!("attention_backward, (B, T, NH, HS) = {sizes:?}");
-        Lean { what: &what, floor, bytes: 1.0, sectors: 1.0 }.pass(&counts);
+        TrafficBound { what: &what, floor, bytes: 1.0, sectors: 1.0 }.check(&counts);
         assert_eq!(counts.global().bytes, floor.bytes, "{what}");
     }
 }
@@ -340,20 +309,22 @@ const KERNELS: [[&str; 2]; 8] = [
 ];
 
 fn trial(sizes: [usize; 4], heads: usize, why: &'static str) -> Trial {
-    let inputs = Backward::new(Inputs::new(sizes));
-    let run = move |cuda: &Cuda| vec![inputs.grouped(cuda, heads)];
+    let inputs = backward_inputs(sizes);
+    let run = move |cuda: &Cuda| vec![grouped(&inputs, cuda, heads)];
     Trial { why, kernels: &KERNELS[sizes[3] / 16 - 1], run: Box::new(run) }
 }
 
 fn trials() -> Vec<Trial> {
     let of_size = |hs: usize| {
-        // Of the first tile and of the second; and in the four rows of eight of a warp, what a lane sums delta of.
+        // The last row lies in the first or the second tile, and in each of the four groups of eight rows of a warp for which
+        // a lane sums delta.
         let passes = if hs <= 64 { [4, 28, 44, 52] } else { [4, 12, 20, 28] };
         let edges = passes.into_iter().flat_map(move |t| [t, t + if hs <= 64 { 64 } else { 32 }]);
-        let edges =
-            edges.map(move |t| trial([1, t, 1, hs], 1, "ends in each of the rows that a thread takes at a time"));
+        let edges = edges.map(move |t| {
+            trial([1, t, 1, hs], 1, "the last row in each of the rows that a thread processes at a time")
+        });
         edges.chain([
-            trial([1, 130, 1, hs], 1, "two blocks, and stages used twice"),
+            trial([1, 130, 1, hs], 1, "two blocks, and pipeline stages used twice"),
             trial([1, 20, 3, hs], 2, "two groups of heads"),
         ])
     };
@@ -363,18 +334,18 @@ fn trials() -> Vec<Trial> {
 #[test]
 fn any_schedule_gives_the_same_bits() {
     let trials = [(130, 16), (66, 128)].map(|(t, hs)| trial([1, t, 1, hs], 1, "two blocks of keys, three tiles"));
-    assert_any_schedule("attention_backward", &trials);
+    assert_schedules_agree("attention_backward", &trials);
 }
 
 #[test]
-fn mutants_die() {
+fn mutants_are_killed() {
     const EQUIVALENT: &[Equivalent] = &[
         equivalent(
             16,
             "attention",
             Kind::ShiftComparison,
             "if (passing % TILE == 0 && passing + TILE < end) fetch",
-            "a tile too many, which is not read",
+            "a surplus tile, which is not read",
         ),
         equivalent(
             8,
@@ -383,24 +354,30 @@ fn mutants_die() {
             "if (passing % TILE == 0 && passing + TILE < end) fetch",
             "as above",
         ),
-        equivalent(8, "attention", Kind::NeverLeave, "if (passing % TILE == 0) {", "a barrier in the middle of a tile"),
+        equivalent(
+            8,
+            "attention",
+            Kind::NeverLeave,
+            "if (passing % TILE == 0) {",
+            "an additional barrier in the middle of a tile",
+        ),
     ];
-    assert_mutants_die("attention_backward_sm80", &trials(), EQUIVALENT);
+    assert_mutants_killed("attention_backward_sm80", &trials(), EQUIVALENT);
 }
 
-/// Nothing of size T²: what is held grows as the sequence does.
+/// No tensor of size T² is allocated: memory grows linearly with the sequence.
 #[test]
-fn memory_grows_with_the_sequence() {
-    let _turn = shared();
+fn memory_grows_linearly_with_the_sequence() {
+    let _shared = shared();
     let peak = |t| {
-        let (cuda, backward) = (own(), Backward::new(Inputs::new([1, t, 1, 16])));
+        let (cuda, backward) = (own(), backward_inputs([1, t, 1, 16]));
         backward.forward.forward(&cuda);
         backward.run(&cuda);
         cuda.device().peak_memory()
     };
     let [first, peaks @ ..] = [128, 256, 512, 1024].map(|t| (t as u64, peak(t)));
     let rates = peaks.map(|(t, peak)| (peak - first.1) as f64 / (t - first.0) as f64);
-    println!("attention, HS = 16: {first:?} and {peaks:?} tokens and bytes, {rates:?} bytes a token more");
-    // qkv, dqkv, out, dout; lse, and two numbers of scratch.
+    println!("attention, HS = 16: {first:?} and {peaks:?} tokens and bytes, {rates:?} bytes per additional token");
+    // qkv, dqkv, out, dout; lse, and two floats of scratch memory.
     assert_eq!(rates, [(16 * (3 + 3 + 1 + 1) * 2 + 12) as f64; 3]);
 }

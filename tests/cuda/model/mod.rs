@@ -1,4 +1,4 @@
-//! GPT-2 on the GPU beside the same model on the CPU: gradients, training, memory and generation.
+//! GPT-2 on the GPU, compared with the same model on the CPU: gradients, training, memory and generation.
 
 #[path = "../../ops/narrow.rs"]
 mod narrow;
@@ -19,8 +19,8 @@ use ironwarp::tensor::Tensor;
 use ironwarp::train::trainer::{MicroBatch, Optimizer, Outcome, Trainer};
 
 use self::narrow::Narrow;
+use crate::common::{Device, Draws, Number};
 use crate::emulator::{alone, own, shared};
-use crate::support::{Device, Draws, Number};
 
 /// A model, and the micro-batches of a step.
 #[derive(Clone, Copy)]
@@ -37,13 +37,13 @@ const CASES: [Case; 3] = [
         config: Config { context: 64, vocab: 257, layers: 3, heads: 4, channels: 64 },
         shape: (2, 33),
         micro_batches: 1,
-        why: "heads of 16, rows that fill no tile",
+        why: "heads of 16, rows that do not fill a tile",
     },
     Case {
         config: Config { context: 70, vocab: 300, layers: 2, heads: 2, channels: 128 },
         shape: (1, 70),
         micro_batches: 2,
-        why: "heads of 64, gradients gathered over two micro-batches",
+        why: "heads of 64, gradients accumulated over two micro-batches",
     },
     Case {
         config: Config { context: 16, vocab: 128, layers: 1, heads: 1, channels: 128 },
@@ -65,7 +65,7 @@ impl Case {
         init::random(self.config, 5)
     }
 
-    /// Every seventh target does not count.
+    /// Micro-batches in which every seventh target is ignored.
     fn batches(&self, seed: u64) -> Vec<MicroBatch> {
         let (rows, mut draws) = (self.shape.0 * self.shape.1, Draws::new(seed));
         let batch = |_| {
@@ -80,7 +80,7 @@ impl Case {
         Trainer::new(backend, self.weights(), self.shape, recompute, Optimizer::default(), 9).unwrap()
     }
 
-    /// Logits of the first micro-batch, the step's loss, and its gradients by tensor, each with its name.
+    /// The logits of the first micro-batch, the loss of the step, and its gradient of each tensor, with their names.
     fn numbers<B: Device>(&self, backend: &B) -> Vec<(String, Vec<f64>)> {
         let Case { config, shape: (b, t), .. } = self;
         let HostWeights { layout, data, .. } = self.weights();
@@ -124,12 +124,12 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// Distance of two tensors as a share of the wanted one's norm.
+/// The distance of two tensors, relative to the norm of `want`.
 fn distance(got: &[f64], want: &[f64]) -> f64 {
     norm(got.iter().zip(want).map(|(a, b)| a - b)) / norm(want.iter().copied())
 }
 
-/// Largest difference in units in the last place of a bf16 as large as the largest number.
+/// The largest difference, in units in the last place of bf16 at the largest number.
 fn ulps(got: &[f64], want: &[f64]) -> f64 {
     let largest = want.iter().fold(0.0f64, |max, x| max.max(x.abs()));
     let worst = got.iter().zip(want).fold(0.0f64, |max, (a, b)| max.max((a - b).abs()));
@@ -137,7 +137,7 @@ fn ulps(got: &[f64], want: &[f64]) -> f64 {
 }
 
 #[test]
-fn logits_loss_and_gradients_are_the_oracles() {
+fn logits_loss_and_gradients_are_those_of_the_reference() {
     for case in CASES {
         let want = case.numbers(&Cpu::<f64>::new());
         let baseline = case.numbers(&Narrow);
@@ -146,9 +146,11 @@ fn logits_loss_and_gradients_are_the_oracles() {
         for (((name, want), (_, baseline)), (_, got)) in want.iter().zip(&baseline).zip(&got) {
             let (error, of_baseline) = (distance(got, want), distance(baseline, want));
             let ulps = ulps(got, want);
-            println!("  {name:<28} {error:.2e} of its norm, rounded CPU {of_baseline:.2e}, worst {ulps:.2} ulps");
+            println!(
+                "  {name:<28} {error:.2e} of its norm, CPU rounded to bf16 {of_baseline:.2e}, worst {ulps:.2} ulps"
+            );
             assert!(want.iter().any(|&x| x != 0.0), "{name} is zero");
-            // 2^-9 is what one rounding may cost; a loss is a mean, whose errors are smaller by chance.
+            // 2^-9 is the error of one rounding. The loss is a mean, whose baseline error may be small by chance.
             assert!(error <= 2.0 * of_baseline.max(2f64.powi(-9)), "{}: {name}: {error:e}", case.why);
             assert!(name != "loss" || error < 1e-3, "{}: loss {got:?} for {want:?}", case.why);
             assert!(ulps <= 4.0, "{}: {name}: {ulps} ulps", case.why);
@@ -157,12 +159,12 @@ fn logits_loss_and_gradients_are_the_oracles() {
 }
 
 #[test]
-fn ten_losses_are_the_cpus() {
+fn ten_losses_are_those_of_the_cpu() {
     let (mut gpu, mut cpu) =
         (SMALL.trainer(shared().clone(), Recompute::None), SMALL.trainer(Cpu::<f32>::new(), Recompute::None));
-    let _turn = shared();
+    let _shared = shared();
     for step in 0..10 {
-        // The same few batches again and again, which a model can learn.
+        // The same three batches in turn, which the model can learn.
         let batches = SMALL.batches(step % 3);
         let [got, want] = [gpu.step(&batches, 3e-3).unwrap(), cpu.step(&batches, 3e-3).unwrap()];
         assert_eq!((&got.outcome, &want.outcome), (&Outcome::Updated, &Outcome::Updated));
@@ -172,7 +174,7 @@ fn ten_losses_are_the_cpus() {
     }
 }
 
-/// All that a trainer's steps have made.
+/// Everything that a training step changes.
 fn state(trainer: &Trainer<Cuda>) -> Vec<Vec<f32>> {
     let len = trainer.grads().layout().len;
     vec![
@@ -189,14 +191,14 @@ fn assert_same_bits(what: &str, got: &[Vec<f32>], want: &[Vec<f32>]) {
 }
 
 #[test]
-fn recomputation_and_recordings_change_no_bit() {
-    let _turn = shared();
+fn recomputation_and_graphs_change_no_bit() {
+    let _shared = shared();
     let case = Case { micro_batches: 2, ..SMALL };
     let train = |recompute, one_by_one| {
         let cuda = own();
         cuda.device().wait_for_each_launch(one_by_one);
         let mut trainer = case.trainer(cuda, recompute);
-        // Four micro-steps of each kind: the second is recorded, the others after it replayed.
+        // Four micro-steps of each kind: the second is captured as a graph, which the later ones replay.
         for step in 0..4 {
             assert_eq!(trainer.step(&case.batches(step), 1e-3).unwrap().outcome, Outcome::Updated);
         }
@@ -209,7 +211,7 @@ fn recomputation_and_recordings_change_no_bit() {
 }
 
 #[test]
-fn a_resumed_trainer_goes_on_with_the_same_bits() {
+fn a_resumed_trainer_continues_with_the_same_bits() {
     let cuda = shared();
     let mut whole = SMALL.trainer(cuda.clone(), Recompute::None);
     let mut first = SMALL.trainer(cuda.clone(), Recompute::None);
@@ -220,16 +222,17 @@ fn a_resumed_trainer_goes_on_with_the_same_bits() {
     let mut second =
         Trainer::new(cuda.clone(), weights, SMALL.shape, Recompute::None, Optimizer::default(), 9).unwrap();
     second.restore(&saved[2], &saved[3], first.state.clone()).unwrap();
-    assert_same_bits("what was restored", &state(&second), &saved);
-    // Rounded to the nearest, they would be other weights.
+    assert_same_bits("the restored state", &state(&second), &saved);
+    // The bf16 weights were rounded stochastically: rounding the master weights to nearest gives others.
     assert!(saved[0].iter().zip(&saved[1]).any(|(full, narrow)| half::bf16::from_f32(*full).to_f32() != *narrow));
     (2..4).for_each(|step| drop(second.step(&SMALL.batches(step), 1e-3).unwrap()));
     assert_same_bits("two steps later", &state(&second), &state(&whole));
 }
 
-/// Also of copies and kernels: with three micro-batches a step, each place is filled anew while kernels are queued that read it.
+/// The schedule also orders copies and kernels: with three micro-batches per step, each slot is overwritten while kernels that
+/// read it are enqueued.
 #[test]
-fn any_order_gives_the_same_bits() {
+fn any_schedule_gives_the_same_bits() {
     let Some(cuda) = alone() else { return };
     let case = Case { micro_batches: 3, ..SMALL };
     let train = |one_by_one| {
@@ -250,12 +253,12 @@ fn any_order_gives_the_same_bits() {
     }
 }
 
-/// Micro-batches that were sent ahead are those of the step, and others that come instead are taken.
+/// Prefetched micro-batches are used if the step has them, and ignored if it has others.
 #[test]
-fn what_was_sent_ahead_is_not_mistaken() {
+fn a_prefetched_micro_batch_is_used_only_by_its_step() {
     let train = |stage: &[Option<u64>]| {
         let mut trainer = SMALL.trainer(shared().clone(), Recompute::None);
-        let _turn = shared();
+        let _shared = shared();
         let losses = stage.iter().enumerate().map(|(step, ahead)| {
             let batches = SMALL.batches(step as u64);
             let queued = trainer.queue(&batches, 1e-3).unwrap();
@@ -275,8 +278,8 @@ fn what_was_sent_ahead_is_not_mistaken() {
 
 #[test]
 fn memory_is_as_planned() {
-    let _turn = shared();
-    // Micro-steps are recorded in the third and fourth step, and replayed.
+    let _shared = shared();
+    // The third and the fourth step capture the micro-steps, which later steps replay.
     for (case, steps) in [(SMALL, 6), (CASES[0], 1), (CASES[1], 1), (CASES[2], 1)] {
         for recompute in [Recompute::None, Recompute::Layernorm] {
             let cuda = own();
@@ -293,10 +296,10 @@ fn memory_is_as_planned() {
 }
 
 #[test]
-fn bad_numbers_move_nothing() {
+fn non_finite_numbers_update_nothing() {
     let mut trainer = SMALL.trainer(shared().clone(), Recompute::None);
     let mut clean = SMALL.trainer(shared().clone(), Recompute::None);
-    let _turn = shared();
+    let _shared = shared();
     let batches = SMALL.batches(1);
     trainer.step(&batches, 1e-3).unwrap();
     clean.step(&batches, 1e-3).unwrap();
@@ -315,9 +318,9 @@ fn bad_numbers_move_nothing() {
 }
 
 #[test]
-fn greedy_tokens_are_the_cpus() {
+fn greedy_tokens_are_those_of_the_cpu() {
     let config = Config { context: 32, vocab: 40, layers: 2, heads: 2, channels: 32 };
-    // Powers of 2 modulo 37, all of 36 residues: a token decides the next.
+    // Powers of 2 modulo 37, with all 36 residues: each token determines the next.
     let text: Vec<i32> = std::iter::successors(Some(1), |x| Some(x * 2 % 37)).take(400).collect();
     let rows = 8 * 31;
     let window = |step: usize, shift: usize| -> Vec<i32> {
@@ -338,7 +341,7 @@ fn greedy_tokens_are_the_cpus() {
         let params = Arena::from_f32(backend, &weights.layout, weights.data).unwrap();
         let mut generator = Generator::new(Gpt2 { backend, config, params: &params }, prompt).unwrap();
         let sampling = Sampling { temperature: 0.0, top_k: usize::MAX, top_p: 1.0, seed: 0 };
-        // Beyond the context, where the sequence goes on from its last half.
+        // Past the context length, generation continues from the last half of the sequence.
         let next = |_| {
             let token = generator.sample(sampling).unwrap();
             generator.push(token).unwrap();
@@ -352,9 +355,9 @@ fn greedy_tokens_are_the_cpus() {
     assert!(want.iter().zip(&text[9..]).filter(|(a, b)| a == b).count() > 40, "{want:?}");
 }
 
-/// Token by token through the cache, logits are as near to the oracle's as those of one pass over all tokens.
+/// Logits computed token by token with the KV cache are as accurate as those of one forward over all tokens.
 #[test]
-fn decoding_is_the_full_forward() {
+fn decoding_matches_the_full_forward() {
     fn full<B: Device>(backend: &B, config: &Config, tokens: &[i32]) -> Vec<Vec<f64>> {
         let HostWeights { layout, data, .. } = init::random(*config, 5);
         let params = Arena::from_f32(backend, &layout, data).unwrap();
@@ -372,13 +375,13 @@ fn decoding_is_the_full_forward() {
     let config = Config { context: 100, vocab: 60, layers: 1, heads: 2, channels: 64 };
     let tokens = Draws::new(8).ids(100, 60);
     let cuda = shared();
-    let (oracle, at_once) = (full(&Cpu::<f64>::new(), &config, &tokens), full(&*cuda, &config, &tokens));
+    let (reference, at_once) = (full(&Cpu::<f64>::new(), &config, &tokens), full(&*cuda, &config, &tokens));
     let HostWeights { layout, data, .. } = init::random(config, 5);
     let params = Arena::from_f32(&*cuda, &layout, data).unwrap();
     let model = Gpt2 { backend: &*cuda, config: &config, params: &params };
     let mut generator = Generator::new(model, &tokens[..3]).unwrap();
     let mut worst = [0.0f64; 2];
-    for (position, (want, at_once)) in oracle.iter().zip(&at_once).enumerate().skip(2) {
+    for (position, (want, at_once)) in reference.iter().zip(&at_once).enumerate().skip(2) {
         let got: Vec<f64> = generator.logits().unwrap().into_iter().map(Number::wide).collect();
         let (error, of_one_pass) = (distance(&got, want), distance(at_once, want));
         assert!(error <= 2.0 * of_one_pass.max(2f64.powi(-8)), "position {position}: {error:e}, {of_one_pass:e}");

@@ -1,4 +1,18 @@
-//! What every operation's test needs: inputs, outputs that notice stray writes, comparisons and gradient checks.
+//! What the tests of operations share: seeded inputs, outputs that detect stray writes, comparisons and gradient checks;
+//! and a module per operation family with host values of its inputs, and its calls on any backend.
+
+// Each test program uses some of it.
+#![allow(dead_code)]
+
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod gelu;
+pub mod grad_norm;
+pub mod layernorm;
+pub mod matmul;
+pub mod sampling;
 
 use std::fmt::Debug;
 
@@ -26,11 +40,12 @@ impl<E: FloatElement + Float> Number for E {}
 pub trait Device: Backend + Storage<Compute: Number, Accum: Number> {}
 impl<B: Backend + Storage<Compute: Number, Accum: Number>> Device for B {}
 
-/// Elements before and after every tensor: NaN around inputs, canaries around outputs. 16 keep it aligned for vectors.
+/// Elements before and after a tensor: NaN around inputs, canaries around outputs. 16 elements keep the tensor aligned for
+/// vector accesses.
 const MARGIN: usize = 16;
-/// Exact in every type.
+/// A value that is exact in every type.
 const CANARY: f64 = -12352.0;
-/// Both ways to write a gradient.
+/// Both write modes of a gradient.
 pub const WRITES: [Write; 2] = [Write::Overwrite, Write::Accumulate];
 
 /// Seeded host data.
@@ -40,7 +55,7 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// A sequence of its own for every seed.
+    /// A different sequence for every seed.
     pub fn new(seed: u64) -> Self {
         Draws { key: seed, next: 0 }
     }
@@ -67,20 +82,34 @@ impl Draws {
     }
 }
 
-/// A tensor to read, inside a buffer of NaN.
+/// The values rounded to `E`.
+pub fn rounded<E: Number>(values: Vec<f64>) -> Vec<f64> {
+    values.into_iter().map(|x| E::of(x).wide()).collect()
+}
+
+/// A tensor to read, with NaN before it and, unless it ends its buffer, after it.
 pub struct Input<B: Device, E: Number> {
-    /// The content as the operation sees it: rounded to `E`.
+    /// The content as the operation reads it: rounded to `E`.
     pub values: Vec<f64>,
     tensor: Tensor<B, E>,
     shape: Shape,
 }
 
 impl<B: Device, E: Number> Input<B, E> {
-    /// With these values, rounded to `E`.
+    /// These values, rounded to `E`, in a frame of NaN: a stray read that reaches a result makes it NaN.
     pub fn new(backend: &B, shape: impl Into<Shape>, values: &[f64]) -> Self {
-        let shape = shape.into();
-        let values: Vec<f64> = values.iter().map(|&x| E::of(x).wide()).collect();
-        Input { tensor: framed(backend, f64::NAN, shape, &values), shape, values }
+        Self::framed(backend, shape.into(), values, MARGIN)
+    }
+
+    /// Like [`Input::new`], but the buffer ends with the tensor: the emulated GPU reports any read past the end as out of
+    /// bounds, and the CPU backend panics, even where the value read would not reach a result.
+    pub fn to_buffer_end(backend: &B, shape: impl Into<Shape>, values: &[f64]) -> Self {
+        Self::framed(backend, shape.into(), values, 0)
+    }
+
+    fn framed(backend: &B, shape: Shape, values: &[f64], behind: usize) -> Self {
+        let values = rounded::<E>(values.to_vec());
+        Input { tensor: framed(backend, f64::NAN, shape, &values, behind), shape, values }
     }
 
     /// The tensor.
@@ -94,11 +123,12 @@ pub fn ids<B: Device>(backend: &B, shape: impl Into<Shape>, values: &[i32]) -> T
     Tensor::from_vec(backend, shape, values.to_vec()).unwrap()
 }
 
-fn framed<B: Device, E: Number>(backend: &B, frame: f64, shape: Shape, values: &[f64]) -> Tensor<B, E> {
+/// The values after [`MARGIN`] elements of `frame`, with `behind` more of them at the end.
+fn framed<B: Device, E: Number>(backend: &B, frame: f64, shape: Shape, values: &[f64], behind: usize) -> Tensor<B, E> {
     assert_eq!(values.len(), shape.len(), "values for {shape}");
-    let margin = [E::of(frame); MARGIN];
+    let margin = |len| std::iter::repeat_n(E::of(frame), len);
     let content = values.iter().map(|&x| E::of(x));
-    let data: Vec<E> = margin.into_iter().chain(content).chain(margin).collect();
+    let data: Vec<E> = margin(MARGIN).chain(content).chain(margin(behind)).collect();
     Tensor::from_vec(backend, [data.len()], data).unwrap()
 }
 
@@ -111,20 +141,19 @@ pub struct Output<B: Device, E: Number> {
 }
 
 impl<B: Device, E: Number> Output<B, E> {
-    /// With this content, rounded to `E`.
+    /// Starts with this content, rounded to `E`.
     pub fn with(backend: &B, shape: impl Into<Shape>, before: &[f64]) -> Self {
-        let shape = shape.into();
-        let before: Vec<f64> = before.iter().map(|&x| E::of(x).wide()).collect();
-        Output { tensor: framed(backend, CANARY, shape, &before), shape, before }
+        let (shape, before) = (shape.into(), rounded::<E>(before.to_vec()));
+        Output { tensor: framed(backend, CANARY, shape, &before, MARGIN), shape, before }
     }
 
-    /// To be overwritten: NaN.
+    /// For an operation that overwrites it: starts as NaN.
     pub fn new(backend: &B, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         Output::with(backend, shape, &vec![f64::NAN; shape.len()])
     }
 
-    /// To be written as `write` says: NaN where overwritten, random where accumulated.
+    /// For a write mode: starts as NaN when overwritten, with random values when accumulated.
     pub fn to(backend: &B, shape: impl Into<Shape>, write: Write) -> Self {
         let shape = shape.into();
         match write {
@@ -147,7 +176,7 @@ impl<B: Device, E: Number> Output<B, E> {
         content.to_vec()
     }
 
-    /// What must be there once `values` were written as `write` says.
+    /// The expected content after `values` were written in mode `write`.
     pub fn expected(&self, write: Write, values: &[f64]) -> Vec<f64> {
         match write {
             Write::Overwrite => values.to_vec(),
@@ -155,13 +184,13 @@ impl<B: Device, E: Number> Output<B, E> {
         }
     }
 
-    /// Whether nothing was written.
+    /// Fails if anything was written.
     pub fn assert_untouched(&self, backend: &B) {
         assert_same_bits("a rejected operation's output", &self.read(backend), &self.before);
     }
 }
 
-/// Equal to the last bit; NaN is NaN.
+/// Fails unless all values are equal to the last bit; any NaN equals any other.
 pub fn assert_same_bits(what: &str, got: &[f64], want: &[f64]) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
@@ -170,7 +199,7 @@ pub fn assert_same_bits(what: &str, got: &[f64], want: &[f64]) {
     }
 }
 
-/// `|got - want| <= units · ε · (1 + |want|)` everywhere, with the ε of `E`.
+/// Fails unless `|got - want| <= units · ε · (1 + |want|)` for every element, with the ε of `E`.
 ///
 /// `what` names operation, output and case: `layernorm_forward out`.
 pub fn compare<E: Number>(what: &str, shape: impl Into<Shape>, got: &[f64], want: &[f64], units: f64) {
@@ -193,9 +222,10 @@ fn coordinate(shape: Shape, mut index: usize) -> Vec<usize> {
     at
 }
 
-/// The analytic `gradient` of `loss` at `point` against central differences, at every coordinate.
+/// Compares the analytic `gradient` of `loss` at `point` with central differences, at every coordinate.
 pub fn check_gradient(what: &str, point: &[f64], gradient: &[f64], mut loss: impl FnMut(&[f64]) -> f64) {
-    // A power of two adds without rounding; its square and 2^-52 over it are both far below the tolerance.
+    // A power of two is added without rounding. The truncation error, its square, and the rounding error, 2^-52 divided by
+    // it, are both far below the tolerance.
     const STEP: f64 = 1.0 / 65536.0;
     assert_eq!(point.len(), gradient.len(), "{what}");
     let mut moved = point.to_vec();
@@ -210,7 +240,7 @@ pub fn check_gradient(what: &str, point: &[f64], gradient: &[f64], mut loss: imp
         let analytic = gradient[i];
         assert!(
             (analytic - numeric).abs() <= allowed,
-            "{what}: element {i} is {analytic:e}, differences say {numeric:e}"
+            "{what}: element {i} is {analytic:e}, central differences give {numeric:e}"
         );
     }
 }
@@ -221,14 +251,14 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The error must be a precondition with exactly this message.
+/// Fails unless the error is a precondition with exactly this message.
 pub fn assert_rejected(result: Result<impl Debug>, message: &str) {
     let error = result.expect_err(message);
     assert!(matches!(error, Error::Precondition { .. }), "{error:?}");
     assert_eq!(error.to_string(), message);
 }
 
-/// `run` must return the same bits on 1, 2, 3, 5 and 8 threads.
+/// Fails unless `run` returns the same bits on 1, 2, 3, 5 and 8 threads.
 pub fn assert_same_on_any_threads(operation: &str, run: impl Fn() -> Vec<Vec<f64>> + Sync) {
     let results = [1, 2, 3, 5, 8].map(|threads| {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
