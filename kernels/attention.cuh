@@ -1,4 +1,4 @@
-// What the kernels of attention share: a head's rows as tiles in shared memory, and the fragments that mma takes of them.
+// Shared by the attention kernels: tiles of a head's rows in shared memory, their mma fragments, and the order of CTAs.
 #pragma once
 
 #include "common/cp_async.cuh"
@@ -10,80 +10,88 @@
 
 constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
-// Two values rounded to bf16, `first` at the lower address.
-__device__ inline uint32_t pack_pair(float first, float second) {
+// Rounds two values to bf16 and packs them, `first` at the lower address.
+__device__ inline uint32_t pack_bf16x2(float first, float second) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
     return reinterpret_cast<const uint32_t &>(pair);
 }
 
-// Two tiles of 16 x 8 as an mma left them, side by side, to the A of another: the lanes hold them alike.
-__device__ inline FragmentA pack_tiles(const Accumulator &left, const Accumulator &right) {
-    return {{pack_pair(left.c[0], left.c[1]), pack_pair(left.c[2], left.c[3]), pack_pair(right.c[0], right.c[1]),
-             pack_pair(right.c[2], right.c[3])}};
+// Converts two adjacent 16 x 8 accumulators to the 16 x 16 A fragment of a following MMA. Each lane already holds the
+// elements that it needs, so P and dS never go through shared memory.
+__device__ inline FragmentA pack_a_fragment(const Accumulator &left, const Accumulator &right) {
+    return {{pack_bf16x2(left.c[0], left.c[1]), pack_bf16x2(left.c[2], left.c[3]), pack_bf16x2(right.c[0], right.c[1]),
+             pack_bf16x2(right.c[2], right.c[3])}};
 }
 
-// Asks for ROWS rows of HS columns, `stride` elements apart, all within 2^32: of PARTS matrices `part` elements apart, to
-// tiles one behind the other. From row `rows` on there are zeros.
-template <uint32_t HS, uint32_t ROWS, uint32_t THREADS, uint32_t PARTS = 1, bool UNROLLED = true>
-__device__ inline void fetch_rows(uint32_t to, const bf16 *from, uint32_t stride, int32_t rows, uint32_t part = 0) {
+// Issues the cp.async copies of a ROWS x HS tile to shared memory, swizzled. Rows of `src` are `stride` elements apart,
+// all offsets within 2^32. Rows from `rows_left` on are zero-filled. With TENSORS > 1, copies the same rows of tensors
+// that are `tensor_stride` elements apart (K and V) to consecutive tiles.
+template <uint32_t HS, uint32_t ROWS, uint32_t THREADS, uint32_t TENSORS = 1, bool UNROLL = true>
+__device__ inline void copy_tile_async(uint32_t dst, const bf16 *src, uint32_t stride, int32_t rows_left,
+                                       uint32_t tensor_stride = 0) {
     constexpr uint32_t CHUNKS = HS / VECTOR, PASSES = ROWS * CHUNKS / THREADS;
-    constexpr bool WHOLE = ROWS * CHUNKS % THREADS == 0;
-    static_assert(ROWS * CHUNKS >= THREADS, "a chunk a thread");
+    constexpr bool WHOLE_PASSES = ROWS * CHUNKS % THREADS == 0;
+    static_assert(ROWS * CHUNKS >= THREADS, "at least one chunk per thread");
     uint32_t i = 0;
-    // Unless a thread's chunks lie in one column, places of all of them would be kept in registers, which are short.
-#pragma unroll(UNROLLED && WHOLE && THREADS % CHUNKS == 0 ? PASSES : 1)
+    // Unroll only if all chunks of a thread are in one column. Otherwise ptxas would keep the addresses of all of them
+    // in registers, which are scarce.
+#pragma unroll(UNROLL && WHOLE_PASSES && THREADS % CHUNKS == 0 ? PASSES : 1)
     do {
         const uint32_t chunk = i * THREADS + threadIdx.x, row = chunk / CHUNKS, column = chunk % CHUNKS;
-        const bf16 *first = from + (row * stride + column * VECTOR);
+        const bf16 *first = src + (row * stride + column * VECTOR);
 #pragma unroll
-        for (uint32_t j = 0; j < PARTS; j++) {
-            cp_async_16(to + j * ROWS * HS * sizeof(bf16) + swizzled_offset<CHUNKS>(row, column), first + j * part, int32_t(row) < rows);
+        for (uint32_t j = 0; j < TENSORS; j++) {
+            cp_async_16(dst + j * ROWS * HS * sizeof(bf16) + swizzled_offset<CHUNKS>(row, column),
+                        first + j * tensor_stride, int32_t(row) < rows_left);
         }
         i++;
-    } while (WHOLE ? i < PASSES : i * THREADS + threadIdx.x < ROWS * CHUNKS);
+    } while (WHOLE_PASSES ? i < PASSES : i * THREADS + threadIdx.x < ROWS * CHUNKS);
 }
 
-// A lane's place in fragments of 16 rows and 16 columns of a tile: it gives the address of a row of one of four matrices of
-// 8 x 8, `lower` and `right` saying which.
+// Loads 16 x 16 fragments of a tile from shared memory to registers with ldmatrix. Holds the offset of the row whose
+// address this lane passes: `lower` and `right` say in which of the fragment's four 8 x 8 matrices it is.
 template <uint32_t HS>
-struct Fragments {
+struct SharedToRegister {
     static constexpr uint32_t CHUNKS = HS / VECTOR;
-    uint32_t row, column;
+    uint32_t row_offset, column_offset;
 
-    __device__ Fragments(uint32_t lower, uint32_t right) {
-        const uint32_t of_tile = 8 * lower + lane_id() % 8;
-        row = of_tile * CHUNKS * 16;
-        column = (right ^ swizzle_xor<CHUNKS>(of_tile)) * 16;
+    __device__ SharedToRegister(uint32_t lower, uint32_t right) {
+        const uint32_t row = 8 * lower + lane_id() % 8;
+        row_offset = row * CHUNKS * 16;
+        column_offset = (right ^ swizzle_xor<CHUNKS>(row)) * 16;
     }
 
-    // The fragment of rows `first` on, a multiple of 16, and columns 16 * `step` on. Rows 16 apart are permuted alike.
+    // Loads the fragment whose first row is `first_row`, a multiple of 16, and whose first column is 16 * `step`. Rows
+    // that are 16 apart have the same swizzle.
     template <bool TRANSPOSED>
-    __device__ void load(uint32_t (&to)[4], uint32_t tile, uint32_t first, uint32_t step) const {
-        ldmatrix_x4<TRANSPOSED>(to, tile + row + (column ^ step * 32) + first * CHUNKS * 16);
+    __device__ void load(uint32_t (&regs)[4], uint32_t tile, uint32_t first_row, uint32_t step) const {
+        ldmatrix_x4<TRANSPOSED>(regs, tile + row_offset + (column_offset ^ step * 32) + first_row * CHUNKS * 16);
     }
 };
 
-// Which head a block has, and which of its tiles: blocks go through groups of heads, within a group through the heads' first
-// tiles, then their second.
-struct Place {
+// The head (an index into B*NH) and the tile of its rows that a CTA works on.
+struct CtaCoord {
     uint32_t head, tile;
 };
 
-__device__ inline Place place(uint32_t heads, uint32_t group, uint32_t tiles) {
-    const uint32_t blocks = group * tiles, first = blockIdx.x / blocks * group, within = blockIdx.x % blocks;
-    const uint32_t together = min(group, heads - first);
-    return {first + within % together, within / together};
+// Order of CTAs: groups of `heads_per_group` heads; within a group the first tiles of all its heads, then the second
+// tiles. CTAs that run at the same time then share the rows of few heads, which fit in L2.
+__device__ inline CtaCoord cta_coord(uint32_t heads, uint32_t heads_per_group, uint32_t tiles) {
+    const uint32_t group_ctas = heads_per_group * tiles, first_head = blockIdx.x / group_ctas * heads_per_group;
+    const uint32_t within_group = blockIdx.x % group_ctas, group_heads = min(heads_per_group, heads - first_head);
+    return {first_head + within_group % group_heads, within_group / group_heads};
 }
 
-// Writes ROWS rows of HS columns of a warp, `stride` elements apart, out of shared memory: a lane's pairs of an mma would
-// fill parts of sectors. Up to row `rows`.
-template <uint32_t HS, uint32_t ROWS, bool UNROLLED>
-__device__ inline void store_rows(bf16 *to, uint32_t stride, const uint4 *slab, int32_t rows) {
+// Stores a warp's ROWS x HS tile from shared memory `staging` to global memory as whole 16-byte vectors; the pairs of
+// an accumulator would fill only parts of sectors. Rows of `to` are `stride` elements apart; rows from `rows_left` on
+// are out of bounds.
+template <uint32_t HS, uint32_t ROWS, bool UNROLL>
+__device__ inline void store_tile(bf16 *to, uint32_t stride, const uint4 *staging, int32_t rows_left) {
     constexpr uint32_t CHUNKS = HS / VECTOR;
-#pragma unroll(UNROLLED && WARP % CHUNKS == 0 ? CHUNKS : 1)
+#pragma unroll(UNROLL && WARP % CHUNKS == 0 ? CHUNKS : 1)
     for (uint32_t i = lane_id(); i < ROWS * CHUNKS; i += WARP) {
         const uint32_t row = i / CHUNKS, chunk = i % CHUNKS;
-        if (int32_t(row) >= rows) break;
-        store_packed(to + (uint64_t(row) * stride + chunk * VECTOR), slab[swizzled_offset<CHUNKS>(row, chunk) / 16]);
+        if (int32_t(row) >= rows_left) break;
+        store_packed(to + (uint64_t(row) * stride + chunk * VECTOR), staging[swizzled_offset<CHUNKS>(row, chunk) / 16]);
     }
 }

@@ -49,7 +49,7 @@ struct Warp {
     static constexpr uint32_t A = C::A, N = C::PORTION / 8, HS = C::HS;
     FragmentA held[C::HELD ? C::HELD * C::STEPS : 1][A];
     // By rows for an mma's A, transposed for its B of a product over rows; by columns for the B of one over columns.
-    Fragments<HS> by_rows, by_columns;
+    SharedToRegister<HS> by_rows, by_columns;
     uint32_t own;
     float scale;
     // -lse * log2(e) and -delta of own queries, row lane / 4 + 8 * half of each of the A.
@@ -98,7 +98,7 @@ struct Warp {
         for (uint32_t j = 0; j < N / 2; j++) {
             FragmentA a[A];
 #pragma unroll
-            for (uint32_t i = 0; i < A; i++) a[i] = pack_tiles(weights[i][2 * j], weights[i][2 * j + 1]);
+            for (uint32_t i = 0; i < A; i++) a[i] = pack_a_fragment(weights[i][2 * j], weights[i][2 * j + 1]);
 #pragma unroll
             for (uint32_t step = 0; step < C::STEPS; step++) {
                 uint32_t b[4];
@@ -233,12 +233,12 @@ __device__ inline void finish(const Accumulator (&sums)[C::A][C::HS / 8], float 
             for (uint32_t j = 0; j < C::HS / 8; j++) {
                 const uint32_t row = 16 * i + 8 * half + lane_id() / 4;
                 reinterpret_cast<uint32_t *>(slab)[swizzled_offset<C::HS / VECTOR>(row, j) / 4 + lane_id() % 4] =
-                    pack_pair(sums[i][j].c[2 * half] * scale, sums[i][j].c[2 * half + 1] * scale);
+                    pack_bf16x2(sums[i][j].c[2 * half] * scale, sums[i][j].c[2 * half + 1] * scale);
             }
         }
     }
     __syncwarp();  // lanes read what others have written
-    store_rows<C::HS, C::WARP_ROWS, false>(to, stride, slab, rows);
+    store_tile<C::HS, C::WARP_ROWS, false>(to, stride, slab, rows);
 }
 
 // A head's rows.
@@ -259,10 +259,10 @@ struct Head {
     __device__ void fetch(uint32_t to, uint32_t row) const {
         const bf16 *tokens = qkv + uint64_t(row) * 3 * channels;
         if constexpr (KEYS) {
-            fetch_rows<HS, ROWS, THREADS, 2, UNROLLED>(to, tokens + channels, 3 * channels, t - row, channels);
+            copy_tile_async<HS, ROWS, THREADS, 2, UNROLLED>(to, tokens + channels, 3 * channels, t - row, channels);
         } else {
-            fetch_rows<HS, ROWS, THREADS, 1, UNROLLED>(to, tokens, 3 * channels, t - row);
-            fetch_rows<HS, ROWS, THREADS, 1, UNROLLED>(to + ROWS * HS * sizeof(bf16), dout + uint64_t(row) * channels, channels, t - row);
+            copy_tile_async<HS, ROWS, THREADS, 1, UNROLLED>(to, tokens, 3 * channels, t - row);
+            copy_tile_async<HS, ROWS, THREADS, 1, UNROLLED>(to + ROWS * HS * sizeof(bf16), dout + uint64_t(row) * channels, channels, t - row);
         }
     }
 };
@@ -272,7 +272,7 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     constexpr uint32_t HS = C::HS, ROW = C::ROW, TILE = C::TILE;
     extern __shared__ uint4 shared[];
     const uint32_t tiles_owned = C::OWN_KEYS ? params.kv_tiles : params.q_tiles;
-    const Place at = place(params.batch_heads, params.heads_per_group, tiles_owned);
+    const CtaCoord at = cta_coord(params.batch_heads, params.heads_per_group, tiles_owned);
     // Blocks with the most products first: the first keys, the last queries.
     const uint32_t first = (C::OWN_KEYS ? at.tile : tiles_owned - 1 - at.tile) * C::ROWS;
     const uint32_t own = shared_address(shared), stages = own + 2 * C::ROWS * ROW;

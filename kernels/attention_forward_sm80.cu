@@ -1,238 +1,270 @@
-// Causal attention, forward.  out[i] = sum_j exp(s[i,j] - lse[i]) * v[j], s[i,j] = q[i].k[j] / sqrt(HS) for j <= i
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, heads (NH, HS) beside each other in C
+// Causal attention, forward (FlashAttention).  S[i,j] = q[i].k[j] / sqrt(HS) for j <= i, P[i,j] = exp(S[i,j] - lse[i]),
+//                                              out = O = P * V, lse[i] = log(sum_j exp(S[i,j]))
+// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   out, lse "="
-// Requires: HS as the suffix says; T < 2^31; 16-byte-aligned pointers
-// Launch:   a block of 4 warps a head and 128 queries, those with the most keys first, in groups of heads whose keys and
-//           values fit in L2; 768 * HS bytes of shared memory
-// Numerics: bf16 products with f32 sums; online softmax in base 2; weights rounded to bf16 for the second product, their sum
-//           before that; one rounding at the end
-// Traffic:  q, out, lse once; of k and v each block reads the rows up to its last query's, which L2 has
+// Requires: HS as in the kernel's suffix; T < 2^31; 16-byte-aligned pointers
+// Launch:   one CTA of 4 warps per head and BLOCK_M = 128 queries; tiles with the most keys first, in groups of heads
+//           whose K and V fit in L2; smem 768 * HS bytes
+// Numerics: bf16 MMAs with f32 accumulation; online softmax in base 2; P is rounded to bf16 for P * V, row_sum is taken
+//           before that rounding; one rounding of out at the end
+// Traffic:  q, out and lse once; each CTA reads k and v up to the row of its last query, mostly from L2
 #include "attention.cuh"
 #include "params/attention.h"
 
 #include "common/math.cuh"
 
-constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_BLOCK_M, KEYS = ATTENTION_FORWARD_BLOCK_N;
-// A warp's queries, 16 an mma: two read shared memory half as often as one, which alone would be bound by it.
-constexpr uint32_t WARP_QUERIES = QUERIES / (THREADS / WARP), A = WARP_QUERIES / 16;
-static_assert(KEYS == 2 * WARP_QUERIES, "the keys up to a warp's last query end in the middle of a tile, or with it");
+constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS;
+constexpr uint32_t BLOCK_M = ATTENTION_FORWARD_BLOCK_M, BLOCK_N = ATTENTION_FORWARD_BLOCK_N;
+// Queries of a warp: two MMAs' rows share each K and V fragment, which halves the reads of shared memory. One MMA's
+// rows would be bound by them.
+constexpr uint32_t WARP_M = BLOCK_M / (THREADS / WARP), MMA_ITERS_M = WARP_M / MMA_M;
+static_assert(BLOCK_N == 2 * WARP_M, "a warp's diagonal is in the first or the second half of a K/V tile");
 
-// What a warp has of its queries: row lane / 4 + 8 * half of each of the A.
+// The warp's running output and online-softmax statistics. A lane holds the rows lane / 4 + 8 * half of each MMA.
 template <uint32_t HS>
-struct Rows {
-    Accumulator out[A][HS / 8];
-    // Largest score, times scale, and the lane's part of the sum of 2^(score - max).
-    float max[A][2], sum[A][2];
+struct SoftmaxState {
+    // O, not yet divided by row_sum: (WARP_M, HS).
+    Accumulator acc_o[MMA_ITERS_M][HS / MMA_N];
+    // row_max: largest score so far, times softmax_scale_log2. row_sum: this lane's part of sum_j 2^(score - row_max).
+    float row_max[MMA_ITERS_M][2], row_sum[MMA_ITERS_M][2];
 };
 
-// Where a warp's operands are.
+// The work of one warp on K/V tiles.
 template <uint32_t HS>
 struct Warp {
-    // Up to 48 columns, queries stay in registers; beyond, the sums need them: with 64, ptxas spills on sm_90a.
-    static constexpr bool HELD = HS <= 48;
-    static constexpr uint32_t STEPS = HS / 16;
-    // Keys whose scores are there at a time, and steps whose loads ptxas may mix. It spills where it may mix more.
-    static constexpr uint32_t PORTION = HS == 112 ? KEYS / 2 : KEYS, UNROLLED = HELD ? STEPS : HS == 112 ? 1 : 4;
-    FragmentA held[HELD ? STEPS : 1][A];
-    Fragments<HS> of_queries, of_keys, of_values;
-    uint32_t queries;
-    float scale;
+    static constexpr uint32_t K_STEPS = HS / MMA_K;
+    // Up to HS = 48, Q stays in registers. Beyond, acc_o needs them: with HS = 64, ptxas spills on sm_90a.
+    static constexpr bool Q_IN_REGISTERS = HS <= 48;
+    // Keys per process_tile call, and k-steps of S = Q * K^T whose loads ptxas may interleave. With more of either,
+    // ptxas spills.
+    static constexpr uint32_t SUB_TILE_N = HS == 112 ? BLOCK_N / 2 : BLOCK_N;
+    static constexpr uint32_t UNROLL = Q_IN_REGISTERS ? K_STEPS : HS == 112 ? 1 : 4;
+    FragmentA q_frag[Q_IN_REGISTERS ? K_STEPS : 1][MMA_ITERS_M];
+    SharedToRegister<HS> q_loader, k_loader, v_loader;
+    // Shared address of the warp's rows of Q.
+    uint32_t q_tile;
+    float softmax_scale_log2;
 
-    __device__ Warp(uint32_t queries, float scale)
-        : of_queries(lane_id() / 8 % 2, lane_id() / 16),
-          of_keys(lane_id() / 16, lane_id() / 8 % 2),
-          of_values(lane_id() / 8 % 2, lane_id() / 16),
-          queries(queries),
-          scale(scale) {
-        if constexpr (HELD) {
+    __device__ Warp(uint32_t q_tile, float softmax_scale_log2)
+        : q_loader(lane_id() / 8 % 2, lane_id() / 16),
+          k_loader(lane_id() / 16, lane_id() / 8 % 2),
+          v_loader(lane_id() / 8 % 2, lane_id() / 16),
+          q_tile(q_tile),
+          softmax_scale_log2(softmax_scale_log2) {
+        if constexpr (Q_IN_REGISTERS) {
 #pragma unroll
-            for (uint32_t step = 0; step < STEPS; step++) load_queries(held[step], step);
+            for (uint32_t step = 0; step < K_STEPS; step++) load_q(q_frag[step], step);
         }
     }
 
-    __device__ void load_queries(FragmentA (&to)[A], uint32_t step) const {
+    __device__ void load_q(FragmentA (&q)[MMA_ITERS_M], uint32_t step) const {
 #pragma unroll
-        for (uint32_t i = 0; i < A; i++) of_queries.template load<false>(to[i].regs, queries, 16 * i, step);
+        for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+            q_loader.template load<false>(q[i].regs, q_tile, MMA_M * i, step);
+        }
     }
 
-    // Queries by COUNT keys.
-    template <uint32_t COUNT>
-    __device__ void scores(Accumulator (&s)[A][COUNT / 8], uint32_t keys) const {
-#pragma unroll(UNROLLED)
-        for (uint32_t step = 0; step < STEPS; step++) {
-            FragmentA loaded[A];
-            if constexpr (!HELD) load_queries(loaded, step);
-            const FragmentA *q = HELD ? held[HELD ? step : 0] : loaded;
+    // S (WARP_M, N) = Q (WARP_M, HS) * K^T, K (N, HS)
+    template <uint32_t N>
+    __device__ void compute_scores(Accumulator (&acc_s)[MMA_ITERS_M][N / MMA_N], uint32_t k_tile) const {
+#pragma unroll(UNROLL)
+        for (uint32_t step = 0; step < K_STEPS; step++) {
+            FragmentA q_loaded[MMA_ITERS_M];
+            if constexpr (!Q_IN_REGISTERS) load_q(q_loaded, step);
+            const FragmentA *q = Q_IN_REGISTERS ? q_frag[Q_IN_REGISTERS ? step : 0] : q_loaded;
 #pragma unroll
-            for (uint32_t j = 0; j < COUNT / 16; j++) {
-                uint32_t k[4];
-                of_keys.template load<false>(k, keys, 16 * j, step);
+            for (uint32_t j = 0; j < N / 16; j++) {
+                uint32_t k_frag[4];
+                k_loader.template load<false>(k_frag, k_tile, 16 * j, step);
 #pragma unroll
-                for (uint32_t i = 0; i < A; i++) {
-                    mma(s[i][2 * j], q[i], {{k[0], k[1]}});
-                    mma(s[i][2 * j + 1], q[i], {{k[2], k[3]}});
+                for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+                    // S (16, 8) += Q (16, 16) * K^T, K (8, 16)
+                    mma(acc_s[i][2 * j], q[i], {{k_frag[0], k_frag[1]}});
+                    mma(acc_s[i][2 * j + 1], q[i], {{k_frag[2], k_frag[3]}});
                 }
             }
         }
     }
 
-    // Scores to weights, and what was summed before to the new maximum.
-    template <uint32_t COUNT>
-    __device__ void weigh(Accumulator (&s)[A][COUNT / 8], Rows<HS> &rows) const {
+    // Online softmax: turns S into P = 2^(S * softmax_scale_log2 - row_max) in place, and rescales acc_o and row_sum to
+    // the new row_max.
+    template <uint32_t N>
+    __device__ void online_softmax(Accumulator (&acc_s)[MMA_ITERS_M][N / MMA_N], SoftmaxState<HS> &state) const {
 #pragma unroll
-        for (uint32_t i = 0; i < A; i++) {
+        for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
 #pragma unroll
             for (uint32_t half = 0; half < 2; half++) {
-                float largest = fmaxf(s[i][0].c[2 * half], s[i][0].c[2 * half + 1]);
+                // row_max
+                float largest = fmaxf(acc_s[i][0].c[2 * half], acc_s[i][0].c[2 * half + 1]);
 #pragma unroll
-                for (uint32_t j = 1; j < COUNT / 8; j++) {
-                    largest = fmaxf(largest, fmaxf(s[i][j].c[2 * half], s[i][j].c[2 * half + 1]));
+                for (uint32_t j = 1; j < N / MMA_N; j++) {
+                    largest = fmaxf(largest, fmaxf(acc_s[i][j].c[2 * half], acc_s[i][j].c[2 * half + 1]));
                 }
                 // Four lanes share a row.
                 largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
                 largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 2));
-                const float before = rows.max[i][half], max = fmaxf(before, largest * scale);
-                const float factor = exp2_approx(before - max);
-                rows.max[i][half] = max;
-                float sum = rows.sum[i][half] * factor;
+                const float old_max = state.row_max[i][half], new_max = fmaxf(old_max, largest * softmax_scale_log2);
+                const float rescale = exp2_approx(old_max - new_max);
+                state.row_max[i][half] = new_max;
+                // P and row_sum
+                float sum = state.row_sum[i][half] * rescale;
 #pragma unroll
-                for (uint32_t j = 0; j < COUNT / 8; j++) {
+                for (uint32_t j = 0; j < N / MMA_N; j++) {
 #pragma unroll
                     for (uint32_t k = 2 * half; k < 2 * half + 2; k++) {
-                        // Fused: the difference of large numbers is rounded once, and after it.
-                        s[i][j].c[k] = exp2_approx(fmaf(s[i][j].c[k], scale, -max));
-                        sum += s[i][j].c[k];
+                        // One FMA rounds the difference of two large numbers only once, after the subtraction.
+                        acc_s[i][j].c[k] = exp2_approx(fmaf(acc_s[i][j].c[k], softmax_scale_log2, -new_max));
+                        sum += acc_s[i][j].c[k];
                     }
                 }
-                rows.sum[i][half] = sum;
+                state.row_sum[i][half] = sum;
+                // O
 #pragma unroll
-                for (Accumulator &out : rows.out[i]) {
-                    out.c[2 * half] *= factor;
-                    out.c[2 * half + 1] *= factor;
+                for (Accumulator &o : state.acc_o[i]) {
+                    o.c[2 * half] *= rescale;
+                    o.c[2 * half + 1] *= rescale;
                 }
             }
         }
     }
 
-    // Adds COUNT keys' weights and values to the rows. On the DIAGONAL, key j is for query j of the warp and those after it.
-    template <uint32_t COUNT, bool DIAGONAL>
-    __device__ void add(Rows<HS> &rows, uint32_t keys, uint32_t values) const {
-        Accumulator s[A][COUNT / 8] = {};
-        scores<COUNT>(s, keys);
+    // Processes N keys: S = Q * K^T, softmax, O += P * V. On the DIAGONAL, key j is visible to the warp's queries i >=
+    // j.
+    template <uint32_t N, bool DIAGONAL>
+    __device__ void process_tile(SoftmaxState<HS> &state, uint32_t k_tile, uint32_t v_tile) const {
+        Accumulator acc_s[MMA_ITERS_M][N / MMA_N] = {};
+        compute_scores<N>(acc_s, k_tile);
+        // causal mask
         if constexpr (DIAGONAL) {
-            // The lane's first query less its first key.
-            const int32_t ahead = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
+            // The query of this lane's first accumulator element minus its key.
+            const int32_t query_minus_key = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
 #pragma unroll
-            for (uint32_t i = 0; i < A; i++) {
+            for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
 #pragma unroll
-                for (uint32_t j = 0; j < COUNT / 8; j++) {
+                for (uint32_t j = 0; j < N / MMA_N; j++) {
 #pragma unroll
                     for (uint32_t k = 0; k < 4; k++) {
                         const int32_t key = 8 * j + k % 2, query = 16 * i + k / 2 * 8;
-                        // `ahead` is from -6 to 7: beyond, a tile of 8 keys is for all of a tile of 8 queries or none.
-                        if (key - query >= 8 || (key - query >= -5 && key - query > ahead)) s[i][j].c[k] = -INFINITY;
+                        // query_minus_key is in [-6, 7]. Outside that range the compiler knows whether 8 x 8 elements
+                        // are all masked or all visible.
+                        if (key - query >= 8 || (key - query >= -5 && key - query > query_minus_key)) {
+                            acc_s[i][j].c[k] = -INFINITY;
+                        }
                     }
                 }
             }
         }
-        weigh<COUNT>(s, rows);
+        online_softmax<N>(acc_s, state);
+        // O (WARP_M, HS) += P (WARP_M, N) * V (N, HS)
 #pragma unroll
-        for (uint32_t j = 0; j < COUNT / 16; j++) {
-            FragmentA p[A];
+        for (uint32_t j = 0; j < N / 16; j++) {
+            FragmentA p_frag[MMA_ITERS_M];
 #pragma unroll
-            for (uint32_t i = 0; i < A; i++) p[i] = pack_tiles(s[i][2 * j], s[i][2 * j + 1]);
+            for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+                p_frag[i] = pack_a_fragment(acc_s[i][2 * j], acc_s[i][2 * j + 1]);
+            }
 #pragma unroll
-            for (uint32_t step = 0; step < STEPS; step++) {
-                uint32_t v[4];
-                of_values.template load<true>(v, values, 16 * j, step);
+            for (uint32_t step = 0; step < K_STEPS; step++) {
+                uint32_t v_frag[4];
+                v_loader.template load<true>(v_frag, v_tile, 16 * j, step);
 #pragma unroll
-                for (uint32_t i = 0; i < A; i++) {
-                    mma(rows.out[i][2 * step], p[i], {{v[0], v[1]}});
-                    mma(rows.out[i][2 * step + 1], p[i], {{v[2], v[3]}});
+                for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+                    // O (16, 8) += P (16, 16) * V (16, 8)
+                    mma(state.acc_o[i][2 * step], p_frag[i], {{v_frag[0], v_frag[1]}});
+                    mma(state.acc_o[i][2 * step + 1], p_frag[i], {{v_frag[2], v_frag[3]}});
                 }
             }
         }
     }
 };
 
-// Divides by the sums, and writes the warp's rows by way of shared memory, where its queries were, which all lanes have read.
+// Epilogue: stores O / row_sum and lse of the warp's queries, from `query` on. O goes through shared memory in place of
+// the warp's rows of Q, which all lanes have read.
 template <uint32_t HS>
-__device__ inline void finish(const AttentionForwardParams &params, const Rows<HS> &rows, uint4 *slab, uint32_t head,
-                              uint32_t query) {
+__device__ inline void epilogue(const AttentionForwardParams &params, const SoftmaxState<HS> &state, uint4 *staging,
+                                uint32_t head, uint32_t query) {
     constexpr uint32_t CHUNKS = HS / VECTOR;
     const uint32_t lane_row = lane_id() / 4;
 #pragma unroll
-    for (uint32_t i = 0; i < A; i++) {
+    for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
 #pragma unroll
         for (uint32_t half = 0; half < 2; half++) {
-            float sum = rows.sum[i][half];
-            sum += __shfl_xor_sync(ALL_LANES, sum, 1);
-            sum += __shfl_xor_sync(ALL_LANES, sum, 2);
-            const float inverse = 1.0f / sum;
+            float row_sum = state.row_sum[i][half];
+            row_sum += __shfl_xor_sync(ALL_LANES, row_sum, 1);
+            row_sum += __shfl_xor_sync(ALL_LANES, row_sum, 2);
+            const float inverse = 1.0f / row_sum;
             const uint32_t row = 16 * i + 8 * half + lane_row;
 #pragma unroll
-            for (uint32_t j = 0; j < HS / 8; j++) {
-                const Accumulator &out = rows.out[i][j];
-                reinterpret_cast<uint32_t *>(slab)[swizzled_offset<CHUNKS>(row, j) / 4 + lane_id() % 4] =
-                    pack_pair(out.c[2 * half] * inverse, out.c[2 * half + 1] * inverse);
+            for (uint32_t j = 0; j < HS / MMA_N; j++) {
+                const Accumulator &o = state.acc_o[i][j];
+                reinterpret_cast<uint32_t *>(staging)[swizzled_offset<CHUNKS>(row, j) / 4 + lane_id() % 4] =
+                    pack_bf16x2(o.c[2 * half] * inverse, o.c[2 * half + 1] * inverse);
             }
             if (lane_id() % 4 == 0 && query + row < params.t) {
-                params.lse[uint64_t(head) * params.t + query + row] = (rows.max[i][half] + log2_approx(sum)) * LN_2;
+                const float lse = (state.row_max[i][half] + log2_approx(row_sum)) * LN_2;
+                params.lse[uint64_t(head) * params.t + query + row] = lse;
             }
         }
     }
-    __syncwarp();  // lanes read what others have written
-    // 64 bits: B*T*C may pass 2^32.
+    __syncwarp();  // RAW: lanes read what other lanes wrote to the staging buffer
+    // 64 bits: B*T*C may exceed 2^32.
     const uint64_t token = uint64_t(head / params.nh) * params.t + query;
     bf16 *out = params.out + (token * params.nh + head % params.nh) * HS;
-    store_rows<HS, WARP_QUERIES, true>(out, params.nh * HS, slab, params.t - query);
+    store_tile<HS, WARP_M, true>(out, params.nh * HS, staging, params.t - query);
 }
 
 template <uint32_t HS>
 __device__ inline void forward(const AttentionForwardParams &params) {
-    constexpr uint32_t ROW = HS * sizeof(bf16), TILE = KEYS * ROW, PORTION = Warp<HS>::PORTION;
+    constexpr uint32_t ROW_BYTES = HS * sizeof(bf16), TILE_BYTES = BLOCK_N * ROW_BYTES;
+    constexpr uint32_t SUB_TILE_N = Warp<HS>::SUB_TILE_N;
     extern __shared__ uint4 shared[];
-    const Place at = place(params.batch_heads, params.heads_per_group, params.q_tiles);
-    // Those with the most keys first.
-    const uint32_t query = (params.q_tiles - 1 - at.tile) * QUERIES;
-    const uint32_t stride = 3 * params.nh * HS, queries = shared_address(shared), stages = queries + QUERIES * ROW;
-    const bf16 *sequence = params.qkv + uint64_t(at.head / params.nh) * params.t * stride + at.head % params.nh * HS;
-    const uint32_t tiles = (min(query + QUERIES, params.t) + KEYS - 1) / KEYS;
+    const CtaCoord coord = cta_coord(params.batch_heads, params.heads_per_group, params.q_tiles);
+    // The last Q tiles have the most keys and go first.
+    const uint32_t query = (params.q_tiles - 1 - coord.tile) * BLOCK_M;
+    // Shared memory: Q (BLOCK_M, HS), then two stages of K and V (BLOCK_N, HS) each.
+    const uint32_t stride = 3 * params.nh * HS, q_tile = shared_address(shared), stages = q_tile + BLOCK_M * ROW_BYTES;
+    const bf16 *q = params.qkv + uint64_t(coord.head / params.nh) * params.t * stride + coord.head % params.nh * HS;
+    const uint32_t kv_tiles = (min(query + BLOCK_M, params.t) + BLOCK_N - 1) / BLOCK_N;
 
-    const auto fetch = [&](uint32_t tile) {
-        const uint32_t first = tile * KEYS, to = stages + tile % 2 * 2 * TILE, c = params.nh * HS;
-        fetch_rows<HS, KEYS, THREADS, 2>(to, sequence + (uint64_t(first) * stride + c), stride, params.t - first, c);
+    // Issues the cp.async copies of K/V tile `tile` to its stage.
+    const auto issue_kv = [&](uint32_t tile) {
+        const uint32_t key = tile * BLOCK_N, stage = stages + tile % 2 * 2 * TILE_BYTES, c = params.nh * HS;
+        copy_tile_async<HS, BLOCK_N, THREADS, 2>(stage, q + (uint64_t(key) * stride + c), stride, params.t - key, c);
         cp_async_commit();
     };
-    fetch_rows<HS, QUERIES, THREADS>(queries, sequence + uint64_t(query) * stride, stride, params.t - query);
-    fetch(0);
+    // Prologue: Q and the first K/V tile.
+    copy_tile_async<HS, BLOCK_M, THREADS>(q_tile, q + uint64_t(query) * stride, stride, params.t - query);
+    issue_kv(0);
     cp_async_wait<0>();
-    __syncthreads();  // what all threads copied is there
+    __syncthreads();  // RAW: the copies of all threads have arrived
 
-    const uint32_t warp_query = warp_id() * WARP_QUERIES, diagonal = (query + warp_query) / KEYS;
-    const Warp<HS> warp(queries + warp_query * ROW, params.softmax_scale_log2);
-    Rows<HS> rows = {};
+    const uint32_t warp_query = warp_id() * WARP_M, diagonal = (query + warp_query) / BLOCK_N;
+    const Warp<HS> warp(q_tile + warp_query * ROW_BYTES, params.softmax_scale_log2);
+    SoftmaxState<HS> state = {};
 #pragma unroll
-    for (uint32_t i = 0; i < A; i++) rows.max[i][0] = rows.max[i][1] = -INFINITY;
+    for (uint32_t i = 0; i < MMA_ITERS_M; i++) state.row_max[i][0] = state.row_max[i][1] = -INFINITY;
+    // Mainloop over K/V tiles: the copies of the next tile are in flight while this one is processed.
     uint32_t tile = 0;
 #pragma unroll 1
     do {
-        if (tile + 1 < tiles) fetch(tile + 1);
-        const uint32_t keys = stages + tile % 2 * 2 * TILE, values = keys + TILE;
+        if (tile + 1 < kv_tiles) issue_kv(tile + 1);
+        const uint32_t k_tile = stages + tile % 2 * 2 * TILE_BYTES, v_tile = k_tile + TILE_BYTES;
         if (tile < diagonal) {
 #pragma unroll
-            for (uint32_t i = 0; i < TILE; i += PORTION * ROW) warp.template add<PORTION, false>(rows, keys + i, values + i);
+            for (uint32_t i = 0; i < TILE_BYTES; i += SUB_TILE_N * ROW_BYTES) {
+                warp.template process_tile<SUB_TILE_N, false>(state, k_tile + i, v_tile + i);
+            }
         }
         if (tile == diagonal) {
-            // The warp's own queries are the first half of the tile's keys, or the second.
-            const uint32_t own = warp_query % KEYS * ROW;
-            if (own) warp.template add<KEYS / 2, false>(rows, keys, values);
-            warp.template add<KEYS / 2, true>(rows, keys + own, values + own);
+            // The warp's diagonal is in the first half of the tile's keys or in the second.
+            const uint32_t diagonal_half = warp_query % BLOCK_N * ROW_BYTES;
+            if (diagonal_half) warp.template process_tile<BLOCK_N / 2, false>(state, k_tile, v_tile);
+            warp.template process_tile<BLOCK_N / 2, true>(state, k_tile + diagonal_half, v_tile + diagonal_half);
         }
         cp_async_wait<0>();
-        __syncthreads();  // the next tile is there, and nobody reads this one any more
-    } while (++tile < tiles);
-    finish<HS>(params, rows, shared + warp_query * ROW / 16, at.head, query + warp_query);
+        __syncthreads();  // RAW: the next tile has arrived. WAR: all warps have read this one, which may be overwritten
+    } while (++tile < kv_tiles);
+    epilogue<HS>(params, state, shared + warp_query * ROW_BYTES / 16, coord.head, query + warp_query);
 }
 
 #define KERNEL(HS)                                                                                                     \

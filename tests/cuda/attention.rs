@@ -313,10 +313,10 @@ fn mutants_are_killed() {
             8,
             "attention",
             Kind::ShiftComparison,
-            "if (tile + 1 < tiles) fetch",
-            "a surplus tile, which is not read",
+            "if (tile + 1 < kv_tiles) issue_kv",
+            "one K/V tile too many, which is not read",
         ),
-        equivalent(8, "attention", Kind::NeverLeave, "if (tile + 1 < tiles) fetch", "as above"),
+        equivalent(8, "attention", Kind::NeverLeave, "if (tile + 1 < kv_tiles) issue_kv", "as above"),
     ];
     assert_mutants_killed("attention_forward_sm80", &trials(), EQUIVALENT);
 }

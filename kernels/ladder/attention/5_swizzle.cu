@@ -84,7 +84,7 @@ __device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t
     }
 #pragma unroll
     for (uint32_t j = 0; j < KEYS / 16; j++) {
-        const FragmentA p = pack_tiles(s[2 * j], s[2 * j + 1]);
+        const FragmentA p = pack_a_fragment(s[2 * j], s[2 * j + 1]);
 #pragma unroll
         for (uint32_t step = 0; step < STEPS; step++) {
             uint32_t v[4];
@@ -108,7 +108,7 @@ __device__ inline void write(const Rows &rows, bf16 *out, float *lse, uint32_t c
         for (uint32_t j = 0; j < HS / 8; j++) {
             bf16 *to = out + uint64_t(8 * low + row) * c + 8 * j + column;
             const float *pair = &rows.out[j].c[2 * low];
-            *reinterpret_cast<uint32_t *>(to) = pack_pair(pair[0] * inverse, pair[1] * inverse);
+            *reinterpret_cast<uint32_t *>(to) = pack_bf16x2(pair[0] * inverse, pair[1] * inverse);
         }
         if (column == 0) lse[8 * low + row] = (rows.max[low] + log2_approx(sum)) * LN_2;
     }
