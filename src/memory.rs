@@ -16,7 +16,7 @@ pub enum Category {
     /// Gradients of the activations.
     ActivationGradients,
     /// Workspace that operations need while they run.
-    Scratch,
+    Workspace,
     /// Everything else: token ids, losses, and what a caller allocates directly.
     Other,
 }
@@ -29,7 +29,7 @@ impl Category {
         Category::Moments,
         Category::Activations,
         Category::ActivationGradients,
-        Category::Scratch,
+        Category::Workspace,
         Category::Other,
     ];
 
@@ -38,7 +38,7 @@ impl Category {
         match self {
             Category::Weights | Category::Gradients | Category::Moments => "choose a smaller model",
             Category::Activations | Category::ActivationGradients => "lower --batch or --context, or use --recompute",
-            Category::Scratch | Category::Other => "lower --batch or --context",
+            Category::Workspace | Category::Other => "lower --batch or --context",
         }
     }
 }
@@ -51,7 +51,7 @@ impl fmt::Display for Category {
             Category::Moments => "moments",
             Category::Activations => "activations",
             Category::ActivationGradients => "activation gradients",
-            Category::Scratch => "scratch",
+            Category::Workspace => "workspace",
             Category::Other => "other",
         })
     }

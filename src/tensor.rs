@@ -99,25 +99,30 @@ pub trait Storage: Sized {
     /// # Errors
     /// If the copy fails.
     fn upload<E: Element>(&self, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()>;
-    /// A point in the order of the device's work, as a CUDA event marks it.
-    type Mark: Send;
+    /// A point in the order of the device's work: a CUDA event.
+    type Event: Send;
 
-    /// Records a point after all operations enqueued so far.
+    /// Records an event after all operations enqueued so far.
     ///
     /// # Errors
     /// If the device is lost.
-    fn mark(&self) -> Result<Self::Mark>;
-    /// Copies as [`Storage::upload`] does, but concurrently with the enqueued operations: the copy waits for `mark` only.
-    /// Operations may use `dst` after they [wait for](Storage::wait_for) the returned mark.
+    fn record_event(&self) -> Result<Self::Event>;
+    /// Copies as [`Storage::upload`] does, but concurrently with the enqueued operations: the copy waits for `after` only.
+    /// Operations may use `dst` after they [wait for](Storage::wait_event) the returned event.
     ///
     /// # Errors
     /// If the copy fails.
-    fn upload_after<E: Element>(&self, mark: &Self::Mark, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<Self::Mark>;
-    /// Orders all operations enqueued from now on after `mark`. The host does not wait.
+    fn upload_async<E: Element>(
+        &self,
+        after: &Self::Event,
+        src: &[E],
+        dst: ViewMut<'_, Self, E>,
+    ) -> Result<Self::Event>;
+    /// Orders all operations enqueued from now on after `event`. The host does not wait.
     ///
     /// # Errors
     /// If the device is lost.
-    fn wait_for(&self, mark: &Self::Mark) -> Result<()>;
+    fn wait_event(&self, event: &Self::Event) -> Result<()>;
 
     /// Copies `src` into host memory and waits for the copy; lengths must be equal.
     ///

@@ -386,7 +386,7 @@ fn the_kernels_that_may_be_to_blame_are_named() {
         (true, "in gelu_forward (N·C = 24)"),
     ] {
         let cuda = Cuda::new(0).unwrap();
-        cuda.device().wait_for_each_launch(wait);
+        cuda.device().set_launch_blocking(wait);
         let x: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
         let mut out: Tensor<Cuda, bf16> = Tensor::zeros(&cuda, [3, 8]).unwrap();
         emulator.set_faults("cuEventQuery:1=CUDA_ERROR_ILLEGAL_ADDRESS");

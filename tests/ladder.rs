@@ -12,7 +12,7 @@ use ironwarp::bench::cases;
 use ironwarp::bench::problem::Problem;
 use ironwarp::bench::verify::verify;
 use ironwarp::cuda::Cuda;
-use ironwarp::cuda::matmul::{self, Cut, TileSize};
+use ironwarp::cuda::matmul::{self, TileConfig, TileSize};
 use ironwarp::ops::{Epilogue, MatmulForward};
 use ironwarp::profile::counts::{Profile, Profiler};
 use ironwarp::tensor::Tensor;
@@ -111,7 +111,7 @@ fn by_both_tiles(cuda: &Cuda) -> [Vec<bf16>; 2] {
     [TileSize::Small, TileSize::Large].map(|tile| {
         let mut out = Tensor::zeros(cuda, [n, oc]).unwrap();
         let op = MatmulForward { x: x.view(), weight: weight.view(), epilogue: Epilogue::None, out: out.view_mut() };
-        matmul::forward(cuda, op, Some(Cut { tile, parts: 1 })).unwrap();
+        matmul::forward(cuda, op, Some(TileConfig { tile, split_k: 1 })).unwrap();
         out.to_vec(cuda).unwrap()
     })
 }

@@ -63,7 +63,7 @@ impl Timed for Cuda {
         let details = json!({
             "driver": properties.driver,
             "compute_capability": format!("{major}.{minor}"),
-            "multiprocessors": properties.multiprocessors,
+            "multiprocessors": properties.sm_count,
             "memory_bytes": properties.memory,
             "l2_bytes": stopwatch.l2(),
             "highest_sm_clock_mhz": highest_sm,

@@ -53,18 +53,18 @@ impl<H: HostStorage> Storage for H {
         Ok(())
     }
 
-    /// All work is complete when a call returns, so a point in its order carries no state.
-    type Mark = ();
+    /// All work is complete when a call returns, so an event carries no state.
+    type Event = ();
 
-    fn mark(&self) -> Result<()> {
+    fn record_event(&self) -> Result<()> {
         Ok(())
     }
 
-    fn upload_after<E: Element>(&self, (): &(), src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
+    fn upload_async<E: Element>(&self, (): &(), src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
         self.upload(src, dst)
     }
 
-    fn wait_for(&self, (): &()) -> Result<()> {
+    fn wait_event(&self, (): &()) -> Result<()> {
         Ok(())
     }
 

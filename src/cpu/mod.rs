@@ -48,14 +48,14 @@ impl<R: Real> HostStorage for Cpu<R> {
 }
 
 impl<R: Real> Backend for Cpu<R> {
-    type Recording = Infallible;
+    type Graph = Infallible;
 
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Infallible>> {
+    fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Infallible>> {
         work().map(|()| None)
     }
 
-    fn replay(&self, recording: &Infallible) -> Result<()> {
-        match *recording {}
+    fn replay(&self, graph: &Infallible) -> Result<()> {
+        match *graph {}
     }
 
     fn embedding_forward(&self, op: EmbeddingForward<'_, Self>) -> Result<()> {

@@ -80,7 +80,7 @@ pub fn ceiling_mma(cuda: &Cuda, iterations: u32, out: ViewMut<'_, Cuda, f32>) ->
 
 /// Elements of [`ceiling_mma`]'s `out` with which every multiprocessor has all the blocks that it has room for, once.
 pub fn ceiling_mma_len(cuda: &Cuda) -> usize {
-    cuda.device().properties().multiprocessors * (CEILING_MMA_MIN_BLOCKS * CEILING_MMA_THREADS) as usize
+    cuda.device().properties().sm_count * (CEILING_MMA_MIN_BLOCKS * CEILING_MMA_THREADS) as usize
 }
 
 fn require(kernel: &'static str, holds: bool, rule: &str, found: impl FnOnce() -> String) -> Result<()> {

@@ -21,21 +21,21 @@ fn partials_of(p: usize) -> usize {
 }
 
 /// Bytes of the partial sums of P elements.
-pub(super) fn scratch(p: usize) -> usize {
+pub(super) fn workspace_bytes(p: usize) -> usize {
     partials_of(p) * size_of::<f32>()
 }
 
 pub(super) fn norm(cuda: &Cuda, op: GradNorm<'_, Cuda>) -> Result<()> {
     let p = op.check()?;
     let blocks = partials_of(p);
-    let scratch = cuda.device().scratch(scratch(p))?;
+    let workspace = cuda.device().workspace(workspace_bytes(p))?;
     let partials = GradNormPartialsParams {
         grad: op.grad.aligned(GradNorm::<Cuda>::NAME, "grad")?,
-        partials: scratch.address(),
+        partials: workspace.address(),
         len: p as u64,
     };
     let total =
-        GradNormReduceParams { partials: scratch.address(), norm: op.norm.address(), num_partials: blocks as u64 };
+        GradNormReduceParams { partials: workspace.address(), norm: op.norm.address(), num_partials: blocks as u64 };
     cuda.device().launch(&PARTIALS, Grid::of(blocks), [("P", p)], &partials)?;
     cuda.device().launch(&TOTAL, Grid::of(1), [("P", p)], &total)
 }

@@ -29,7 +29,7 @@ mod layernorm;
 mod sampling;
 
 pub(crate) use runtime::Operand;
-pub use runtime::{Buffer, Cuda, Mark, Recording, SliceMut};
+pub use runtime::{Buffer, Cuda, Event, Graph, SliceMut};
 
 use self::launch::spec::Spec;
 use crate::error::Result;
@@ -54,26 +54,26 @@ pub fn kernels() -> impl Iterator<Item = &'static Spec> {
 }
 
 impl Backend for Cuda {
-    type Recording = Recording;
+    type Graph = Graph;
 
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
-        self.device().record(work)
+    fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
+        self.device().capture(work)
     }
 
-    fn replay(&self, recording: &Recording) -> Result<()> {
+    fn replay(&self, recording: &Graph) -> Result<()> {
         self.device().replay(recording)
     }
 
-    fn scratch(sizes: StepSizes) -> u64 {
+    fn workspace_bytes(sizes: StepSizes) -> u64 {
         let StepSizes { b, t, nh, c, vp, parameters } = sizes;
         let n = b * t;
         let products = [(c, 3 * c), (c, c), (c, 4 * c), (4 * c, c), (c, vp)];
-        let wgrads = products.map(|(c, oc)| matmul::wgrad_scratch(MatmulDims { n, c, oc }));
+        let wgrads = products.map(|(c, oc)| matmul::wgrad_workspace_bytes(MatmulDims { n, c, oc }));
         let others = [
-            layernorm::backward_scratch(RowDims { n, c }),
-            embedding::backward_scratch(n, c, vp),
-            attention::backward_scratch(AttentionDims { b, t, nh, hs: c / nh }),
-            grad_norm::scratch(parameters),
+            layernorm::backward_workspace_bytes(RowDims { n, c }),
+            embedding::backward_workspace_bytes(n, c, vp),
+            attention::backward_workspace_bytes(AttentionDims { b, t, nh, hs: c / nh }),
+            grad_norm::workspace_bytes(parameters),
         ];
         wgrads.into_iter().chain(others).fold(0, usize::max) as u64
     }

@@ -37,11 +37,11 @@ pub(super) fn sample(cuda: &Cuda, op: Sample<'_, Cuda>) -> Result<()> {
     }
     let held = v <= SAMPLE_SHARED_COLUMNS as usize;
     let bytes = KEY_BYTES * v.next_multiple_of(VECTOR);
-    let scratch = if held { None } else { Some(cuda.device().scratch(b * bytes)?) };
+    let workspace = if held { None } else { Some(cuda.device().workspace(b * bytes)?) };
     let params = SampleParams {
         logits: op.logits.aligned(NAME, "logits")?,
         tokens: op.tokens.address(),
-        keys: scratch.as_ref().map_or(0, |scratch| scratch.address()),
+        keys: workspace.as_ref().map_or(0, |workspace| workspace.address()),
         vp: vp as u64,
         seed: op.seed,
         draw: op.draw,

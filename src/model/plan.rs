@@ -43,14 +43,14 @@ impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
     fn upload<E: Element>(&self, _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
         Ok(())
     }
-    type Mark = ();
-    fn mark(&self) -> Result<()> {
+    type Event = ();
+    fn record_event(&self) -> Result<()> {
         Ok(())
     }
-    fn upload_after<E: Element>(&self, (): &(), _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
+    fn upload_async<E: Element>(&self, (): &(), _: &[E], _: ViewMut<'_, Self, E>) -> Result<()> {
         Ok(())
     }
-    fn wait_for(&self, (): &()) -> Result<()> {
+    fn wait_event(&self, (): &()) -> Result<()> {
         Ok(())
     }
     fn download<E: Element>(&self, _: View<'_, Self, E>, _: &mut [E]) -> Result<()> {
@@ -74,7 +74,7 @@ pub struct MemoryPlan {
     /// Gradients of activations.
     pub activation_gradients: u64,
     /// What operations need while they run.
-    pub scratch: u64,
+    pub workspace: u64,
     /// Token ids, and the gradient norm.
     pub other: u64,
 }
@@ -103,14 +103,14 @@ impl MemoryPlan {
             moments: 2 * full,
             activations: kept.bytes.get(),
             activation_gradients: backward.bytes.get(),
-            scratch: B::scratch(sizes),
+            workspace: B::workspace_bytes(sizes),
             other: inputs.bytes.get().saturating_add(number),
         })
     }
 
     /// Bytes by category, as backends account for them.
     pub fn parts(&self) -> [(Category, u64); 7] {
-        let MemoryPlan { weights, master, gradients, moments, activations, activation_gradients, scratch, other } =
+        let MemoryPlan { weights, master, gradients, moments, activations, activation_gradients, workspace, other } =
             *self;
         [
             (Category::Weights, weights.saturating_add(master)),
@@ -118,7 +118,7 @@ impl MemoryPlan {
             (Category::Moments, moments),
             (Category::Activations, activations),
             (Category::ActivationGradients, activation_gradients),
-            (Category::Scratch, scratch),
+            (Category::Workspace, workspace),
             (Category::Other, other),
         ]
     }
@@ -149,7 +149,7 @@ mod tests {
         let ends = n * 4 + n * (4 + 2) + n * 128 + n + 1;
         assert_eq!(none.activations, 4 * (2 * layer + ends));
         assert_eq!(none.activation_gradients, 4 * n * (4 + 4 + 12 + 16));
-        assert_eq!((none.scratch, none.other), (0, 4 * (2 * 2 * n + 1)));
+        assert_eq!((none.workspace, none.other), (0, 4 * (2 * 2 * n + 1)));
         assert_eq!(none.total(), 4 * parameters + none.activations + none.activation_gradients + none.other);
         assert_eq!(plan(Recompute::Gelu).activations, none.activations - 4 * n * 16);
         assert_eq!(plan(Recompute::Layernorm).activations, none.activations - 4 * n * (16 + 2 * 4));

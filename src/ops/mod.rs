@@ -61,8 +61,8 @@ pub struct StepSizes {
 /// Each method calls [`Operation::check`] before it accesses memory. Results are deterministic: the same inputs give the
 /// same bits, however the work is distributed over threads or thread blocks.
 pub trait Backend: Storage {
-    /// A captured sequence of operations that can be enqueued again with one call, e.g. a CUDA graph.
-    type Recording: Send;
+    /// A captured sequence of operations that can be enqueued again with one call: a CUDA graph.
+    type Graph: Send;
 
     /// Runs `work`, which must consist of operations on existing tensors only. If the device can enqueue them again at a
     /// lower cost than one by one, this also captures them for [`Backend::replay`]. `work` may be called twice before any
@@ -70,17 +70,17 @@ pub trait Backend: Storage {
     ///
     /// # Errors
     /// The errors of `work`, and an error if `work` does anything that cannot be captured.
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
+    fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Graph>>;
 
     /// Enqueues captured operations again, on the same tensors and with the same scalars.
     ///
     /// # Errors
     /// If the device is lost.
-    fn replay(&self, recording: &Self::Recording) -> Result<()>;
+    fn replay(&self, graph: &Self::Graph) -> Result<()>;
 
     /// Bytes of workspace that the operations of a training step need in addition to their operands. The operations share
     /// one workspace.
-    fn scratch(_: StepSizes) -> u64 {
+    fn workspace_bytes(_: StepSizes) -> u64 {
         0
     }
 

@@ -17,9 +17,9 @@ pub struct Feed<S: Storage> {
 struct Place<S: Storage> {
     inputs: Inputs<S>,
     /// Behind the last operation that uses what was there; none from [`Feed::take`] to [`Feed::done`].
-    free: Option<S::Mark>,
+    free: Option<S::Event>,
     /// Behind the copies to it.
-    arrived: Vec<S::Mark>,
+    arrived: Vec<S::Event>,
 }
 
 impl<S: Storage> Feed<S> {
@@ -30,7 +30,8 @@ impl<S: Storage> Feed<S> {
     pub fn new(storage: &S, batch: usize, time: usize) -> Result<Self> {
         let [first, second] = Inputs::pair(storage, batch, time)?;
         // Behind what made the tensors.
-        let place = |inputs| -> Result<_> { Ok(Place { inputs, free: Some(storage.mark()?), arrived: Vec::new() }) };
+        let place =
+            |inputs| -> Result<_> { Ok(Place { inputs, free: Some(storage.record_event()?), arrived: Vec::new() }) };
         Ok(Feed { places: [place(first)?, place(second)?], last: 0, staged: None })
     }
 
@@ -55,11 +56,11 @@ impl<S: Storage> Feed<S> {
         // An error kept `done` from being called: everything queued up to now may use the place.
         let free = match free {
             Some(free) => free,
-            None => free.insert(storage.mark()?),
+            None => free.insert(storage.record_event()?),
         };
         *arrived = vec![
-            storage.upload_after(free, tokens, inputs.tokens.view_mut())?,
-            storage.upload_after(free, targets, inputs.targets.view_mut())?,
+            storage.upload_async(free, tokens, inputs.tokens.view_mut())?,
+            storage.upload_async(free, targets, inputs.targets.view_mut())?,
         ];
         Ok(())
     }
@@ -74,7 +75,7 @@ impl<S: Storage> Feed<S> {
         }
         self.last = 1 - self.last;
         self.places[self.last].free = None;
-        self.places[self.last].arrived.iter().try_for_each(|mark| storage.wait_for(mark))?;
+        self.places[self.last].arrived.iter().try_for_each(|mark| storage.wait_event(mark))?;
         Ok(self.last)
     }
 
@@ -83,7 +84,7 @@ impl<S: Storage> Feed<S> {
     /// # Errors
     /// When the device is lost.
     pub fn done(&mut self, storage: &S, place: usize) -> Result<()> {
-        self.places[place].free = Some(storage.mark()?);
+        self.places[place].free = Some(storage.record_event()?);
         Ok(())
     }
 }

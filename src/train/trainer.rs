@@ -132,7 +132,7 @@ pub struct Trainer<B: Backend> {
     act_grads: ActivationGrads<B>,
     feed: Feed<B>,
     /// Those that were done, most of which come again.
-    micro_steps: Vec<MicroStep<B::Recording>>,
+    micro_steps: Vec<MicroStep<B::Graph>>,
     optimizer: Optimizer,
     /// Key of the stochastic rounding.
     seed: u64,
@@ -373,7 +373,7 @@ impl<B: Backend> Trainer<B> {
             model.backward(acts, head, tokens.view(), act_grads, grads, write)
         };
         match known {
-            Some(index) => micro_steps[index].recording = backend.record(&mut work)?,
+            Some(index) => micro_steps[index].recording = backend.capture(&mut work)?,
             None => {
                 work()?;
                 // Targets that do not count make other scales, which do not come again: those go first.

@@ -74,7 +74,7 @@ fn a_plan_for_a_gpu_needs_none_and_adds_up() {
         let parts = memory.as_object().unwrap().iter().filter(|(name, _)| *name != "total");
         let sum: u64 = parts.map(|(_, bytes)| bytes.as_u64().unwrap()).sum();
         assert_eq!(memory["total"], sum, "{recompute}: {memory}");
-        assert!(memory["master"].as_u64() == memory["gradients"].as_u64() && memory["scratch"] != 0, "{memory}");
+        assert!(memory["master"].as_u64() == memory["gradients"].as_u64() && memory["workspace"] != 0, "{memory}");
     }
 }
 
@@ -83,7 +83,7 @@ fn a_gpu_without_room_is_told_before_anything_is_made() {
     let lab = lab();
     let small = "export IRONWARP_EMULATOR_MEMORY=500000";
     let ran = lab.run_after(small, &format!("{TRAIN} --batch 2 --val-every 0 --steps 1 --device emulated --out run"));
-    let parts = ["weights ", "gradients ", "moments ", "activations ", "scratch "];
+    let parts = ["weights ", "gradients ", "moments ", "activations ", "workspace "];
     ran.fails(
         1,
         &["error: out of memory: the run needs ", ", and 488.28 KiB are available", "lower --batch or --context"],

@@ -55,7 +55,7 @@ fn copied(cuda: &Cuda, src: &[i32]) -> Vec<i32> {
 #[test]
 fn every_bit_is_copied() {
     let cuda = shared();
-    let wave = cuda.device().properties().multiprocessors * 8 * TILE;
+    let wave = cuda.device().properties().sm_count * 8 * TILE;
     for (vectors, why) in SIZES.into_iter().chain([(wave + TILE + 7, "more blocks than run at the same time")]) {
         let src = words(vectors * VECTOR);
         assert!(copied(&cuda, &src) == src, "ceiling_copy of {vectors} vectors ({why})");
@@ -221,7 +221,7 @@ fn flops_are_those_executed() {
 #[test]
 fn a_wave_fills_the_registers() {
     let cuda = shared();
-    let multiprocessors = cuda.device().properties().multiprocessors;
+    let multiprocessors = cuda.device().properties().sm_count;
     assert_eq!(ceiling_mma_len(&cuda), multiprocessors * 65_536 / 64);
 }
 

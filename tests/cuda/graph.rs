@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use half::bf16;
-use ironwarp::cuda::{Cuda, Recording};
+use ironwarp::cuda::{Cuda, Graph};
 use ironwarp::ops::{Backend, GeluForward, GradNorm};
 use ironwarp::tensor::{Storage, Tensor};
 
@@ -25,8 +25,8 @@ fn first(cuda: &Cuda, x: &Numbers) -> f32 {
 }
 
 /// A graph of `out = gelu(x)`.
-fn captured(cuda: &Cuda, x: &Numbers, out: &mut Numbers) -> Recording {
-    cuda.record(&mut || gelu(cuda, x, out)).unwrap().expect("the driver supports capture")
+fn captured(cuda: &Cuda, x: &Numbers, out: &mut Numbers) -> Graph {
+    cuda.capture(&mut || gelu(cuda, x, out)).unwrap().expect("the driver supports capture")
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_graph_keeps_its_scratch_memory() {
     };
     let ones = |len| Tensor::<Cuda, f32>::from_vec(&cuda, [len], vec![1.0; len]).unwrap();
     let (few, many, mut norm, mut other) = (ones(64), ones(1 << 20), ones(1), ones(1));
-    let graph = cuda.record(&mut || norm_of(&few, &mut norm)).unwrap().expect("the driver supports capture");
+    let graph = cuda.capture(&mut || norm_of(&few, &mut norm)).unwrap().expect("the driver supports capture");
     norm_of(&many, &mut other).unwrap();
     let bystander = ones(64);
     cuda.replay(&graph).unwrap();
@@ -90,7 +90,7 @@ fn launches_of_other_threads_are_not_captured() {
             done.send(first(&device, out_of_y)).unwrap();
             device.upload(&[bf16::ZERO; 256], out_of_y.view_mut()).unwrap();
         });
-        let graph = cuda.record(&mut || {
+        let graph = cuda.capture(&mut || {
             begun.send(()).unwrap();
             assert!(ended.recv().unwrap() > 1.9, "the launch ran during the capture");
             gelu(&cuda, &x, &mut out)
@@ -107,13 +107,13 @@ fn only_operations_can_be_captured() {
     let (mut x, mut out) = (numbers(&cuda, 1.0), numbers(&cuda, 0.0));
     let message = "only operations can be recorded: no copies, no waiting, no other recordings";
     let rejected = |work: &mut dyn FnMut() -> ironwarp::Result<()>| {
-        assert_eq!(cuda.record(work).map(drop).unwrap_err().to_string(), message);
+        assert_eq!(cuda.capture(work).map(drop).unwrap_err().to_string(), message);
     };
     rejected(&mut || cuda.upload(&[bf16::ONE; 256], x.view_mut()));
     rejected(&mut || x.to_vec(&*cuda).map(drop));
     rejected(&mut || cuda.zeros::<f32>(8).map(drop));
     rejected(&mut || cuda.device().synchronize());
-    rejected(&mut || cuda.record(&mut || Ok(())).map(drop));
+    rejected(&mut || cuda.capture(&mut || Ok(())).map(drop));
     let graph = captured(&cuda, &x, &mut out);
     rejected(&mut || cuda.replay(&graph));
     // The device still works.
@@ -122,9 +122,9 @@ fn only_operations_can_be_captured() {
     let other = Cuda::with_context(cuda.device().stream().context()).unwrap();
     let message = "a recording can only be replayed on the device that made it";
     assert_eq!(other.replay(&graph).unwrap_err().to_string(), message);
-    let mark = cuda.mark().unwrap();
+    let mark = cuda.record_event().unwrap();
     let message = "a mark orders the work of the device that made it, and no other's";
-    assert_eq!(other.wait_for(&mark).unwrap_err().to_string(), message);
+    assert_eq!(other.wait_event(&mark).unwrap_err().to_string(), message);
     other.device().synchronize().unwrap();
 }
 
@@ -134,7 +134,7 @@ fn an_invalidated_capture_executes_the_work() {
     let (_shared, cuda) = (shared(), own());
     let (x, mut out) = (numbers(&cuda, 1.0), numbers(&cuda, 0.0));
     let mut times = 0;
-    let graph = cuda.record(&mut || {
+    let graph = cuda.capture(&mut || {
         times += 1;
         if times == 1 {
             let error = cuda.device().stream().context().synchronize().unwrap_err();
@@ -152,7 +152,7 @@ fn a_panic_ends_the_capture() {
     let cuda = shared();
     let (x, mut out) = (numbers(&cuda, 1.0), numbers(&cuda, 0.0));
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = cuda.record(&mut || panic!("planted"));
+        let _ = cuda.capture(&mut || panic!("planted"));
     }));
     assert!(panicked.is_err());
     captured(&cuda, &x, &mut out);

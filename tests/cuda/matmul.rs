@@ -5,7 +5,7 @@ mod trials;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
-use ironwarp::cuda::matmul::{self, Cut, TileSize};
+use ironwarp::cuda::matmul::{self, TileConfig, TileSize};
 use ironwarp::ops::{Backend, DgradEpilogue, Epilogue, Floor, MatmulDgrad, MatmulForward, MatmulWgrad, Write};
 use ironwarp::tensor::Tensor;
 
@@ -54,16 +54,16 @@ fn inputs((n, c, oc, _): Case) -> Inputs {
 
 /// The forward with tiles of a size.
 fn forward(inputs: &Inputs, cuda: &Cuda, kind: EpilogueKind, tile: TileSize) -> [Vec<f64>; 2] {
-    inputs.forward(cuda, kind, |cuda, op| matmul::forward(cuda, op, Some(Cut { tile, parts: 1 })))
+    inputs.forward(cuda, kind, |cuda, op| matmul::forward(cuda, op, Some(TileConfig { tile, split_k: 1 })))
 }
 
 /// dgrad with tiles of a size.
 fn dgrad(inputs: &Inputs, cuda: &Cuda, through_gelu: bool, tile: TileSize) -> Vec<f64> {
-    inputs.dgrad(cuda, through_gelu, |cuda, op| matmul::dgrad(cuda, op, Some(Cut { tile, parts: 1 })))
+    inputs.dgrad(cuda, through_gelu, |cuda, op| matmul::dgrad(cuda, op, Some(TileConfig { tile, split_k: 1 })))
 }
 
 /// wgrad with a tile configuration.
-fn wgrad(inputs: &Inputs, cuda: &Cuda, with_bias: bool, write: Write, config: Cut) -> [Vec<f64>; 2] {
+fn wgrad(inputs: &Inputs, cuda: &Cuda, with_bias: bool, write: Write, config: TileConfig) -> [Vec<f64>; 2] {
     let run = |cuda: &Cuda, op: MatmulWgrad<'_, Cuda>| matmul::wgrad(cuda, op, Some(config));
     inputs.wgrad(cuda, with_bias, write, run).map(|gradient| gradient.read(cuda))
 }
@@ -142,7 +142,7 @@ fn wgrad_is_the_formula() {
         WGRAD.iter().flat_map(|&case| WRITES.map(|write| (case, write)))
     {
         let inputs = inputs(case);
-        let config = Cut { tile, parts };
+        let config = TileConfig { tile, split_k: parts };
         let got = wgrad(&inputs, &shared(), true, write, config);
         let (f64, f32) = (Cpu::<f64>::new(), Cpu::<f32>::new());
         let reference = inputs.wgrad(&f64, true, write, Cpu::matmul_wgrad).map(|gradient| gradient.read(&f64));
@@ -178,7 +178,7 @@ fn tiles_give_the_same_bits() {
     // At this size split-K does not pay, so the backend chooses 1.
     let own = inputs.wgrad(&*cuda, true, Write::Accumulate, Cuda::matmul_wgrad).map(|gradient| gradient.read(&cuda));
     for tile in [TileSize::Small, TileSize::Large] {
-        let got = wgrad(&inputs, &cuda, true, Write::Accumulate, Cut { tile, parts: 1 });
+        let got = wgrad(&inputs, &cuda, true, Write::Accumulate, TileConfig { tile, split_k: 1 });
         assert_same_bits(&format!("matmul_wgrad, {tile:?}"), &got.concat(), &own.concat());
     }
 }
@@ -205,7 +205,7 @@ fn non_finite_numbers_stay_in_their_row() {
         check(&format!("out, {tile:?}, {bad}"), &got, &want, oc, &|row, _| row == 65);
         let [got, want] = [&inputs, &clean].map(|inputs| dgrad(inputs, &cuda, false, tile));
         check(&format!("dx, {tile:?}, {bad}"), &got, &want, c, &|row, _| row == 3);
-        let config = Cut { tile, parts: 3 };
+        let config = TileConfig { tile, split_k: 3 };
         let [got, want] = [&inputs, &clean].map(|inputs| wgrad(inputs, &cuda, true, Write::Overwrite, config));
         check(&format!("dweight, {tile:?}, {bad}"), &got[0], &want[0], c, &|row, column| row == 50 || column == 9);
         check(&format!("dbias, {tile:?}, {bad}"), &got[1], &want[1], oc, &|_, column| column == 50);
@@ -267,7 +267,7 @@ fn traffic_is_that_of_the_tiles() {
             let partials = if parts == 1 { 0 } else { 2 * parts };
             let accesses = if write == Write::Accumulate { 2 } else { 1 };
             let bytes = operands(oc, n, c) + (accesses + partials) * sums;
-            let counts = cuda.count(|| drop(wgrad(&inputs, &cuda, true, write, Cut { tile, parts })));
+            let counts = cuda.count(|| drop(wgrad(&inputs, &cuda, true, write, TileConfig { tile, split_k: parts })));
             check(&format!("matmul_wgrad {write:?}, split-K {parts}"), bytes, counts);
         }
     }

@@ -181,7 +181,7 @@ impl Gpu {
             name: gpu.name.clone(),
             ordinal: gpu.ordinal,
             compute_capability: format!("{major}.{minor}"),
-            multiprocessors: gpu.multiprocessors,
+            multiprocessors: gpu.sm_count,
             memory_bytes: gpu.memory,
             driver: gpu.driver.clone(),
         }

@@ -166,7 +166,7 @@ pub fn forward(cuda: &Cuda, op: AttentionForward<'_, Cuda>, together: Option<usi
 }
 
 /// Bytes that [`backward`] needs beside its operands: two numbers a query.
-pub(super) fn backward_scratch(AttentionDims { b, t, nh, .. }: AttentionDims) -> usize {
+pub(super) fn backward_workspace_bytes(AttentionDims { b, t, nh, .. }: AttentionDims) -> usize {
     b * nh * t * 2 * size_of::<f32>()
 }
 
@@ -179,7 +179,7 @@ pub fn backward(cuda: &Cuda, op: AttentionBackward<'_, Cuda>, together: Option<u
     let dims @ AttentionDims { b, t, nh, hs } = op.check()?;
     fits(NAME, dims)?;
     let [queries, keys] = [Side::Queries, Side::Keys].map(|side| t.div_ceil(side.rows(hs as u32) as usize));
-    let scratch = cuda.device().scratch(backward_scratch(dims))?;
+    let workspace = cuda.device().workspace(backward_workspace_bytes(dims))?;
     let scale = 1.0 / (hs as f64).sqrt();
     let params = AttentionBackwardParams {
         dout: op.dout.aligned(NAME, "dout")?,
@@ -187,7 +187,7 @@ pub fn backward(cuda: &Cuda, op: AttentionBackward<'_, Cuda>, together: Option<u
         out: op.out.aligned(NAME, "out")?,
         lse: op.lse.address(),
         dqkv: op.dqkv.aligned(NAME, "dqkv")?,
-        stats: scratch.address(),
+        stats: workspace.address(),
         t: t as u32,
         nh: nh as u32,
         // As in the forward.

@@ -78,8 +78,8 @@ pub(super) fn decode(cuda: &Cuda, op: AttentionDecode<'_, Cuda>) -> Result<()> {
     let (splits, positions_per_split) = shares(heads, op.position + 1);
     // Sums first, as they are read and written by vectors.
     let (sums, stats) = (heads * splits * hs * size_of::<f32>(), heads * splits * 2 * size_of::<f32>());
-    let scratch = if splits > 1 { Some(cuda.device().scratch(sums + stats)?) } else { None };
-    let partials = scratch.as_ref().map_or(0, |scratch| scratch.address());
+    let workspace = if splits > 1 { Some(cuda.device().workspace(sums + stats)?) } else { None };
+    let partials = workspace.as_ref().map_or(0, |workspace| workspace.address());
     let params = AttentionDecodeParams {
         qkv: op.qkv.aligned(NAME, "qkv")?,
         k_cache: op.k_cache.aligned(NAME, "k_cache")?,

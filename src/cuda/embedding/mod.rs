@@ -77,7 +77,7 @@ pub(super) fn forward(cuda: &Cuda, op: EmbeddingForward<'_, Cuda>) -> Result<()>
 }
 
 /// Bytes that a backward of N rows needs beside its operands.
-pub(super) fn backward_scratch(n: usize, c: usize, vp: usize) -> usize {
+pub(super) fn backward_workspace_bytes(n: usize, c: usize, vp: usize) -> usize {
     // A vocabulary beyond 32 bits is refused by the backward itself.
     Plan::of(n, c, vp.try_into().unwrap_or(u32::MAX)).bytes
 }
@@ -88,11 +88,11 @@ pub(super) fn backward(cuda: &Cuda, op: EmbeddingBackward<'_, Cuda>) -> Result<(
     let Sizes { b, t, c, vp } = Sizes::of(NAME, &dims)?;
     let n = dims.b * dims.t;
     let plan = Plan::of(n, dims.c, vp);
-    let scratch = cuda.device().scratch(plan.bytes)?;
+    let workspace = cuda.device().workspace(plan.bytes)?;
     let sort = EmbeddingSortParams {
         tokens: op.tokens.address(),
-        pairs: scratch.address(),
-        histograms: scratch.address() + plan.counts,
+        pairs: workspace.address(),
+        histograms: workspace.address() + plan.counts,
         n: n as u32,
         vp,
         passes: plan.passes,
@@ -102,11 +102,11 @@ pub(super) fn backward(cuda: &Cuda, op: EmbeddingBackward<'_, Cuda>) -> Result<(
     let positions = if op.write == Write::Overwrite { dims.max_t } else { dims.t };
     let position_blocks = positions.div_ceil(((EMBEDDING_SUM_THREADS / 32) >> split_log2) as usize);
     let sum = EmbeddingSumParams {
-        pairs: scratch.address() + plan.sorted,
+        pairs: workspace.address() + plan.sorted,
         dout: op.dout.aligned(NAME, "dout")?,
         dwte: op.dwte.aligned(NAME, "dwte")?,
         dwpe: op.dwpe.aligned(NAME, "dwpe")?,
-        carries: scratch.address() + plan.heads,
+        carries: workspace.address() + plan.heads,
         b,
         t,
         c,
@@ -134,7 +134,7 @@ pub(super) fn backward(cuda: &Cuda, op: EmbeddingBackward<'_, Cuda>) -> Result<(
     Ok(())
 }
 
-/// How ids are sorted, and where in scratch memory things are: bytes from its start.
+/// How ids are sorted, and where in the workspace things are: bytes from its start.
 struct Plan {
     passes: u32,
     tiles: usize,

@@ -120,7 +120,7 @@ fn launch_forward(
 ) -> Result<()> {
     // As many blocks as there is room for at once; each goes on to further rows. Rows do not know of each other, so that
     // the number of blocks changes no bit.
-    let room = cuda.device().properties().multiprocessors * kernel.spec.min_blocks as usize;
+    let room = cuda.device().properties().sm_count * kernel.spec.min_blocks as usize;
     let grid = Grid::of(n.div_ceil(LAYERNORM_FORWARD_MIN_ROWS_PER_BLOCK as usize).min(room)).shared(forward_shared(c));
     cuda.device().launch(kernel, grid, [("N", n), ("C", c)], params)
 }
@@ -130,7 +130,7 @@ fn backward_blocks(n: usize) -> usize {
 }
 
 /// Bytes of a backward's partial sums.
-pub(super) fn backward_scratch(RowDims { n, c }: RowDims) -> usize {
+pub(super) fn backward_workspace_bytes(RowDims { n, c }: RowDims) -> usize {
     backward_blocks(n) * 2 * c * size_of::<f32>()
 }
 
@@ -139,7 +139,7 @@ pub(super) fn backward(cuda: &Cuda, op: LayerNormBackward<'_, Cuda>) -> Result<(
     let dims @ RowDims { n, c } = op.check()?;
     let kernel = choose(NAME, &BACKWARD, c)?;
     let blocks = backward_blocks(n);
-    let scratch = cuda.device().scratch(backward_scratch(dims))?;
+    let workspace = cuda.device().workspace(backward_workspace_bytes(dims))?;
     let params = LayernormBackwardParams {
         dout: op.dout.aligned(NAME, "dout")?,
         x: op.x.aligned(NAME, "x")?,
@@ -149,7 +149,7 @@ pub(super) fn backward(cuda: &Cuda, op: LayerNormBackward<'_, Cuda>) -> Result<(
         dx: op.dx.aligned(NAME, "dx")?,
         dweight: op.dweight.aligned(NAME, "dweight")?,
         dbias: op.dbias.aligned(NAME, "dbias")?,
-        partials: scratch.address(),
+        partials: workspace.address(),
         n: n as u64,
         c: c as u32,
         blocks: blocks as u32,

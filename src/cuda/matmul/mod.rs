@@ -1,6 +1,6 @@
 //! Matrix products: see [`crate::ops::MatmulForward`] and `kernels/matmul_sm80.cu`.
 //!
-//! The backend cuts a product as its shape says. Whoever tunes or tests may say how: a [`Cut`].
+//! The backend cuts a product as its shape says. Whoever tunes or tests may say how: a [`TileConfig`].
 
 use super::Cuda;
 use super::launch::params::{
@@ -15,11 +15,11 @@ use crate::ops::{DgradEpilogue, Epilogue, MatmulDgrad, MatmulDims, MatmulForward
 
 /// How a product is cut, where the caller says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct TileConfig {
     /// What a block has of the product.
     pub tile: TileSize,
     /// Parts of the sum, at least 1; of the weight gradient alone, and no more than it has stages.
-    pub parts: usize,
+    pub split_k: usize,
 }
 
 /// What a block has of a product.
@@ -118,9 +118,9 @@ struct Plan {
 impl Plan {
     /// As asked, or else the cheapest by what waves of blocks cost: by the shape alone, so that every GPU sums in the same
     /// order.
-    fn new(tiles: &'static [Tile; 2], sizes: [usize; 3], most_parts: usize, cut: Option<Cut>) -> Self {
+    fn new(tiles: &'static [Tile; 2], sizes: [usize; 3], most_parts: usize, config: Option<TileConfig>) -> Self {
         let [large, small] = tiles;
-        if let Some(Cut { tile, parts }) = cut {
+        if let Some(TileConfig { tile, split_k: parts }) = config {
             let tile = if tile == TileSize::Large { large } else { small };
             return Plan::of(tile, sizes, parts.clamp(1, most_parts));
         }
@@ -178,7 +178,7 @@ fn sizes(operation: &'static str, MatmulDims { n, c, oc }: MatmulDims) -> Result
 ///
 /// # Errors
 /// A failed check, operands that are not 16-byte aligned, sizes of 2³¹ or more, and the device's own.
-pub fn forward(cuda: &Cuda, op: MatmulForward<'_, Cuda>, cut: Option<Cut>) -> Result<()> {
+pub fn forward(cuda: &Cuda, op: MatmulForward<'_, Cuda>, config: Option<TileConfig>) -> Result<()> {
     const NAME: &str = MatmulForward::<Cuda>::NAME;
     let dims @ MatmulDims { n, c, oc } = op.check()?;
     let [n32, c32, oc32] = sizes(NAME, dims)?;
@@ -189,7 +189,7 @@ pub fn forward(cuda: &Cuda, op: MatmulForward<'_, Cuda>, cut: Option<Cut>) -> Re
         Epilogue::BiasGelu { bias: b, pre: p } => (bias, pre) = (Some(b), Some(p)),
         Epilogue::BiasResidual { bias: b, residual: r } => (bias, residual) = (Some(b), Some(r)),
     }
-    let plan = Plan::new(tiles(), [n, oc, c], 1, cut);
+    let plan = Plan::new(tiles(), [n, oc, c], 1, config);
     let params = MatmulForwardParams {
         x: op.x.aligned(NAME, "x")?,
         weight: op.weight.aligned(NAME, "weight")?,
@@ -210,11 +210,11 @@ pub fn forward(cuda: &Cuda, op: MatmulForward<'_, Cuda>, cut: Option<Cut>) -> Re
 ///
 /// # Errors
 /// A failed check, operands that are not 16-byte aligned, sizes of 2³¹ or more, and the device's own.
-pub fn dgrad(cuda: &Cuda, op: MatmulDgrad<'_, Cuda>, cut: Option<Cut>) -> Result<()> {
+pub fn dgrad(cuda: &Cuda, op: MatmulDgrad<'_, Cuda>, config: Option<TileConfig>) -> Result<()> {
     const NAME: &str = MatmulDgrad::<Cuda>::NAME;
     let dims @ MatmulDims { n, c, oc } = op.check()?;
     let [n32, c32, oc32] = sizes(NAME, dims)?;
-    let plan = Plan::new(tiles(), [n, c, oc], 1, cut);
+    let plan = Plan::new(tiles(), [n, c, oc], 1, config);
     let params = MatmulDgradParams {
         dout: op.dout.aligned(NAME, "dout")?,
         weight: op.weight.aligned(NAME, "weight")?,
@@ -235,8 +235,8 @@ pub fn dgrad(cuda: &Cuda, op: MatmulDgrad<'_, Cuda>, cut: Option<Cut>) -> Result
 /// Parts of a sum: with more, the partial sums' own traffic outweighs what it gains.
 const MOST_PARTS: usize = 16;
 
-fn wgrad_plan(MatmulDims { n, c, oc }: MatmulDims, cut: Option<Cut>) -> Plan {
-    Plan::new(tiles(), [oc, c, n], MOST_PARTS, cut)
+fn wgrad_plan(MatmulDims { n, c, oc }: MatmulDims, config: Option<TileConfig>) -> Plan {
+    Plan::new(tiles(), [oc, c, n], MOST_PARTS, config)
 }
 
 /// Bytes of the partial sums of a plan; 0 for a sum that is in one part.
@@ -245,7 +245,7 @@ fn partials_bytes(plan: &Plan, MatmulDims { c, oc, .. }: MatmulDims) -> usize {
 }
 
 /// Bytes that [`wgrad`] needs beside its operands.
-pub(super) fn wgrad_scratch(dims: MatmulDims) -> usize {
+pub(super) fn wgrad_workspace_bytes(dims: MatmulDims) -> usize {
     partials_bytes(&wgrad_plan(dims, None), dims)
 }
 
@@ -253,18 +253,18 @@ pub(super) fn wgrad_scratch(dims: MatmulDims) -> usize {
 ///
 /// # Errors
 /// A failed check, operands that are not 16-byte aligned, sizes of 2³¹ or more, and the device's own.
-pub fn wgrad(cuda: &Cuda, op: MatmulWgrad<'_, Cuda>, cut: Option<Cut>) -> Result<()> {
+pub fn wgrad(cuda: &Cuda, op: MatmulWgrad<'_, Cuda>, config: Option<TileConfig>) -> Result<()> {
     const NAME: &str = MatmulWgrad::<Cuda>::NAME;
     let dims @ MatmulDims { n, c, oc } = op.check()?;
     let [n32, c32, oc32] = sizes(NAME, dims)?;
-    let plan = wgrad_plan(dims, cut);
+    let plan = wgrad_plan(dims, config);
     let (weights, accumulate) = (oc * c, u32::from(op.write == Write::Accumulate));
     let dweight = op.dweight.aligned(NAME, "dweight")?;
     let dbias = op.dbias.map_or(Ok(0), |dbias| dbias.aligned(NAME, "dbias"))?;
     let split_stride = weights + oc;
     let whole = plan.parts == 1;
-    let scratch = if whole { None } else { Some(cuda.device().scratch(partials_bytes(&plan, dims))?) };
-    let partials = scratch.as_ref().map_or(0, |scratch| scratch.address());
+    let workspace = if whole { None } else { Some(cuda.device().workspace(partials_bytes(&plan, dims))?) };
+    let partials = workspace.as_ref().map_or(0, |workspace| workspace.address());
     let of_partials = |element: usize| partials + (element * size_of::<f32>()) as u64;
     let params = MatmulWgradParams {
         dout: op.dout.aligned(NAME, "dout")?,

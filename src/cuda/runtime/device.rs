@@ -19,7 +19,7 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DeviceRepr, DriverError
 use super::driver;
 use super::faults::Fault;
 use super::graph::{Recorder, no_captures};
-use super::memory::{Account, Scratch};
+use super::memory::{Account, Workspace};
 use super::modules::Modules;
 use super::transfers::Staging;
 use crate::cuda::launch::spec::{Grid, Kernel, Sizes};
@@ -39,7 +39,7 @@ pub struct Properties {
     /// Compute capability, such as (9, 0).
     pub capability: (u32, u32),
     /// Multiprocessors.
-    pub multiprocessors: usize,
+    pub sm_count: usize,
     /// Bytes of memory.
     pub memory: u64,
     /// CUDA version of the driver, such as `13.0`.
@@ -58,7 +58,7 @@ impl Properties {
             name: context.name()?,
             ordinal: context.ordinal(),
             capability: (major as u32, minor as u32),
-            multiprocessors: context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+            sm_count: context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
             memory: context.total_mem()? as u64,
             driver: driver::version(),
         })
@@ -68,7 +68,7 @@ impl Properties {
 /// A device in use.
 pub struct Device {
     // Fields are dropped in this order: what the driver holds for us, before its context.
-    scratch: Mutex<Scratch>,
+    workspace: Mutex<Workspace>,
     staging: Staging,
     modules: Modules,
     /// Recorded at the end of what is waited for.
@@ -125,7 +125,7 @@ impl Device {
             )));
         }
         Ok(Device {
-            scratch: Mutex::default(),
+            workspace: Mutex::default(),
             modules: Modules::new(context.clone(), properties.capability),
             end: context.new_event(None).map_err(fault)?,
             stream: context.new_stream().map_err(fault)?,
@@ -160,12 +160,12 @@ impl Device {
         self.stream.context().mem_get_info().ok().map(|(free, total)| (free as u64, total as u64))
     }
 
-    /// Bytes held by tensors and scratch memory, by what for.
+    /// Bytes held by tensors and the workspace, by what for.
     pub fn held(&self) -> Vec<(Category, u64)> {
         self.account.held()
     }
 
-    /// The most bytes that tensors and scratch memory have held at a time.
+    /// The most bytes that tensors and the workspace have held at a time.
     pub fn peak_memory(&self) -> u64 {
         self.account.peak()
     }
@@ -179,7 +179,7 @@ impl Device {
 
     /// Waits for each launch when it is made, so that an error names the very kernel. IRONWARP_CUDA_SYNC=1 sets it for
     /// every device.
-    pub fn wait_for_each_launch(&self, wait: bool) {
+    pub fn set_launch_blocking(&self, wait: bool) {
         self.wait_each.store(wait, Ordering::Relaxed);
     }
 
@@ -281,14 +281,14 @@ impl Device {
         if self.waits_for_each_launch() { self.synchronize() } else { Ok(()) }
     }
 
-    /// The scratch memory, for the launches of one operation: `bytes` at the address that the guard has.
+    /// The the workspace, for the launches of one operation: `bytes` at the address that the guard has.
     ///
     /// While the guard is held no other operation uses it, and those that come after are behind this one in the stream.
-    pub(in crate::cuda) fn scratch(&self, bytes: usize) -> Result<MutexGuard<'_, Scratch>> {
+    pub(in crate::cuda) fn workspace(&self, bytes: usize) -> Result<MutexGuard<'_, Workspace>> {
         self.usable()?;
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        scratch.grow(self, bytes)?;
-        Ok(scratch)
+        let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        workspace.grow(self, bytes)?;
+        Ok(workspace)
     }
 
     pub(in crate::cuda) fn note_launch(&self, kernel: &'static str, sizes: Sizes) {

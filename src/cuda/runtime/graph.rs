@@ -111,7 +111,7 @@ impl Recorder {
 }
 
 /// Launches that [`crate::ops::Backend::record`] has kept.
-pub struct Recording {
+pub struct Graph {
     graph: CudaGraph,
     used: Used,
     /// Whose it is.
@@ -120,7 +120,7 @@ pub struct Recording {
 
 // SAFETY: a graph may be used by any thread, though by one at a time: it is not Sync.
 #[allow(unsafe_code)]
-unsafe impl Send for Recording {}
+unsafe impl Send for Graph {}
 
 /// Ends a capture in any case: also when what is recorded panics.
 struct Capture<'a>(&'a Device);
@@ -137,7 +137,7 @@ impl Device {
     /// the host are refused.
     ///
     /// Launches of other threads are not recorded, and go on.
-    pub(in crate::cuda) fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
+    pub(in crate::cuda) fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
         self.usable()?;
         self.not_recording()?;
         let recorder = self.recorder();
@@ -174,7 +174,7 @@ impl Device {
     }
 
     /// What was captured, if the driver has kept it.
-    fn end_capture(&self) -> Result<Option<Recording>> {
+    fn end_capture(&self) -> Result<Option<Graph>> {
         let recorder = self.recorder();
         recorder.is_recording.store(false, Ordering::Relaxed);
         let Some(used) = recorder.used().take() else { return Ok(None) };
@@ -184,7 +184,7 @@ impl Device {
         if status.is_some_and(|status| status != Ok(CU_STREAM_CAPTURE_STATUS_NONE)) {
             recorder.is_refused.store(true, Ordering::Relaxed);
         }
-        Ok(graph.filter(|_| !used.is_broken).map(|graph| Recording { graph, used, device: recorder.clone() }))
+        Ok(graph.filter(|_| !used.is_broken).map(|graph| Graph { graph, used, device: recorder.clone() }))
     }
 
     /// What a call for a capture answered. One that is refused leaves nothing undone: the work can be queued without.
@@ -203,10 +203,10 @@ impl Device {
     }
 
     /// Queues a recording again.
-    pub(in crate::cuda) fn replay(&self, recording: &Recording) -> Result<()> {
+    pub(in crate::cuda) fn replay(&self, recording: &Graph) -> Result<()> {
         self.usable()?;
         self.not_recording()?;
-        let Recording { graph, used, device } = recording;
+        let Graph { graph, used, device } = recording;
         if !Arc::ptr_eq(device, self.recorder()) {
             return Err(Error::invalid("a recording can only be replayed on the device that made it"));
         }

@@ -11,7 +11,7 @@ use half::bf16;
 use super::Cuda;
 use super::device::{Device, Refusal};
 use super::graph::Recorder;
-use super::transfers::Mark;
+use super::transfers::Event;
 use crate::error::{Error, OutOfDeviceMemory, Result};
 use crate::memory::Category;
 use crate::tensor::{Element, Shape, Storage, Tensor, View, ViewMut};
@@ -80,7 +80,7 @@ impl Allocation {
         let attempt = if isize::try_from(len).is_err() {
             None
         } else {
-            // SAFETY: of device memory any bytes are values of what tensors hold. `zeros` and `adopt` fill it; scratch memory is a
+            // SAFETY: of device memory any bytes are values of what tensors hold. `zeros` and `adopt` fill it; the workspace is a
             // kernel's own; `uninitialised` says what it is.
             #[allow(unsafe_code)]
             let allocated = unsafe { stream.alloc::<u8>(len) };
@@ -234,21 +234,21 @@ impl Storage for Cuda {
         device.synchronize()
     }
 
-    type Mark = Mark;
+    type Event = Event;
 
-    fn mark(&self) -> Result<Mark> {
-        self.device().mark()
+    fn record_event(&self) -> Result<Event> {
+        self.device().record_event()
     }
 
-    fn upload_after<E: Element>(&self, mark: &Mark, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<Mark> {
+    fn upload_async<E: Element>(&self, mark: &Event, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<Event> {
         assert_eq!(src.len(), dst.shape().len(), "elements for {}", dst.shape());
         self.device().not_recording()?;
         let SliceMut { allocation, offset, .. } = dst.into_slice();
         self.device().copy_beside(bytemuck::cast_slice(src), (allocation.address() + offset, allocation), mark)
     }
 
-    fn wait_for(&self, mark: &Mark) -> Result<()> {
-        self.device().wait_for(mark)
+    fn wait_event(&self, mark: &Event) -> Result<()> {
+        self.device().wait_event(mark)
     }
 }
 
@@ -332,14 +332,14 @@ impl<E: Element> Operand for ViewMut<'_, Cuda, E> {
 
 /// Memory for what operations need while they run. It grows to the largest need, and is used by one at a time.
 #[derive(Debug, Default)]
-pub(in crate::cuda) struct Scratch(Option<Arc<Allocation>>);
+pub(in crate::cuda) struct Workspace(Option<Arc<Allocation>>);
 
-impl Scratch {
+impl Workspace {
     pub fn grow(&mut self, device: &Device, bytes: usize) -> Result<()> {
         if self.0.as_ref().is_none_or(|allocation| allocation.bytes.len() < bytes) {
             // Freed first, in the stream's order: the kernels that use it are before.
             self.0 = None;
-            self.0 = Some(Allocation::new(device, bytes, Category::Scratch)?);
+            self.0 = Some(Allocation::new(device, bytes, Category::Workspace)?);
         }
         Ok(())
     }

@@ -14,10 +14,10 @@ mod transfers;
 use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
-pub use graph::Recording;
+pub use graph::Graph;
 pub(crate) use memory::Operand;
 pub use memory::{Buffer, SliceMut};
-pub use transfers::Mark;
+pub use transfers::Event;
 
 use self::device::Device;
 use crate::error::{Error, Result};

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// A point in the order of what a device does.
 #[derive(Debug)]
-pub struct Mark {
+pub struct Event {
     event: CudaEvent,
     /// Whose it is.
     device: Arc<Recorder>,
@@ -89,16 +89,16 @@ impl Device {
     }
 
     /// Everything that was queued up to now.
-    pub(in crate::cuda) fn mark(&self) -> Result<Mark> {
+    pub(in crate::cuda) fn record_event(&self) -> Result<Event> {
         self.usable()?;
         self.not_recording()?;
         let event = self.event()?;
         self.queued(&"a mark in the queue", event.record(self.stream()))?;
-        Ok(Mark { event, device: self.recorder().clone() })
+        Ok(Event { event, device: self.recorder().clone() })
     }
 
     /// The event of a mark, which must be this device's.
-    fn own<'a>(&self, Mark { event, device }: &'a Mark) -> Result<&'a CudaEvent> {
+    fn own<'a>(&self, Event { event, device }: &'a Event) -> Result<&'a CudaEvent> {
         if Arc::ptr_eq(device, self.recorder()) {
             return Ok(event);
         }
@@ -106,7 +106,7 @@ impl Device {
     }
 
     /// What is queued from now on comes after the mark.
-    pub(in crate::cuda) fn wait_for(&self, mark: &Mark) -> Result<()> {
+    pub(in crate::cuda) fn wait_event(&self, mark: &Event) -> Result<()> {
         self.usable()?;
         self.not_recording()?;
         self.queued(&"waiting for a mark", self.stream().wait(self.own(mark)?))
@@ -117,8 +117,8 @@ impl Device {
         &self,
         src: &[u8],
         (address, destination): (u64, &Arc<Allocation>),
-        after: &Mark,
-    ) -> Result<Mark> {
+        after: &Event,
+    ) -> Result<Event> {
         self.usable()?;
         let after = self.own(after)?;
         let Staging { stream, pieces } = self.staging();
@@ -140,7 +140,7 @@ impl Device {
         let recorded = copied.and_then(|()| piece.end.record(stream)).and_then(|()| end.record(stream));
         pieces.lock().unwrap_or_else(PoisonError::into_inner).push(piece);
         self.queued(&what, recorded)?;
-        Ok(Mark { event: end, device: self.recorder().clone() })
+        Ok(Event { event: end, device: self.recorder().clone() })
     }
 
     /// Page-locked memory of at least so many bytes that no copy reads any more, or none if the host has no more of it.

@@ -1,6 +1,6 @@
 //! Small trials of every matmul kernel, for schedules and mutants.
 
-use ironwarp::cuda::matmul::{Cut, TileSize};
+use ironwarp::cuda::matmul::{TileConfig, TileSize};
 use ironwarp::ops::Write;
 use ptx_emulator::mutate::Kind;
 
@@ -39,7 +39,7 @@ fn wgrad_trial((tile, case): Work, parts: usize, write: Write, with_bias: bool) 
     Trial {
         why: case.3,
         kernels: kernels[usize::from(parts > 1)],
-        run: Box::new(move |cuda| wgrad(&inputs, cuda, with_bias, write, Cut { tile, parts }).to_vec()),
+        run: Box::new(move |cuda| wgrad(&inputs, cuda, with_bias, write, TileConfig { tile, split_k: parts }).to_vec()),
     }
 }
 

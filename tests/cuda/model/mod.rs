@@ -196,7 +196,7 @@ fn recomputation_and_graphs_change_no_bit() {
     let case = Case { micro_batches: 2, ..SMALL };
     let train = |recompute, one_by_one| {
         let cuda = own();
-        cuda.device().wait_for_each_launch(one_by_one);
+        cuda.device().set_launch_blocking(one_by_one);
         let mut trainer = case.trainer(cuda, recompute);
         // Four micro-steps of each kind: the second is captured as a graph, which the later ones replay.
         for step in 0..4 {
@@ -236,7 +236,7 @@ fn any_schedule_gives_the_same_bits() {
     let Some(cuda) = alone() else { return };
     let case = Case { micro_batches: 3, ..SMALL };
     let train = |one_by_one| {
-        cuda.device().wait_for_each_launch(one_by_one);
+        cuda.device().set_launch_blocking(one_by_one);
         let mut trainer = case.trainer(cuda.clone(), Recompute::Gelu);
         for step in 0..3 {
             let (batches, next) = (case.batches(step), case.batches(step + 1));

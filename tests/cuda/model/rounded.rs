@@ -50,9 +50,9 @@ impl<E: FloatElement> Drop for Rounded<'_, E> {
 }
 
 impl Backend for Narrow {
-    type Recording = Infallible;
+    type Graph = Infallible;
 
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Infallible>> {
+    fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Infallible>> {
         work().map(|()| None)
     }
     fn replay(&self, recording: &Infallible) -> Result<()> {
