@@ -4,54 +4,54 @@
 
 #include "device_pointer.h"
 
-/// Threads of a block of `adamw`.
+/// Threads per block of `adamw`.
 constexpr uint32_t ADAMW_THREADS = 256;
-/// Parameters that a block of `adamw` updates: four a thread.
+/// Parameters that a block of `adamw` updates: four per thread.
 constexpr uint32_t ADAMW_ELEMENTS_PER_BLOCK = 4 * ADAMW_THREADS;
 
 /// Parameters of `adamw`.
 struct AdamWParams {
-    /// (P) bf16 `=`.
+    /// (P) bf16 output `=`: the master weights, rounded stochastically.
     DEVICE_POINTER(bf16) weight;
-    /// (P) f32, in place.
+    /// (P) f32 master weights, updated in place.
     DEVICE_POINTER(float) master;
-    /// (P) f32.
+    /// (P) f32 gradients.
     DEVICE_POINTER(const float) grad;
-    /// (P) f32, in place.
+    /// (P) f32 first moments, updated in place.
     DEVICE_POINTER(float) m;
-    /// (P) f32, in place.
+    /// (P) f32 second moments, updated in place.
     DEVICE_POINTER(float) v;
-    /// (1) f32.
+    /// (1) f32 global gradient norm.
     DEVICE_POINTER(const float) norm;
-    /// (1) f32.
+    /// (1) f32 loss.
     DEVICE_POINTER(const float) loss;
-    /// P, a multiple of 4.
+    /// Number of parameters P, a multiple of 4.
     uint64_t len;
-    /// Key of the draws.
+    /// Philox key of stochastic rounding.
     uint64_t seed;
-    /// Counter of the draws.
+    /// Philox counter of stochastic rounding: the optimizer step.
     uint64_t step;
-    /// Index of the first draw, a multiple of 4.
+    /// Index of the first parameter's draw, a multiple of 4: parameter i is rounded by draw `first_index + i`.
     uint64_t first_index;
-    /// Of this step.
+    /// Learning rate of this step.
     float learning_rate;
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     float beta1;
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     float beta2;
-    /// Added to the root of the second moment.
+    /// Epsilon, added to the square root of the second moment.
     float eps;
-    /// Multiplied by the learning rate.
+    /// Decoupled weight decay; the update multiplies it by the learning rate.
     float weight_decay;
-    /// `1 - beta1^step`, which cancels unless it is computed in f64.
+    /// `1 - beta1^step`. The host computes it in f64, as the difference cancels in f32.
     float bias_correction1;
-    /// `1 - beta2^step`.
+    /// `1 - beta2^step`, computed in f64 like `bias_correction1`.
     float bias_correction2;
-    /// Gradients are scaled down to this norm.
+    /// Maximum gradient norm: larger gradients are scaled down to it (clipping by global norm).
     float max_norm;
-    /// No update when the norm is above it.
+    /// The update is skipped if the norm is above this limit.
     float norm_limit;
-    /// No update when the loss is above it.
+    /// The update is skipped if the loss is above this limit.
     float loss_limit;
 };
 

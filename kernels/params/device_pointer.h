@@ -1,10 +1,10 @@
-// The type of a pointer into device memory in a launch-parameter struct.
+// DEVICE_POINTER(T): a pointer into device memory, as a member of a launch-parameter struct.
 #ifndef IRONWARP_PARAMS_DEVICE_POINTER_H
 #define IRONWARP_PARAMS_DEVICE_POINTER_H
 
 #include <stdint.h>
 
-// Kernels see a typed pointer; the host, which cannot dereference it, sees its 64-bit address.
+// Kernels see a typed pointer. The host cannot dereference it and sees its 64-bit address.
 #ifdef __CUDACC__
 #include "../common/types.cuh"
 #define DEVICE_POINTER(T) T *

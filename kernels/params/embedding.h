@@ -4,90 +4,91 @@
 
 #include "device_pointer.h"
 
-/// Threads of a block of `embedding_forward`: a 16-byte vector of one position each.
+/// Threads per block of `embedding_forward`, each with one 16-byte vector of one position.
 constexpr uint32_t EMBEDDING_FORWARD_THREADS = 256;
 
-/// Parameters of `embedding_forward`. Sequences are dealt to the grid's y in turn.
+/// Parameters of `embedding_forward`. The grid's y dimension strides over the sequences.
 struct EmbeddingForwardParams {
-    /// (B, T) ids.
+    /// (B, T) i32 token ids.
     DEVICE_POINTER(const int32_t) tokens;
-    /// (Vp, C) bf16.
+    /// (Vp, C) bf16, row-major token embeddings.
     DEVICE_POINTER(const bf16) wte;
-    /// (T, C) bf16: from the row of the first token's position on.
+    /// (T, C) bf16, row-major position embeddings, starting at the row of the first token's position.
     DEVICE_POINTER(const bf16) wpe;
-    /// (B, T, C) bf16 `=`.
+    /// (B, T, C) bf16, row-major output `=`.
     DEVICE_POINTER(bf16) out;
-    /// Sequences.
+    /// Number of sequences B.
     uint32_t b;
-    /// Tokens a sequence; T·C/8 < 2^32.
+    /// Tokens T per sequence; T·C/8 < 2^32.
     uint32_t t;
-    /// Channels, a multiple of 8.
+    /// Channels C, a multiple of 8.
     uint32_t c;
-    /// Rows of `wte`, at most 2^31.
+    /// Number of rows Vp of wte, at most 2^31.
     uint32_t vp;
 };
 
-/// Threads of a block of `embedding_backward_count` and `embedding_backward_sort`.
+/// Threads per block of `embedding_backward_count` and `embedding_backward_sort`.
 constexpr uint32_t EMBEDDING_SORT_THREADS = 512;
-/// Keys that such a block sorts.
+/// Keys that a block of these kernels counts or sorts.
 constexpr uint32_t EMBEDDING_SORT_TILE = 4096;
-/// Bits of a key that a pass sorts by.
+/// Bits of a radix-sort digit: one pass sorts by one digit.
 constexpr uint32_t EMBEDDING_SORT_RADIX_BITS = 8;
 
-/// Parameters of `embedding_backward_count` and `embedding_backward_sort`; the grid is a block a tile.
+/// Parameters of `embedding_backward_count` and `embedding_backward_sort`. The grid has one block per tile.
 struct EmbeddingSortParams {
-    /// (N) ids.
+    /// (N) i32 token ids.
     DEVICE_POINTER(const int32_t) tokens;
-    /// (2, N) (key, position): a pass writes the half of its parity and reads the other.
+    /// (2, N) (key, position) pairs, double-buffered: pass p writes half p % 2 and reads the other.
     DEVICE_POINTER(uint2) pairs;
-    /// (passes, tiles, 256) keys of each digit in each tile. Not used where there is one tile.
+    /// (passes, tiles, 256) u32: the radix-sort histogram of each tile in each pass. Unused if there is only one tile.
     DEVICE_POINTER(uint32_t) histograms;
-    /// N = B·T.
+    /// Number of tokens N = B·T.
     uint32_t n;
-    /// Key of the ids that are not in 0..Vp; at most 2^31.
+    /// Vocabulary size Vp, at most 2^31; also the key of all token ids outside 0..Vp.
     uint32_t vp;
-    /// Bytes that Vp takes.
+    /// Number of passes: the bytes of Vp.
     uint32_t passes;
-    /// The pass of this launch. One tile goes through this and all later passes.
+    /// Pass of this launch. With one tile, the launch runs this pass and all later ones.
     uint32_t pass;
 };
 
-/// Threads of a block of `embedding_backward_sum` and `embedding_backward_reduce`.
+/// Threads per block of `embedding_backward_sum` and `embedding_backward_reduce`.
 constexpr uint32_t EMBEDDING_SUM_THREADS = 256;
-/// Blocks of `embedding_backward_sum` that a multiprocessor must have room for.
+/// Minimum resident blocks of `embedding_backward_sum` per SM.
 constexpr uint32_t EMBEDDING_SUM_MIN_BLOCKS = 4;
-/// Columns of a block of either: the grid's y has ceil(C / this) slices.
+/// Columns that a block of either kernel sums: the grid's y dimension is ceil(C / 128).
 constexpr uint32_t EMBEDDING_SUM_BLOCK_C = 128;
-/// Sorted places of a block of `embedding_backward_sum`.
+/// Sorted pairs that a block of `embedding_backward_sum` sums.
 constexpr uint32_t EMBEDDING_SUM_BLOCK_PAIRS = 128;
 
 /// Parameters of `embedding_backward_sum` and `embedding_backward_reduce`.
 struct EmbeddingSumParams {
-    /// (N) (key, position), sorted.
+    /// (N) (key, position) pairs, sorted by key, then by position.
     DEVICE_POINTER(const uint2) pairs;
-    /// (N, C) bf16.
+    /// (N, C) bf16, row-major gradient of the output.
     DEVICE_POINTER(const bf16) dout;
-    /// (Vp, C) f32 `+=`.
+    /// (Vp, C) f32, row-major gradient of wte `+=`.
     DEVICE_POINTER(float) dwte;
-    /// (T_max, C) f32.
+    /// (T_max, C) f32, row-major gradient of wpe, `=` or `+=` by `accumulate`.
     DEVICE_POINTER(float) dwpe;
-    /// (ceil(N / 128), C) f32: of each block the sum of what belongs to a run that began before it.
+    /// (ceil(N / 128), C) f32 scratch: the carry of each block, its partial sum of a segment that began in an earlier
+    /// block.
     DEVICE_POINTER(float) carries;
-    /// Sequences.
+    /// Number of sequences B.
     uint32_t b;
-    /// Tokens a sequence.
+    /// Tokens T per sequence.
     uint32_t t;
-    /// Channels, a multiple of 8.
+    /// Channels C, a multiple of 8.
     uint32_t c;
-    /// Rows of `dwte`; keys from here on are no ids.
+    /// Number of rows Vp of dwte; keys from here on are not token ids.
     uint32_t vp;
-    /// Rows of `dwpe` to write: T, or T_max when overwriting.
+    /// Rows of dwpe to write: T to accumulate, T_max to overwrite.
     uint32_t positions;
-    /// 2^this warps of a block share each position's sequences; at most 3.
+    /// log2 of the number of warps of a block that split the sequences of one position, at most 3.
     uint32_t warps_per_position_log2;
-    /// Whether `dwpe` is added to rather than replaced.
+    /// 1: dwpe is added to; 0: it is overwritten.
     uint32_t accumulate;
-    /// Blocks in a slice that sum positions; those that sum places come behind.
+    /// Number of blocks in the grid's x dimension that sum by position; the blocks after them sum sorted pairs.
     uint32_t position_blocks;
 };
 

@@ -4,31 +4,31 @@
 
 #include "device_pointer.h"
 
-/// Threads of a block of `grad_norm_partials` and of `grad_norm_reduce`.
+/// Threads per block of `grad_norm_partials` and `grad_norm_reduce`.
 constexpr uint32_t GRAD_NORM_THREADS = 256;
-/// Elements that a block of `grad_norm_partials` takes at a time: four 16-byte vectors a thread.
+/// Elements that a block of `grad_norm_partials` loads per iteration: four 16-byte vectors per thread.
 constexpr uint32_t GRAD_NORM_TILE = 16 * GRAD_NORM_THREADS;
-/// Most blocks of `grad_norm_partials`. Constant, as the order of the sum depends on it: two waves of 132
-/// multiprocessors with eight blocks each.
+/// Maximum number of blocks of `grad_norm_partials`: two waves of eight blocks on each of 132 SMs. It is the same on
+/// every GPU, as the summation order depends on it.
 constexpr uint32_t GRAD_NORM_MAX_BLOCKS = 2048;
 
 /// Parameters of `grad_norm_partials`.
 struct GradNormPartialsParams {
-    /// (P) f32.
+    /// (P) f32 gradients, 16-byte-aligned.
     DEVICE_POINTER(const float) grad;
-    /// (blocks of the grid) f32 `=`.
+    /// (number of blocks) f32 output `=`: each block's sum of squares.
     DEVICE_POINTER(float) partials;
-    /// P, a multiple of 4.
+    /// Number of elements P, a multiple of 4.
     uint64_t len;
 };
 
 /// Parameters of `grad_norm_reduce`.
 struct GradNormReduceParams {
-    /// (num_partials) f32.
+    /// (num_partials) f32 sums of squares from `grad_norm_partials`.
     DEVICE_POINTER(const float) partials;
-    /// (1) f32 `=`.
+    /// (1) f32 output `=`: the square root of their sum.
     DEVICE_POINTER(float) norm;
-    /// Blocks of `grad_norm_partials`, at most `GRAD_NORM_MAX_BLOCKS`.
+    /// Number of blocks of `grad_norm_partials`, at most `GRAD_NORM_MAX_BLOCKS`.
     uint64_t num_partials;
 };
 

@@ -4,34 +4,35 @@
 
 #include "device_pointer.h"
 
-/// Threads of a block of `sample`.
+/// Threads per block of `sample`.
 constexpr uint32_t SAMPLE_THREADS = 512;
-/// Blocks of `sample` that a multiprocessor must have room for, as far as registers decide.
+/// Minimum resident blocks of `sample` per SM as far as registers limit them; shared memory may allow fewer.
 constexpr uint32_t SAMPLE_MIN_BLOCKS = 2;
-/// Columns of a row that shared memory holds: with the sums, 99 KB, the least that a multiprocessor from sm_80 on has.
+/// Largest V whose keys fit into shared memory. With the partial sums they take 99 KB, which is the smallest limit per
+/// block from sm_80 on.
 constexpr uint32_t SAMPLE_SHARED_COLUMNS = 50304;
 
 /// Parameters of `sample`.
 struct SampleParams {
-    /// (B, Vp) bf16.
+    /// (B, Vp) bf16, row-major logits.
     DEVICE_POINTER(const bf16) logits;
-    /// (B) i32 `=`.
+    /// (B) i32 output `=`: the sampled token of each row.
     DEVICE_POINTER(int32_t) tokens;
-    /// (B, V/8) of 8 keys, or null: in shared memory.
+    /// (B, ceil(V/8)) scratch for vectors of 8 u16 keys; null: the keys are in shared memory.
     DEVICE_POINTER(uint4) keys;
-    /// Columns of `logits`, a multiple of 8.
+    /// Row stride Vp in elements, a multiple of 8.
     uint64_t vp;
-    /// Key of the draws.
+    /// Philox key.
     uint64_t seed;
-    /// Counter of the draws.
+    /// Philox counter: the number of the draw.
     uint64_t draw;
-    /// Columns that count, at most 2^23.
+    /// Vocabulary size V without padding, at most 2^23.
     uint32_t v;
-    /// At most this many tokens.
+    /// Top-k: only the largest `top_k` logits can be sampled, in 1..=V.
     uint32_t top_k;
-    /// In (0, 1].
+    /// Top-p (nucleus): only the most likely tokens whose probabilities reach `top_p` can be sampled, in (0, 1].
     float top_p;
-    /// 2·log2(e) / temperature, finite; 0 for temperature 0.
+    /// 2·log2(e) / temperature, finite; 0 for temperature 0 (greedy).
     float logit_scale;
 };
 
