@@ -1,22 +1,24 @@
 // Gradient norm.  norm = sqrt(sum of grad^2)
 // Shapes:   grad (P) f32; partials (min(ceil(P/4096), 2048)) f32; norm (1) f32
 // Writes:   partials, norm "="
-// Requires: P % 4 == 0; 16-byte-aligned grad
-// Launch:   grad_norm_partials: grid the partials, block 256; a block takes every grid-th tile of 4096
+// Requires: P % 4 == 0; grad 16-byte-aligned
+// Launch:   grad_norm_partials: grid = number of partials, block 256; grid-stride loop over tiles of 4096 elements
 //           grad_norm_reduce: grid 1, block 256
-// Numerics: squares and partials in f32, their sum and its root in f64, as the reference. The order of the sum follows
-//           from P alone, so that every device gives the same bits. Not finite when an element is not, or when its
-//           square or a block's partial passes f32's range; finite when the whole sum is within it
+// Numerics: squares and partials in f32; the sum of the partials and its square root in f64, as in the reference. The
+//           summation order depends on P alone, so every device gives the same bits. The norm is not finite if an
+//           element is not, or if its square or a block's partial overflows f32; if the whole sum is within f32's range
+//           the norm is finite
 // Traffic:  4*P + 8*partials bytes; memory-bound
 #include "params/grad_norm.h"
 
 #include "common/reduce.cuh"
 
-// Loads that a thread has under way at once: with eight blocks on a multiprocessor 128 KiB, some four times what
-// bandwidth times latency asks for, so that a last wave of few blocks is no slower a byte.
-constexpr uint32_t LOADS = 4;
-constexpr uint32_t QUAD = 4;
-static_assert(GRAD_NORM_TILE == QUAD * LOADS * GRAD_NORM_THREADS, "four vectors a thread");
+// 16-byte loads that a thread has in flight at once. With eight blocks per SM that is 128 KiB in flight per SM, about
+// four times bandwidth x latency, so a last wave of few blocks is as fast per byte.
+constexpr uint32_t UNROLL = 4;
+// Elements of a float4.
+constexpr uint32_t VEC_SIZE = 4;
+static_assert(GRAD_NORM_TILE == VEC_SIZE * UNROLL * GRAD_NORM_THREADS, "four vectors per thread");
 
 // ---------------------------------------------------------------------------------------------------------------------
 // device helpers
@@ -33,42 +35,45 @@ __device__ inline void add_squares(float4 &sum, const float4 &x) {
 
 extern "C" __global__ void __launch_bounds__(GRAD_NORM_THREADS, 8)
     grad_norm_partials(const __grid_constant__ GradNormPartialsParams params) {
-    __shared__ float warps[GRAD_NORM_THREADS / WARP];
-    constexpr uint32_t ROW = QUAD * GRAD_NORM_THREADS;
-    const uint64_t stride = uint64_t(gridDim.x) * GRAD_NORM_TILE;
-    // Four sums: short chains, for their rounding and their latency.
+    __shared__ float warp_sums[GRAD_NORM_THREADS / WARP];
+    constexpr uint32_t BLOCK_STRIDE = VEC_SIZE * GRAD_NORM_THREADS;
+    const uint64_t grid_stride = uint64_t(gridDim.x) * GRAD_NORM_TILE;
+    // Four accumulators per thread: shorter dependency chains have less rounding error and less latency.
     float4 sum = make_float4(0, 0, 0, 0);
-    // 64 bits: P may pass 2^32.
+    // 64-bit index: P may exceed 2^32.
     uint64_t tile = uint64_t(blockIdx.x) * GRAD_NORM_TILE;
-    // Whole tiles by themselves: with an address and a comparison a load, no registers were left for the fourth.
-    for (; tile + GRAD_NORM_TILE <= params.len; tile += stride) {
-        const float *from = params.grad + tile + threadIdx.x * QUAD;
-        float4 x[LOADS];
+    // Full tiles, without bounds checks: an address and a comparison per load left no registers for the fourth load.
+    for (; tile + GRAD_NORM_TILE <= params.len; tile += grid_stride) {
+        const float *from = params.grad + tile + threadIdx.x * VEC_SIZE;
+        float4 x[UNROLL];
 #pragma unroll
-        for (uint32_t k = 0; k < LOADS; k++) x[k] = load(from + k * ROW);
+        for (uint32_t k = 0; k < UNROLL; k++) x[k] = load(from + k * BLOCK_STRIDE);
 #pragma unroll
-        for (uint32_t k = 0; k < LOADS; k++) add_squares(sum, x[k]);
+        for (uint32_t k = 0; k < UNROLL; k++) add_squares(sum, x[k]);
     }
-    for (uint64_t i = tile + threadIdx.x * QUAD; i < params.len; i += ROW) add_squares(sum, load(params.grad + i));
-    const float partial = block_sum((sum.x + sum.y) + (sum.z + sum.w), warp_id(), warps);
+    // The partial tile at the end, for the one block that has it.
+    for (uint64_t i = tile + threadIdx.x * VEC_SIZE; i < params.len; i += BLOCK_STRIDE) {
+        add_squares(sum, load(params.grad + i));
+    }
+    const float partial = block_sum((sum.x + sum.y) + (sum.z + sum.w), warp_id(), warp_sums);
     if (threadIdx.x == 0) params.partials[blockIdx.x] = partial;
 }
 
-// A launch of its own rather than the work of the block that ends last: that one is found by a counter, which somebody
-// has to reset, for a microsecond less.
+// A separate launch. Doing this work in the block that finishes last would save about a microsecond, but would need an
+// atomic counter that must be reset for every launch.
 extern "C" __global__ void __launch_bounds__(GRAD_NORM_THREADS)
     grad_norm_reduce(const __grid_constant__ GradNormReduceParams params) {
-    __shared__ double warps[GRAD_NORM_THREADS / WARP];
-    constexpr uint32_t LOADS = GRAD_NORM_MAX_BLOCKS / GRAD_NORM_THREADS;
-    float partials[LOADS];
+    __shared__ double warp_sums[GRAD_NORM_THREADS / WARP];
+    constexpr uint32_t PARTIALS_PER_THREAD = GRAD_NORM_MAX_BLOCKS / GRAD_NORM_THREADS;
+    float partials[PARTIALS_PER_THREAD];
 #pragma unroll
-    for (uint32_t k = 0; k < LOADS; k++) {
+    for (uint32_t k = 0; k < PARTIALS_PER_THREAD; k++) {
         const uint32_t i = k * GRAD_NORM_THREADS + threadIdx.x;
         partials[k] = i < params.num_partials ? params.partials[i] : 0.0f;
     }
     double sum = 0;
 #pragma unroll
-    for (uint32_t k = 0; k < LOADS; k++) sum += partials[k];
-    sum = block_sum(sum, warp_id(), warps);
+    for (uint32_t k = 0; k < PARTIALS_PER_THREAD; k++) sum += partials[k];
+    sum = block_sum(sum, warp_id(), warp_sums);
     if (threadIdx.x == 0) *params.norm = float(sqrt(sum));
 }
