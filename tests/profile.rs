@@ -53,11 +53,11 @@ fn counts_are_those_of_the_file() {
     }
 
     // A planted regression in a copy of a kernel: a layout of shared memory with bank conflicts.
-    const STORE: &str = "    slices[warp_id()][lane_id()] = sum;";
+    const STORE: &str = "    warp_sums[warp_id()][lane_id()] = sum;";
     let planted = [
-        ("__shared__ float4 slices[WARPS][WARP];", "__shared__ float4 slices[WARP][WARPS];"),
-        (STORE, "    slices[lane_id()][warp_id()] = sum;"),
-        ("sum = sum + slices[slice][lane_id()];", "sum = sum + slices[lane_id()][slice];"),
+        ("__shared__ float4 warp_sums[WARPS][WARP];", "__shared__ float4 warp_sums[WARP][WARPS];"),
+        (STORE, "    warp_sums[lane_id()][warp_id()] = sum;"),
+        ("sum = sum + warp_sums[warp][lane_id()];", "sum = sum + warp_sums[lane_id()][warp];"),
     ];
     profiler.replace("layernorm", &kernel_variant::ptx("layernorm.cu", &planted)).unwrap();
     const OP: &str = "layernorm_backward";

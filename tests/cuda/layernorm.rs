@@ -294,14 +294,14 @@ fn mutants_are_killed() {
             "backward_c1024",
             Kind::ShiftComparison,
             "if (int(i) < FULL || v < vectors)",
-            "copies of the loop over groups that nvcc makes: one more iteration, which belongs to no group",
+            "copies of the loop over block_row that nvcc makes: one more iteration, which belongs to no block_row",
         ),
         equivalent(
             1,
             "backward_c2048",
             Kind::ShiftComparison,
-            "turn + 1 < ROWS",
-            "one more iteration, which belongs to no group",
+            "r + 1 < ROWS_PER_BLOCK",
+            "one more iteration, which belongs to no block_row",
         ),
         equivalent(
             6,
@@ -327,19 +327,19 @@ fn mutants_are_killed() {
         equivalent(2, "forward_c12288", Kind::NeverLeave, "row < params.n; row +=", "as above"),
         equivalent(
             2,
-            "backward_join",
+            "backward_reduce",
             Kind::ShiftComparison,
             "first < params.blocks",
             "one more iteration, whose loads are guarded; the loads of a surplus thread are not stored",
         ),
         equivalent(
             1,
-            "backward_join",
+            "backward_reduce",
             Kind::ShiftComparison,
             "block < params.blocks",
             "the first load of an iteration, which the loop condition has checked",
         ),
-        equivalent(1, "backward_join", Kind::NeverLeave, "block < params.blocks", "as above"),
+        equivalent(1, "backward_reduce", Kind::NeverLeave, "block < params.blocks", "as above"),
         equivalent(
             1,
             "backward_c12288",
@@ -356,9 +356,9 @@ fn mutants_are_killed() {
         ),
         equivalent(
             1,
-            "backward_join",
+            "backward_reduce",
             Kind::ShiftComparison,
-            "there = place < 2 * columns",
+            "in_bounds = i < 2 * quads",
             "the loads of a surplus thread are not stored",
         ),
     ];

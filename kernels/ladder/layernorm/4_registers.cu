@@ -1,24 +1,24 @@
-// Layernorm, step 4 of docs/study/ladder.md: a row is read once.  out = (x - mean) * rstd * weight + bias
-// Change:   the row stays in registers between the three passes, which so become loops of a length that the compiler knows:
-//           an array whose index it does not know would lie in local memory
+// Layernorm, step 4 of docs/study/ladder.md: each row is read once.  out = (x - mean) * rstd * weight + bias
+// Change:   the row stays in registers between the three passes. Their loops now have a trip count that the compiler
+//           knows and are unrolled: an array with a dynamic index would be in local memory
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major
 // Writes:   out, mean, rstd "="
-// Requires: C % 8 == 0, C <= 1024; 16-byte-aligned pointers but for mean and rstd
-// Launch:   as kernels/layernorm.cu: block 256, a block for every LAYERNORM_FORWARD_MIN_ROWS_PER_BLOCK rows; blocks go on to
-//           further rows, 8 at a time
+// Requires: C % 8 == 0, C <= 1024; 16-byte-aligned pointers except mean and rstd
+// Launch:   as kernels/layernorm.cu: block 256, one block per LAYERNORM_FORWARD_MIN_ROWS_PER_BLOCK rows, grid-stride
+//           loop over rows, 8 at a time
 // Numerics: f32, two-pass variance of the row in registers
-// Traffic:  8*N*C + 8*N bytes asked: 4*N*C of them weight and bias, which every row reads anew
+// Traffic:  8*N*C + 8*N bytes requested: 4*N*C of them are weight and bias, which are read again for every row
 #include "../../common/reduce.cuh"
 #include "../../common/types.cuh"
 #include "../../params/layernorm.h"
 
 constexpr uint32_t WARPS = LAYERNORM_THREADS / WARP;
-// Of a row, that a lane holds at most.
+// Vectors of a row that a lane holds at most.
 constexpr uint32_t VECTORS = 1024 / VECTOR / WARP;
-// As src/ops/mod.rs has it.
+// The same value as in src/ops/mod.rs.
 constexpr float LAYERNORM_EPS = 1e-5f;
 
-// Calls f with the lane's vectors, and with the registers that hold them.
+// Calls f(i, v) for each of the lane's vectors: v is its index in the row, i its index in the lane's registers.
 template <typename F>
 __device__ inline void for_each_vector(uint32_t vectors, F f) {
 #pragma unroll
@@ -31,14 +31,14 @@ __device__ inline void for_each_vector(uint32_t vectors, F f) {
 __device__ inline void forward(const LayernormForwardParams &params) {
     const uint32_t vectors = uint32_t(params.c) / VECTOR;
     const float channels = float(params.c);
-    const uint64_t step = uint64_t(gridDim.x) * WARPS;
-    for (uint64_t row = uint64_t(blockIdx.x) * WARPS + warp_id(); row < params.n; row += step) {
-        // As they lie in memory: half the registers of their values.
+    const uint64_t grid_stride = uint64_t(gridDim.x) * WARPS;
+    for (uint64_t row = uint64_t(blockIdx.x) * WARPS + warp_id(); row < params.n; row += grid_stride) {
+        // Packed bf16, as in memory: half as many registers as f32 values.
         bf16x8 x[VECTORS];
-        for_each_vector(vectors, [&](uint32_t i, uint32_t v) {
-            x[i] = load_packed(params.x + row * params.c + v * VECTOR);
-        });
+        for_each_vector(vectors,
+                        [&](uint32_t i, uint32_t v) { x[i] = load_packed(params.x + row * params.c + v * VECTOR); });
 
+        // mean
         float sum = 0.0f;
         for_each_vector(vectors, [&](uint32_t i, uint32_t) {
             const f32x8 value = unpack(x[i]);
@@ -47,6 +47,7 @@ __device__ inline void forward(const LayernormForwardParams &params) {
         });
         const float mean = warp_sum(sum) / channels;
 
+        // rstd
         float squares = 0.0f;
         for_each_vector(vectors, [&](uint32_t i, uint32_t) {
             const f32x8 value = unpack(x[i]);
@@ -55,6 +56,7 @@ __device__ inline void forward(const LayernormForwardParams &params) {
         });
         const float rstd = 1.0f / sqrtf(warp_sum(squares) / channels + LAYERNORM_EPS);
 
+        // out
         for_each_vector(vectors, [&](uint32_t i, uint32_t v) {
             f32x8 value = unpack(x[i]);
             const f32x8 w = load(params.weight + v * VECTOR), b = load(params.bias + v * VECTOR);
