@@ -1,10 +1,10 @@
-//! GPT-2's byte-pair encoding on one thread, in bytes a second, beside tiktoken-rs on the same text.
+//! Throughput of GPT-2's byte-pair encoding on one thread, compared with tiktoken-rs on the same text.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ironwarp::text::embedded;
 use ironwarp::text::tokenizer::Tokenizer;
 
-/// A file to encode instead of the project's sources.
+/// Environment variable with a file to encode instead of the project's sources.
 const FILE: &str = "IRONWARP_TEXT";
 
 fn tokenizer(criterion: &mut Criterion) {
@@ -16,7 +16,7 @@ fn tokenizer(criterion: &mut Criterion) {
     let peer = tiktoken_rs::r50k_base_singleton();
     assert_eq!(ours.encode(&text), peer.encode_ordinary(&text), "both must agree before they are timed");
 
-    // On one thread, as the goal is for one core.
+    // On one thread, because the goal is throughput per core.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     let mut group = criterion.benchmark_group("tokenizer");
     group.throughput(Throughput::Bytes(text.len() as u64));

@@ -1,16 +1,16 @@
-//! Byte-pair encoding of one piece, and GPT-2's vocabulary.
+//! Byte-pair encoding of a piece of text, and GPT-2's vocabulary.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::pretokenize::Pretokenizer;
 
-/// GPT-2's tokens that stand for bytes; `<|endoftext|>` comes after them.
+/// Number of GPT-2's tokens that encode bytes; `<|endoftext|>` follows them.
 const ORDINARY: u32 = 50256;
 
 /// GPT-2's byte-pair encoder.
 ///
-/// A token's id is also the rank of the merge that makes it: the lower merges first.
+/// The id of a token is also the rank of the merge that produces it: lower ranks merge first.
 pub(super) struct Bpe {
     pretokenizer: Pretokenizer,
     vocabulary: Vocabulary,
@@ -27,7 +27,7 @@ impl Bpe {
         Ok(Bpe { pretokenizer: Pretokenizer::new()?, vocabulary: Vocabulary::new(&tokens)? })
     }
 
-    /// The bytes of a token, if it stands for bytes.
+    /// The bytes of a token; `None` for `<|endoftext|>` and ids outside the vocabulary.
     pub fn token(&self, id: u32) -> Option<&[u8]> {
         (id < ORDINARY).then(|| self.vocabulary.token(id))
     }
@@ -48,17 +48,17 @@ impl Bpe {
     }
 }
 
-/// The tokens' bytes with a hash table over them.
+/// The bytes of all tokens, with a hash table over them.
 struct Vocabulary {
-    /// All tokens' bytes, one after another.
+    /// The concatenated bytes of all tokens.
     bytes: Vec<u8>,
     /// Token `id` is `bytes[starts[id]..starts[id + 1]]`.
     starts: Vec<u32>,
-    /// Open addressing with linear probing: ids, or [`Vocabulary::FREE`].
+    /// Hash table with open addressing and linear probing: ids, or [`Vocabulary::FREE`].
     slots: Vec<u32>,
-    /// Tokens of the single bytes.
+    /// The token of each single byte.
     singles: [u32; 256],
-    /// Bytes of the longest token.
+    /// Length of the longest token in bytes.
     longest: usize,
 }
 
@@ -66,7 +66,7 @@ impl Vocabulary {
     const FREE: u32 = u32::MAX;
 
     fn new(tokens: &[Vec<u8>]) -> Result<Self, String> {
-        // Less than half full, so that a probe for what is not there ends soon.
+        // Less than half full, so that unsuccessful probes are short.
         let slots = vec![Self::FREE; (2 * tokens.len()).next_power_of_two()];
         let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
         let mut vocabulary =
@@ -80,7 +80,7 @@ impl Vocabulary {
                 vocabulary.singles[usize::from(byte)] = id;
             }
         }
-        // Without a token for every byte some text could not be encoded at all.
+        // If a byte had no token, some texts could not be encoded.
         match vocabulary.singles.iter().position(|&id| id == Self::FREE) {
             Some(byte) => Err(format!("the vocabulary has no token for byte {byte}")),
             None => Ok(vocabulary),
@@ -91,7 +91,7 @@ impl Vocabulary {
         &self.bytes[self.starts[id as usize] as usize..self.starts[id as usize + 1] as usize]
     }
 
-    /// The token that is exactly these bytes.
+    /// The token with exactly these bytes.
     fn id(&self, bytes: &[u8]) -> Option<u32> {
         if bytes.len() > self.longest {
             return None;
@@ -99,7 +99,7 @@ impl Vocabulary {
         Some(self.slots[self.slot(bytes)]).filter(|&id| id != Self::FREE)
     }
 
-    /// The slot that holds these bytes, or the free one where they would go.
+    /// The slot that holds these bytes, or the free slot where they would be inserted.
     fn slot(&self, bytes: &[u8]) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = hash(bytes) as usize & mask;
@@ -110,88 +110,89 @@ impl Vocabulary {
     }
 }
 
-/// A multiplicative hash, eight bytes a step; the vocabulary is fixed, so nobody can choose keys that collide in it.
+/// A multiplicative hash of eight bytes per step. The keys in the table are fixed, so an attacker cannot make them collide.
 fn hash(bytes: &[u8]) -> u64 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = bytes.len() as u64;
     for chunk in bytes.chunks(8) {
         let word = chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         state = (state ^ word).wrapping_mul(MULTIPLIER);
-        // The high half of the product is the well mixed one.
+        // The high half of the product is mixed best.
         state ^= state >> 32;
     }
     state
 }
 
-/// Merges a piece's bytes into tokens: always the adjacent pair of lowest rank first, the leftmost among equals.
+/// Merges the bytes of a piece into tokens: repeatedly the adjacent pair of lowest rank, the leftmost one among equals.
 ///
-/// A heap of candidate pairs makes it O(n log n) for a piece of n bytes, so a hostile one of megabytes does no harm.
-/// The buffers are kept from piece to piece.
+/// A heap of candidate pairs makes this O(n log n) for a piece of n bytes, so long pieces cannot be used for an attack. The
+/// buffers are reused for all pieces.
 #[derive(Default)]
 struct Merger {
-    /// By first byte of a part.
-    parts: Vec<Part>,
-    /// Rank and first byte of candidate pairs, lowest first; one whose rank is no longer its part's is stale.
+    /// Indexed by the offset of the symbol's first byte.
+    symbols: Vec<Symbol>,
+    /// Rank and offset of the first symbol of candidate pairs, lowest first. A candidate is stale if its rank differs from
+    /// the symbol's `pair`.
     candidates: BinaryHeap<Reverse<(u32, usize)>>,
 }
 
-/// A token in the making.
-struct Part {
+/// A byte or the result of merges.
+struct Symbol {
     token: u32,
-    /// First byte of the part before.
+    /// Offset of the previous symbol.
     previous: usize,
-    /// One past the last byte: where the next part starts.
+    /// End offset (exclusive), at which the next symbol starts.
     end: usize,
-    /// Rank of this part joined with the next.
+    /// Rank of the merge with the next symbol, if they can be merged.
     pair: Option<u32>,
 }
 
 impl Merger {
     /// Appends the tokens of `piece` to `out`.
     fn encode(&mut self, vocabulary: &Vocabulary, piece: &[u8], out: &mut Vec<u32>) {
-        self.parts.clear();
-        self.parts.extend(piece.iter().enumerate().map(|(at, &byte)| Part {
+        self.symbols.clear();
+        self.symbols.extend(piece.iter().enumerate().map(|(at, &byte)| Symbol {
             token: vocabulary.singles[usize::from(byte)],
             previous: at.saturating_sub(1),
             end: at + 1,
             pair: None,
         }));
         for first in 0..piece.len() {
-            self.consider(vocabulary, piece, first);
+            self.update_pair(vocabulary, piece, first);
         }
         while let Some(Reverse((rank, first))) = self.candidates.pop() {
-            if self.parts[first].pair == Some(rank) {
-                self.join(vocabulary, piece, first, rank);
+            if self.symbols[first].pair == Some(rank) {
+                self.merge(vocabulary, piece, first, rank);
             }
         }
         let mut at = 0;
         while at < piece.len() {
-            out.push(self.parts[at].token);
-            at = self.parts[at].end;
+            out.push(self.symbols[at].token);
+            at = self.symbols[at].end;
         }
     }
 
-    /// Joins the part at `first` with the next, into the token of that rank.
-    fn join(&mut self, vocabulary: &Vocabulary, piece: &[u8], first: usize, rank: u32) {
-        let second = self.parts[first].end;
-        let end = self.parts[second].end;
-        self.parts[second].pair = None;
-        self.parts[first].token = rank;
-        self.parts[first].end = end;
-        if let Some(next) = self.parts.get_mut(end) {
+    /// Merges the symbol at `first` with the next one into the token with this rank.
+    fn merge(&mut self, vocabulary: &Vocabulary, piece: &[u8], first: usize, rank: u32) {
+        let second = self.symbols[first].end;
+        let end = self.symbols[second].end;
+        self.symbols[second].pair = None;
+        self.symbols[first].token = rank;
+        self.symbols[first].end = end;
+        if let Some(next) = self.symbols.get_mut(end) {
             next.previous = first;
         }
-        self.consider(vocabulary, piece, first);
+        self.update_pair(vocabulary, piece, first);
         if first > 0 {
-            self.consider(vocabulary, piece, self.parts[first].previous);
+            self.update_pair(vocabulary, piece, self.symbols[first].previous);
         }
     }
 
-    /// Looks up the pair that the part at `first` makes with the next one.
-    fn consider(&mut self, vocabulary: &Vocabulary, piece: &[u8], first: usize) {
-        let next = self.parts[first].end;
-        let pair = self.parts.get(next).and_then(|part| vocabulary.id(&piece[first..part.end]));
-        self.parts[first].pair = pair;
+    /// Looks up the merge of the symbol at `first` with the next one, and adds it to the candidates.
+    fn update_pair(&mut self, vocabulary: &Vocabulary, piece: &[u8], first: usize) {
+        let next = self.symbols[first].end;
+        let pair = self.symbols.get(next).and_then(|symbol| vocabulary.id(&piece[first..symbol.end]));
+        self.symbols[first].pair = pair;
         if let Some(rank) = pair {
             self.candidates.push(Reverse((rank, first)));
         }

@@ -1,4 +1,4 @@
-//! Corpora: what `--data` names, as streams of tokens to train on and to validate with.
+//! Corpora: the data of `--data`, as token streams for training and validation.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -16,19 +16,19 @@ use super::shard::Shard;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
-/// A stream of tokens that lies in memory, in memory-mapped shards, or over several of them; clones share the tokens.
+/// A stream of tokens, which is a sequence of segments in memory and in memory-mapped shards. Clones share the tokens.
 #[derive(Clone)]
 pub struct Tokens {
     source: String,
-    parts: Vec<Part>,
+    segments: Vec<Segment>,
 }
 
 /// Tokens `range` of one store.
 #[derive(Clone)]
-struct Part {
+struct Segment {
     store: Store,
     range: Range<usize>,
-    /// One past the part's last token, counted over the whole stream.
+    /// End of the segment in the whole stream (exclusive).
     end: usize,
 }
 
@@ -54,13 +54,13 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Tokens in memory; `source` is what errors call them.
+    /// A stream of tokens in memory; `source` is its name in errors.
     pub fn from_vec(source: impl Into<String>, tokens: Vec<u16>) -> Self {
         Self::concat(source.into(), [Store::Memory(Arc::new(tokens))])
     }
 
     fn concat(source: String, stores: impl IntoIterator<Item = Store>) -> Self {
-        let mut tokens = Tokens { source, parts: Vec::new() };
+        let mut tokens = Tokens { source, segments: Vec::new() };
         for store in stores {
             let range = 0..store.len();
             tokens.push(store, range);
@@ -71,46 +71,46 @@ impl Tokens {
     fn push(&mut self, store: Store, range: Range<usize>) {
         if !range.is_empty() {
             let end = self.len() + range.len();
-            self.parts.push(Part { store, range, end });
+            self.segments.push(Segment { store, range, end });
         }
     }
 
-    /// Where they come from, for messages.
+    /// Name of the stream's source, for messages.
     pub fn source(&self) -> &str {
         &self.source
     }
 
     /// The number of tokens.
     pub fn len(&self) -> usize {
-        self.parts.last().map_or(0, |part| part.end)
+        self.segments.last().map_or(0, |segment| segment.end)
     }
 
-    /// Whether there are none.
+    /// Whether the stream has no tokens.
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.segments.is_empty()
     }
 
-    /// Fills `out` with the tokens from `start` on.
+    /// Reads the tokens `start..start + out.len()`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the stream has no tokens `start..start + out.len()`.
+    /// [`Error::Invalid`] if they are out of range.
     pub fn read(&self, start: usize, out: &mut [i32]) -> Result<()> {
         let len = self.len();
         if start.checked_add(out.len()).is_none_or(|end| end > len) {
-            let message = format!("{}: no tokens {start}.. ({} of them), there are {len}", self.source, out.len());
+            let message = format!("{}: cannot read {} tokens at {start} of {len}", self.source, out.len());
             return Err(Error::invalid(message));
         }
         let (mut at, mut rest) = (start, out);
-        let first = self.parts.partition_point(|part| part.end <= start);
-        for part in &self.parts[first..] {
-            let (now, later) = rest.split_at_mut(rest.len().min(part.end - at));
-            let from = part.range.end - (part.end - at);
-            match &part.store {
-                Store::Memory(tokens) => fill(now, tokens[from..].iter().copied()),
-                Store::Shard(shard) => fill(now, shard.tokens_from(from)),
+        let first = self.segments.partition_point(|segment| segment.end <= start);
+        for segment in &self.segments[first..] {
+            let (head, tail) = rest.split_at_mut(rest.len().min(segment.end - at));
+            let from = segment.range.end - (segment.end - at);
+            match &segment.store {
+                Store::Memory(tokens) => fill(head, tokens[from..].iter().copied()),
+                Store::Shard(shard) => fill(head, shard.tokens_from(from)),
             }
-            at += now.len();
-            rest = later;
+            at += head.len();
+            rest = tail;
             if rest.is_empty() {
                 break;
             }
@@ -118,19 +118,19 @@ impl Tokens {
         Ok(())
     }
 
-    /// Tokens `range` of these; what of it lies beyond the end is left out.
+    /// The tokens in `range`, which is clamped to the stream.
     pub fn slice(&self, range: Range<usize>) -> Tokens {
-        let mut slice = Tokens { source: self.source.clone(), parts: Vec::new() };
-        for part in &self.parts {
-            let offset = part.end - part.range.len();
-            let start = range.start.clamp(offset, part.end) - offset;
-            let end = range.end.clamp(offset, part.end) - offset;
-            slice.push(part.store.clone(), part.range.start + start..part.range.start + end.max(start));
+        let mut slice = Tokens { source: self.source.clone(), segments: Vec::new() };
+        for segment in &self.segments {
+            let offset = segment.end - segment.range.len();
+            let start = range.start.clamp(offset, segment.end) - offset;
+            let end = range.end.clamp(offset, segment.end) - offset;
+            slice.push(segment.store.clone(), segment.range.start + start..segment.range.start + end.max(start));
         }
         slice
     }
 
-    /// Parts the last `fraction` of the tokens, rounded down to whole tokens, from those before.
+    /// Splits off the last `fraction` of the tokens, rounded down to whole tokens.
     ///
     /// # Errors
     /// [`Error::Invalid`] unless 0 <= fraction < 1.
@@ -142,12 +142,12 @@ impl Tokens {
 }
 
 fn fill(out: &mut [i32], tokens: impl Iterator<Item = u16>) {
-    for (place, token) in out.iter_mut().zip(tokens) {
-        *place = i32::from(token);
+    for (out, token) in out.iter_mut().zip(tokens) {
+        *out = i32::from(token);
     }
 }
 
-/// How many of `len` tokens the last `fraction` is.
+/// The number of validation tokens: a `fraction` of `len`, rounded down.
 pub(super) fn validation_len(len: usize, fraction: f64) -> Result<usize> {
     if !(0.0..1.0).contains(&fraction) {
         return Err(Error::invalid(format!("validation fraction: 0 <= fraction < 1 failed ({fraction})")));
@@ -155,37 +155,39 @@ pub(super) fn validation_len(len: usize, fraction: f64) -> Result<usize> {
     Ok((len as f64 * fraction) as usize)
 }
 
-/// Whether a file is for validation by its name: one of the name's words is `val`, `valid` or `validation`.
+/// Whether a file name marks a validation file: one of its words is `val`, `valid` or `validation`.
 ///
-/// Words are what other characters than letters part: `fineweb_val_000000.bin` and `val.bin` are, `values.rs` is not.
+/// Words are separated by characters that are not letters. `fineweb_val_000000.bin` and `val.bin` match; `values.rs` does
+/// not.
 pub fn is_validation_name(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_ascii_lowercase();
     name.split(|c: char| !c.is_alphabetic()).any(|word| matches!(word, "val" | "valid" | "validation"))
 }
 
-/// A corpus: tokens to train on and tokens to validate with.
+/// A corpus: training and validation tokens.
 #[derive(Debug, Clone)]
 pub struct Corpus {
-    /// To train on; never empty.
+    /// Training tokens; never empty.
     pub train: Tokens,
-    /// To validate with; may be empty.
+    /// Validation tokens; may be empty.
     pub validation: Tokens,
 }
 
 impl Corpus {
-    /// Opens a file, or all files of a folder in the order of their names (hidden ones and subfolders left out).
+    /// Opens a file, or all files of a folder in the order of their names, except for hidden files and subfolders.
     ///
-    /// - `*.bin` is a token shard (see [`super::shard`]); it stays memory-mapped.
-    /// - `*.jsonl` has an object a line whose field `text` is a document; other fields do not matter.
+    /// - `*.bin` is a token shard (see [`super::shard`]), which is memory-mapped.
+    /// - `*.jsonl` has one object per line, whose field `text` is a document; other fields are ignored.
     /// - Any other file is one document of UTF-8 text.
     ///
-    /// Text is tokenized into memory. Documents are each preceded by an end-of-text token, as llm.c does, but for a
-    /// plain text file that is opened alone: its tokens are those of its text and no more. The files of a folder that [`is_validation_name`] says so of are for validation; if there are none, or it is one file, the
-    /// last `validation_fraction` of all tokens is.
+    /// Text is tokenized into memory. Each document is preceded by an end-of-text token, as in llm.c. The exception is a
+    /// single plain-text file, which has no such token. In a folder, the files with a validation name
+    /// ([`is_validation_name`]) are the validation set. If the folder has none, or for a single file, the last
+    /// `validation_fraction` of all tokens is the validation set.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Format`] naming the file, and the offset where there is one, that cannot be read, is
-    /// empty, is no UTF-8, no JSON or no shard of this vocabulary; or the folder if nothing in it is to be trained on.
+    /// [`Error::Io`] or [`Error::Format`] naming the file, and the offset if it is known, if a file cannot be read, is
+    /// empty, or is not valid UTF-8, JSON or a shard of this vocabulary; or naming the folder if it has no training file.
     /// [`Error::Invalid`] unless 0 <= validation_fraction < 1.
     pub fn open(path: impl AsRef<Path>, tokenizer: &Tokenizer, validation_fraction: f64) -> Result<Self> {
         let path = path.as_ref();
@@ -193,23 +195,21 @@ impl Corpus {
         let is_folder = fs::metadata(path).map_err(|e| Error::io("read", path, e))?.is_dir();
         let source = path.display().to_string();
         if !is_folder {
-            return Self::split(
-                Tokens::concat(source, [open_file(path, tokenizer, Place::Alone)?]),
-                validation_fraction,
-            );
+            let store = open_file(path, tokenizer, FileRole::Single)?;
+            return Self::split(Tokens::concat(source, [store]), validation_fraction);
         }
         let (validation, train): (Vec<_>, Vec<_>) =
             list(path)?.into_iter().partition(|file| file.file_name().is_some_and(is_validation_name));
         if train.is_empty() {
             let message = match validation.len() {
-                0 => "no file in the folder: text, .jsonl or .bin shards are needed".to_string(),
-                n => format!("all {n} file(s) in the folder are for validation by their names, none to train on"),
+                0 => "the folder has no text, .jsonl or .bin files".to_string(),
+                n => format!("all {n} file(s) in the folder are validation files by their names; none is for training"),
             };
             return Err(Error::format(path, message));
         }
         let open_all = |files: Vec<PathBuf>| -> Result<Tokens> {
-            let stores =
-                files.iter().map(|file| open_file(file, tokenizer, Place::AmongOthers)).collect::<Result<Vec<_>>>()?;
+            let open = |file: &PathBuf| open_file(file, tokenizer, FileRole::OneOfSeveral);
+            let stores = files.iter().map(open).collect::<Result<Vec<_>>>()?;
             Ok(Tokens::concat(source.clone(), stores))
         };
         if validation.is_empty() {
@@ -218,10 +218,10 @@ impl Corpus {
         Ok(Corpus { train: open_all(train)?, validation: open_all(validation)? })
     }
 
-    /// A corpus of one document in memory, e.g. one embedded in the program; `source` is what errors call it.
+    /// A corpus of one document in memory, e.g. the embedded corpus; `source` is its name in errors.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless 0 <= validation_fraction < 1, and for an empty text.
+    /// [`Error::Invalid`] unless 0 <= validation_fraction < 1, and if the text is empty.
     pub fn from_text(source: &str, text: &str, tokenizer: &Tokenizer, validation_fraction: f64) -> Result<Self> {
         if text.is_empty() {
             return Err(Error::invalid(format!("{source}: the text is empty")));
@@ -235,7 +235,7 @@ impl Corpus {
     }
 }
 
-/// The files of a folder by name.
+/// Lists the files of a folder in the order of their names.
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {
@@ -253,27 +253,27 @@ fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
-/// Whether a file is a token shard by its name.
+/// Whether a file name is that of a token shard.
 pub(super) fn is_shard(path: &Path) -> bool {
     has_extension(path, "bin")
 }
 
-/// Whether a file is the whole of a stream.
+/// Whether a stream has one file or several, which decides whether a text file starts with an end-of-text token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Alone,
-    AmongOthers,
+pub(super) enum FileRole {
+    Single,
+    OneOfSeveral,
 }
 
-fn open_file(path: &Path, tokenizer: &Tokenizer, place: Place) -> Result<Store> {
+fn open_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) -> Result<Store> {
     if is_shard(path) {
         return Ok(Store::Shard(Arc::new(Shard::open(path, tokenizer.vocab())?)));
     }
-    Ok(Store::Memory(Arc::new(tokenize_file(path, tokenizer, place)?)))
+    Ok(Store::Memory(Arc::new(tokenize_file(path, tokenizer, role)?)))
 }
 
-/// The tokens of a text or JSONL file.
-pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, place: Place) -> Result<Vec<u16>> {
+/// Tokenizes a text or JSONL file.
+pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) -> Result<Vec<u16>> {
     /// A line of JSONL.
     #[derive(Deserialize)]
     struct Document<'a> {
@@ -282,9 +282,9 @@ pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, place: Place) ->
     }
     let text = read_text(path)?;
     if !has_extension(path, "jsonl") {
-        return Ok(match place {
-            Place::Alone => tokenizer.encode_u16(&text),
-            Place::AmongOthers => encode_documents(&[text.into()], tokenizer),
+        return Ok(match role {
+            FileRole::Single => tokenizer.encode_u16(&text),
+            FileRole::OneOfSeveral => encode_documents(&[text.into()], tokenizer),
         });
     }
     let lines = parse_jsonl::<Document>(path, &text)?;
@@ -292,7 +292,7 @@ pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, place: Place) ->
     Ok(encode_documents(&documents, tokenizer))
 }
 
-/// The tokens of documents, an end-of-text token before each.
+/// Tokenizes documents, with an end-of-text token before each.
 fn encode_documents(documents: &[Cow<'_, str>], tokenizer: &Tokenizer) -> Vec<u16> {
     let end_of_text = tokenizer.end_of_text() as u16;
     let encoded: Vec<Vec<u16>> = documents.par_iter().map(|text| tokenizer.encode_u16(text)).collect();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_its_files_by_name() {
+    fn a_folder_is_read_in_the_order_of_file_names() {
         let files: &[(&str, &[u8])] =
             &[("b.txt", b"B"), ("a.jsonl", b"{\"text\":\"A\"}"), (".hidden", b"\xff"), ("values.rs", b"V")];
         let folder = folder(files);
@@ -357,14 +357,14 @@ mod tests {
         let corpus = open(folder.path(), 0.5).unwrap();
         assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("|A|BC", "CC|V"));
         assert_eq!(corpus.train.source(), folder.path().display().to_string());
-        // With a file for validation nothing is split.
+        // If the folder has a validation file, nothing is split off.
         fs::write(folder.path().join("x_val_1.txt"), b"X").unwrap();
         let corpus = open(folder.path(), 0.5).unwrap();
         assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("|A|BCCC|V", "|X"));
     }
 
     #[test]
-    fn names_for_validation() {
+    fn validation_names_are_recognised() {
         for name in ["val.bin", "fineweb_val_000000.bin", "wikitext2-valid.txt", "a.Validation.jsonl", "val2.txt"] {
             assert!(is_validation_name(OsStr::new(name)), "{name}");
         }
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_the_file_and_the_place() {
+    fn errors_name_the_file_and_the_offset() {
         let files: &[(&str, &[u8])] = &[
             ("empty.txt", b""),
             ("latin.txt", b"caf\xe9 au lait"),
@@ -401,17 +401,17 @@ mod tests {
     }
 
     #[test]
-    fn folders_with_nothing_to_train_on_are_refused() {
+    fn folders_without_training_files_are_rejected() {
         let nothing = folder(&[(".gitignore", b"*")]);
         let error = open(nothing.path(), 0.1).unwrap_err().to_string();
-        assert!(error.contains("no file in the folder"), "{error}");
+        assert!(error.contains("the folder has no text"), "{error}");
         let validation = folder(&[("val.txt", b"a")]);
         let error = open(validation.path(), 0.1).unwrap_err().to_string();
-        assert!(error.contains("all 1 file(s) in the folder are for validation"), "{error}");
+        assert!(error.contains("all 1 file(s) in the folder are validation files"), "{error}");
     }
 
     #[test]
-    fn a_shard_of_another_vocabulary_is_refused() {
+    fn a_shard_of_another_vocabulary_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gpt2.bin");
         shard::write(&path, &[1, 50256], 50257).unwrap();
@@ -421,19 +421,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_and_slicing_are_those_of_one_vector(
+        fn reading_and_slicing_equal_those_of_one_vector(
             lengths in prop::collection::vec(0_usize..9, 0..6), cuts in prop::array::uniform4(0_usize..40),
         ) {
             let mut next = 0..;
-            let parts: Vec<Vec<u16>> = lengths.iter().map(|&n| next.by_ref().take(n).collect()).collect();
-            let flat: Vec<i32> = parts.concat().into_iter().map(i32::from).collect();
-            let tokens = Tokens::concat("x".into(), parts.into_iter().map(|part| Store::Memory(Arc::new(part))));
+            let stores: Vec<Vec<u16>> = lengths.iter().map(|&n| next.by_ref().take(n).collect()).collect();
+            let flat: Vec<i32> = stores.concat().into_iter().map(i32::from).collect();
+            let tokens = Tokens::concat("x".into(), stores.into_iter().map(|tokens| Store::Memory(Arc::new(tokens))));
             prop_assert_eq!(tokens.len(), flat.len());
             let end = cuts[1].min(flat.len());
             let start = cuts[0].min(end);
             let slice = tokens.slice(cuts[0]..cuts[1]);
             prop_assert_eq!(all(&slice), &flat[start..end]);
-            // Once more, of a slice.
+            // A slice of a slice.
             let expected: Vec<i32> = all(&slice).into_iter().skip(cuts[2]).take(cuts[3]).collect();
             prop_assert_eq!(all(&slice.slice(cuts[2]..cuts[2] + cuts[3])), &*expected);
             let mut out = vec![-1; cuts[3]];

@@ -1,12 +1,12 @@
-//! The corpus that the program carries: the project's own sources.
+//! The embedded corpus: the source code of this crate.
 
 use include_dir::{Dir, DirEntry, include_dir};
 
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src");
 
-/// Every Rust source of the crate, one after the other, by path.
+/// The concatenation of all Rust source files of the crate, in the order of their paths.
 ///
-/// Something to train on that is always there and that a reader can judge at a glance.
+/// It is training data that is always available, and a reader can judge samples of it at a glance.
 pub fn sources() -> String {
     let mut text = String::new();
     append(&SOURCES, &mut text);
@@ -27,7 +27,7 @@ fn append(dir: &Dir<'_>, text: &mut String) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn holds_the_sources_in_order() {
+    fn contains_the_sources_in_order() {
         let text = super::sources();
         assert_eq!(text, super::sources());
         let (first, last) = (text.find("//! The `ironwarp` command"), text.find("//! Training: data"));

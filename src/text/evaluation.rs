@@ -1,6 +1,4 @@
-//! Evaluation sets as tokens: HellaSwag, LAMBADA, and the windows of a perplexity.
-//!
-//! Only the data: scoring it takes a model and is done elsewhere.
+//! Evaluation data as tokens: HellaSwag, LAMBADA, and windows for perplexity. [`super::scoring`] evaluates a model on them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,28 +10,28 @@ use super::input::{Line, parse_jsonl, read_text};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
-/// A question: which completion does the context go on with?
+/// A question: which completion continues the context?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Tokens of the context, at least one.
     pub context: Vec<u32>,
-    /// Tokens of each completion, at least one token in each.
+    /// Tokens of each completion, at least one each.
     pub completions: Vec<Vec<u32>>,
-    /// Index of the right completion.
+    /// Index of the correct completion.
     pub label: usize,
 }
 
-/// Endings of a HellaSwag question.
+/// Number of endings of a HellaSwag question.
 const ENDINGS: usize = 4;
 
-/// Reads HellaSwag (Zellers et al. 2019) from JSONL: objects with a context `ctx`, four `endings` and the `label` of
-/// the right one, as a number or, as some copies have it, a numeral.
+/// Reads HellaSwag (Zellers et al. 2019) from JSONL: objects with a context `ctx`, four `endings`, and the `label` of the
+/// correct one, as a number or, in some copies of the data, as a string.
 ///
 /// As in llm.c and nanoGPT's successors, the context is tokens(ctx) and a completion is tokens(" " + ending).
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Format`] naming file, offset and line: no UTF-8, no JSON, a field missing, not four
-/// endings, a label that is none of them, an empty context.
+/// [`Error::Io`], or [`Error::Format`] with file, offset and line if the data is not UTF-8 or JSON, a field is missing,
+/// there are not four endings, the label is out of range, or the context is empty.
 pub fn hellaswag(path: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
     hellaswag_text(path.as_ref(), &read_text(path.as_ref())?, tokenizer)
 }
@@ -50,7 +48,7 @@ fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<
     #[serde(untagged, expecting = "`label` is neither a number from 0 nor a string")]
     enum Label {
         Number(u64),
-        Numeral(String),
+        Text(String),
     }
     let item = |line: &Line<Question>| {
         let Question { ctx, endings, label } = &line.value;
@@ -59,10 +57,10 @@ fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<
         }
         let label = match label {
             Label::Number(label) => Some(*label),
-            Label::Numeral(text) => text.parse().ok(),
+            Label::Text(text) => text.parse().ok(),
         };
         let Some(label) = label.and_then(|label| usize::try_from(label).ok()).filter(|&label| label < ENDINGS) else {
-            return Err(line.error(path, format!("the label is not one of 0 to {}", ENDINGS - 1)));
+            return Err(line.error(path, format!("the label is not in 0..={}", ENDINGS - 1)));
         };
         if ctx.is_empty() {
             return Err(line.error(path, "the context `ctx` is empty"));
@@ -73,15 +71,15 @@ fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<
     parse_jsonl(path, text)?.iter().map(item).collect()
 }
 
-/// Reads LAMBADA (Paperno et al. 2016; OpenAI's copy) from JSONL: objects with a `text` whose last word is to be
-/// predicted from the rest.
+/// Reads LAMBADA (Paperno et al. 2016; OpenAI's copy) from JSONL: objects with a `text` whose last word the model predicts
+/// from the rest.
 ///
-/// The text, less white space at its end, is parted at its last white space: the context is tokens(before) and the
-/// only completion is tokens(" " + word). The label is 0.
+/// The text, without trailing white space, is split at its last white space: the context is tokens(before) and the only
+/// completion is tokens(" " + word). The label is 0.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Format`] naming file, offset and line: no UTF-8, no JSON, no `text`, fewer than two
-/// words.
+/// [`Error::Io`], or [`Error::Format`] with file, offset and line if the data is not UTF-8 or JSON, `text` is missing, or
+/// it has fewer than two words.
 pub fn lambada(path: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
     lambada_text(path.as_ref(), &read_text(path.as_ref())?, tokenizer)
 }
@@ -106,23 +104,24 @@ fn lambada_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<It
     parse_jsonl(path, text)?.iter().map(item).collect()
 }
 
-/// One forward pass of a perplexity: the token `targets.start + i` is predicted from the tokens
+/// A window of a token stream for perplexity: token `targets.start + i` is predicted from the tokens
 /// `inputs.start..=inputs.start + i`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// The tokens that go in, at most T.
+    /// The input tokens, at most T.
     pub inputs: Range<usize>,
-    /// The tokens that are predicted: the inputs shifted by one.
+    /// The predicted tokens: the inputs shifted by one.
     pub targets: Range<usize>,
 }
 
-/// Cuts a stream of `len` tokens into consecutive windows of `context` (T) inputs.
+/// Splits a stream of `len` tokens into consecutive windows of `context` (T) inputs.
 ///
-/// Every token but the first is predicted exactly once; the last window may be short. Without overlap, the tokens at
-/// the start of a window are predicted from little context: it is the plain, upper figure of a perplexity.
+/// Every token except the first is predicted exactly once; the last window may be shorter. The windows do not overlap, so
+/// the tokens at the start of a window are predicted from little context, and the perplexity is an upper bound of that with
+/// a sliding window.
 ///
 /// # Errors
-/// [`Error::Invalid`] if T = 0 or there are fewer than two tokens, so that nothing is predicted.
+/// [`Error::Invalid`] if T = 0 or the stream has fewer than two tokens.
 pub fn windows(len: usize, context: usize) -> Result<impl Iterator<Item = Window>> {
     if context == 0 || len < 2 {
         return Err(Error::invalid(format!(
@@ -165,14 +164,14 @@ mod tests {
     fn lambada_predicts_the_last_word() {
         let tokenizer = Tokenizer::by_name("gpt2").unwrap();
         let items = lambada_text(Path::new("l.jsonl"), LAMBADA, &tokenizer).unwrap();
-        let parts = |item: &Item| (tokenizer.decode(&item.context), tokenizer.decode(&item.completions[0]));
-        assert_eq!(parts(&items[0]), ("She said hello to".into(), " Gabriel".into()));
-        assert_eq!(parts(&items[1]), ("two\n".into(), " words".into()));
+        let decoded = |item: &Item| (tokenizer.decode(&item.context), tokenizer.decode(&item.completions[0]));
+        assert_eq!(decoded(&items[0]), ("She said hello to".into(), " Gabriel".into()));
+        assert_eq!(decoded(&items[1]), ("two\n".into(), " words".into()));
         assert!(items.iter().all(|item| item.label == 0 && item.completions.len() == 1));
     }
 
     #[test]
-    fn faults_name_the_line() {
+    fn errors_name_the_line() {
         let bytes = Tokenizer::bytes();
         let question = |ctx: &str, endings: &str, label: &str| {
             let text = format!("\n{{\"ctx\": {ctx}, \"endings\": {endings}, \"label\": {label}}}");
@@ -181,8 +180,8 @@ mod tests {
         let four = r#"["a","b","c","d"]"#;
         for (message, expected) in [
             (question("\"x\"", r#"["a","b","c"]"#, "0"), "h.jsonl at byte 1: line 2: 3 endings, not 4"),
-            (question("\"x\"", four, "4"), "h.jsonl at byte 1: line 2: the label is not one of 0 to 3"),
-            (question("\"x\"", four, "\"\""), "h.jsonl at byte 1: line 2: the label is not one of 0 to 3"),
+            (question("\"x\"", four, "4"), "h.jsonl at byte 1: line 2: the label is not in 0..=3"),
+            (question("\"x\"", four, "\"\""), "h.jsonl at byte 1: line 2: the label is not in 0..=3"),
             (question("\"\"", four, "1"), "h.jsonl at byte 1: line 2: the context `ctx` is empty"),
         ] {
             assert_eq!(message, expected);
@@ -211,10 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn hostile_lines_never_panic() {
+    fn mutated_lines_never_panic() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let alphabet = b"{}[]\":,\\0 49e\n";
-        let (mut accepted, mut refused) = (0, 0);
+        let (mut accepted, mut rejected) = (0, 0);
         for case in 0..100_000 {
             let mut bytes = if case % 2 == 0 { HELLASWAG } else { LAMBADA }.as_bytes().to_vec();
             for _ in 0..rng.random_range(1..4) {
@@ -233,15 +232,15 @@ mod tests {
                     };
                     assert!(items.iter().all(whole), "{text}");
                 }
-                Err(_) => refused += 1,
+                Err(_) => rejected += 1,
             }
         }
-        assert!(accepted > 1000 && refused > 1000, "{accepted} accepted, {refused} refused");
+        assert!(accepted > 1000 && rejected > 1000, "{accepted} accepted, {rejected} rejected");
     }
 
     proptest! {
         #[test]
-        fn windows_predict_every_token_but_the_first_once(len in 2_usize..300, context in 1_usize..40) {
+        fn windows_predict_every_token_except_the_first_once(len in 2_usize..300, context in 1_usize..40) {
             let windows: Vec<Window> = windows(len, context).unwrap().collect();
             let predicted: Vec<usize> = windows.iter().flat_map(|w| w.targets.clone()).collect();
             prop_assert_eq!(predicted, (1..len).collect::<Vec<_>>());
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_nothing_are_refused() {
+    fn windows_without_predicted_tokens_are_rejected() {
         for (len, context) in [(0, 4), (1, 4), (9, 0)] {
             assert!(windows(len, context).is_err());
         }

@@ -1,4 +1,4 @@
-//! Reading text and JSONL files, with errors that name the place.
+//! Reading text and JSONL files, with errors that name the offset and the line.
 
 use std::fs;
 use std::path::Path;
@@ -7,15 +7,15 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// A whole file as text.
+/// Reads a whole file as text.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Format`] if it is empty or not UTF-8, then with the offset of the first bad byte.
+/// [`Error::Io`]; [`Error::Format`] if the file is empty, or, with the offset of the first invalid byte, if it is not UTF-8.
 pub(super) fn read_text(path: &Path) -> Result<String> {
     into_text(path, fs::read(path).map_err(|e| Error::io("read", path, e))?)
 }
 
-/// The content of a file as text; see [`read_text`].
+/// Converts the content of a file to text; see [`read_text`].
 fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String> {
     if bytes.is_empty() {
         return Err(Error::format(path, "the file is empty"));
@@ -29,9 +29,9 @@ fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String> {
     })
 }
 
-/// A value parsed from a line of JSONL, and where that line is.
+/// A value that was parsed from a line of JSONL, with the position of the line.
 pub(super) struct Line<T> {
-    /// The line's value.
+    /// The value.
     pub value: T,
     /// Line number, from 1.
     number: usize,
@@ -46,17 +46,17 @@ impl<T> Line<T> {
     }
 }
 
-/// The values of a JSONL text, one a line; blank lines are passed over.
+/// Parses a JSONL text, which has one value per line; blank lines are skipped.
 ///
 /// # Errors
-/// [`Error::Format`] with line and offset of the first line that is no such value, or if there is none at all.
+/// [`Error::Format`] with line and offset of the first invalid line, or if the text has no values.
 pub(super) fn parse_jsonl<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Result<Vec<Line<T>>> {
     let mut lines = Vec::new();
     let mut offset = 0;
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
         if !line.trim().is_empty() {
             let value = serde_json::from_str(line).map_err(|e| {
-                // The parser saw one line and calls it line 1.
+                // The parser sees only this line and reports it as line 1, so its position is removed.
                 let message = e.to_string();
                 let message = message.split(" at line ").next().unwrap_or_default();
                 let at = offset + e.column().saturating_sub(1).min(line.len());
@@ -67,7 +67,7 @@ pub(super) fn parse_jsonl<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) ->
         offset += line.len();
     }
     if lines.is_empty() {
-        return Err(Error::format(path, "no line of JSON in the file"));
+        return Err(Error::format(path, "the file has no lines of JSON"));
     }
     Ok(lines)
 }
@@ -95,12 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn values_and_faults_are_found() {
+    fn values_are_parsed_and_errors_located() {
         let good = "{\"text\": \"a\\n\\u00e9\", \"id\": [1, {}]}\n\n  \r\n{\"text\":\"\"}\r\n{\"text\":\"last\"}";
         assert_eq!(parse(good.as_bytes()).unwrap(), ["a\né", "", "last"]);
         for (bytes, expected) in [
             (&b""[..], "a.jsonl: the file is empty"),
-            (b"\n \n", "a.jsonl: no line of JSON in the file"),
+            (b"\n \n", "a.jsonl: the file has no lines of JSON"),
             (b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}", "a.jsonl at byte 22: line 2: not UTF-8 text (byte 0xff)"),
             (b"{\"text\":\"a\"}\n{\"body\":1}\n", "a.jsonl at byte 22: line 2: missing field `text`"),
             (b"\n{\"text\":7}", "a.jsonl at byte 9: line 2: invalid type: integer `7`, expected a string"),
@@ -112,11 +112,11 @@ mod tests {
     }
 
     #[test]
-    fn hostile_bytes_never_panic() {
+    fn mutated_bytes_never_panic() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let good = "{\"text\":\"a b\", \"x\":[1,-2.5e3,null]}\n{\"text\":\"\\ud83d\\ude42 \u{e9}\"}\n";
         let alphabet = b"{}[]\":,\\u0d8text \n\r\x00\xff\xc3\xa9";
-        let (mut accepted, mut refused) = (0, 0);
+        let (mut accepted, mut rejected) = (0, 0);
         for _ in 0..100_000 {
             let mut bytes = good.as_bytes().to_vec();
             for _ in 0..rng.random_range(1..4) {
@@ -131,9 +131,9 @@ mod tests {
             }
             match parse(&bytes) {
                 Ok(_) => accepted += 1,
-                Err(_) => refused += 1,
+                Err(_) => rejected += 1,
             }
         }
-        assert!(accepted > 1000 && refused > 1000, "{accepted} accepted, {refused} refused");
+        assert!(accepted > 1000 && rejected > 1000, "{accepted} accepted, {rejected} rejected");
     }
 }

@@ -1,4 +1,4 @@
-//! Text in and out: tokenizers, token shards, corpora and evaluation sets.
+//! Text processing: tokenizers, token shards, corpora and evaluation.
 
 mod bpe;
 pub mod corpus;

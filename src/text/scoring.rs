@@ -1,4 +1,4 @@
-//! Scores of a model on text: perplexity, HellaSwag, LAMBADA.
+//! Evaluation of a model on text: perplexity, HellaSwag, LAMBADA.
 
 use crate::error::{Error, Result};
 use crate::model::Gpt2;
@@ -8,18 +8,18 @@ use crate::tensor::{FloatElement, Tensor};
 use crate::text::corpus::Tokens;
 use crate::text::evaluation::{Item, windows};
 
-/// Tokens of a pass over several windows, about: enough to keep the matmuls busy.
+/// Approximate number of tokens in a forward pass over several windows, large enough for efficient matmuls.
 const PASS_TOKENS: usize = 1024;
 
-/// Rows of completions are made a multiple of this long.
+/// The length of completion rows is rounded up to a multiple of this.
 const ROW_MULTIPLE: usize = 64;
 
-/// A perplexity.
+/// Result of a perplexity evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Perplexity {
-    /// Mean loss, nats a predicted token.
+    /// Mean loss, in nats per predicted token.
     pub loss: f64,
-    /// Tokens predicted: all but the first.
+    /// Number of predicted tokens: all except the first.
     pub tokens: u64,
 }
 
@@ -30,38 +30,38 @@ impl Perplexity {
     }
 }
 
-/// A multiple-choice score.
+/// Result of a multiple-choice evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MultipleChoice {
-    /// Share of items whose right completion has the smallest loss in all.
+    /// Fraction of items whose correct completion has the smallest total loss.
     pub accuracy: f64,
-    /// Share of items whose right completion has the smallest loss a token.
+    /// Fraction of items whose correct completion has the smallest mean loss per token.
     pub accuracy_normalised: f64,
-    /// Items scored.
+    /// Number of items.
     pub items: usize,
 }
 
-/// A last-word score.
+/// Result of a last-word evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LastWord {
-    /// Share of items all of whose last word's tokens are the most likely ones, given the tokens before each.
+    /// Fraction of items for which every token of the last word is the most likely one, given the tokens before it.
     pub accuracy: f64,
-    /// `exp` of the mean loss of a last word, summed over its tokens.
+    /// `exp` of the mean loss per last word, which is the sum over the word's tokens.
     pub perplexity: f64,
-    /// Items scored.
+    /// Number of items.
     pub items: usize,
 }
 
-/// A completion's tokens under the model.
+/// The score of one completion.
 struct Completion {
-    /// Nats, summed.
+    /// Total loss, in nats.
     loss: f64,
     tokens: usize,
-    /// Whether each token is the most likely one.
+    /// Whether every token is the most likely one.
     is_greedy: bool,
 }
 
-/// Runs a model over rows of tokens. Buffers are kept while the shape stays the same.
+/// Evaluates a model on rows of tokens. Buffers are reused while the shape stays the same.
 pub struct Scorer<'a, B: Backend> {
     model: Gpt2<'a, B>,
     buffers: Option<Buffers<B>>,
@@ -77,17 +77,17 @@ struct Buffers<B: Backend> {
 }
 
 impl<'a, B: Backend> Scorer<'a, B> {
-    /// A scorer of a model.
+    /// A scorer for a model.
     pub fn new(model: Gpt2<'a, B>) -> Self {
         Scorer { model, buffers: None }
     }
 
-    /// One pass over (B, T) tokens; the buffers then hold losses and logits.
+    /// One forward pass over (B, T) tokens, after which the buffers hold losses and logits.
     fn pass(&mut self, shape: [usize; 2], tokens: &[i32], targets: &[i32]) -> Result<&mut Buffers<B>> {
         let Gpt2 { backend, config, .. } = self.model;
         if self.buffers.as_ref().is_none_or(|buffers| buffers.shape != shape) {
             let [b, t] = shape;
-            // The old ones go first: both need not fit.
+            // The old buffers are freed first, because both might not fit the memory.
             self.buffers = None;
             self.buffers = Some(Buffers {
                 shape,
@@ -98,33 +98,33 @@ impl<'a, B: Backend> Scorer<'a, B> {
                 greedy: Tensor::zeros(backend, [b, t])?,
             });
         }
-        let buffers = self.buffers.as_mut().expect("made above");
+        let buffers = self.buffers.as_mut().expect("allocated above");
         backend.upload(tokens, buffers.tokens.view_mut())?;
         backend.upload(targets, buffers.targets.view_mut())?;
         self.model.evaluate(&mut buffers.acts, &mut buffers.head, buffers.tokens.view(), buffers.targets.view())?;
         Ok(buffers)
     }
 
-    /// Mean loss over consecutive windows of `context` tokens: every token but the first is predicted exactly once,
-    /// those at a window's start from little. `progress` hears of the tokens predicted so far.
+    /// Mean loss over consecutive windows of `context` tokens (see [`windows`]). `progress` is called with the number of
+    /// tokens predicted so far.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for fewer than two tokens or a context that the model does not have.
+    /// [`Error::Invalid`] for fewer than two tokens, or for windows longer than the model's context.
     pub fn perplexity(&mut self, tokens: &Tokens, context: usize, mut progress: impl FnMut(u64)) -> Result<Perplexity> {
         let max = self.model.config.context;
         if context > max {
-            return Err(Error::invalid(format!("windows of {context} tokens pass the model's context of {max}")));
+            return Err(Error::invalid(format!("windows of {context} tokens exceed the model's context of {max}")));
         }
         let backend = self.model.backend;
         let windows: Vec<_> = windows(tokens.len(), context)?.collect();
         let (mut total, mut count) = (0.0, 0);
         let mut rest = &windows[..];
         while let Some(first) = rest.first() {
-            // Whole windows together, the short one at the end alone.
+            // Windows of full length are grouped; the shorter one at the end has a pass of its own.
             let t = first.inputs.len();
-            let most = (PASS_TOKENS / t).max(1);
-            let (group, later) = rest.split_at(rest.iter().take(most).take_while(|w| w.inputs.len() == t).count());
-            rest = later;
+            let max_group = (PASS_TOKENS / t).max(1);
+            let (group, tail) = rest.split_at(rest.iter().take(max_group).take_while(|w| w.inputs.len() == t).count());
+            rest = tail;
             let (mut inputs, mut targets) = (vec![0; group.len() * t], vec![0; group.len() * t]);
             tokens.read(first.inputs.start, &mut inputs)?;
             tokens.read(first.targets.start, &mut targets)?;
@@ -136,7 +136,7 @@ impl<'a, B: Backend> Scorer<'a, B> {
         Ok(Perplexity { loss: total / count as f64, tokens: count })
     }
 
-    /// Each completion of an item after its context. Contexts that are too long lose their beginning.
+    /// Scores each completion of an item, given its context. Contexts that are too long are truncated at the start.
     fn completions(&mut self, item: &Item) -> Result<Vec<Completion>> {
         let Gpt2 { backend, config, .. } = self.model;
         if item.context.is_empty() || item.completions.iter().any(Vec::is_empty) {
@@ -145,12 +145,14 @@ impl<'a, B: Backend> Scorer<'a, B> {
         let longest = item.completions.iter().map(Vec::len).max().unwrap_or(0);
         if longest > config.context {
             let context = config.context;
-            return Err(Error::invalid(format!("a completion of {longest} tokens passes the context of {context}")));
+            return Err(Error::invalid(format!(
+                "a completion of {longest} tokens exceeds the model's context of {context}"
+            )));
         }
-        // The last token is predicted only, so T + 1 tokens fit.
+        // The last token is only predicted and not an input, so T + 1 tokens fit.
         let room = (config.context + 1 - longest).min(item.context.len());
         let before = &item.context[item.context.len() - room..];
-        // Rounded up, so that items of about one length share their buffers.
+        // Rounded up, so that items of similar length share their buffers.
         let t = (room + longest - 1).next_multiple_of(ROW_MULTIPLE).min(config.context);
         let b = item.completions.len();
         let (mut inputs, mut targets) = (vec![0; b * t], vec![-1; b * t]);
@@ -186,50 +188,50 @@ impl<'a, B: Backend> Scorer<'a, B> {
             .collect())
     }
 
-    /// Completion-style accuracy, e.g. on HellaSwag: which completion is the likeliest after the context? By the sum of
-    /// its tokens' losses, and by their mean. `progress` hears of the items scored so far.
+    /// Completion-style accuracy, e.g. on HellaSwag: the model chooses the completion with the smallest loss, by the sum
+    /// and by the mean over its tokens. `progress` is called with the number of items scored so far.
     ///
     /// # Errors
-    /// [`Error::Invalid`] without items or for a completion longer than the context.
+    /// [`Error::Invalid`] if there are no items, or for a completion longer than the model's context.
     pub fn multiple_choice(&mut self, items: &[Item], mut progress: impl FnMut(u64)) -> Result<MultipleChoice> {
-        let (mut right, mut right_normalised) = (0, 0);
+        let (mut correct, mut correct_normalised) = (0, 0);
         for (index, item) in items.iter().enumerate() {
             let completions = self.completions(item)?;
             let best = |score: fn(&Completion) -> f64| {
                 (0..completions.len()).min_by(|&a, &b| score(&completions[a]).total_cmp(&score(&completions[b])))
             };
-            right += usize::from(best(|c| c.loss) == Some(item.label));
-            right_normalised += usize::from(best(|c| c.loss / c.tokens as f64) == Some(item.label));
+            correct += usize::from(best(|c| c.loss) == Some(item.label));
+            correct_normalised += usize::from(best(|c| c.loss / c.tokens as f64) == Some(item.label));
             progress(index as u64 + 1);
         }
-        let share = share_of(items)?;
+        let mean = mean_over(items)?;
         Ok(MultipleChoice {
-            accuracy: share(right as f64),
-            accuracy_normalised: share(right_normalised as f64),
+            accuracy: mean(correct as f64),
+            accuracy_normalised: mean(correct_normalised as f64),
             items: items.len(),
         })
     }
 
-    /// Last-word accuracy and perplexity, e.g. on LAMBADA. `progress` hears of the items scored so far.
+    /// Last-word accuracy and perplexity, e.g. on LAMBADA. `progress` is called with the number of items scored so far.
     ///
     /// # Errors
     /// As [`Scorer::multiple_choice`].
     pub fn last_word(&mut self, items: &[Item], mut progress: impl FnMut(u64)) -> Result<LastWord> {
-        let (mut right, mut loss) = (0, 0.0);
+        let (mut correct, mut loss) = (0, 0.0);
         for (index, item) in items.iter().enumerate() {
             for word in self.completions(item)? {
-                right += usize::from(word.is_greedy);
+                correct += usize::from(word.is_greedy);
                 loss += word.loss;
             }
             progress(index as u64 + 1);
         }
-        let share = share_of(items)?;
-        Ok(LastWord { accuracy: share(right as f64), perplexity: share(loss).exp(), items: items.len() })
+        let mean = mean_over(items)?;
+        Ok(LastWord { accuracy: mean(correct as f64), perplexity: mean(loss).exp(), items: items.len() })
     }
 }
 
-/// Divides by the number of items.
-fn share_of(items: &[Item]) -> Result<impl Fn(f64) -> f64> {
+/// Returns a function that divides a sum by the number of items.
+fn mean_over(items: &[Item]) -> Result<impl Fn(f64) -> f64> {
     match items.len() {
         0 => Err(Error::invalid("the evaluation set has no items")),
         n => Ok(move |sum| sum / n as f64),
@@ -249,13 +251,13 @@ mod tests {
     fn with_model(test: impl FnOnce(Gpt2<'_, Cpu<f64>>)) {
         let backend = Cpu::new();
         let mut weights = init::random(CONFIG, 5);
-        // Larger than at the start of a training, so that tokens differ.
+        // Scaled up, so that the predictions for different tokens differ clearly.
         weights.data.iter_mut().for_each(|x| *x *= 8.0);
         let params = Arena::from_f32(&backend, &weights.layout, weights.data).unwrap();
         test(Gpt2 { backend: &backend, config: &CONFIG, params: &params });
     }
 
-    /// -log p of each token of a sequence but the first, from the logits of passes over its prefixes.
+    /// -log p of each token of a sequence except the first, computed from the logits of its prefixes.
     fn losses(model: Gpt2<'_, Cpu<f64>>, sequence: &[u32]) -> Vec<(f64, bool)> {
         let loss = |n: usize| {
             let tokens: Vec<i32> = sequence[..n].iter().map(|&t| t as i32).collect();
@@ -272,20 +274,20 @@ mod tests {
     }
 
     #[test]
-    fn perplexity_predicts_every_token_but_the_first_once() {
+    fn perplexity_predicts_every_token_except_the_first_once() {
         with_model(|model| {
             let ids: Vec<u16> = (0..41).map(|i| i * i % 50).collect();
             for context in [12, 5] {
                 let tokens = Tokens::from_vec("test", ids.clone());
-                let mut heard = 0;
-                let got = Scorer::new(model).perplexity(&tokens, context, |n| heard = n).unwrap();
+                let mut progress = 0;
+                let got = Scorer::new(model).perplexity(&tokens, context, |n| progress = n).unwrap();
                 let sequence: Vec<u32> = ids.iter().map(|&x| x.into()).collect();
                 let want: f64 = (0..40)
                     .step_by(context)
                     .map(|start| sum(&losses(model, &sequence[start..(start + context + 1).min(41)])))
                     .sum();
                 assert!((got.loss - want / 40.0).abs() < 1e-6, "{} {}", got.loss, want / 40.0);
-                assert_eq!((got.tokens, heard), (40, 40));
+                assert_eq!((got.tokens, progress), (40, 40));
             }
             let error = Scorer::new(model).perplexity(&Tokens::from_vec("x", vec![1, 2]), 13, |_| ()).unwrap_err();
             assert!(error.to_string().contains("context of 12"), "{error}");
@@ -302,7 +304,7 @@ mod tests {
                 .enumerate()
                 .map(|(i, c)| Item { context: c.clone(), completions: completions.to_vec(), label: i })
                 .collect();
-            let (mut right, mut right_normalised) = (0, 0);
+            let (mut correct, mut correct_normalised) = (0, 0);
             for item in &items {
                 let scores: Vec<(f64, f64)> = completions
                     .iter()
@@ -317,13 +319,13 @@ mod tests {
                 let best = |key: fn(&(f64, f64)) -> f64| {
                     (0..4).min_by(|&a, &b| key(&scores[a]).total_cmp(&key(&scores[b]))).unwrap()
                 };
-                right += usize::from(best(|s| s.0) == item.label);
-                right_normalised += usize::from(best(|s| s.1) == item.label);
+                correct += usize::from(best(|s| s.0) == item.label);
+                correct_normalised += usize::from(best(|s| s.1) == item.label);
             }
             let got = Scorer::new(model).multiple_choice(&items, |_| ()).unwrap();
             assert_eq!(got.items, 3);
-            assert_eq!(got.accuracy * 3.0, right as f64);
-            assert_eq!(got.accuracy_normalised * 3.0, right_normalised as f64);
+            assert_eq!(got.accuracy * 3.0, correct as f64);
+            assert_eq!(got.accuracy_normalised * 3.0, correct_normalised as f64);
             assert!(Scorer::new(model).multiple_choice(&[], |_| ()).is_err());
             for (context, completion) in [(vec![], vec![1]), (vec![1], vec![]), (vec![1], vec![2; 13])] {
                 let item = Item { context, completions: vec![completion], label: 0 };
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_word_is_right_when_each_of_its_tokens_is_the_likeliest() {
+    fn a_last_word_is_correct_if_each_of_its_tokens_is_the_most_likely() {
         with_model(|model| {
             let context = vec![5, 6, 7];
             let mut generator = crate::model::generate::Generator::new(model, &[5, 6, 7]).expect("a prompt that fits");

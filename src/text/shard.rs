@@ -14,22 +14,22 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// First number of a shard.
+/// First number of a shard's header.
 pub const MAGIC: i32 = 20240520;
 
-/// Second number of a shard: tokens are `u16`.
+/// Second number of a shard's header; version 1 has `u16` tokens.
 pub const VERSION: i32 = 1;
 
-/// Bytes before the first token.
+/// Size of the header.
 pub const HEADER_BYTES: usize = 256 * 4;
 
-/// Shards hold tokens of two bytes, so no larger vocabulary.
+/// Largest vocabulary of a shard, whose tokens have 16 bits.
 pub const MAX_VOCAB: usize = 1 << 16;
 
-/// Bytes scanned at a time when a shard's tokens are checked.
+/// Block size for checking the tokens of a shard.
 const SCAN_BYTES: usize = 1 << 20;
 
-/// A shard, memory-mapped: opening one of gigabytes takes no memory but the page cache.
+/// A memory-mapped shard. Opening a large shard uses only page-cache memory.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
@@ -38,23 +38,22 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Opens a shard and checks all of it: header, length and that every token is below `vocab` (V).
+    /// Opens a shard and validates it: header, length, and that every token is below `vocab` (V).
     ///
-    /// The check reads the whole file once, unless V = 65536 makes every token right.
+    /// The validation reads the whole file once, unless V = 65536, where every token is valid.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be opened or mapped, [`Error::Format`] naming the file, the byte offset and the
-    /// numbers if it is no shard of such tokens, and [`Error::Invalid`] for a vocabulary above 65536.
+    /// [`Error::Io`] if the file cannot be opened or mapped; [`Error::Format`] with the file, the byte offset and the
+    /// numbers if it is not a valid shard for this vocabulary; [`Error::Invalid`] for a vocabulary above 65536.
     pub fn open(path: impl AsRef<Path>, vocab: usize) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let file = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
         let size = file.metadata().map_err(|e| Error::io("inspect", &path, e))?.len();
         if size == 0 {
-            return Err(Error::format(&path, "the file is empty: no token shard"));
+            return Err(Error::format(&path, "not a token shard: the file is empty"));
         }
-        // SAFETY: the map is only ever read, and as bytes, of which any value is valid. That nobody truncates or
-        // rewrites the file meanwhile is the caller's to see to, as with llm.c; our own writer never does, it replaces
-        // whole files by renaming.
+        // SAFETY: the map is only read, as bytes, for which every value is valid. The user must not truncate or rewrite the
+        // file while it is in use, as with llm.c. Our own writer never does: it replaces whole files by renaming.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", &path, e))?;
         let len = check(&path, &map, vocab)?;
@@ -72,41 +71,45 @@ impl Shard {
         &self.path
     }
 
-    /// Tokens from `start` on, to the end of the shard; none if `start` lies beyond it.
+    /// Iterates over the tokens from `start` to the end of the shard; empty if `start` is beyond the end.
     pub fn tokens_from(&self, start: usize) -> impl Iterator<Item = u16> + '_ {
-        // Bytes are read as such: the machine's alignment and byte order do not matter.
+        // Read byte by byte, so that alignment and byte order of the machine do not matter.
         let at = start.min(self.len).saturating_mul(2);
         self.map[HEADER_BYTES + at..].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
     }
 }
 
-/// Checks the content of a shard and returns its number of tokens.
+/// Validates the content of a shard and returns its number of tokens.
 fn check(path: &Path, bytes: &[u8], vocab: usize) -> Result<usize> {
     check_vocab(vocab)?;
     let fail = |offset: usize, message: String| Err(Error::format_at(path, offset as u64, message));
     let Some((header, tokens)) = bytes.split_at_checked(HEADER_BYTES) else {
         return fail(
             bytes.len(),
-            format!("truncated: a shard's header has {HEADER_BYTES} bytes, the file {}", bytes.len()),
+            format!("truncated: a shard's header has {HEADER_BYTES} bytes, but the file has {}", bytes.len()),
         );
     };
     let mut numbers = header.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let mut number = || numbers.next().unwrap_or_default();
     let (magic, version, count) = (number(), number(), number());
     if magic != MAGIC {
-        return fail(0, format!("no token shard: the magic number is {magic}, not {MAGIC}"));
+        return fail(0, format!("not a token shard: the magic number is {magic}, not {MAGIC}"));
     }
     if version != VERSION {
-        return fail(4, format!("version {version} of the shard format; only {VERSION} (16-bit tokens) can be read"));
+        return fail(
+            4,
+            format!("version {version} of the shard format is not supported, only {VERSION} (16-bit tokens)"),
+        );
     }
     if count <= 0 {
-        return fail(8, format!("the header announces {count} tokens"));
+        return fail(8, format!("invalid number of tokens in the header: {count}"));
     }
     let (expected, found) = (2 * count as u64, tokens.len() as u64);
     if expected != found {
         let end = HEADER_BYTES as u64 + expected.min(found);
         let what = if found < expected { "truncated" } else { "trailing bytes" };
-        let message = format!("{what}: {count} tokens take {expected} bytes after the header, the file has {found}");
+        let message =
+            format!("{what}: {count} tokens need {expected} bytes after the header, but the file has {found}");
         return Err(Error::format_at(path, end, message));
     }
     match first_outside(tokens, vocab) {
@@ -117,9 +120,10 @@ fn check(path: &Path, bytes: &[u8], vocab: usize) -> Result<usize> {
     }
 }
 
-/// The first of the tokens not below `vocab`, with its index.
+/// Finds the first token that is not below `vocab`: its index and the token.
 fn first_outside(tokens: &[u8], vocab: usize) -> Option<(usize, u16)> {
-    // Everything fits above that; below, the largest of a block is found faster than the first one that is too large.
+    // A vocabulary above u16::MAX has no invalid tokens. Otherwise, the maximum of a block is computed first, because that
+    // is faster than a search for the first large token.
     let limit = u16::try_from(vocab).ok()?;
     let token = |pair: &[u8]| u16::from_le_bytes([pair[0], pair[1]]);
     let blocks = tokens.par_chunks(SCAN_BYTES).enumerate();
@@ -136,12 +140,12 @@ fn check_vocab(vocab: usize) -> Result<()> {
     Ok(())
 }
 
-/// Writes a shard, whole or not at all: to a temporary file in the same folder, synced, then renamed to `path`, which
-/// replaces what was there; the folder is synced last.
+/// Writes a shard atomically: to a temporary file in the same folder, which is synced and then renamed to `path`, replacing
+/// an existing file. The folder is synced last.
 ///
 /// # Errors
-/// [`Error::Invalid`] if there are no tokens, more than 2^31 - 1, one that is not below `vocab` (V), or V > 65536;
-/// [`Error::Io`] if the system refuses, and then what was at `path` is untouched.
+/// [`Error::Invalid`] if there are no tokens or more than 2^31 - 1, if a token is not below `vocab` (V), or if V > 65536;
+/// [`Error::Io`] if an operation of the system fails, in which case an existing file at `path` is unchanged.
 pub fn write(path: impl AsRef<Path>, tokens: &[u16], vocab: usize) -> Result<()> {
     let path = path.as_ref();
     check_vocab(vocab)?;
@@ -157,12 +161,12 @@ pub fn write(path: impl AsRef<Path>, tokens: &[u16], vocab: usize) -> Result<()>
 
 fn write_synced(path: &Path, count: i32, tokens: &[u16]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Readable as any other new file: the default of temporary files is the owner alone.
+    // The default permissions of temporary files are for the owner only; these are those of ordinary new files.
     let permissions = Permissions::from_mode(0o666);
     let mut file = tempfile::Builder::new().prefix(".shard-").permissions(permissions).tempfile_in(folder)?;
     let mut header = [0; HEADER_BYTES];
-    for (place, number) in header.chunks_exact_mut(4).zip([MAGIC, VERSION, count]) {
-        place.copy_from_slice(&number.to_le_bytes());
+    for (field, number) in header.chunks_exact_mut(4).zip([MAGIC, VERSION, count]) {
+        field.copy_from_slice(&number.to_le_bytes());
     }
     file.write_all(&header)?;
     let mut buffer = Vec::with_capacity(SCAN_BYTES);
@@ -173,7 +177,7 @@ fn write_synced(path: &Path, count: i32, tokens: &[u16]) -> io::Result<()> {
     }
     file.as_file().sync_all()?;
     file.persist(path)?;
-    // Only with its folder synced does the new name survive a power loss.
+    // The new name survives a power cut only if the folder is synced.
     fs::File::open(folder)?.sync_all()
 }
 
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn written_shards_read_back_and_are_llmc_s_bytes() {
+    fn written_shards_round_trip_and_have_the_bytes_of_llmc() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a_000000.bin");
         let tokens: Vec<u16> = (0..2_000_000_u32).map(|i| (i * 31 % 50257) as u16).collect();
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_named_with_its_place() {
+    fn every_error_names_the_offset() {
         let good = shard_bytes(&[1, 2, 3, 4]);
         assert_eq!(check(Path::new("a.bin"), &good, 5).unwrap(), 4);
         let with = |at: usize, number: i32| {
@@ -223,23 +227,29 @@ mod tests {
             bytes
         };
         for (bytes, expected) in [
-            (good[..100].to_vec(), "a.bin at byte 100: truncated: a shard's header has 1024 bytes, the file 100"),
-            (with(0, 1), "a.bin at byte 0: no token shard: the magic number is 1, not 20240520"),
-            (with(4, 7), "a.bin at byte 4: version 7 of the shard format; only 1 (16-bit tokens) can be read"),
-            (with(8, -4), "a.bin at byte 8: the header announces -4 tokens"),
-            (with(8, 0), "a.bin at byte 8: the header announces 0 tokens"),
-            (with(8, 5), "a.bin at byte 1032: truncated: 5 tokens take 10 bytes after the header, the file has 8"),
-            (with(8, 3), "a.bin at byte 1030: trailing bytes: 3 tokens take 6 bytes after the header, the file has 8"),
+            (
+                good[..100].to_vec(),
+                "a.bin at byte 100: truncated: a shard's header has 1024 bytes, but the file has 100",
+            ),
+            (with(0, 1), "a.bin at byte 0: not a token shard: the magic number is 1, not 20240520"),
+            (with(4, 7), "a.bin at byte 4: version 7 of the shard format is not supported, only 1 (16-bit tokens)"),
+            (with(8, -4), "a.bin at byte 8: invalid number of tokens in the header: -4"),
+            (with(8, 0), "a.bin at byte 8: invalid number of tokens in the header: 0"),
+            (with(8, 5), "a.bin at byte 1032: truncated: 5 tokens need 10 bytes after the header, but the file has 8"),
+            (
+                with(8, 3),
+                "a.bin at byte 1030: trailing bytes: 3 tokens need 6 bytes after the header, but the file has 8",
+            ),
             (
                 good[..1031].to_vec(),
-                "a.bin at byte 1031: truncated: 4 tokens take 8 bytes after the header, the file has 7",
+                "a.bin at byte 1031: truncated: 4 tokens need 8 bytes after the header, but the file has 7",
             ),
         ] {
             assert_eq!(message(&bytes, 5), expected);
         }
         assert_eq!(message(&good, 4), "a.bin at byte 1030: token 4 >= V = 4 (token number 3)");
         assert_eq!(message(&good, 70000), "token shards hold 16-bit tokens: V <= 65536 failed (V = 70000)");
-        // The first fault is named, wherever the blocks of the scan end.
+        // The first invalid token is reported, wherever the blocks of the scan end.
         let mut tokens = vec![7; 3 * SCAN_BYTES];
         for at in [SCAN_BYTES + 5, SCAN_BYTES / 2, SCAN_BYTES / 2 - 1] {
             tokens[at] = 300;
@@ -249,18 +259,18 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_shards_are_refused() {
+    fn files_that_are_not_shards_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let missing = Shard::open(folder.path().join("none.bin"), 257).unwrap_err().to_string();
         assert!(missing.contains("cannot open") && missing.contains("none.bin"), "{missing}");
         let empty = folder.path().join("empty.bin");
         fs::write(&empty, []).unwrap();
-        assert!(Shard::open(&empty, 257).unwrap_err().to_string().ends_with("the file is empty: no token shard"));
+        assert!(Shard::open(&empty, 257).unwrap_err().to_string().ends_with("not a token shard: the file is empty"));
         assert!(matches!(Shard::open(folder.path(), 257), Err(Error::Io { .. })));
     }
 
     #[test]
-    fn the_writer_refuses_what_the_reader_would_and_leaves_the_old_file() {
+    fn the_writer_rejects_what_the_reader_would_and_keeps_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.bin");
         write(&path, &[5], 257).unwrap();
@@ -289,16 +299,16 @@ mod tests {
         file.write_all(&(tokens as i32).to_le_bytes()).unwrap();
         file.seek(SeekFrom::Start(HEADER_BYTES as u64 + 2 * tokens - 4)).unwrap();
         file.write_all(&[7, 0, 8, 0]).unwrap();
-        // The largest vocabulary leaves out the scan, which would fill the page cache with the file's holes.
+        // The largest vocabulary skips the scan, which would fill the page cache with the holes of the file.
         let shard = Shard::open(&path, MAX_VOCAB).unwrap();
         assert_eq!(shard.len() as u64, tokens);
         assert!(fs::metadata(&path).unwrap().len() > 2 << 30);
         assert_eq!(shard.tokens_from(shard.len() - 3).collect::<Vec<_>>(), [0, 7, 8]);
     }
 
-    /// Damaged shards: whatever is accepted is what a naive reader would accept.
+    /// Mutated shards: the reader accepts exactly what a naive reader accepts.
     #[test]
-    fn hostile_bytes_never_panic() {
+    fn mutated_shards_never_panic() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut accepted = 0;
         for case in 0..100_000 {
@@ -326,6 +336,6 @@ mod tests {
             assert_eq!(check(Path::new("a.bin"), &bytes, vocab).is_ok(), naive, "case {case}");
             accepted += usize::from(naive);
         }
-        assert!(accepted > 1000, "{accepted} accepted: the damage leaves nothing to find");
+        assert!(accepted > 1000, "only {accepted} accepted: too many mutants are invalid");
     }
 }

@@ -1,24 +1,24 @@
-//! Text files into token shards: what `ironwarp tokenize` does.
+//! Conversion of text files to token shards, for `ironwarp tokenize`.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::corpus::{Place, is_shard, is_validation_name, tokenize_file, validation_len};
+use super::corpus::{FileRole, is_shard, is_validation_name, tokenize_file, validation_len};
 use super::shard;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
-/// Six digits number the shards of an input, so that their names sort as they follow each other.
+/// Maximum number of shards per input: six digits number them, so that the order of their names is the order of the shards.
 const MAX_SHARDS: usize = 1_000_000;
 
-/// How to cut the tokens.
+/// How to split the tokens into shards.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
-    /// Most tokens in a shard; 100 million (200 MB) by default, as in llm.c.
+    /// Maximum number of tokens per shard; 100 million (200 MB) by default, as in llm.c.
     pub shard_tokens: usize,
-    /// The last fraction of each input that becomes its validation shards; 0 by default.
+    /// Fraction of each input, at its end, that is written to validation shards; 0 by default.
     pub validation_fraction: f64,
 }
 
@@ -28,35 +28,35 @@ impl Default for Options {
     }
 }
 
-/// What was written.
+/// The result of [`tokenize`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Tokens to train on.
+    /// Number of training tokens.
     pub train_tokens: u64,
-    /// Tokens to validate with.
+    /// Number of validation tokens.
     pub validation_tokens: u64,
     /// The shards, in the order they were written.
     pub shards: Vec<PathBuf>,
 }
 
-/// Tokenizes text and JSONL files (see [`super::corpus::Corpus::open`]) into shards in the folder `out`, which is made
-/// if need be.
+/// Tokenizes text and JSONL files (see [`super::corpus::Corpus::open`]) into shards in the folder `out`, which is created if
+/// it does not exist.
 ///
-/// The input `<stem>.<extension>` becomes `<stem>_train_000000.bin`, … and, for its last `validation_fraction`,
-/// `<stem>_val_000000.bin`, …; all of it becomes the latter if its name says that it is for validation
-/// ([`super::corpus::is_validation_name`]). Opening `out` as a corpus then reads the inputs by name.
+/// The input `<stem>.<extension>` is written to `<stem>_train_000000.bin`, … and its last `validation_fraction` to
+/// `<stem>_val_000000.bin`, …. An input with a validation name ([`super::corpus::is_validation_name`]) is written to the
+/// latter completely. Opening `out` as a corpus reads the shards in the order of the inputs' names.
 ///
 /// # Errors
-/// [`Error::Invalid`] for options out of range, no inputs, an input that is a shard already, two inputs of one stem, or
-/// shards of an input that are there already: they might be more than the new ones and would then be read with them.
-/// [`Error::Io`] and [`Error::Format`] as for a corpus. Each shard is written whole or not at all.
+/// [`Error::Invalid`] if an option is out of range, there are no inputs, an input is already a shard, two inputs have the
+/// same stem, or shards of an input already exist (there might be more of them than new ones, and a corpus would read both).
+/// [`Error::Io`] and [`Error::Format`] as for a corpus. Each shard is written atomically.
 pub fn tokenize(inputs: &[PathBuf], out: &Path, tokenizer: &Tokenizer, options: &Options) -> Result<Written> {
     let stems = check(inputs, out, options)?;
     fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
-    let place = if inputs.len() == 1 { Place::Alone } else { Place::AmongOthers };
+    let role = if inputs.len() == 1 { FileRole::Single } else { FileRole::OneOfSeveral };
     let mut written = Written::default();
     for (input, stem) in inputs.iter().zip(stems) {
-        let tokens = tokenize_file(input, tokenizer, place)?;
+        let tokens = tokenize_file(input, tokenizer, role)?;
         let validation = match is_validation_name(stem) {
             true => tokens.len(),
             false => validation_len(tokens.len(), options.validation_fraction)?,
@@ -65,7 +65,7 @@ pub fn tokenize(inputs: &[PathBuf], out: &Path, tokenizer: &Tokenizer, options: 
         for (split, tokens) in [("train", train), ("val", validation)] {
             if tokens.len().div_ceil(options.shard_tokens) > MAX_SHARDS {
                 return Err(Error::invalid(format!(
-                    "{}: {} tokens make more than {MAX_SHARDS} shards of {}",
+                    "{}: {} tokens would need more than {MAX_SHARDS} shards of {} tokens",
                     input.display(),
                     tokens.len(),
                     options.shard_tokens
@@ -89,7 +89,7 @@ fn shard_path(out: &Path, stem: &OsStr, split: &str, index: usize) -> PathBuf {
     out.join(name)
 }
 
-/// Checks everything that can be before the first, perhaps long, work; returns the inputs' stems.
+/// Checks all options and inputs before the tokenization, which may take long; returns the stems of the inputs.
 fn check<'a>(inputs: &'a [PathBuf], out: &Path, options: &Options) -> Result<Vec<&'a OsStr>> {
     validation_len(0, options.validation_fraction)?;
     if options.shard_tokens == 0 || options.shard_tokens > i32::MAX as usize {
@@ -102,18 +102,21 @@ fn check<'a>(inputs: &'a [PathBuf], out: &Path, options: &Options) -> Result<Vec
     let mut stems = Vec::with_capacity(inputs.len());
     let mut seen = HashSet::new();
     for input in inputs {
-        let refuse = |message: String| Err(Error::invalid(format!("{}: {message}", input.display())));
-        let Some(stem) = input.file_stem() else { return refuse("not the name of a file".into()) };
+        let reject = |message: String| Err(Error::invalid(format!("{}: {message}", input.display())));
+        let Some(stem) = input.file_stem() else { return reject("not a file name".into()) };
         if is_shard(input) {
-            return refuse("a .bin file is tokenized already".into());
+            return reject("a .bin file is already tokenized".into());
         }
         if !seen.insert(stem) {
-            return refuse(format!("two inputs are named '{}': their shards would be too", stem.display()));
+            return reject(format!(
+                "two inputs have the stem '{}', so their shards would have the same names",
+                stem.display()
+            ));
         }
         for split in ["train", "val"] {
             let first = shard_path(out, stem, split, 0);
             if first.exists() {
-                return refuse(format!("{} is there already: remove it first", first.display()));
+                return reject(format!("{} already exists; delete it first", first.display()));
             }
         }
         stems.push(stem);
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shards_are_the_corpus_of_the_text() {
+    fn the_shards_have_the_tokens_of_the_text() {
         let folder = tempfile::tempdir().unwrap();
         let (input, out) = (folder.path().join("tale.txt"), folder.path().join("shards"));
         fs::write(&input, "Once upon a time, there was a kernel. ".repeat(50)).unwrap();
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn names_for_validation_are_kept_to() {
+    fn inputs_with_validation_names_become_validation_shards() {
         let folder = tempfile::tempdir().unwrap();
         let inputs = ["wiki-valid.txt", "wiki-train.jsonl"].map(|name| folder.path().join(name));
         fs::write(&inputs[0], "abc").unwrap();
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_mix_or_lose_shards_is_refused() {
+    fn inputs_that_would_mix_or_lose_shards_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("a.txt"), "abc").unwrap();
@@ -182,14 +185,14 @@ mod tests {
         };
         let standard = Options::default();
         assert_eq!(run(&[], &standard), "tokenize: no input files");
-        assert!(run(&[at("a.txt"), at("b/a.jsonl")], &standard).contains("two inputs are named 'a'"));
-        assert!(run(&[at("a.bin")], &standard).contains("tokenized already"));
+        assert!(run(&[at("a.txt"), at("b/a.jsonl")], &standard).contains("two inputs have the stem 'a'"));
+        assert!(run(&[at("a.bin")], &standard).contains("already tokenized"));
         assert!(run(&[at("none.txt")], &standard).contains("none.txt"));
         let (empty, whole) =
             (Options { shard_tokens: 0, ..standard }, Options { validation_fraction: 1.0, ..standard });
         assert!(run(&[at("a.txt")], &empty).contains("1 <= n <= 2147483647 failed (0)"));
         assert!(run(&[at("a.txt")], &whole).contains("0 <= fraction < 1 failed (1)"));
         tokenize(&[at("a.txt")], &at("out"), &Tokenizer::bytes(), &standard).unwrap();
-        assert!(run(&[at("a.txt")], &standard).contains("a_train_000000.bin is there already"));
+        assert!(run(&[at("a.txt")], &standard).contains("a_train_000000.bin already exists"));
     }
 }

@@ -1,4 +1,4 @@
-//! Tokenizers: text to token ids and back.
+//! Tokenizers: conversion of text to token ids and back.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -13,13 +13,13 @@ use crate::model::config::{BYTES_VOCAB, GPT2_VOCAB, TOKENIZERS};
 /// Text of the end-of-text token when decoded, as GPT-2 spells it.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Longer texts are encoded by several threads, in chunks of this many bytes.
+/// Longer texts are encoded in parallel, in chunks of about this many bytes.
 const CHUNK: usize = 1 << 20;
 
-/// GPT-2's encoder, built once: it takes some milliseconds and megabytes.
+/// GPT-2's encoder. It is built once, because that takes milliseconds and megabytes.
 static GPT2: LazyLock<Result<Bpe, String>> = LazyLock::new(Bpe::gpt2);
 
-/// A tokenizer; a copy costs nothing and all copies share their tables.
+/// A tokenizer. Copies are cheap and share their tables.
 #[derive(Clone, Copy)]
 pub struct Tokenizer {
     kind: Kind,
@@ -38,16 +38,16 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Names that [`Tokenizer::by_name`] takes.
+    /// The names that [`Tokenizer::by_name`] accepts.
     pub const NAMES: [&'static str; 2] = TOKENIZERS;
 
     /// A tokenizer by name.
     ///
-    /// - `gpt2`: GPT-2's byte-pair encoding (Radford et al. 2019), token for token tiktoken's `r50k_base`; V = 50257.
+    /// - `gpt2`: GPT-2's byte-pair encoding (Radford et al. 2019), identical to tiktoken's `r50k_base`; V = 50257.
     /// - `bytes`: ids 0..=255 are the bytes of the text and 256 is end-of-text; V = 257.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming every tokenizer when there is none of that name.
+    /// [`Error::Invalid`] if the name is unknown; the message lists all names.
     pub fn by_name(name: &str) -> Result<Self> {
         match name {
             "gpt2" => match &*GPT2 {
@@ -55,9 +55,7 @@ impl Tokenizer {
                 Err(message) => Err(Error::Unavailable(format!("tokenizer gpt2: {message}"))),
             },
             "bytes" => Ok(Self::bytes()),
-            _ => {
-                Err(Error::invalid(format!("no tokenizer is named '{name}'; there are {}", Self::NAMES.join(" and "))))
-            }
+            _ => Err(Error::invalid(format!("unknown tokenizer '{name}'; available: {}", Self::NAMES.join(", ")))),
         }
     }
 
@@ -66,7 +64,7 @@ impl Tokenizer {
         Tokenizer { kind: Kind::Bytes }
     }
 
-    /// The name that [`Tokenizer::by_name`] knows it by.
+    /// The name of the tokenizer.
     pub fn name(&self) -> &'static str {
         match self.kind {
             Kind::Bytes => "bytes",
@@ -74,7 +72,7 @@ impl Tokenizer {
         }
     }
 
-    /// `V`: the number of tokens, at most 65536; ids are below it.
+    /// `V`: vocabulary size, at most 65536. Token ids are below it.
     pub fn vocab(&self) -> usize {
         match self.kind {
             Kind::Bytes => BYTES_VOCAB,
@@ -82,22 +80,22 @@ impl Tokenizer {
         }
     }
 
-    /// The token that parts documents: the last of the vocabulary.
+    /// The end-of-text token, which separates documents: the last token of the vocabulary.
     pub fn end_of_text(&self) -> u32 {
         self.vocab() as u32 - 1
     }
 
-    /// The tokens of a text.
+    /// Encodes a text.
     ///
-    /// `<|endoftext|>` in the text is text like any other. Texts over 1 MiB are encoded by several threads, with the
-    /// same tokens as by one.
+    /// `<|endoftext|>` in the text is encoded as ordinary text. Texts over 1 MiB are encoded in parallel, with the same
+    /// result.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         self.encode_as(text, |id| id)
     }
 
-    /// The tokens of a text in the two bytes that shards and corpora keep them in.
+    /// Encodes a text to 16-bit tokens, as stored in shards and corpora.
     pub fn encode_u16(&self, text: &str) -> Vec<u16> {
-        // Both vocabularies fit.
+        // Both vocabularies fit 16 bits.
         self.encode_as(text, |id| id as u16)
     }
 
@@ -107,7 +105,7 @@ impl Tokenizer {
             Kind::Gpt2(bpe) => bpe,
         };
         let encode_chunk = |chunk: &str| -> Vec<T> {
-            // English takes about four bytes a token.
+            // English text has about four bytes per token.
             let mut ids = Vec::with_capacity(chunk.len() / 3);
             bpe.encode_into(chunk, &mut ids);
             ids.into_iter().map(&convert).collect()
@@ -120,10 +118,10 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes that tokens stand for.
+    /// Decodes tokens to bytes.
     ///
-    /// End-of-text reads `<|endoftext|>`; an id outside the vocabulary, which no encoder gives but a model with a
-    /// padded head might, reads U+FFFD.
+    /// End-of-text is decoded as `<|endoftext|>`. An id outside the vocabulary, which a model with a padded vocabulary may
+    /// generate, is decoded as U+FFFD.
     pub fn decode_bytes(&self, tokens: &[u32]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(4 * tokens.len());
         for &token in tokens {
@@ -132,12 +130,12 @@ impl Tokenizer {
         bytes
     }
 
-    /// The text that tokens stand for, with U+FFFD wherever their bytes are not UTF-8.
+    /// Decodes tokens to text, with U+FFFD where the bytes are not UTF-8.
     pub fn decode(&self, tokens: &[u32]) -> String {
         String::from_utf8_lossy(&self.decode_bytes(tokens)).into_owned()
     }
 
-    /// A decoder for tokens that come one by one.
+    /// A streaming decoder.
     pub fn decoder(&self) -> Decoder {
         Decoder { tokenizer: *self, pending: Vec::new() }
     }
@@ -156,23 +154,23 @@ impl Tokenizer {
     }
 }
 
-/// Decodes tokens as they come, giving out only whole characters.
+/// A streaming decoder, which returns only complete characters.
 ///
-/// A character of several bytes may be spread over tokens; its bytes wait here until it is complete. All pieces in a
-/// row are what [`Tokenizer::decode`] makes of all tokens.
+/// The bytes of a character may be spread over several tokens; they are buffered until the character is complete. The
+/// concatenation of all returned pieces equals [`Tokenizer::decode`] of all tokens.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     tokenizer: Tokenizer,
-    /// The start of a character, at most three bytes between calls.
+    /// The bytes of an incomplete character, at most three between calls.
     pending: Vec<u8>,
 }
 
 impl Decoder {
-    /// The text that has become complete with this token, often empty for the pieces of an emoji.
+    /// Adds a token and returns the characters that are now complete. The result is often empty within an emoji.
     pub fn push(&mut self, token: u32) -> String {
         self.tokenizer.decode_token(token, &mut self.pending);
         let kept = match self.pending.utf8_chunks().last() {
-            // An invalid end that more bytes could still make valid has no error length.
+            // No error length means that the text ends within a character, which more bytes may complete.
             Some(chunk) if std::str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none()) => {
                 chunk.invalid().len()
             }
@@ -183,7 +181,7 @@ impl Decoder {
         String::from_utf8_lossy(&complete).into_owned()
     }
 
-    /// What is left at the end: U+FFFD for a character that never became whole.
+    /// Ends the stream; returns U+FFFD if the last character is incomplete.
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.pending).into_owned()
     }
@@ -191,7 +189,6 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-
     use proptest::prelude::*;
     use tiktoken_rs::{CoreBPE, r50k_base_singleton};
 
@@ -201,14 +198,14 @@ mod tests {
         Tokenizer::by_name("gpt2").unwrap()
     }
 
-    /// The oracle.
+    /// The reference implementation.
     fn tiktoken() -> &'static CoreBPE {
         r50k_base_singleton()
     }
 
-    /// Text that visits every alternative of the rule: all of Unicode's kinds, contractions, runs of white space.
+    /// Text that covers every alternative of the pre-tokenization regex: all Unicode classes, contractions, white space.
     fn any_text() -> impl Strategy<Value = String> {
-        let part = prop_oneof![
+        let fragment = prop_oneof![
             4 => "[a-zA-Z]{1,12}",
             2 => "[ \t\n\r]{1,6}",
             2 => Just(" ".to_string()),
@@ -226,7 +223,7 @@ mod tests {
             1 => ".{0,8}",
             1 => Just("<|endoftext|>".to_string()),
         ];
-        prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
+        prop::collection::vec(fragment, 0..24).prop_map(|fragments| fragments.concat())
     }
 
     #[test]
@@ -235,7 +232,7 @@ mod tests {
         assert_eq!((gpt2.name(), gpt2.vocab(), gpt2.end_of_text()), ("gpt2", 50257, 50256));
         assert_eq!((bytes.name(), bytes.vocab(), bytes.end_of_text()), ("bytes", 257, 256));
         let message = Tokenizer::by_name("bert").unwrap_err().to_string();
-        assert_eq!(message, "no tokenizer is named 'bert'; there are gpt2 and bytes");
+        assert_eq!(message, "unknown tokenizer 'bert'; available: gpt2, bytes");
         assert_eq!(gpt2.decode(&[50256]), "<|endoftext|>");
         assert_eq!(bytes.decode(&[104, 105, 256]), "hi<|endoftext|>");
         assert_eq!((gpt2.decode(&[50257]), bytes.decode(&[u32::MAX])), ("\u{fffd}".into(), "\u{fffd}".into()));
@@ -253,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_code_point_encodes_as_tiktoken_does() {
-        // Neighbours show which kind a code point is taken for: it joins the letter, the digit, the mark or the space.
+        // The neighbours reveal the class of a code point: it merges with the letter, the digit, the mark or the space.
         let (ours, oracle) = (gpt2(), tiktoken());
         let all: Vec<char> = (0..=char::MAX as u32).filter_map(char::from_u32).collect();
         for block in all.chunks(1 << 12) {
