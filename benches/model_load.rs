@@ -1,4 +1,4 @@
-//! Loading a Hugging Face folder of gpt2-124M's shape, beside reading its bytes.
+//! Loading a Hugging Face folder with the shape of gpt2-124M, compared with only reading its bytes.
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ironwarp::model::config::Config;
@@ -17,7 +17,7 @@ fn model_load(criterion: &mut Criterion) {
     group.bench_function("gpt2-124M", |bencher| {
         bencher.iter(|| hugging_face::import(&model).expect("the model"));
     });
-    group.bench_function("read alone", |bencher| bencher.iter(|| std::fs::read(&file).expect("the file")));
+    group.bench_function("read only", |bencher| bencher.iter(|| std::fs::read(&file).expect("the file")));
     group.finish();
 }
 

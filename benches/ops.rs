@@ -1,7 +1,7 @@
-//! Every operation at GPT-2's shapes, a group a family: `cargo bench --bench ops -- layernorm`.
+//! Every operation at GPT-2's shapes, with one group per family: `cargo bench --bench ops -- layernorm`.
 //!
-//! The device is a GPU if there is one, else the CPU; IRONWARP_BENCH_DEVICE=cpu or cuda chooses. Times on a GPU are taken by
-//! events on a cold L2 cache, as `ironwarp bench` takes them; that command also has peers and floors.
+//! The device is a GPU if one is available, otherwise the CPU; IRONWARP_BENCH_DEVICE=cpu or cuda selects it. Times on a GPU
+//! are measured by CUDA events with a cold L2 cache, as in `ironwarp bench`, which also has peers and floors.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use ironwarp::bench::verify::verify;
 use ironwarp::cpu::Cpu;
 use ironwarp::model::config::Config;
 
-/// What the command allocates with.
+/// The allocator of the command.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -26,13 +26,13 @@ fn operations(criterion: &mut Criterion) {
     match ironwarp::cuda::Cuda::new(0) {
         Ok(cuda) => return families(criterion, &cuda, 65536),
         Err(why) if device == "cuda" => panic!("{why}"),
-        Err(why) => eprintln!("on the CPU: {why}"),
+        Err(why) => eprintln!("using the CPU: {why}"),
     }
     assert!(device.is_empty(), "IRONWARP_BENCH_DEVICE='{device}': expected cpu, or cuda in a build that has it");
     families(criterion, &Cpu::<f32>::new(), 256);
 }
 
-/// A group for each stem, with the shapes of gpt2-124M.
+/// One group per family, with the shapes of gpt2-124M.
 fn families<B: Timed>(criterion: &mut Criterion, backend: &B, tokens: usize) {
     let mut stopwatch = backend.stopwatch().unwrap_or_else(|why| panic!("{why}"));
     let config = Config::preset("gpt2-124M").expect("a preset");
@@ -41,7 +41,7 @@ fn families<B: Timed>(criterion: &mut Criterion, backend: &B, tokens: usize) {
         let mut group = criterion.benchmark_group(info.stem);
         group.sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
         for problem in info.training(&workload) {
-            // Of what a filter leaves out nothing is made: a whole model's moments take a while.
+            // Created on first use, so that benchmarks that the filter excludes cost nothing.
             let mut subject = None;
             group.bench_function(BenchmarkId::new(info.op, problem.shape()), |bencher| {
                 let subject = subject.get_or_insert_with(|| {

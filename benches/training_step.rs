@@ -1,15 +1,17 @@
-//! Whole optimizer steps on the CPU backend in f32, in tokens a second.
+//! Throughput of whole optimizer steps on the CPU backend in f32.
 //!
-//! The peer on the same machine: `python scripts/peer_cpu.py --batch 4 --context 64`.
+//! PyTorch on the same machine: `python scripts/peer_cpu.py --batch 4 --context 64`.
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ironwarp::cpu::Cpu;
 use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::init;
-use ironwarp::train::trainer::{MicroBatch, Optimizer, Trainer};
+use ironwarp::train::data::MicroBatch;
+use ironwarp::train::optimizer::OptimizerConfig;
+use ironwarp::train::trainer::Trainer;
 
-/// What the command allocates with; the system's allocator is a few percent slower here.
+/// The allocator of the command; the system allocator is a few percent slower here.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -19,7 +21,7 @@ fn training_step(criterion: &mut Criterion) {
     for (model, batch, time) in [("tiny", 4, 64), ("gpt2-124M", 4, 64)] {
         let config = Config::preset(model).expect("a preset");
         let weights = init::random(config, 1);
-        let optimizer = Optimizer::default();
+        let optimizer = OptimizerConfig::default();
         let mut trainer = Trainer::new(Cpu::<f32>::new(), weights, (batch, time), Recompute::None, optimizer, 1)
             .expect("memory for the model");
         let token = |i: usize| (i * 7919 % config.vocab) as i32;

@@ -24,7 +24,9 @@ use ironwarp::model::config::Config;
 use ironwarp::model::init;
 use ironwarp::ops::{Backend, GeluForward, GradNorm};
 use ironwarp::tensor::{Storage, Tensor};
-use ironwarp::train::trainer::{MicroBatch, Optimizer, Trainer};
+use ironwarp::train::data::MicroBatch;
+use ironwarp::train::optimizer::OptimizerConfig;
+use ironwarp::train::trainer::Trainer;
 use ironwarp::{Error, Result};
 use libloading::Library;
 
@@ -119,7 +121,7 @@ fn every_call_with_every_code() {
 /// A very small model to be trained.
 fn trainer() -> Result<Trainer<Cuda>> {
     let config = Config { context: 8, vocab: 20, layers: 1, heads: 1, channels: 16 };
-    Trainer::new(Cuda::new(0)?, init::random(config, 1), (1, 8), Recompute::None, Optimizer::default(), 1)
+    Trainer::new(Cuda::new(0)?, init::random(config, 1), (1, 8), Recompute::None, OptimizerConfig::default(), 1)
 }
 
 fn batch(n: i32) -> MicroBatch {
@@ -134,9 +136,9 @@ fn training() -> Result<Vec<f32>> {
     let mut results = Vec::new();
     for step in 0..3 {
         let batches = [batch(2 * step), batch(2 * step + 1)];
-        let queued = trainer.queue(&batches, 1e-2)?;
-        trainer.stage(&batch(2 * step + 2))?;
-        let report = trainer.finish(queued, &batches)?;
+        let pending = trainer.enqueue(&batches, 1e-2)?;
+        trainer.prefetch(&batch(2 * step + 2))?;
+        let report = trainer.finish(pending, &batches)?;
         results.extend([report.loss, report.grad_norm]);
     }
     results.push(trainer.evaluate(&batch(9))? as f32);
@@ -153,10 +155,10 @@ fn a_step_is_queued_without_waiting() {
     for _ in 0..2 {
         trainer.step(&batches, 1e-2).unwrap();
     }
-    let mut queued = None;
-    let calls = emulator.calls(|| queued = Some(trainer.queue(&batches, 1e-2).unwrap()));
+    let mut pending = None;
+    let calls = emulator.calls(|| pending = Some(trainer.enqueue(&batches, 1e-2).unwrap()));
     println!("{calls:?}");
-    trainer.finish(queued.unwrap(), &batches).unwrap();
+    trainer.finish(pending.unwrap(), &batches).unwrap();
     for waits in ["cuStreamSynchronize", "cuEventSynchronize", "cuCtxSynchronize", "cuMemcpyDtoHAsync_v2"] {
         assert!(!calls.contains_key(waits), "{waits}: {calls:?}");
     }

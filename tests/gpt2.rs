@@ -1,4 +1,5 @@
-//! The whole model against PyTorch and transformers (`scripts/fixtures.py` made the fixtures), and against itself.
+//! Tests of the whole model: comparison with PyTorch and transformers, whose results `scripts/fixtures.py` saved, and
+//! consistency tests.
 
 #[path = "common/environment.rs"]
 mod environment;
@@ -15,12 +16,14 @@ use ironwarp::model::generate::{Generator, Sampling};
 use ironwarp::model::params::{Gpt, HostWeights};
 use ironwarp::model::{hugging_face, init};
 use ironwarp::tensor::{FloatElement, Tensor};
-use ironwarp::train::trainer::{MicroBatch, Optimizer, Outcome, Trainer};
+use ironwarp::train::data::MicroBatch;
+use ironwarp::train::optimizer::OptimizerConfig;
+use ironwarp::train::trainer::{Outcome, Trainer};
 use safetensors::{Dtype, SafeTensors};
 
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: usize::MAX, top_p: 1.0, seed: 0 };
 
-/// A fixture: weights, batch, and what PyTorch made of them in float64.
+/// A fixture: weights, a batch, and PyTorch's results for them in float64.
 struct Fixture {
     name: &'static str,
     weights: HostWeights,
@@ -67,12 +70,12 @@ impl Fixture {
     }
 
     fn trainer<R: Real>(&self, recompute: Recompute) -> Trainer<Cpu<R>> {
-        let optimizer = Optimizer { grad_clip: self.values("clip_norm")[0] as f32, ..Optimizer::default() };
+        let optimizer = OptimizerConfig { grad_clip: self.values("clip_norm")[0] as f32, ..OptimizerConfig::default() };
         Trainer::new(Cpu::new(), self.weights.clone(), self.shape(), recompute, optimizer, 0).unwrap()
     }
 }
 
-/// A parameter tensor of ours in Hugging Face's names, layouts and order, layer by layer.
+/// Converts one of our parameter tensors to Hugging Face's names, layouts and order, layer by layer.
 fn hugging_face_tensors(config: &Config, name: &str, values: &[f64]) -> Vec<(String, Vec<f64>)> {
     let (stem, per_layer) = match name {
         "wte" => return vec![("wte.weight".into(), values[..config.vocab * config.channels].to_vec())],
@@ -95,7 +98,7 @@ fn hugging_face_tensors(config: &Config, name: &str, values: &[f64]) -> Vec<(Str
     };
     let layers = values.chunks(values.len() / config.layers).enumerate();
     let layer = |(index, values): (usize, &[f64])| {
-        // A matrix of ours is (out, in); theirs is (in, out).
+        // Our matrices are (out, in); theirs are (in, out).
         let rows = per_layer;
         let values = match rows {
             0 => values.to_vec(),
@@ -110,7 +113,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// Distance of two tensors as a share of the wanted one's norm.
+/// Norm of the difference of two tensors, relative to the norm of the expected one.
 fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     norm(got.iter().zip(want).map(|(a, b)| a - b)) / norm(want.iter().copied())
@@ -135,14 +138,14 @@ fn logits_and_loss<R: Real>(fixture: &Fixture) -> (Vec<f64>, f64) {
     (logits, losses.iter().map(|x| x.wide()).sum::<f64>() / counted as f64)
 }
 
-/// Largest error of a logit as a share of the largest logit.
+/// Largest error of a logit, relative to the largest logit.
 fn largest_error(got: &[f64], want: &[f64]) -> f64 {
     let largest = want.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
     got.iter().zip(want).fold(0.0, |max: f64, (a, b)| max.max((a - b).abs())) / largest
 }
 
 #[test]
-fn logits_and_loss_are_pytorchs() {
+fn logits_and_loss_equal_those_of_pytorch() {
     for fixture in fixtures() {
         let (want, want_loss) = (fixture.values("logits"), fixture.values("loss")[0]);
         let (logits, loss) = logits_and_loss::<f64>(&fixture);
@@ -186,7 +189,7 @@ fn check_gradients<R: Real>(fixture: &Fixture, tolerance: f64) {
 }
 
 #[test]
-fn gradients_are_pytorchs() {
+fn gradients_equal_those_of_pytorch() {
     for fixture in fixtures() {
         check_gradients::<f64>(&fixture, 1e-11);
         check_gradients::<f32>(&fixture, 1e-4);
@@ -194,7 +197,7 @@ fn gradients_are_pytorchs() {
 }
 
 #[test]
-fn ten_adamw_steps_are_pytorchs() {
+fn ten_adamw_steps_equal_those_of_pytorch() {
     for fixture in fixtures() {
         let mut trainer = fixture.trainer::<f32>(Recompute::None);
         let mut double = fixture.trainer::<f64>(Recompute::None);
@@ -224,7 +227,7 @@ fn ten_adamw_steps_are_pytorchs() {
 }
 
 #[test]
-fn greedy_generation_is_transformers() {
+fn greedy_generation_equals_that_of_transformers() {
     for fixture in fixtures() {
         let backend = Cpu::<f32>::new();
         let HostWeights { config, layout, data } = fixture.weights.clone();
@@ -277,7 +280,7 @@ fn every_parameter_moves() {
             trainer.model().params.views().into_array().into_iter().zip(fixture.weights.tensors())
         {
             let moved = after.as_slice().iter().zip(before).filter(|(a, b)| a != b).count();
-            // Rows of tokens and positions that the batch lacks have no gradient, but decay.
+            // Rows of tokens and positions that are not in the batch have no gradient, but they have weight decay.
             let padding = if name == "wte" { (shape[0] - fixture.weights.config.vocab) * shape[1] } else { 0 };
             assert!(moved * 10 >= (before.len() - padding) * 9, "{}: {moved} of {name} {shape:?}", fixture.name);
         }
@@ -285,7 +288,7 @@ fn every_parameter_moves() {
 }
 
 #[test]
-fn accumulated_micro_batches_are_one_batch() {
+fn accumulated_micro_batches_equal_one_batch() {
     let fixture = Fixture::load("odd-sizes");
     let (b, t) = fixture.shape();
     let whole = gradients::<f64>(&fixture, Recompute::None);
@@ -298,7 +301,7 @@ fn accumulated_micro_batches_are_one_batch() {
         .collect();
     let weights = fixture.weights.clone();
     let mut trainer =
-        Trainer::new(Cpu::<f64>::new(), weights, (1, t), Recompute::None, Optimizer::default(), 0).unwrap();
+        Trainer::new(Cpu::<f64>::new(), weights, (1, t), Recompute::None, OptimizerConfig::default(), 0).unwrap();
     let report = trainer.step(&micro, 0.0).unwrap();
     assert!((f64::from(report.loss) / fixture.values("loss")[0] - 1.0).abs() < 1e-7);
     let error = relative_error(trainer.grads().flat().as_slice(), &whole);
@@ -306,7 +309,7 @@ fn accumulated_micro_batches_are_one_batch() {
 }
 
 #[test]
-fn the_kv_cache_gives_the_full_forwards_logits() {
+fn decoding_with_the_kv_cache_gives_the_logits_of_a_full_forward() {
     let config = Config { context: 80, vocab: 300, layers: 3, heads: 3, channels: 48 };
     let backend = Cpu::<f32>::new();
     let weights = init::random(config, 3);
@@ -329,7 +332,7 @@ fn the_kv_cache_gives_the_full_forwards_logits() {
             generator.push(tokens[position + 1]).unwrap();
         }
     }
-    // The context is full: the last half of it and the new token start it over.
+    // The context is full: generation restarts from its last half and the new token.
     generator.push(7).unwrap();
     let last_half = [&tokens[41..], &[7]].concat();
     assert_eq!(generator.logits().unwrap(), Generator::new(model, &last_half).unwrap().logits().unwrap());
@@ -342,38 +345,38 @@ fn the_kv_cache_gives_the_full_forwards_logits() {
 }
 
 #[test]
-fn a_number_that_is_not_finite_is_found_at_every_layer_and_moves_nothing() {
+fn a_non_finite_number_is_located_in_every_layer_and_changes_no_weights() {
     let fixture = Fixture::load("odd-sizes");
     let layers = fixture.weights.config.layers;
     let mut trainer = fixture.trainer::<f32>(Recompute::None);
     let clean = trainer.step(&[fixture.batch()], 1e-3).unwrap();
     let weights = trainer.model().params.flat().as_slice().to_vec();
     let slots = trainer.grads().layout().slots.clone();
-    let places = |l: usize| {
+    let locations = |l: usize| {
         [(&slots.qkv_bias, format!("block {l}'s attention")), (&slots.fc_proj_bias, format!("block {l}'s MLP"))]
     };
     for value in [f32::NAN, f32::INFINITY] {
-        for (l, (slot, place)) in (0..layers).flat_map(|l| places(l).map(|place| (l, place))) {
+        for (l, (slot, location)) in (0..layers).flat_map(|l| locations(l).map(|location| (l, location))) {
             let at = slot.range.start + l * slot.range.len() / layers;
             trainer.params_mut().flat_mut().into_slice()[at] = value;
             let before = trainer.model().params.flat().as_slice().to_vec();
             let report = trainer.step(&[fixture.batch()], 1e-3).unwrap();
-            let Outcome::NonFinite { place: found } = report.outcome else { panic!("{:?}", report.outcome) };
-            assert!(found.contains(&place), "{value} in block {l}: {found}");
+            let Outcome::NonFinite { location: found } = report.outcome else { panic!("{:?}", report.outcome) };
+            assert!(found.contains(&location), "{value} in block {l}: {found}");
             let after = trainer.model().params.flat().as_slice().to_vec();
-            assert!(before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()), "nothing may move");
+            assert!(before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()), "the weights must not change");
             trainer.params_mut().flat_mut().into_slice().copy_from_slice(&weights);
         }
     }
     let after = trainer.step(&[fixture.batch()], 1e-3).unwrap();
-    assert_eq!(after.outcome, Outcome::Updated, "the trainer works on");
+    assert_eq!(after.outcome, Outcome::Updated, "the trainer still works");
     assert!(after.loss < clean.loss);
 }
 
 #[test]
-fn a_spike_is_skipped_and_training_goes_on() {
+fn a_loss_spike_is_skipped_and_training_continues() {
     let fixture = Fixture::load("odd-sizes");
-    let optimizer = Optimizer { skip_loss_z: 6.0, skip_norm_z: 6.0, ..Optimizer::default() };
+    let optimizer = OptimizerConfig { skip_loss_z: 6.0, skip_norm_z: 6.0, ..OptimizerConfig::default() };
     let weights = fixture.weights.clone();
     let (shape, batch) = (fixture.shape(), fixture.batch());
     let mut trainer = Trainer::new(Cpu::<f32>::new(), weights, shape, Recompute::None, optimizer, 0).unwrap();
@@ -381,8 +384,8 @@ fn a_spike_is_skipped_and_training_goes_on() {
         assert_eq!(trainer.step(std::slice::from_ref(&batch), 1e-6).unwrap().outcome, Outcome::Updated);
     }
     let updates = trainer.state.updates;
-    let moved = |trainer: &Trainer<Cpu<f32>>| trainer.model().params.flat().as_slice().to_vec();
-    let before = moved(&trainer);
+    let weights_of = |trainer: &Trainer<Cpu<f32>>| trainer.model().params.flat().as_slice().to_vec();
+    let before = weights_of(&trainer);
     let slot = trainer.grads().layout().slots.lnf_weight.range.clone();
     trainer.params_mut().flat_mut().into_slice()[slot.clone()].iter_mut().for_each(|x| *x *= 50.0);
     let report = trainer.step(std::slice::from_ref(&batch), 1e-6).unwrap();
@@ -390,7 +393,7 @@ fn a_spike_is_skipped_and_training_goes_on() {
     assert!(reason.contains("is above"), "{reason}");
     trainer.params_mut().flat_mut().into_slice()[slot].iter_mut().for_each(|x| *x /= 50.0);
     let error = relative_error(
-        &moved(&trainer).iter().map(|x| f64::from(x.to_f32())).collect::<Vec<_>>(),
+        &weights_of(&trainer).iter().map(|x| f64::from(x.to_f32())).collect::<Vec<_>>(),
         &before.iter().map(|x| f64::from(x.to_f32())).collect::<Vec<_>>(),
     );
     assert!(error < 1e-6 && trainer.state.updates == updates);

@@ -1,6 +1,6 @@
-//! GPT-2 folders as Hugging Face's `transformers` reads and writes them: `config.json` and safetensors.
+//! GPT-2 folders in the format of Hugging Face's `transformers`: `config.json` and safetensors.
 //!
-//! Their `Conv1D` keeps its weight as (in, out); ours are (out, in), so these are transposed on the way.
+//! Hugging Face's `Conv1D` stores its weight as (in, out). Our weights are (out, in), so import and export transpose them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 
 use super::config::Config;
-use super::json::{self, shown};
+use super::json::{self, escaped};
 use super::params::{Gpt, HostWeights, Layout};
 use super::safetensors::{Plan, check_finite, shape_text};
 use crate::error::{Error, Result};
@@ -24,12 +24,12 @@ mod tests;
 pub(crate) use config::check_tokenizer;
 use shards::{SINGLE, Shards};
 
-/// The file of a model's sizes.
+/// The file with a model's sizes.
 pub(crate) const CONFIG: &str = "config.json";
-/// Longest `config.json` read; real ones have a thousand bytes.
+/// Maximum size of a `config.json`; typical ones have a thousand bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// Each of our tensors' name there, `{}` standing for the block, and whether it is kept as (in, out).
+/// The Hugging Face name of each of our tensors, where `{}` stands for the block, and whether it is stored as (in, out).
 const NAMES: Gpt<(&str, bool)> = Gpt {
     wte: ("wte.weight", false),
     wpe: ("wpe.weight", false),
@@ -49,47 +49,47 @@ const NAMES: Gpt<(&str, bool)> = Gpt {
     lnf_bias: ("ln_f.bias", false),
 };
 
-/// A tensor of theirs and its place among ours.
+/// A tensor of a Hugging Face folder, and the range of our flat buffer that holds it.
 #[derive(Debug)]
-struct Piece {
+struct HfTensor {
     name: String,
-    /// Shape there.
+    /// Shape in the file.
     shape: Vec<usize>,
     transposed: bool,
-    /// Elements of our flat buffer.
+    /// Element range in our flat buffer.
     range: Range<usize>,
 }
 
-/// The tensors of a model as they are named there, in the order of our buffer.
-fn pieces(config: &Config) -> Vec<Piece> {
+/// The Hugging Face tensors of a model, in the order of our buffer.
+fn hf_tensors(config: &Config) -> Vec<HfTensor> {
     let slots = Layout::new(config).slots.into_array();
-    let mut pieces = Vec::new();
+    let mut tensors = Vec::new();
     for ((field, slot), (_, (pattern, transposed))) in slots.into_iter().zip(NAMES.into_array()) {
         let stacked = pattern.contains("{}");
         let (count, mut shape) =
             if stacked { (config.layers, slot.shape[1..].to_vec()) } else { (1, slot.shape.clone()) };
         if field == "wte" {
-            // Theirs has no padding rows.
+            // The file has no padding rows.
             shape[0] = config.vocab;
         }
         let len: usize = shape.iter().product();
         if transposed {
             shape.reverse();
         }
-        pieces.extend((0..count).map(|layer| {
+        tensors.extend((0..count).map(|layer| {
             let start = slot.range.start + layer * len;
             let name = pattern.replace("{}", &layer.to_string());
-            Piece { name, shape: shape.clone(), transposed, range: start..start + len }
+            HfTensor { name, shape: shape.clone(), transposed, range: start..start + len }
         }));
     }
-    pieces
+    tensors
 }
 
-/// Reads a folder with `config.json` and `model.safetensors`, whole or in shards: the weights, and the name of the
-/// tokenizer if the folder tells it.
+/// Reads a folder with `config.json` and `model.safetensors`, as one file or in shards. Returns the weights, and the name
+/// of the tokenizer if the folder specifies it.
 ///
-/// Tensors may be F32, F16, BF16 or F64 and be named with or without `transformer.`; the attention masks of old folders
-/// are passed over, and so is an `lm_head.weight` equal to `wte.weight`.
+/// Tensors may be F32, F16, BF16 or F64, and their names may have the prefix `transformer.`. The attention masks of old
+/// folders are ignored, and so is an `lm_head.weight` that equals `wte.weight`.
 ///
 /// # Errors
 /// [`Error::Format`] naming the field of the configuration, the tensor or the value at fault; [`Error::Tensors`] with
@@ -99,35 +99,35 @@ pub fn import(dir: impl AsRef<Path>) -> Result<(HostWeights, Option<String>)> {
     let path = dir.join(CONFIG);
     let (config, tokenizer) = config::parse(&path, &json::read_capped(&path, MAX_CONFIG)?)?;
     let shards = Shards::open(dir)?;
-    // Before anything is made that has the size of the claim.
+    // Checked before anything is allocated that has the claimed size.
     if config.layers > shards.len().max(1000) {
-        let message = format!("n_layer = {}, but there are {} tensors in all", config.layers, shards.len());
+        let message = format!("n_layer = {}, but the folder has only {} tensors", config.layers, shards.len());
         return Err(Error::format(path, message));
     }
-    let pieces = pieces(&config);
-    let problems = misfits(&pieces, &shards, &config);
+    let tensors = hf_tensors(&config);
+    let problems = mismatches(&tensors, &shards, &config);
     if !problems.is_empty() {
         return Err(Error::Tensors { path: dir.to_path_buf(), problems });
     }
     let mut weights = HostWeights::zeros(config);
-    read_pieces(&pieces, &shards, &mut weights.data)?;
+    read_all(&tensors, &shards, &mut weights.data)?;
     check_head(&shards, &weights.data[..config.vocab * config.channels])?;
     Ok((weights, tokenizer))
 }
 
-/// Every way in which the tensors found are not those of the model.
-fn misfits(pieces: &[Piece], shards: &Shards, config: &Config) -> Vec<String> {
+/// Lists all differences between the tensors of the files and those of the model.
+fn mismatches(tensors: &[HfTensor], shards: &Shards, config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
-    let head = Piece {
+    let head = HfTensor {
         name: "lm_head.weight".into(),
         shape: vec![config.vocab, config.channels],
         transposed: false,
         range: 0..0,
     };
-    for piece in pieces.iter().chain([&head]) {
-        let Piece { name, shape, .. } = piece;
+    for tensor in tensors.iter().chain([&head]) {
+        let HfTensor { name, shape, .. } = tensor;
         match shards.find(name) {
-            // The head is tied to the embedding: folders leave it out.
+            // The LM head is tied to the embedding, so most folders omit it.
             None if *name == head.name => {}
             None => problems.push(format!("'{name}' {} is missing", shape_text(shape))),
             Some((_, _, info)) if info.shape != *shape => {
@@ -141,54 +141,54 @@ fn misfits(pieces: &[Piece], shards: &Shards, config: &Config) -> Vec<String> {
             }
             Some((_, _, info)) => {
                 if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
-                    problems.push(format!("'{name}' is {}; F32, F16, BF16 and F64 can be read", info.dtype));
+                    problems.push(format!("'{name}' is {}; supported types: F32, F16, BF16, F64", info.dtype));
                 }
             }
         }
     }
-    let known: std::collections::BTreeSet<&str> = pieces.iter().chain([&head]).map(|p| &p.name[..]).collect();
+    let known: std::collections::BTreeSet<&str> = tensors.iter().chain([&head]).map(|p| &p.name[..]).collect();
     for name in shards.names().filter(|n| !known.contains(n) && !is_mask(n)) {
         if let Some((_, _, info)) = shards.find(name) {
-            problems.push(format!("'{}' {} is not part of the model", shown(name), shape_text(&info.shape)));
+            problems.push(format!("'{}' {} is not part of the model", escaped(name), shape_text(&info.shape)));
         }
     }
     problems
 }
 
-/// Whether a tensor is one of the causal masks that old folders carry along.
+/// Whether a tensor is one of the causal masks that old folders contain.
 fn is_mask(name: &str) -> bool {
     let block = name.strip_prefix("h.").and_then(|n| n.split_once(".attn."));
     block.is_some_and(|(layer, rest)| layer.parse::<usize>().is_ok() && matches!(rest, "bias" | "masked_bias"))
 }
 
-/// Reads all pieces into the flat buffer, by all threads.
-fn read_pieces(pieces: &[Piece], shards: &Shards, mut rest: &mut [f32]) -> Result<()> {
+/// Reads all tensors into the flat buffer, in parallel.
+fn read_all(tensors: &[HfTensor], shards: &Shards, mut rest: &mut [f32]) -> Result<()> {
     let mut taken = 0;
     let mut jobs = Vec::new();
-    for piece in pieces {
-        // Between two pieces lie at most padding rows, which stay zero.
-        let (out, tail) = rest[piece.range.start - taken..].split_at_mut(piece.range.len());
-        (rest, taken) = (tail, piece.range.end);
-        jobs.push((piece, out));
+    for tensor in tensors {
+        // The only gaps between two tensors are padding rows, which stay zero.
+        let (out, tail) = rest[tensor.range.start - taken..].split_at_mut(tensor.range.len());
+        (rest, taken) = (tail, tensor.range.end);
+        jobs.push((tensor, out));
     }
-    // All are run and the first error told, so that the same folder gives the same message each time.
-    let results: Vec<Result<()>> = jobs.into_par_iter().map(|(piece, out)| read_piece(piece, shards, out)).collect();
+    // All jobs run even after an error, and the first error is returned, so that a folder always gives the same message.
+    let results: Vec<Result<()>> = jobs.into_par_iter().map(|(tensor, out)| read_one(tensor, shards, out)).collect();
     results.into_iter().collect()
 }
 
-fn read_piece(piece: &Piece, shards: &Shards, out: &mut [f32]) -> Result<()> {
-    let Some((file, name, _)) = shards.find(&piece.name) else { return Ok(()) };
-    if piece.transposed {
+fn read_one(tensor: &HfTensor, shards: &Shards, out: &mut [f32]) -> Result<()> {
+    let Some((file, name, _)) = shards.find(&tensor.name) else { return Ok(()) };
+    if tensor.transposed {
         let values = file.to_f32(name)?;
         check_finite(file.path(), name, &values)?;
-        transpose(&values, piece.shape[0], piece.shape[1], out);
+        transpose(&values, tensor.shape[0], tensor.shape[1], out);
         return Ok(());
     }
     file.read_f32(name, out)?;
     check_finite(file.path(), name, out)
 }
 
-/// Checks that an `lm_head.weight`, where there is one, is the embedding again.
+/// Checks that `lm_head.weight`, if present, equals the embedding.
 fn check_head(shards: &Shards, wte: &[f32]) -> Result<()> {
     let Some((file, name, info)) = shards.find("lm_head.weight") else { return Ok(()) };
     if let Some((wte_file, wte_name, wte_info)) = shards.find("wte.weight")
@@ -203,16 +203,16 @@ fn check_head(shards: &Shards, wte: &[f32]) -> Result<()> {
         Some(i) => Err(Error::format(
             file.path(),
             format!(
-                "'{name}' is not wte.weight (element {i}: {} and {}); an untied head is not implemented",
+                "'{name}' differs from wte.weight (element {i}: {} and {}); an untied LM head is not supported",
                 head[i], wte[i]
             ),
         )),
     }
 }
 
-/// `to (columns, rows) = from (rows, columns)` transposed, by all threads.
+/// Transposes `from` (rows, columns) to `to` (columns, rows), in parallel.
 fn transpose(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
-    // A block's 16 lines of either side stay in the first-level cache.
+    // The 16 rows of a block of either matrix fit the first-level cache.
     const BLOCK: usize = 16;
     to.par_chunks_mut(BLOCK * rows).enumerate().for_each(|(band, to)| {
         let column0 = band * BLOCK;
@@ -227,11 +227,11 @@ fn transpose(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
 }
 
 /// Writes a folder that `transformers.GPT2LMHeadModel.from_pretrained` reads: `config.json` and `model.safetensors`, in
-/// f32. It appears complete or not at all.
+/// f32. The folder is created atomically.
 ///
 /// # Errors
-/// [`Error::Invalid`] where `dir` exists and is not empty, or the tokenizer has no such name; [`Error::Format`] naming
-/// a tensor that holds a NaN or an infinity; [`Error::Io`] with the bytes needed.
+/// [`Error::Invalid`] if `dir` exists and is not empty, or if the tokenizer is unknown; [`Error::Format`] naming a tensor
+/// that holds a NaN or an infinity; [`Error::Io`] with the size of the file.
 pub fn export(weights: &HostWeights, tokenizer: Option<&str>, dir: impl AsRef<Path>) -> Result<()> {
     let dir = dir.as_ref();
     let config = &weights.config;
@@ -240,21 +240,21 @@ pub fn export(weights: &HostWeights, tokenizer: Option<&str>, dir: impl AsRef<Pa
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::invalid(format!("{}: the folder exists and is not empty", dir.display())));
     }
-    let name = dir.file_name().ok_or_else(|| Error::invalid(format!("{}: not a folder's name", dir.display())))?;
+    let name = dir.file_name().ok_or_else(|| Error::invalid(format!("{}: not a folder name", dir.display())))?;
     let temporary = dir.with_file_name(format!("{TEMPORARY}{}-{}", name.to_string_lossy(), std::process::id()));
     if let Some(above) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
         files::create_dirs(&Disk, above)?;
     }
-    let pieces = pieces(config);
-    let their_name = |piece: &Piece| format!("transformer.{}", piece.name);
-    let plan = Plan::new(&[("format", "pt")], pieces.iter().map(|p| (their_name(p), &p.shape[..])))?;
+    let tensors = hf_tensors(config);
+    let full_name = |tensor: &HfTensor| format!("transformer.{}", tensor.name);
+    let plan = Plan::new(&[("format", "pt")], tensors.iter().map(|t| (full_name(t), &t.shape[..])))?;
     files::write_dir(&Disk, &temporary, dir, |folder| {
         files::write_bytes(&Disk, &folder.join(CONFIG), &config::text(config, tokenizer))?;
         let path = folder.join(SINGLE);
-        let mut next = pieces.iter();
+        let mut next = tensors.iter();
         files::write_file(&Disk, &path, plan.bytes(), |file| {
             plan.write(&path, file, |name| match next.next() {
-                Some(piece) => tensor_for_export(piece, &weights.data),
+                Some(tensor) => tensor_for_export(tensor, &weights.data),
                 None => Err(Error::invalid(format!("tensor '{name}' is not part of the model"))),
             })
         })?;
@@ -262,14 +262,14 @@ pub fn export(weights: &HostWeights, tokenizer: Option<&str>, dir: impl AsRef<Pa
     })
 }
 
-/// A tensor as it is kept there.
-fn tensor_for_export<'a>(piece: &Piece, data: &'a [f32]) -> Result<Cow<'a, [f32]>> {
-    let ours = &data[piece.range.clone()];
-    check_finite("the model", &piece.name, ours)?;
-    if !piece.transposed {
+/// The values of a tensor in the layout of the file.
+fn tensor_for_export<'a>(tensor: &HfTensor, data: &'a [f32]) -> Result<Cow<'a, [f32]>> {
+    let ours = &data[tensor.range.clone()];
+    check_finite("the model", &tensor.name, ours)?;
+    if !tensor.transposed {
         return Ok(ours.into());
     }
     let mut theirs = vec![0.0; ours.len()];
-    transpose(ours, piece.shape[1], piece.shape[0], &mut theirs);
+    transpose(ours, tensor.shape[1], tensor.shape[0], &mut theirs);
     Ok(theirs.into())
 }

@@ -1,4 +1,4 @@
-//! Reading small JSON files that others wrote: a size cap, and no key twice.
+//! Reading small, untrusted JSON files: with a size limit, and rejecting repeated keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAcce
 
 use crate::error::{Error, Result};
 
-/// A JSON object in which a repeated key is an error, where serde's maps keep the last one in silence.
+/// A JSON object in which a repeated key is an error. The maps of serde silently keep the last value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct UniqueMap<V>(pub BTreeMap<String, V>);
 
@@ -32,40 +32,40 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueMapVisitor<V> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueMap<V>, A::Error> {
         let mut entries = BTreeMap::new();
         while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value().map_err(|e| A::Error::custom(format!("'{}': {e}", shown(&key))))?;
+            let value = map.next_value().map_err(|e| A::Error::custom(format!("'{}': {e}", escaped(&key))))?;
             if entries.insert(key.clone(), value).is_some() {
-                return Err(A::Error::custom(format!("'{}' appears twice", shown(&key))));
+                return Err(A::Error::custom(format!("'{}' appears twice", escaped(&key))));
             }
         }
         Ok(UniqueMap(entries))
     }
 }
 
-/// A name from a file, made fit for a message: control characters escaped, at most 120 characters.
-pub(crate) fn shown(name: &str) -> String {
-    let mut shown: String = name.chars().take(120).flat_map(char::escape_debug).collect();
+/// Prepares a name from a file for a message: escapes control characters and truncates to 120 characters.
+pub(crate) fn escaped(name: &str) -> String {
+    let mut text: String = name.chars().take(120).flat_map(char::escape_debug).collect();
     if name.chars().nth(120).is_some() {
-        shown.push('…');
+        text.push('…');
     }
-    shown
+    text
 }
 
-/// The bytes of a regular file of at most `cap` bytes.
+/// Reads a regular file of at most `cap` bytes.
 pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>> {
     let read = |e| Error::io("read", path, e);
-    // Asked before opening: opening a named pipe would wait for its writer.
+    // Checked before opening, because opening a named pipe would block until a writer opens it.
     if !std::fs::metadata(path).map_err(read)?.is_file() {
         return Err(Error::format(path, "not a regular file"));
     }
     let mut bytes = Vec::new();
     std::fs::File::open(path).and_then(|f| f.take(cap + 1).read_to_end(&mut bytes)).map_err(read)?;
     if bytes.len() as u64 > cap {
-        return Err(Error::format(path, format!("longer than the {cap} bytes such a file may have")));
+        return Err(Error::format(path, format!("longer than the limit of {cap} bytes")));
     }
     Ok(bytes)
 }
 
-/// Parses JSON, naming the file on failure.
+/// Parses JSON; errors name the file.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::format(path, format!("bad JSON: {e}")))
 }
@@ -87,17 +87,17 @@ mod tests {
             assert!(error.starts_with("f.json: ") && error.contains(wanted), "{text}: {error}");
         }
         let long = format!("{}\n", "x".repeat(200));
-        assert_eq!(shown(&long), format!("{}…", "x".repeat(120)));
-        assert_eq!(shown("a\nb"), "a\\nb");
+        assert_eq!(escaped(&long), format!("{}…", "x".repeat(120)));
+        assert_eq!(escaped("a\nb"), "a\\nb");
     }
 
     #[test]
-    fn long_files_and_folders_are_refused() {
+    fn long_files_and_folders_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.json");
         std::fs::write(&path, "12345").unwrap();
         assert_eq!(read_capped(&path, 5).unwrap(), b"12345");
-        assert!(read_capped(&path, 4).unwrap_err().to_string().contains("longer than the 4 bytes"));
+        assert!(read_capped(&path, 4).unwrap_err().to_string().contains("longer than the limit of 4 bytes"));
         assert!(read_capped(dir.path(), 4).unwrap_err().to_string().contains("not a regular file"));
     }
 }

@@ -1,4 +1,4 @@
-//! GPT-2, written once over the list of operations.
+//! GPT-2, implemented once in terms of the list of operations.
 
 pub mod activations;
 pub mod arena;
@@ -21,9 +21,9 @@ use config::Config;
 
 use crate::ops::Backend;
 
-/// A model on a device: what the passes read.
+/// A model on a device: the inputs of the forward and backward passes.
 pub struct Gpt2<'a, B: Backend> {
-    /// The device.
+    /// The backend.
     pub backend: &'a B,
     /// The sizes.
     pub config: &'a Config,

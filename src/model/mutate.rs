@@ -1,10 +1,10 @@
-//! Damaged files for the tests of what reads them.
+//! Random mutation of files, for fuzz tests of parsers.
 
-/// A small generator, so that a failing seed stays the same whatever the random crates do.
+/// A small RNG. It is implemented here so that a failing seed does not depend on the version of a crate.
 pub(crate) struct SplitMix(pub u64);
 
 impl SplitMix {
-    /// A number below `n`, or 0 where `n` is.
+    /// A random number below `n`, or 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -14,8 +14,8 @@ impl SplitMix {
     }
 }
 
-/// One of `corpus`, damaged as a careless or hostile program might; `pieces` are bits of its syntax.
-pub(crate) fn mutate(random: &mut SplitMix, corpus: &[Vec<u8>], pieces: &[&str]) -> Vec<u8> {
+/// Returns a mutated member of `corpus`; `fragments` are pieces of the format's syntax to insert.
+pub(crate) fn mutate(random: &mut SplitMix, corpus: &[Vec<u8>], fragments: &[&str]) -> Vec<u8> {
     let mut bytes = corpus[random.below(corpus.len())].clone();
     for _ in 0..1 + random.below(4) {
         let at = random.below(bytes.len() + 1);
@@ -23,17 +23,17 @@ pub(crate) fn mutate(random: &mut SplitMix, corpus: &[Vec<u8>], pieces: &[&str])
         match random.below(7) {
             0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
             1 => drop(bytes.drain(at..end)),
-            2 => drop(bytes.splice(at..end, pieces[random.below(pieces.len())].bytes())),
+            2 => drop(bytes.splice(at..end, fragments[random.below(fragments.len())].bytes())),
             3 => bytes.truncate(at),
             4 => bytes.extend_from_within(at..end),
             5 => {
                 let donor = &corpus[random.below(corpus.len())];
                 let from = random.below(donor.len());
-                let piece = donor[from..(from + random.below(80)).min(donor.len())].to_vec();
-                bytes.splice(at..at, piece);
+                let excerpt = donor[from..(from + random.below(80)).min(donor.len())].to_vec();
+                bytes.splice(at..at, excerpt);
             }
             _ => {
-                // A digit elsewhere: sizes and offsets that are nearly right.
+                // Changes one digit, which gives sizes and offsets that are almost right.
                 if let Some(digit) = (at..bytes.len()).find(|&i| bytes[i].is_ascii_digit()) {
                     bytes[digit] = b'0' + random.below(10) as u8;
                 }

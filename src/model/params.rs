@@ -1,21 +1,21 @@
-//! The parameters of a GPT-2: names, shapes and their place in one flat buffer.
+//! The parameters of a GPT-2: names, shapes and offsets in one flat buffer.
 
 use std::ops::Range;
 
 use super::config::Config;
 
-/// Declares [`Gpt`]: one field a parameter tensor, in arena order.
+/// Declares [`Gpt`]: one field per parameter tensor, in arena order.
 macro_rules! gpt_tensors {
     ($($(#[$doc:meta])* $field:ident,)*) => {
         /// One value for each parameter tensor of a GPT-2, e.g. its shape, its gradient or a view of it.
         ///
-        /// Tensors of the blocks are stacked over the layers: their first axis is L. The 2-D weights (which decay)
-        /// come first, then the vectors (which do not), so that each group is one span of a flat buffer.
+        /// Tensors of the blocks are stacked over the layers: their first axis is L. The 2-D weights, which have weight
+        /// decay, come first, then the vectors, which have none, so that each group is one range of a flat buffer.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct Gpt<T> { $($(#[$doc])* pub $field: T,)* }
 
         impl<T> Gpt<T> {
-            /// Field names, in arena order; also the tensors' names in our checkpoints.
+            /// Field names, in arena order; also the names of the tensors in our checkpoints.
             pub const NAMES: [&'static str; 16] = [$(stringify!($field)),*];
 
             /// References to all values.
@@ -37,7 +37,7 @@ macro_rules! gpt_tensors {
 }
 
 gpt_tensors! {
-    /// Token embedding and, transposed, the LM head: (Vp, C).
+    /// Token embedding, and, transposed, the LM head: (Vp, C).
     wte,
     /// Position embedding: (T, C).
     wpe,
@@ -53,17 +53,17 @@ gpt_tensors! {
     ln1_weight,
     /// Shift of the layernorm before attention: (L, C).
     ln1_bias,
-    /// (L, 3C).
+    /// Bias of the QKV projection: (L, 3C).
     qkv_bias,
-    /// (L, C).
+    /// Bias of the attention output projection: (L, C).
     attn_proj_bias,
     /// Scale of the layernorm before the MLP: (L, C).
     ln2_weight,
     /// Shift of the layernorm before the MLP: (L, C).
     ln2_bias,
-    /// (L, 4C).
+    /// Bias of the MLP's first layer: (L, 4C).
     fc_bias,
-    /// (L, C).
+    /// Bias of the MLP's second layer: (L, C).
     fc_proj_bias,
     /// Scale of the final layernorm: (C).
     lnf_weight,
@@ -71,28 +71,28 @@ gpt_tensors! {
     lnf_bias,
 }
 
-/// Tensors of [`Gpt`] that weight decay applies to: the first ones in arena order.
+/// Number of tensors of [`Gpt`] with weight decay: the first ones in arena order.
 pub const NUM_DECAYED: usize = 6;
 
-/// Shape and place of one parameter tensor in the flat buffer.
+/// Shape and element range of one parameter tensor in the flat buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     /// Row-major shape.
     pub shape: Vec<usize>,
-    /// Its elements in the buffer.
+    /// Its element range in the buffer.
     pub range: Range<usize>,
     /// Whether the first axis is L.
     pub is_stacked: bool,
 }
 
-/// Where each parameter tensor lies in one flat buffer.
+/// The layout of all parameter tensors in one flat buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The tensors, in arena order without gaps.
     pub slots: Gpt<Slot>,
-    /// Elements in the buffer, padding rows of `wte` included.
+    /// Number of elements in the buffer, including the padding rows of `wte`.
     pub len: usize,
-    /// Elements `0..decayed` belong to tensors that decay.
+    /// Elements `0..decayed` belong to tensors with weight decay.
     pub decayed: usize,
 }
 
@@ -131,32 +131,32 @@ impl Layout {
     }
 }
 
-/// The weights of a model in host memory, in f32, laid out as [`Layout`] says.
+/// The weights of a model in host memory, in f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostWeights {
     /// Sizes of the model.
     pub config: Config,
-    /// Place of each tensor in `data`.
+    /// Layout of the tensors in `data`.
     pub layout: Layout,
     /// All parameters; padding rows of `wte` are zero.
     pub data: Vec<f32>,
 }
 
 impl HostWeights {
-    /// All parameters zero.
+    /// Weights that are all zero.
     pub fn zeros(config: Config) -> Self {
         let layout = Layout::new(&config);
         let data = vec![0.0; layout.len];
         HostWeights { config, layout, data }
     }
 
-    /// Every tensor with its name and shape, in arena order.
+    /// Iterates over all tensors with their names and shapes, in arena order.
     pub fn tensors(&self) -> impl Iterator<Item = (&'static str, &[usize], &[f32])> {
         let slots = self.layout.slots.as_ref().into_array();
         slots.into_iter().map(|(name, slot)| (name, &slot.shape[..], &self.data[slot.range.clone()]))
     }
 
-    /// Every tensor of the data, to be filled; in arena order.
+    /// Mutable slices of all tensors.
     pub fn tensors_mut(&mut self) -> Gpt<&mut [f32]> {
         let mut rest = &mut self.data[..];
         self.layout.slots.as_ref().map(|slot| {

@@ -1,4 +1,4 @@
-//! How much memory a model needs, counted without having it.
+//! Memory planning: how much memory a training step needs, computed without allocating it.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -11,9 +11,9 @@ use crate::memory::Category;
 use crate::ops::{Backend, StepSizes, needs_master};
 use crate::tensor::{Element, FloatElement, Storage, View, ViewMut};
 
-/// A storage that has no memory: it counts what would be allocated.
+/// A storage that allocates nothing and counts the bytes of all allocations.
 ///
-/// So what activations need is told by the very code that allocates them.
+/// The memory of activations is thus computed by the code that allocates them.
 #[derive(Default)]
 struct Counter<C, A> {
     bytes: Cell<u64>,
@@ -58,33 +58,33 @@ impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
     }
 }
 
-/// Bytes of a training step by what they are for.
+/// Bytes that a training step needs, by purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct MemoryPlan {
-    /// Weights as the matmuls read them.
+    /// Weights that the matmuls read.
     pub weights: u64,
-    /// Full-precision weights, where those are narrower.
+    /// Full-precision master weights, if the weights are narrower.
     pub master: u64,
     /// Gradients of the weights.
     pub gradients: u64,
     /// AdamW's two moments.
     pub moments: u64,
-    /// What the forward keeps, logits included.
+    /// Activations that the forward pass keeps, including logits.
     pub activations: u64,
-    /// Gradients of activations.
+    /// Gradients of the activations.
     pub activation_gradients: u64,
-    /// What operations need while they run.
+    /// Workspace that operations need while they run.
     pub workspace: u64,
     /// Token ids, and the gradient norm.
     pub other: u64,
 }
 
 impl MemoryPlan {
-    /// The plan for micro-batches of (batch, time) tokens on a backend. On a GPU the driver's own memory comes on top: its
+    /// The plan for micro-batches of (batch, time) tokens on a backend. On a GPU, the driver needs additional memory for its
     /// context and the kernels' code.
     ///
     /// # Errors
-    /// None for sizes that [`Config::check`] passes.
+    /// None for sizes that [`Config::check`] accepts.
     pub fn new<B: Backend>(config: &Config, batch: usize, time: usize, recompute: Recompute) -> Result<Self> {
         let [kept, backward, inputs] = [(); 3].map(|()| Counter::<B::Compute, B::Accum>::default());
         Activations::new(&kept, config, batch, time, Keep::Backward(recompute))?;
@@ -108,8 +108,8 @@ impl MemoryPlan {
         })
     }
 
-    /// Bytes by category, as backends account for them.
-    pub fn parts(&self) -> [(Category, u64); 7] {
+    /// Bytes per category, as backends account for them.
+    pub fn by_category(&self) -> [(Category, u64); 7] {
         let MemoryPlan { weights, master, gradients, moments, activations, activation_gradients, workspace, other } =
             *self;
         [
@@ -123,9 +123,9 @@ impl MemoryPlan {
         ]
     }
 
-    /// All of it.
+    /// Total number of bytes.
     pub fn total(&self) -> u64 {
-        self.parts().into_iter().fold(0, |total, (_, bytes)| total.saturating_add(bytes))
+        self.by_category().into_iter().fold(0, |total, (_, bytes)| total.saturating_add(bytes))
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     use crate::cpu::Cpu;
 
     #[test]
-    fn a_small_plan_by_hand() {
+    fn a_small_plan_equals_a_count_by_hand() {
         let config = Config { context: 8, vocab: 100, layers: 2, heads: 2, channels: 4 };
         let plan = |recompute| MemoryPlan::new::<Cpu<f32>>(&config, 3, 5, recompute).unwrap();
         let parameters = (128 * 4 + 8 * 4 + 2 * (12 * 16 + 13 * 4) + 2 * 4) * 4;
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!((none.weights, none.gradients, none.moments), (parameters, parameters, 2 * parameters));
         assert_eq!(none.master, 0);
         let n = 15;
-        // A layer: two residuals, two layernorms with two statistics each, QKV, attention's output with an lse a head,
-        // the MLP before and after GELU.
+        // Per layer: two residuals, two layernorms with two statistics each, QKV, the attention output with one lse per
+        // head, and the MLP before and after GELU.
         let layer = n * (2 * 4 + 2 * (4 + 2) + 12 + (4 + 2) + 2 * 16);
         let ends = n * 4 + n * (4 + 2) + n * 128 + n + 1;
         assert_eq!(none.activations, 4 * (2 * layer + ends));

@@ -1,7 +1,7 @@
 //! Safetensors files: a strict reader over a memory map, and a streaming writer.
 //!
-//! The reader takes the format of the safetensors library and is stricter where it leaves doubt: a tensor's name may
-//! appear once only. All of a header is checked before a byte is allocated on its word.
+//! The reader accepts the format of the safetensors library, but is stricter where that is ambiguous: a tensor name must
+//! not be repeated. The whole header is validated before anything is allocated based on it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,21 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 
 use crate::error::{Error, Result};
-use crate::model::json::shown;
+use crate::model::json::escaped;
 
 mod header;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub(crate) use header::shape_text;
 pub use header::{Header, MAX_HEADER, TensorInfo};
-pub use writer::{FileSums, Plan};
+pub use writer::{FileChecksums, Plan};
 
-/// Elements a thread converts or checks at a time.
+/// Elements per parallel task of a conversion or check.
 const CHUNK: usize = 1 << 18;
 
-/// A safetensors file whose header holds; its data stay where they are until read.
+/// A safetensors file with a validated header. The data of a tensor are read on demand.
 #[derive(Debug)]
 pub struct TensorFile<D = Mmap> {
     path: PathBuf,
@@ -33,24 +34,24 @@ pub struct TensorFile<D = Mmap> {
     header: Header,
 }
 
-/// Maps a regular file into memory.
+/// Memory-maps a regular file.
 pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
     let failed = |e| Error::io("read", path, e);
-    // Asked before opening: opening a named pipe would wait for its writer.
+    // Checked before opening, because opening a named pipe would block until a writer opens it.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(Error::format(path, "not a regular file"));
     }
     let file = File::open(path).map_err(failed)?;
-    // SAFETY: the map is only ever read, and as bytes, of which every value is valid. Model files are replaced by
-    // renaming, never changed in place, by us and by Hugging Face's tools; a file cut short by a third party while it
-    // is mapped ends the process with SIGBUS, as it does in every reader of this format.
+    // SAFETY: the map is only read, as bytes, for which every value is valid. Our tools and Hugging Face's replace model
+    // files by renaming and never modify them in place. If a third party truncates a file while it is mapped, the process
+    // receives SIGBUS, as in every memory-mapped reader of this format.
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) };
     map.map_err(failed)
 }
 
 impl TensorFile {
-    /// Maps a file and checks its header.
+    /// Memory-maps a file and validates its header.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] naming the field or tensor at fault.
@@ -60,7 +61,7 @@ impl TensorFile {
 }
 
 impl<D: AsRef<[u8]>> TensorFile<D> {
-    /// Checks the header of a file's content; `path` names it in errors.
+    /// Validates the header of a file's content; `path` is its name in errors.
     ///
     /// # Errors
     /// [`Error::Format`] naming the field or tensor at fault.
@@ -69,44 +70,45 @@ impl<D: AsRef<[u8]>> TensorFile<D> {
         Ok(TensorFile { path: path.as_ref().to_path_buf(), data, header })
     }
 
-    /// The file's name in errors.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the file says of itself.
+    /// The header of the file.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// A tensor's description and bytes, which may lie at any address.
+    /// A tensor's description and its bytes, which may have any alignment.
     ///
     /// # Errors
-    /// [`Error::Format`] if there is no tensor of that name.
+    /// [`Error::Format`] if the file has no such tensor.
     pub fn tensor(&self, name: &str) -> Result<(&TensorInfo, &[u8])> {
         match self.header.tensors.get(name) {
             Some(info) => Ok((info, &self.data.as_ref()[info.range.clone()])),
-            None => Err(Error::format(&self.path, format!("there is no tensor '{}'", shown(name)))),
+            None => Err(Error::format(&self.path, format!("tensor '{}' is missing", escaped(name)))),
         }
     }
 
-    /// Reads a tensor of F32, F16, BF16 or F64 into `out`, whose length must be the tensor's.
+    /// Reads a tensor of type F32, F16, BF16 or F64 into `out`, which must have the same length.
     ///
     /// # Errors
-    /// [`Error::Format`] naming the tensor that is missing, of another type or of another length.
+    /// [`Error::Format`] if the tensor is missing or has another type or length.
     pub fn read_f32(&self, name: &str, out: &mut [f32]) -> Result<()> {
         let (info, bytes) = self.tensor(name)?;
-        let refused = |message: String| Err(Error::format(&self.path, format!("tensor '{}' {message}", shown(name))));
+        let rejected =
+            |message: String| Err(Error::format(&self.path, format!("tensor '{}' {message}", escaped(name))));
         let elements: usize = info.shape.iter().product();
         if elements != out.len() {
-            return refused(format!("has {elements} elements {}, {} are wanted", shape_text(&info.shape), out.len()));
+            return rejected(format!("has {elements} elements {}, expected {}", shape_text(&info.shape), out.len()));
         }
         match info.dtype {
             Dtype::F32 => convert(bytes, out, f32::from_le_bytes),
             Dtype::F16 => convert(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => convert(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
             Dtype::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
-            other => return refused(format!("is {other}; F32, F16, BF16 and F64 can be read")),
+            other => return rejected(format!("is {other}; supported types: F32, F16, BF16, F64")),
         }
         Ok(())
     }
@@ -116,14 +118,14 @@ impl<D: AsRef<[u8]>> TensorFile<D> {
     /// # Errors
     /// As [`read_f32`](Self::read_f32).
     pub fn to_f32(&self, name: &str) -> Result<Vec<f32>> {
-        // The header was held against the file, so this is no more than eight times the file's own length.
+        // The header has been validated against the file, so the allocation is at most eight times the file's length.
         let mut values = vec![0.0; self.tensor(name)?.0.shape.iter().product()];
         self.read_f32(name, &mut values)?;
         Ok(values)
     }
 }
 
-/// Converts `N`-byte elements at any address; compiles to a plain copy for F32.
+/// Converts `N`-byte elements of any alignment. For F32 this compiles to a plain copy.
 fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], element: impl Fn([u8; N]) -> f32 + Sync) {
     let (elements, _) = bytes.as_chunks::<N>();
     out.par_chunks_mut(CHUNK).zip(elements.par_chunks(CHUNK)).for_each(|(out, elements)| {
@@ -133,39 +135,32 @@ fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], element: impl Fn([u8; 
     });
 }
 
-/// Checks that every value is finite.
+/// Checks that all values are finite.
 ///
 /// # Errors
-/// [`Error::Format`] naming the tensor, the first element at fault and its value.
+/// [`Error::Format`] naming the tensor, the first non-finite element and its value.
 pub fn check_finite(path: impl AsRef<Path>, name: &str, values: &[f32]) -> Result<()> {
     let bad = |chunk: &[f32]| chunk.iter().fold(false, |bad, v| bad | !v.is_finite());
-    // Whole chunks first, without branches; the element is looked for only where there is one.
+    // Whole chunks are tested first, without branches; the element is searched only in a bad chunk.
     let Some(chunk) = values.par_chunks(CHUNK).position_first(bad) else { return Ok(()) };
     match values.iter().enumerate().skip(chunk * CHUNK).find(|(_, v)| !v.is_finite()) {
         Some((index, value)) => {
-            Err(Error::format(path, format!("tensor '{}' holds {value} at element {index}", shown(name))))
+            Err(Error::format(path, format!("tensor '{}' holds {value} at element {index}", escaped(name))))
         }
         None => Ok(()),
     }
 }
 
-/// CRC-32 of `bytes`, by all threads.
+/// CRC-32 of `bytes`, computed in parallel.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    let part = |chunk: &[u8]| {
+    let hash = |chunk: &[u8]| {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(chunk);
         hasher
     };
-    let join = |mut left: crc32fast::Hasher, right: crc32fast::Hasher| {
+    let combine = |mut left: crc32fast::Hasher, right: crc32fast::Hasher| {
         left.combine(&right);
         left
     };
-    bytes.par_chunks(4 * CHUNK).map(part).reduce(crc32fast::Hasher::new, join).finalize()
-}
-
-/// A shape as messages show it: `(768, 2304)`; a file may claim any number of axes, eight are shown.
-pub(crate) fn shape_text(shape: &[usize]) -> String {
-    let sizes: Vec<String> = shape.iter().take(8).map(usize::to_string).collect();
-    let rest = if shape.len() > 8 { format!(", … {} axes", shape.len()) } else { String::new() };
-    format!("({}{rest})", sizes.join(", "))
+    bytes.par_chunks(4 * CHUNK).map(hash).reduce(crc32fast::Hasher::new, combine).finalize()
 }

@@ -1,4 +1,4 @@
-//! The training data loader: batches of B sequences of T tokens out of a stream, resumable to the batch.
+//! The data loader of training: batches of B sequences of T tokens from a token stream, resumable at any batch.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -7,53 +7,62 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::text::corpus::Tokens;
 
-/// In which order the stream is gone through.
+/// The order in which the sequences of the stream are used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// In windows that do not overlap, in a new random order each epoch.
+    /// Windows that do not overlap, in a new random order each epoch.
     ///
-    /// Window i has the inputs `tokens[iT..iT + T]` and the targets one token later; of n tokens there are
-    /// W = floor((n - 1) / T). An epoch sees each exactly once; a batch may take the last of one epoch and the first
+    /// Window i has the inputs `tokens[iT..iT + T]`, and its targets are shifted by one token. A stream of n tokens has
+    /// W = floor((n - 1) / T) windows. An epoch uses each exactly once; a batch may span the end of one epoch and the start
     /// of the next.
     #[default]
     Shuffled,
-    /// As it stands, B·T tokens a batch, as llm.c's dataloader does on one shard (`train_gpt2.py`).
+    /// From start to end, B·T tokens per batch, like llm.c's dataloader on one shard (`train_gpt2.py`).
     ///
-    /// A batch at token p has the inputs `tokens[p..p + B·T]`, cut into B rows, and the targets one token later. When
-    /// fewer than B·T + 1 tokens remain, the next epoch starts at token 0.
+    /// A batch at token p has the inputs `tokens[p..p + B·T]`, split into B rows, and its targets are shifted by one token.
+    /// When fewer than B·T + 1 tokens remain, the next epoch starts at token 0.
     Sequential,
 }
 
-/// What batches to make.
+/// Configuration of a data loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderConfig {
-    /// B: sequences in a batch.
+    /// B: sequences per batch.
     pub batch: usize,
-    /// T: tokens in a sequence.
+    /// T: tokens per sequence.
     pub context: usize,
-    /// The order of the batches.
+    /// The order of the sequences.
     pub order: Order,
-    /// Seed of [`Order::Shuffled`].
+    /// RNG seed of [`Order::Shuffled`].
     pub seed: u64,
 }
 
-/// How far a loader has come: all that a checkpoint needs to go on with the next batch.
+/// The position of a loader in the data, which a checkpoint stores to resume with the next batch.
 ///
-/// It holds for the stream, order, seed and T it was made with. B may differ.
+/// It is valid for the same stream, order, seed and T. B may differ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
-    /// Epochs done.
+    /// Number of complete epochs.
     pub epoch: u64,
-    /// Done in this epoch: windows if [`Order::Shuffled`], tokens if [`Order::Sequential`].
+    /// Position in the current epoch: in windows for [`Order::Shuffled`], in tokens for [`Order::Sequential`].
     pub position: u64,
 }
 
-/// No run gets to an epoch above this: a cursor that says so is damaged.
+/// Largest valid epoch of a cursor. No run reaches it, so a larger one means that the cursor is damaged.
 const MAX_EPOCH: u64 = u32::MAX as u64;
 
-/// Makes batches of a stream of tokens.
+/// A micro-batch in host memory, (B, T) row-major each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MicroBatch {
+    /// Input tokens.
+    pub tokens: Vec<i32>,
+    /// Target tokens; rows with a negative target are ignored.
+    pub targets: Vec<i32>,
+}
+
+/// Makes batches from a stream of tokens.
 #[derive(Debug)]
 pub struct Loader {
     tokens: Tokens,
@@ -63,16 +72,16 @@ pub struct Loader {
     /// Order of the windows in epoch `shuffled_epoch`; empty until it is first needed.
     windows: Vec<u32>,
     shuffled_epoch: u64,
-    /// Room for the tokens of a window, or for those of a sequential batch.
+    /// Buffer for the tokens of a window, or of a sequential batch.
     buffer: Vec<i32>,
 }
 
 impl Loader {
-    /// A loader at the first batch.
+    /// A loader that starts at the first batch.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the stream and the numbers if B or T is 0 or the stream is shorter than one window
-    /// (T + 1 tokens; B·T + 1 if sequential) or, shuffled, longer than 2^32 - 1 windows.
+    /// [`Error::Invalid`] with the stream and the numbers if B or T is 0, if the stream is shorter than one window (T + 1
+    /// tokens; B·T + 1 if sequential) or, if shuffled, if it has more than 2^32 - 1 windows.
     pub fn new(tokens: Tokens, config: LoaderConfig) -> Result<Self> {
         let LoaderConfig { batch, context, order, .. } = config;
         let (needed, rule) = match order {
@@ -96,12 +105,12 @@ impl Loader {
         Ok(Loader { tokens, config, epoch: 0, position: 0, windows: Vec::new(), shuffled_epoch: 0, buffer })
     }
 
-    /// What it makes.
+    /// The configuration.
     pub fn config(&self) -> &LoaderConfig {
         &self.config
     }
 
-    /// Tokens that an epoch trains on: W·T if shuffled, the whole batches' if sequential.
+    /// Number of tokens that an epoch trains on: W·T if shuffled, those of the complete batches if sequential.
     pub fn epoch_tokens(&self) -> usize {
         let step = match self.config.order {
             Order::Shuffled => self.config.context,
@@ -110,15 +119,15 @@ impl Loader {
         (self.tokens.len() - 1) / step * step
     }
 
-    /// Where the next batch starts.
+    /// The position of the next batch.
     pub fn cursor(&self) -> Cursor {
         Cursor { epoch: self.epoch, position: self.position as u64 }
     }
 
-    /// Goes to where [`Loader::cursor`] was.
+    /// Moves to a position from [`Loader::cursor`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the cursor lies beyond the data, which has then become less since, or is damaged.
+    /// [`Error::Invalid`] if the position is beyond the end of the data, e.g. because the data has changed, or is damaged.
     pub fn seek(&mut self, cursor: Cursor) -> Result<()> {
         let (end, unit) = match self.config.order {
             Order::Shuffled => (self.num_windows(), "windows"),
@@ -130,7 +139,7 @@ impl Loader {
                 Ok(())
             }
             _ => Err(Error::invalid(format!(
-                "{}: cannot resume at epoch {}, position {}: there are {end} {unit}; has the data changed?",
+                "{}: cannot resume at epoch {}, position {}: the data has {end} {unit}; has it changed?",
                 self.tokens.source(),
                 cursor.epoch,
                 cursor.position
@@ -138,12 +147,12 @@ impl Loader {
         }
     }
 
-    /// Fills the next batch: `inputs` and `targets`, both (B, T) row-major.
+    /// Reads the next batch into `inputs` and `targets`, both (B, T) row-major.
     ///
-    /// Token ids are in 0..V. A negative target would tell the loss to ignore it; none is made here.
+    /// All token ids are in 0..V; no target is negative, i.e. ignored by the loss.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a slice has not B·T elements.
+    /// [`Error::Invalid`] if a slice does not have B·T elements.
     pub fn next_batch(&mut self, inputs: &mut [i32], targets: &mut [i32]) -> Result<()> {
         let LoaderConfig { batch, context, order, .. } = self.config;
         let expected = batch.saturating_mul(context);
@@ -155,7 +164,7 @@ impl Loader {
             )));
         }
         match order {
-            Order::Sequential => self.next_stretch(inputs, targets),
+            Order::Sequential => self.next_sequential(inputs, targets),
             Order::Shuffled => {
                 let rows = inputs.chunks_exact_mut(context).zip(targets.chunks_exact_mut(context));
                 rows.into_iter().try_for_each(|(inputs, targets)| self.next_window(inputs, targets))
@@ -163,7 +172,7 @@ impl Loader {
         }
     }
 
-    /// W: whole windows in the stream.
+    /// W: number of windows in the stream.
     fn num_windows(&self) -> usize {
         (self.tokens.len() - 1) / self.config.context
     }
@@ -183,7 +192,7 @@ impl Loader {
         Ok(())
     }
 
-    fn next_stretch(&mut self, inputs: &mut [i32], targets: &mut [i32]) -> Result<()> {
+    fn next_sequential(&mut self, inputs: &mut [i32], targets: &mut [i32]) -> Result<()> {
         if self.tokens.len() - self.position < self.buffer.len() {
             (self.epoch, self.position) = (self.epoch + 1, 0);
         }
@@ -192,7 +201,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Tokens from `start` on into `inputs`, and those one later into `targets`.
+    /// Copies the tokens at `start` to `inputs`, and the tokens at `start + 1` to `targets`.
     fn copy(&mut self, start: usize, inputs: &mut [i32], targets: &mut [i32]) -> Result<()> {
         self.tokens.read(start, &mut self.buffer)?;
         inputs.copy_from_slice(&self.buffer[..inputs.len()]);
@@ -201,11 +210,10 @@ impl Loader {
     }
 }
 
-/// Fills `order` with a permutation of `0..len` that seed and epoch alone determine (Fisher and Yates; Durstenfeld
-/// 1964).
+/// Fills `order` with a permutation of `0..len` that depends only on seed and epoch (Fisher and Yates; Durstenfeld 1964).
 ///
-/// Written out, and its generator keyed by hand, because resuming needs the same order from every later version of
-/// this program, which the shuffles of the rand crates do not promise.
+/// The shuffle and the seeding of its RNG are implemented here, because resuming requires the same order in every later
+/// version of this program, which the shuffles of the rand crates do not guarantee.
 fn shuffle(order: &mut Vec<u32>, len: u32, seed: u64, epoch: u64) {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -214,7 +222,7 @@ fn shuffle(order: &mut Vec<u32>, len: u32, seed: u64, epoch: u64) {
     order.clear();
     order.extend(0..len);
     for last in (1..order.len()).rev() {
-        // A draw of 64 bits scaled to 0..=last: its bias, below 2^-32, is nothing to a shuffle.
+        // A random 64-bit number scaled to 0..=last. The bias is below 2^-32, which is negligible for a shuffle.
         let pick = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;
         order.swap(last, pick as usize);
     }
@@ -226,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Tokens 0, 1, 2, …: a token is its own place.
+    /// Tokens 0, 1, 2, …: each token equals its position.
     fn stream(len: usize) -> Tokens {
         Tokens::from_vec("tale.txt", (0..len as u16).collect())
     }
@@ -243,8 +251,8 @@ mod tests {
         inputs
     }
 
-    /// What llm.c's dataloader does, in its own words: `current_position += B*T`, and back to 0 if the next batch would
-    /// be out of bounds.
+    /// The positions of llm.c's dataloader: `current_position += B*T`, and back to 0 if the next batch would be out of
+    /// bounds.
     fn llmc_positions(len: usize, step: usize, batches: usize) -> Vec<i32> {
         let mut current_position = 0;
         let mut positions = Vec::new();
@@ -296,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_shuffle_is_pinned() {
-        // Runs saved by an earlier version resume in this order. The values are from another implementation of ChaCha8.
+        // Runs that an earlier version saved are resumed in this order. The values are from another ChaCha8 implementation.
         let mut order = Vec::new();
         shuffle(&mut order, 10, 42, 0);
         assert_eq!(order, [7, 6, 5, 1, 0, 4, 8, 9, 2, 3]);
@@ -305,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_cursors_and_shrunken_data_are_refused() {
+    fn invalid_cursors_and_shrunken_data_are_rejected() {
         for (order, end, unit) in [(Order::Shuffled, 12, "windows"), (Order::Sequential, 100, "tokens")] {
             let mut loader = loader(100, 2, 8, order);
             loader.seek(Cursor { epoch: 3, position: end - 1 }).unwrap();
@@ -314,11 +322,11 @@ mod tests {
                 let cursor = Cursor { epoch: cursor.0, position: cursor.1 };
                 let error = loader.seek(cursor).unwrap_err().to_string();
                 let expected = format!(
-                    "tale.txt: cannot resume at epoch {}, position {}: there are {end} {unit}; has the data changed?",
+                    "tale.txt: cannot resume at epoch {}, position {}: the data has {end} {unit}; has it changed?",
                     cursor.epoch, cursor.position
                 );
                 assert_eq!(error, expected);
-                assert_eq!(loader.cursor(), before, "a refused cursor changes nothing");
+                assert_eq!(loader.cursor(), before, "a rejected cursor changes nothing");
             }
             next(&mut loader);
         }
@@ -335,7 +343,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_epoch_shows_every_window_once(
+        fn an_epoch_uses_every_window_once(
             len in 10_usize..400, batch in 1_usize..7, context in 1_usize..9, seed: u64, epoch in 0_u64..5,
         ) {
             let config = LoaderConfig { batch, context, order: Order::Shuffled, seed };
@@ -343,7 +351,7 @@ mod tests {
             let num_windows = (len - 1) / context;
             prop_assert_eq!(loader.epoch_tokens(), num_windows * context);
             loader.seek(Cursor { epoch, position: 0 }).unwrap();
-            // Two epochs in a row, wherever the batches end.
+            // Two consecutive epochs, which may end within a batch.
             let mut starts = Vec::new();
             while starts.len() < 2 * num_windows {
                 starts.extend(next(&mut loader).chunks(context).map(|row| row[0] as usize));
@@ -353,7 +361,7 @@ mod tests {
                 sorted.sort_unstable();
                 prop_assert_eq!(sorted, (0..num_windows).map(|i| i * context).collect::<Vec<_>>());
             }
-            // Which windows come depends on seed and epoch, not on B or on the way there.
+            // The order of the windows depends on seed and epoch only, not on B or on how the epoch was reached.
             let mut other = Loader::new(stream(len), LoaderConfig { batch: 1, ..config }).unwrap();
             other.seek(Cursor { epoch, position: 0 }).unwrap();
             for &start in &starts {
@@ -362,7 +370,7 @@ mod tests {
         }
 
         #[test]
-        fn sequential_is_llmc_s_order(len in 60_usize..400, batch in 1_usize..7, context in 1_usize..9) {
+        fn sequential_order_equals_that_of_llmc(len in 60_usize..400, batch in 1_usize..7, context in 1_usize..9) {
             let mut loader = loader(len, batch, context, Order::Sequential);
             for position in llmc_positions(len, batch * context, 50) {
                 let expected: Vec<i32> = (position..position + (batch * context) as i32).collect();
@@ -371,7 +379,7 @@ mod tests {
         }
 
         #[test]
-        fn resuming_is_as_if_never_stopped(
+        fn resuming_equals_an_uninterrupted_run(
             len in 60_usize..300, batch in 1_usize..7, context in 1_usize..9, sequential: bool,
             done in 0_usize..60, seed: u64,
         ) {

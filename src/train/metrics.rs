@@ -1,4 +1,4 @@
-//! The record of a run: one JSON object a step, and the loss curve drawn from them.
+//! The metrics of a run: one JSON object per step, and a plot of the loss curve.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A step of a run.
+/// The metrics of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Steps done, this one included.
+    /// Number of steps done, including this one.
     pub step: u64,
-    /// Mean training loss before the update, nats a token; null when it is not finite.
+    /// Mean training loss before the update, in nats per token; null if it is not finite.
     pub loss: Option<f32>,
     /// Learning rate of the update.
     pub lr: f32,
-    /// Global gradient norm before clipping; null when it is not finite.
+    /// Global gradient norm before clipping; null if it is not finite.
     pub grad_norm: Option<f32>,
-    /// Speed of the step, loading of data included.
+    /// Throughput of the step, including data loading.
     pub tokens_per_second: f64,
-    /// Mean loss on the validation tokens after the update, nats a token.
+    /// Mean loss on the validation tokens after the update, in nats per token.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub val_loss: Option<f32>,
-    /// Why the update did not happen.
+    /// Why the update was skipped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub skipped: Option<String>,
 }
@@ -38,8 +38,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens the record to go on after `step`: later lines, which the run will make again, and a last one that was cut
-    /// short are dropped.
+    /// Opens the file to append metrics after `step`. Lines of later steps, which the resumed run repeats, and a truncated
+    /// last line are removed.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -48,11 +48,11 @@ impl Metrics {
         let kept = kept_bytes(&path, step)?;
         let file = OpenOptions::new().append(true).create(true).open(&path);
         let file = file.map_err(|e| Error::io("open", &path, e))?;
-        file.set_len(kept as u64).map_err(|e| Error::io("cut", &path, e))?;
+        file.set_len(kept as u64).map_err(|e| Error::io("truncate", &path, e))?;
         Ok(Metrics { path, file })
     }
 
-    /// Appends a step.
+    /// Appends the metrics of a step.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -64,7 +64,7 @@ impl Metrics {
     }
 }
 
-/// Bytes of the whole lines up to `step`.
+/// Size of the complete lines up to `step`, in bytes.
 fn kept_bytes(path: &Path, step: u64) -> Result<usize> {
     let text = match fs::read(path) {
         Ok(text) => text,
@@ -81,10 +81,10 @@ fn kept_bytes(path: &Path, step: u64) -> Result<usize> {
     Ok(kept)
 }
 
-/// Reads the records of a run.
+/// Reads the metrics of a run.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Format`] naming the line that is none.
+/// [`Error::Io`]; [`Error::Format`] with the number of an invalid line.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>> {
     let path = path.as_ref();
     let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
@@ -93,10 +93,10 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>> {
     text.lines().enumerate().map(record).collect()
 }
 
-/// Draws training and validation loss over the steps as an SVG file.
+/// Plots training and validation loss over the steps as an SVG file.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the file cannot be written; it names the file.
+/// [`Error::Invalid`] naming the file, if it cannot be written.
 pub fn draw_loss(records: &[Record], path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let points = |value: fn(&Record) -> Option<f32>| -> Vec<(f64, f64)> {
@@ -106,7 +106,7 @@ pub fn draw_loss(records: &[Record], path: impl AsRef<Path>) -> Result<()> {
     draw(&train, &val, path).map_err(|e| Error::invalid(format!("cannot draw {}: {e}", path.display())))
 }
 
-/// Colours of the two curves, told apart by any eye and in grey.
+/// Colours of the two curves, distinguishable for colour-blind readers and in greyscale.
 const TRAIN: RGBColor = RGBColor(0x7f, 0xa8, 0xd1);
 const VALIDATION: RGBColor = RGBColor(0xb3, 0x3f, 0x1f);
 
@@ -128,7 +128,7 @@ fn draw(train: &[(f64, f64)], val: &[(f64, f64)], path: &Path) -> std::result::R
         .configure_mesh()
         .light_line_style(WHITE)
         .x_desc("step")
-        .y_desc("loss (nats a token)")
+        .y_desc("loss (nats/token)")
         .x_label_formatter(&|x| format!("{x:.0}"))
         .y_label_formatter(&|y| format!("{y:.2}"))
         .draw()?;
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn going_on_drops_later_lines_and_a_cut_one() {
+    fn resuming_removes_later_lines_and_a_truncated_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
         let mut metrics = Metrics::open(&path, 0).unwrap();
@@ -174,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn the_curve_is_drawn_whatever_the_records() {
+    fn the_curve_is_drawn_for_any_records() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("loss.svg");
         for records in [vec![], vec![record(1)], vec![record(2)], (1..50).map(record).collect()] {
             draw_loss(&records, &path).unwrap();
             let svg = fs::read_to_string(&path).unwrap();
-            assert!(svg.starts_with("<svg") && svg.contains("loss (nats a token)") && svg.contains("validation"));
+            assert!(svg.starts_with("<svg") && svg.contains("loss (nats/token)") && svg.contains("validation"));
         }
         let error = draw_loss(&[], dir.path().join("none/loss.svg")).unwrap_err().to_string();
         assert!(error.contains("none/loss.svg"), "{error}");

@@ -2,9 +2,12 @@
 
 pub mod checkpoint;
 pub mod data;
-mod feed;
+mod flag;
 pub mod metrics;
+pub mod optimizer;
 pub mod outlier;
+mod prefetch;
 pub mod run;
 pub mod schedule;
+pub mod settings;
 pub mod trainer;

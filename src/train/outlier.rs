@@ -1,23 +1,23 @@
-//! Finding steps whose loss or gradient norm is far off the recent ones.
+//! Detection of steps whose loss or gradient norm is far above recent ones.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// Values that the window holds.
+/// Number of values in the window.
 const WINDOW: usize = 128;
 
-/// The recent values of one number of the training.
+/// A sliding window over recent values of the loss or the gradient norm.
 ///
-/// Values that are not finite are never taken in, so one NaN does not blind the detector. Outliers are: when the level has
-/// shifted for good, the window follows.
+/// Non-finite values are not added, so that a NaN does not disable the detection. Outliers are added, so that the window
+/// adapts when the level has shifted permanently.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OutlierWindow {
     values: VecDeque<f32>,
 }
 
 impl OutlierWindow {
-    /// Takes a value in.
+    /// Adds a value.
     pub fn push(&mut self, value: f32) {
         if !value.is_finite() {
             return;
@@ -28,7 +28,7 @@ impl OutlierWindow {
         self.values.push_back(value);
     }
 
-    /// The value `z` standard deviations above the mean; infinite until the window is full, or for an infinite `z`.
+    /// The value `z` standard deviations above the mean; infinite if the window is not full or `z` is infinite.
     pub fn limit(&self, z: f32) -> f32 {
         if self.values.len() < WINDOW || !z.is_finite() {
             return f32::INFINITY;
@@ -36,7 +36,7 @@ impl OutlierWindow {
         let n = self.values.len() as f64;
         let mean = self.values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
         let variance = self.values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
-        // A constant window would call every change an outlier.
+        // A lower bound, because in a constant window every change would be an outlier.
         let std = variance.sqrt().max(1e-3 * mean.abs());
         (mean + f64::from(z) * std) as f32
     }
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_before_the_window_is_full() {
+    fn the_limit_is_infinite_until_the_window_is_full() {
         let mut window = OutlierWindow::default();
         (0..WINDOW - 1).for_each(|_| window.push(1.0));
         assert_eq!(window.limit(3.0), f32::INFINITY);
@@ -62,13 +62,13 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_the_mean_and_z_deviations() {
+    fn the_limit_is_z_standard_deviations_above_the_mean() {
         assert!((full().limit(5.0) - 3.5).abs() < 1e-4);
         assert_eq!(full().limit(f32::INFINITY), f32::INFINITY);
     }
 
     #[test]
-    fn still_works_after_nan() {
+    fn non_finite_values_are_ignored() {
         let mut window = full();
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             window.push(bad);

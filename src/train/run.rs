@@ -1,4 +1,4 @@
-//! A training run: steps, validation, samples, checkpoints and the record of it all.
+//! A training run: steps, validation, samples, checkpoints and metrics.
 
 use std::borrow::Cow;
 use std::fs;
@@ -8,14 +8,12 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Loaded, Part, RunFolder, Snapshot};
-use super::data::{Cursor, Loader, LoaderConfig, Order};
+use super::checkpoint::{Loaded, RunFolder, Snapshot, TensorGroup};
+use super::data::{Cursor, Loader, LoaderConfig, MicroBatch};
 use super::metrics::{self, Metrics, Record};
-use super::schedule::Schedule;
-use super::trainer::{MicroBatch, Optimizer, Outcome, Trainer, TrainerState};
+use super::settings::{RunOptions, Settings};
+use super::trainer::{Outcome, Trainer, TrainerState};
 use crate::error::{Error, Result};
-use crate::model::activations::Recompute;
-use crate::model::config::Config;
 use crate::model::generate::{Generator, Sampling};
 use crate::model::params::{HostWeights, Layout};
 use crate::ops::Backend;
@@ -23,65 +21,21 @@ use crate::text::corpus::{Corpus, Tokens};
 use crate::text::evaluation::windows;
 use crate::text::tokenizer::Tokenizer;
 
-/// Steps in a row whose numbers are not finite after which a run gives up.
+/// A run fails after this many consecutive steps with non-finite numbers.
 const MAX_BAD_STEPS: u32 = 8;
 
-/// Most tokens in a step: some twenty times GPT-3's, and no count of bytes passes 64 bits.
-const MAX_STEP_TOKENS: usize = 1 << 26;
-
-/// Everything that decides what a run computes; kept in its checkpoints.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Sizes of the model.
-    pub model: Config,
-    /// Name of the tokenizer.
-    pub tokenizer: String,
-    /// File or folder of the data; `None` for the embedded corpus.
-    pub data: Option<PathBuf>,
-    /// B: sequences in a micro-batch.
-    pub batch: usize,
-    /// T: tokens in a sequence.
-    pub context: usize,
-    /// Micro-batches in a step.
-    pub accumulate: usize,
-    /// Learning rate over the steps.
-    pub schedule: Schedule,
-    /// The optimizer.
-    pub optimizer: Optimizer,
-    /// Order of the data.
-    pub order: Order,
-    /// Of the initial weights, the order of the data and the samples.
-    pub seed: u64,
-    /// Share of the tokens that is kept for validation, where the data has none of its own.
-    pub validation_fraction: f64,
-    /// Steps from validation to validation; 0 for none.
-    pub val_every: u64,
-    /// Most micro-batches in a validation.
-    pub val_batches: usize,
-    /// Steps from sample to sample; 0 for none.
-    pub sample_every: u64,
-    /// Tokens in a sample.
-    pub sample_tokens: usize,
-    /// Steps from checkpoint to checkpoint; 0 for the last alone.
-    pub save_every: u64,
-    /// Checkpoints that are kept.
-    pub keep: usize,
-    /// What the backward computes again.
-    pub recompute: Recompute,
-}
-
-/// What a checkpoint holds beside the tensors.
+/// The state of a run that a checkpoint holds in addition to the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     /// The run's settings.
     pub settings: Settings,
-    /// Place in the data.
+    /// Position in the data.
     pub cursor: Cursor,
-    /// Tokens in the data, to notice when it has become another.
+    /// Number of tokens in the data, to detect that the data has changed.
     pub data_tokens: u64,
-    /// Updates and the recent losses and norms.
+    /// Number of updates, and the losses and norms of recent steps.
     pub trainer: TrainerState,
-    /// Steps in a row, up to now, whose numbers were not finite.
+    /// Number of consecutive steps, up to the last one, whose numbers were not finite.
     pub bad_steps: u32,
 }
 
@@ -90,24 +44,24 @@ pub struct RunState {
 pub enum End {
     /// All steps are done.
     Done,
-    /// It was asked to stop; what was done is saved.
+    /// The run was stopped early and saved a checkpoint.
     Stopped,
 }
 
-/// Who is told what a run does.
+/// Receives the events of a run.
 pub trait Observer {
-    /// A step is done.
+    /// Called after a step.
     fn step(&mut self, record: &Record);
-    /// A sample was drawn.
+    /// Called after a sample was generated.
     fn sample(&mut self, step: u64, text: &str);
-    /// A checkpoint was written.
+    /// Called after a checkpoint was written.
     fn saved(&mut self, step: u64, path: &Path);
 }
 
-/// The micro-batches of the next step, read while the device was at work.
-struct Upcoming {
-    /// Where they begin in the data.
-    from: Cursor,
+/// The micro-batches of the next step, which are read while the device computes the current one.
+struct NextStep {
+    /// Position in the data before these micro-batches were read.
+    cursor: Cursor,
     batches: Result<Vec<MicroBatch>>,
 }
 
@@ -115,7 +69,7 @@ struct Upcoming {
 pub struct Run<B: Backend> {
     settings: Settings,
     step: u64,
-    upcoming: Option<Upcoming>,
+    next: Option<NextStep>,
     trainer: Trainer<B>,
     loader: Loader,
     data_tokens: u64,
@@ -126,10 +80,10 @@ pub struct Run<B: Backend> {
 }
 
 impl<B: Backend> Run<B> {
-    /// A run from its first step.
+    /// Prepares a new run.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for settings that do not fit the model or the data; [`Error::Io`]; no memory.
+    /// [`Error::Invalid`] for settings that do not fit the model or the data; [`Error::Io`]; an allocation failure.
     pub fn new(
         backend: B,
         settings: Settings,
@@ -138,8 +92,9 @@ impl<B: Backend> Run<B> {
         tokenizer: Tokenizer,
         folder: RunFolder,
     ) -> Result<Self> {
-        check(&settings, &weights.config, &tokenizer)?;
-        let Settings { batch, context, order, seed, recompute, optimizer, .. } = settings;
+        settings.check(&weights.config, &tokenizer)?;
+        let context = settings.context;
+        let RunOptions { batch, order, seed, recompute, optimizer, .. } = settings.options;
         let data_tokens = corpus.train.len() as u64;
         let loader = Loader::new(corpus.train, LoaderConfig { batch, context, order, seed })?;
         let trainer = Trainer::new(backend, weights, (batch, context), recompute, optimizer, seed)?;
@@ -147,7 +102,7 @@ impl<B: Backend> Run<B> {
         Ok(Run {
             settings,
             step: 0,
-            upcoming: None,
+            next: None,
             trainer,
             loader,
             data_tokens,
@@ -158,10 +113,10 @@ impl<B: Backend> Run<B> {
         })
     }
 
-    /// Goes on from a checkpoint, with `settings` in place of those it was saved with.
+    /// Resumes a run from a checkpoint, with `settings` instead of the saved ones.
     ///
     /// # Errors
-    /// As [`Run::new`], and a cursor that the data does not reach.
+    /// As [`Run::new`], and if the saved position is beyond the end of the data.
     pub fn resume(
         backend: B,
         settings: Settings,
@@ -174,9 +129,7 @@ impl<B: Backend> Run<B> {
         let mut run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
         if run.data_tokens != state.data_tokens {
             let (now, then) = (run.data_tokens, state.data_tokens);
-            tracing::warn!(
-                "the data has {now} tokens, and had {then} when the checkpoint was saved: it is not the same"
-            );
+            tracing::warn!("the data has changed: it has {now} tokens, but had {then} when the checkpoint was saved");
         }
         run.trainer.restore(&m, &v, state.trainer)?;
         run.loader.seek(state.cursor)?;
@@ -185,7 +138,7 @@ impl<B: Backend> Run<B> {
         Ok(run)
     }
 
-    /// Steps done.
+    /// Number of steps done.
     pub fn steps_done(&self) -> u64 {
         self.step
     }
@@ -195,7 +148,7 @@ impl<B: Backend> Run<B> {
         &self.settings
     }
 
-    /// Tokens that an epoch trains on.
+    /// Number of tokens that an epoch trains on.
     pub fn epoch_tokens(&self) -> usize {
         self.loader.epoch_tokens()
     }
@@ -209,12 +162,12 @@ impl<B: Backend> Run<B> {
         self.folder.dir().join("metrics.jsonl")
     }
 
-    /// Removes what an earlier run left in the folder: its checkpoints, record and curve, nothing else.
+    /// Deletes the checkpoints, the metrics and the loss curve of an earlier run in the folder, and nothing else.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn clear_folder(&self) -> Result<()> {
-        for path in [self.metrics_path(), self.curve()] {
+        for path in [self.metrics_path(), self.loss_curve_path()] {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
                 _ => {}
@@ -223,40 +176,41 @@ impl<B: Backend> Run<B> {
         self.folder.remove_checkpoints()
     }
 
-    /// Where the loss curve is drawn.
-    pub fn curve(&self) -> PathBuf {
+    /// Path of the loss curve.
+    pub fn loss_curve_path(&self) -> PathBuf {
         self.folder.dir().join("loss.svg")
     }
 
-    /// Trains to the last step, or until `stop` says so after a step; saves at the end in either case.
+    /// Trains up to the last step, or until `stop` returns true after a step. Saves a checkpoint at the end in both cases.
     ///
     /// # Errors
-    /// Those of a step or a save; [`Error::Invalid`] when the numbers of several steps in a row are not finite. Then the
-    /// newest checkpoint is the one before.
+    /// Those of a step or a save; [`Error::Invalid`] if several consecutive steps have non-finite numbers. After an error,
+    /// no further checkpoint is saved.
     pub fn train(&mut self, stop: &dyn Fn() -> bool, observer: &mut dyn Observer) -> Result<End> {
-        let steps = self.settings.schedule.steps;
+        let RunOptions { val_every, sample_every, save_every, .. } = self.settings.options;
+        let steps = self.settings.options.schedule.steps;
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         let mut metrics = Metrics::open(self.metrics_path(), self.step)?;
         let mut saved = self.step;
         while self.step < steps && !stop() {
             let mut record = self.step()?;
             let last = self.step == steps;
-            if self.settings.val_every > 0 && (last || due(self.settings.val_every, self.step)) {
+            if val_every > 0 && (last || due(val_every, self.step)) {
                 record.val_loss = self.validate()?;
             }
             metrics.push(&record)?;
             observer.step(&record);
-            if due(self.settings.sample_every, self.step) {
+            if due(sample_every, self.step) {
                 match self.sample() {
                     Ok(text) => observer.sample(self.step, &text),
-                    // Its cache is not in the plan; the training has what it needs.
+                    // The memory plan does not include the KV cache of a sample. Training itself can continue.
                     Err(error @ Error::OutOfDeviceMemory(_)) => {
                         tracing::warn!("step {}: no sample: {error}", self.step);
                     }
                     Err(error) => return Err(error),
                 }
             }
-            if due(self.settings.save_every, self.step) && !last {
+            if due(save_every, self.step) && !last {
                 observer.saved(self.step, &self.save()?);
                 saved = self.step;
             }
@@ -269,41 +223,45 @@ impl<B: Backend> Run<B> {
 
     fn step(&mut self) -> Result<Record> {
         let start = Instant::now();
-        let Upcoming { from: place, batches } = self.upcoming.take().unwrap_or_else(|| self.read_ahead());
+        let NextStep { cursor, batches } = self.next.take().unwrap_or_else(|| self.read_next());
         let batches = batches?;
-        let lr = self.settings.schedule.learning_rate(self.step);
-        let queued = self.trainer.queue(&batches, lr)?;
-        let mut staged = Ok(());
-        if self.step + 1 < self.settings.schedule.steps {
-            let upcoming = self.read_ahead();
-            // What could not be read is said when its step comes.
-            if let Ok(next) = &upcoming.batches {
-                staged = self.trainer.stage(&next[0]);
+        let schedule = self.settings.options.schedule;
+        let lr = schedule.learning_rate(self.step);
+        let pending = self.trainer.enqueue(&batches, lr)?;
+        let mut prefetched = Ok(());
+        if self.step + 1 < schedule.steps {
+            let next = self.read_next();
+            // A read error is reported by the step that needs the data.
+            if let Ok(batches) = &next.batches {
+                prefetched = self.trainer.prefetch(&batches[0]);
             }
-            self.upcoming = Some(upcoming);
+            self.next = Some(next);
         }
-        let report = self.trainer.finish(queued, &batches)?;
+        let report = self.trainer.finish(pending, &batches)?;
         self.step += 1;
-        // The step that was queued is over; what could not be sent ahead is sent when its step comes.
-        if let Err(error) = staged {
-            tracing::warn!("step {}: the next micro-batch could not be sent ahead: {error}", self.step);
+        // Not fatal: this step is complete, and the next one copies its micro-batch itself.
+        if let Err(error) = prefetched {
+            tracing::warn!("step {}: cannot prefetch the next micro-batch: {error}", self.step);
         }
         let skipped = match report.outcome {
             Outcome::Updated => None,
             Outcome::Outlier { reason } => Some(format!("outlier: {reason}")),
-            Outcome::NonFinite { place } => Some(format!("not finite: {place}")),
+            Outcome::NonFinite { location } => Some(format!("not finite: {location}")),
         };
         let is_bad = !report.loss.is_finite() || !report.grad_norm.is_finite();
         self.bad_steps = if is_bad { self.bad_steps + 1 } else { 0 };
         if let Some(reason) = &skipped {
-            let Cursor { epoch, position } = place;
-            tracing::warn!("step {}: no update ({reason}); its batch is at {position} of epoch {epoch}", self.step);
+            let Cursor { epoch, position } = cursor;
+            tracing::warn!(
+                "step {}: update skipped ({reason}); its batch is at position {position} of epoch {epoch}",
+                self.step
+            );
         }
         if self.bad_steps == MAX_BAD_STEPS {
             let reason = skipped.unwrap_or_default();
             return Err(Error::invalid(format!(
-                "step {}: {MAX_BAD_STEPS} steps in a row had numbers that are not finite, the last {reason}; a lower \
-                 --lr or a longer --warmup may help, and the newest checkpoint is from before",
+                "step {}: {MAX_BAD_STEPS} consecutive steps had non-finite numbers (last: {reason}); a lower --lr or a \
+                 longer --warmup may help; the newest checkpoint is intact",
                 self.step
             )));
         }
@@ -313,20 +271,17 @@ impl<B: Backend> Run<B> {
             loss: finite(report.loss),
             lr,
             grad_norm: finite(report.grad_norm),
-            tokens_per_second: self.step_tokens() as f64 / start.elapsed().as_secs_f64(),
+            tokens_per_second: self.settings.step_tokens() as f64 / start.elapsed().as_secs_f64(),
             val_loss: None,
             skipped,
         })
     }
 
-    fn step_tokens(&self) -> usize {
-        self.settings.batch * self.settings.context * self.settings.accumulate
-    }
-
-    fn read_ahead(&mut self) -> Upcoming {
-        let from = self.loader.cursor();
-        let rows = self.settings.batch * self.settings.context;
-        Upcoming { from, batches: (0..self.settings.accumulate).map(|_| self.next_batch(rows)).collect() }
+    fn read_next(&mut self) -> NextStep {
+        let cursor = self.loader.cursor();
+        let RunOptions { batch, accumulate, .. } = self.settings.options;
+        let rows = batch * self.settings.context;
+        NextStep { cursor, batches: (0..accumulate).map(|_| self.next_batch(rows)).collect() }
     }
 
     fn next_batch(&mut self, rows: usize) -> Result<MicroBatch> {
@@ -335,9 +290,10 @@ impl<B: Backend> Run<B> {
         Ok(batch)
     }
 
-    /// Mean loss over the validation windows, the first `val_batches` micro-batches of them; `None` without any.
+    /// Mean loss over the first `val_batches` micro-batches of the validation windows; `None` if there are no windows.
     fn validate(&mut self) -> Result<Option<f32>> {
-        let Settings { batch, context, val_batches, .. } = self.settings;
+        let context = self.settings.context;
+        let RunOptions { batch, val_batches, .. } = self.settings.options;
         if self.validation.len() < 2 {
             return Ok(None);
         }
@@ -345,7 +301,7 @@ impl<B: Backend> Run<B> {
             windows(self.validation.len(), context)?.take(batch.saturating_mul(val_batches)).collect();
         let (mut total, mut count) = (0.0, 0);
         for group in windows.chunks(batch) {
-            // Rows that a short window or group leaves over are ignored by the loss.
+            // Rows that a short window or a short group leaves unused have the target -1, which the loss ignores.
             let mut rows = MicroBatch { tokens: vec![0; batch * context], targets: vec![-1; batch * context] };
             for (row, window) in group.iter().enumerate() {
                 let range = row * context..row * context + window.inputs.len();
@@ -358,16 +314,17 @@ impl<B: Backend> Run<B> {
         Ok(Some((total / count as f64) as f32))
     }
 
-    /// Text that the model draws after a line break, which any text has.
+    /// Generates a text sample. The prompt is a line break, which every training text contains.
     ///
     /// # Errors
     /// Those of the operations.
     pub fn sample(&self) -> Result<String> {
         let start: Vec<i32> = self.tokenizer.encode("\n").into_iter().map(|id| id as i32).collect();
         let mut generator = Generator::new(self.trainer.model(), &start)?;
-        let sampling = Sampling { temperature: 0.8, top_k: usize::MAX, top_p: 0.95, seed: self.settings.seed };
+        let RunOptions { seed, sample_tokens, .. } = self.settings.options;
+        let sampling = Sampling { temperature: 0.8, top_k: usize::MAX, top_p: 0.95, seed };
         let mut tokens = Vec::new();
-        while tokens.len() < self.settings.sample_tokens {
+        while tokens.len() < sample_tokens {
             let token = generator.sample(sampling)?;
             tokens.push(token as u32);
             generator.push(token)?;
@@ -379,7 +336,7 @@ impl<B: Backend> Run<B> {
     fn save(&self) -> Result<PathBuf> {
         let state = RunState {
             settings: self.settings.clone(),
-            cursor: self.upcoming.as_ref().map_or_else(|| self.loader.cursor(), |upcoming| upcoming.from),
+            cursor: self.next.as_ref().map_or_else(|| self.loader.cursor(), |next| next.cursor),
             data_tokens: self.data_tokens,
             trainer: self.trainer.state.clone(),
             bad_steps: self.bad_steps,
@@ -392,85 +349,20 @@ impl<B: Backend> Run<B> {
         };
         let layout = Layout::new(&self.settings.model);
         let ranges = layout.slots.map(|slot| slot.range).into_array();
-        let path = self.folder.save(&snapshot, self.settings.keep, |part, name| {
+        let path = self.folder.save(&snapshot, self.settings.options.keep, |group, name| {
             let (_, range) = ranges.iter().find(|(other, _)| *other == name).expect("a name of the layout");
-            Ok(Cow::Owned(match part {
-                Part::Weights => self.trainer.weights_f32(range.clone())?,
-                Part::FirstMoment => self.trainer.first_moment_f32(range.clone())?,
-                Part::SecondMoment => self.trainer.second_moment_f32(range.clone())?,
+            Ok(Cow::Owned(match group {
+                TensorGroup::Weights => self.trainer.weights_f32(range.clone())?,
+                TensorGroup::FirstMoment => self.trainer.first_moment_f32(range.clone())?,
+                TensorGroup::SecondMoment => self.trainer.second_moment_f32(range.clone())?,
             }))
         })?;
-        // The checkpoint is safe; a picture is no reason to stop a run.
-        let drawn = metrics::read(self.metrics_path()).and_then(|records| metrics::draw_loss(&records, self.curve()));
+        // The checkpoint is complete; a failure to draw the curve must not end the run.
+        let curve = self.loss_curve_path();
+        let drawn = metrics::read(self.metrics_path()).and_then(|records| metrics::draw_loss(&records, curve));
         if let Err(error) = drawn {
-            tracing::warn!("no loss curve: {error}");
+            tracing::warn!("cannot draw the loss curve: {error}");
         }
         Ok(path)
     }
-}
-
-/// Settings against each other, the model and the tokenizer.
-fn check(settings: &Settings, model: &Config, tokenizer: &Tokenizer) -> Result<()> {
-    let refuse = |message: String| Err(Error::Invalid(message));
-    model.check()?;
-    if settings.model != *model {
-        return refuse(format!("the settings are for {:?}, and the weights are of {model:?}", settings.model));
-    }
-    if let Some(path) = settings.data.as_ref().filter(|path| path.to_str().is_none()) {
-        return refuse(format!("--data {}: the path is kept in checkpoints and must be UTF-8", path.display()));
-    }
-    if settings.context > model.context {
-        return refuse(format!("--context {} is more than the model's context of {}", settings.context, model.context));
-    }
-    if tokenizer.vocab() > model.vocab {
-        return refuse(format!(
-            "the tokenizer '{}' has {} tokens, more than the model's vocabulary of {}",
-            tokenizer.name(),
-            tokenizer.vocab(),
-            model.vocab
-        ));
-    }
-    for (name, value) in [("--keep", settings.keep), ("--val-batches", settings.val_batches)] {
-        if value == 0 {
-            return refuse(format!("{name} must be at least 1"));
-        }
-    }
-    check_tokens(settings.batch, settings.context, settings.accumulate)?;
-    let Optimizer { beta1, beta2, eps, weight_decay, grad_clip, skip_loss_z, skip_norm_z } = settings.optimizer;
-    let Schedule { peak, final_fraction, wsd_fraction, .. } = settings.schedule;
-    for (name, value, below) in [
-        ("--lr", peak, f32::INFINITY),
-        ("--final-lr-fraction", final_fraction, f32::INFINITY),
-        ("--wsd-fraction", wsd_fraction, f32::INFINITY),
-        ("--beta1", beta1, 1.0),
-        ("--beta2", beta2, 1.0),
-        ("--weight-decay", weight_decay, f32::INFINITY),
-        ("--grad-clip", grad_clip, f32::INFINITY),
-        ("--skip-loss-z", skip_loss_z, f32::INFINITY),
-        ("--skip-norm-z", skip_norm_z, f32::INFINITY),
-    ] {
-        if !(value >= 0.0 && value < below) {
-            return refuse(format!("0 <= {name} < {below} failed ({value})"));
-        }
-    }
-    // At 0, an element that never had a gradient would become 0/0.
-    if !(eps > 0.0 && eps < f32::INFINITY) {
-        return refuse(format!("0 < --eps < inf failed ({eps})"));
-    }
-    Ok(())
-}
-
-/// Checks the tokens of a step.
-///
-/// # Errors
-/// [`Error::Invalid`] with the sizes, if there are none or more than any training has.
-pub fn check_tokens(batch: usize, context: usize, accumulate: usize) -> Result<()> {
-    let tokens = batch.checked_mul(context).and_then(|n| n.checked_mul(accumulate));
-    if tokens.is_none_or(|n| n == 0 || n > MAX_STEP_TOKENS) {
-        return Err(Error::invalid(format!(
-            "1 <= --batch x --context x --accumulate <= {MAX_STEP_TOKENS} tokens a step failed ({batch} x {context} x \
-             {accumulate})"
-        )));
-    }
-    Ok(())
 }

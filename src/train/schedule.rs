@@ -1,48 +1,58 @@
 //! Learning-rate schedules.
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate goes from its peak to its end.
+use super::flag::one_of;
+
+/// Shape of the learning-rate schedule after the warmup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
-    /// Half a cosine over all steps after the warmup.
+    /// Half a cosine wave over all steps after the warmup.
     Cosine,
-    /// A straight line over all steps after the warmup.
+    /// Linear decay over all steps after the warmup.
     Linear,
-    /// None.
+    /// No decay.
     Constant,
-    /// Warmup, stable, decay: constant, then `1 - √x` over the last [`Schedule::wsd_fraction`] of the steps. Source:
+    /// Warmup-stable-decay: constant, then `1 - √x` decay over the last [`Schedule::wsd_fraction`] of the steps. Source:
     /// Hägele et al. 2024.
     Wsd,
 }
 
-/// The learning rate of every step of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// The learning rate of every step of a run. Each field is a flag of `ironwarp train`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Args)]
+#[command(next_help_heading = "Optimization")]
 pub struct Schedule {
-    /// Shape after the warmup.
-    pub decay: Decay,
-    /// Largest learning rate.
-    pub peak: f32,
-    /// Steps of linear warmup from 0.
-    pub warmup: u64,
-    /// Steps of the run.
+    /// Optimizer steps of the run.
+    #[arg(long, default_value_t = 300, value_name = "N")]
     pub steps: u64,
-    /// Learning rate at the end, as a fraction of the peak.
+    /// Peak learning rate.
+    #[arg(long = "lr", default_value_t = 6e-4, value_name = "LR")]
+    pub peak: f32,
+    /// Learning-rate schedule after the warmup; "wsd" is warmup-stable-decay.
+    #[arg(long = "schedule", default_value = "cosine", value_parser = one_of::<Decay>(["cosine", "linear", "constant", "wsd"]), value_name = "SCHEDULE")]
+    pub decay: Decay,
+    /// Steps of linear learning-rate warmup from 0.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub warmup: u64,
+    /// Final learning rate, as a fraction of the peak.
+    #[arg(long = "final-lr-fraction", default_value_t = 0.1, value_name = "F")]
     pub final_fraction: f32,
-    /// Share of the steps over which [`Decay::Wsd`] decays.
+    /// Fraction of the steps over which the wsd schedule decays.
+    #[arg(long, default_value_t = 0.2, value_name = "F")]
     pub wsd_fraction: f32,
 }
 
 impl Schedule {
-    /// Learning rate of `step`, counted from 0; the last warmup step has the peak.
+    /// Learning rate of `step`, counted from 0. The last warmup step has the peak learning rate.
     pub fn learning_rate(&self, step: u64) -> f32 {
         if step < self.warmup {
             return self.peak * ((step + 1) as f32 / self.warmup as f32);
         }
         let past = (step - self.warmup) as f32;
         let span = self.steps.saturating_sub(self.warmup).max(1) as f32;
-        // 1 before the decay, 0 at the end of the run and after it.
+        // Share of the decay that is left: 1 before the decay, 0 at the end of the run and after it.
         let left = match self.decay {
             Decay::Constant => 1.0,
             Decay::Linear => 1.0 - (past / span).min(1.0),
@@ -66,7 +76,7 @@ mod tests {
         Schedule { decay: Decay::Cosine, peak: 1.0, warmup: 10, steps: 110, final_fraction: 0.1, wsd_fraction: 0.2 };
 
     #[test]
-    fn warmup_is_a_line_to_the_peak() {
+    fn warmup_is_linear_up_to_the_peak() {
         for decay in [Decay::Cosine, Decay::Linear, Decay::Constant, Decay::Wsd] {
             let schedule = Schedule { decay, ..BASE };
             assert_relative_eq!(schedule.learning_rate(0), 0.1);
@@ -76,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn each_decay_passes_its_midpoint_and_stays_at_its_end() {
+    fn each_decay_has_its_value_half_way_and_stays_at_its_final_value() {
         let at = |decay, step| Schedule { decay, ..BASE }.learning_rate(step);
         for (decay, middle) in [(Decay::Cosine, 0.55), (Decay::Linear, 0.55), (Decay::Constant, 1.0), (Decay::Wsd, 1.0)]
         {
@@ -86,13 +96,13 @@ mod tests {
             assert_relative_eq!(at(decay, 110), 0.1, epsilon = 1e-6);
             assert_relative_eq!(at(decay, 10_000), 0.1, epsilon = 1e-6);
         }
-        // A quarter of the last 22 steps is past at step 93.5; half of the fall is done there.
+        // Step 99 is half-way through the last 22 steps, so `1 - √0.5` of the decay is left.
         assert_relative_eq!(at(Decay::Wsd, 88), 1.0, epsilon = 1e-6);
         assert_relative_eq!(at(Decay::Wsd, 99), 1.0 - 0.9 * 0.5f32.sqrt(), epsilon = 1e-6);
     }
 
     #[test]
-    fn extremes_stay_finite() {
+    fn extreme_settings_stay_finite() {
         let odd = Schedule { warmup: 0, steps: 0, wsd_fraction: 0.0, ..BASE };
         for decay in [Decay::Cosine, Decay::Linear, Decay::Constant, Decay::Wsd] {
             assert!(Schedule { decay, ..odd }.learning_rate(5).is_finite());

@@ -1,9 +1,11 @@
-//! One optimizer step: micro-batches, clipping, the update, and what to say when a number is not finite.
+//! One optimizer step: micro-batches, gradient clipping, the update, and the search for the source of non-finite numbers.
 
 use std::ops::Range;
 
-use super::feed::Feed;
+use super::data::MicroBatch;
+use super::optimizer::OptimizerConfig;
 use super::outlier::OutlierWindow;
+use super::prefetch::Prefetcher;
 use crate::error::{Error, Result};
 use crate::memory::Category;
 use crate::model::Gpt2;
@@ -15,113 +17,73 @@ use crate::model::params::{HostWeights, Layout};
 use crate::ops::{AdamW, AdamWSettings, Backend, GradNorm, UpdateGuard, Write, needs_master, philox};
 use crate::tensor::{FloatElement, Tensor};
 
-/// Micro-steps that are kept, each a graph on a GPU: two places by two ways to write, and as many again.
-const MOST_MICRO_STEPS: usize = 8;
+/// Most micro-steps to remember, each of which is a graph on a GPU: 2 slots × 2 write modes, ×2 because ignored targets
+/// change the loss scale.
+const MAX_MICRO_STEPS: usize = 8;
 
-/// The optimizer's settings that stay the same over a run.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Optimizer {
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decoupled decay of the 2-D tensors.
-    pub weight_decay: f32,
-    /// Largest global gradient norm; 0 for no clipping.
-    pub grad_clip: f32,
-    /// Steps whose loss is this many standard deviations above the recent ones are skipped; 0 for none.
-    pub skip_loss_z: f32,
-    /// Steps whose gradient norm is this many standard deviations above the recent ones are skipped; 0 for none.
-    pub skip_norm_z: f32,
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Optimizer {
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            grad_clip: 1.0,
-            skip_loss_z: 0.0,
-            skip_norm_z: 0.0,
-        }
-    }
-}
-
-/// One micro-batch on the host, (B, T) each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MicroBatch {
-    /// Inputs.
-    pub tokens: Vec<i32>,
-    /// Targets; negative ones are ignored.
-    pub targets: Vec<i32>,
-}
-
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// The weights moved.
+    /// The weights were updated.
     Updated,
-    /// Nothing moved: loss or norm was above the limit of the recent ones.
+    /// The update was skipped: the loss or the gradient norm exceeded the limit derived from recent steps.
     Outlier {
-        /// What was above which limit.
+        /// The value and the limit.
         reason: String,
     },
-    /// Nothing moved: a number was not finite.
+    /// The update was skipped: a number was not finite.
     NonFinite {
-        /// The first place with such a number.
-        place: String,
+        /// The first tensor, in order of computation, that has a non-finite number.
+        location: String,
     },
 }
 
-/// Numbers of a step.
+/// Results of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {
-    /// Mean over all rows that count, nats a token.
+    /// Mean loss over all rows that are not ignored, in nats per token.
     pub loss: f32,
     /// Global gradient norm before clipping.
     pub grad_norm: f32,
-    /// What became of it.
+    /// Whether the weights were updated.
     pub outcome: Outcome,
 }
 
-/// What of a trainer's state is not a tensor.
+/// The part of a trainer's state that is not a tensor.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TrainerState {
-    /// Updates made, for the bias correction.
+    /// Number of updates so far, for the bias correction.
     pub updates: u64,
-    /// Recent losses.
+    /// Losses of recent steps.
     pub losses: OutlierWindow,
-    /// Recent gradient norms.
+    /// Gradient norms of recent steps.
     pub norms: OutlierWindow,
 }
 
-/// A step whose work is queued: what decides whether its update happens.
+/// A step that is enqueued on the device, with the limits that its loss and norm are checked against.
 #[derive(Debug)]
-#[must_use = "the step's numbers have to be read"]
-pub struct Queued {
+#[must_use = "pass it to `Trainer::finish`, which reads the results of the step"]
+pub struct PendingStep {
     loss_limit: f32,
     norm_limit: f32,
 }
 
-/// Forward, loss and backward of a micro-batch, with the numbers that its operations are given.
-struct MicroStep<R> {
-    place: usize,
+/// Forward, loss and backward of a micro-batch, identified by the parameters of its operations.
+struct MicroStep<G> {
+    /// Slot of the [`Prefetcher`].
+    slot: usize,
     scale: f64,
     write: Write,
-    /// Made the second time: the first loads the kernels, and a single one needs none.
-    recording: Option<R>,
+    /// Captured in the second call: the first call loads the kernels, and a micro-step that occurs once needs no graph.
+    graph: Option<G>,
 }
 
-/// A model in training on a backend.
+/// A model that is trained on a backend.
 pub struct Trainer<B: Backend> {
     backend: B,
     config: Config,
     params: Arena<B, B::Compute>,
-    /// Full-precision weights, where `params` are narrower.
+    /// Full-precision weights, if `params` are narrower.
     master: Option<Arena<B, B::Accum>>,
     grads: Arena<B, B::Accum>,
     m: Arena<B, B::Accum>,
@@ -130,27 +92,27 @@ pub struct Trainer<B: Backend> {
     acts: Activations<B>,
     head: Head<B>,
     act_grads: ActivationGrads<B>,
-    feed: Feed<B>,
-    /// Those that were done, most of which come again.
+    prefetcher: Prefetcher<B>,
+    /// Recent micro-steps, most of which occur again.
     micro_steps: Vec<MicroStep<B::Graph>>,
-    optimizer: Optimizer,
-    /// Key of the stochastic rounding.
+    optimizer: OptimizerConfig,
+    /// RNG seed of the stochastic rounding.
     seed: u64,
-    /// Updates and recent values.
+    /// Number of updates, and the losses and norms of recent steps.
     pub state: TrainerState,
 }
 
 impl<B: Backend> Trainer<B> {
-    /// Takes the weights over; gradients and moments start at zero.
+    /// Allocates everything on the backend and uploads the weights. Gradients and moments start at zero.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// If allocation or the copy fails.
     pub fn new(
         backend: B,
         weights: HostWeights,
         shape: (usize, usize),
         recompute: Recompute,
-        optimizer: Optimizer,
+        optimizer: OptimizerConfig,
         seed: u64,
     ) -> Result<Self> {
         let (batch, time) = shape;
@@ -178,7 +140,7 @@ impl<B: Backend> Trainer<B> {
             acts,
             head,
             act_grads,
-            feed: Feed::new(&backend, batch, time)?,
+            prefetcher: Prefetcher::new(&backend, batch, time)?,
             micro_steps: Vec::new(),
             backend,
             config,
@@ -188,12 +150,12 @@ impl<B: Backend> Trainer<B> {
         })
     }
 
-    /// The device.
+    /// The backend.
     pub fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// The model as it stands.
+    /// The model with the current weights.
     pub fn model(&self) -> Gpt2<'_, B> {
         Gpt2 { backend: &self.backend, config: &self.config, params: &self.params }
     }
@@ -203,11 +165,11 @@ impl<B: Backend> Trainer<B> {
         &self.grads
     }
 
-    /// Continues from a checkpoint: the moments, laid out as the weights, and the rest of the state. Where the model reads
-    /// narrow weights, it gets those that the last update made of the full-precision ones.
+    /// Restores a checkpoint: the moments, laid out as the weights, and the rest of the state. If the model reads narrow
+    /// weights, they are computed from the full-precision ones exactly as in the last update.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for moments of another length; when they cannot be copied to the device.
+    /// [`Error::Invalid`] for moments of another length; an error of the copy to the device.
     pub fn restore(&mut self, m: &[f32], v: &[f32], state: TrainerState) -> Result<()> {
         if let Some(master) = &self.master
             && state.updates > 0
@@ -223,15 +185,15 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
-    /// The weights as the model reads them, to be changed; for tests that damage them.
+    /// Mutable access to the weights that the model reads; for tests that corrupt them.
     pub fn params_mut(&mut self) -> &mut Arena<B, B::Compute> {
         &mut self.params
     }
 
-    /// Elements `range` of the weights in full precision, in f32.
+    /// Copies elements `range` of the full-precision weights to host memory, in f32.
     ///
     /// # Errors
-    /// When they cannot be read off the device.
+    /// If the copy fails.
     pub fn weights_f32(&self, range: Range<usize>) -> Result<Vec<f32>> {
         match &self.master {
             Some(master) => master.part_f32(&self.backend, range),
@@ -239,37 +201,39 @@ impl<B: Backend> Trainer<B> {
         }
     }
 
-    /// Elements `range` of the first moments, in f32.
+    /// Copies elements `range` of the first moments to host memory, in f32.
     ///
     /// # Errors
-    /// When they cannot be read off the device.
+    /// If the copy fails.
     pub fn first_moment_f32(&self, range: Range<usize>) -> Result<Vec<f32>> {
         self.m.part_f32(&self.backend, range)
     }
 
-    /// Elements `range` of the second moments, in f32.
+    /// Copies elements `range` of the second moments to host memory, in f32.
     ///
     /// # Errors
-    /// When they cannot be read off the device.
+    /// If the copy fails.
     pub fn second_moment_f32(&self, range: Range<usize>) -> Result<Vec<f32>> {
         self.v.part_f32(&self.backend, range)
     }
 
-    /// One step over the micro-batches: gradients, norm, update.
+    /// One optimizer step over the micro-batches: gradients, norm, update.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for no micro-batch or one of another size, or those of the operations, e.g. a token outside of
-    /// the vocabulary: then the weights have not moved. After an error of the update itself they may have, in part.
+    /// [`Error::Invalid`] if there is no micro-batch or one of another size; those of the operations, e.g. a token outside
+    /// the vocabulary. In these cases the weights are unchanged. After an error of the update itself, some may have
+    /// changed.
     pub fn step(&mut self, batches: &[MicroBatch], learning_rate: f32) -> Result<StepReport> {
-        let queued = self.queue(batches, learning_rate)?;
-        self.finish(queued, batches)
+        let pending = self.enqueue(batches, learning_rate)?;
+        self.finish(pending, batches)
     }
 
-    /// The work of [`Trainer::step`], without waiting for it: the device goes on while the host makes the next batches.
+    /// Enqueues the work of [`Trainer::step`] without waiting for it, so that the host can prepare the next micro-batches
+    /// while the device computes.
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub fn queue(&mut self, batches: &[MicroBatch], learning_rate: f32) -> Result<Queued> {
+    pub fn enqueue(&mut self, batches: &[MicroBatch], learning_rate: f32) -> Result<PendingStep> {
         self.check(batches)?;
         self.gradients(batches)?;
         self.backend.grad_norm(GradNorm { grad: self.grads.flat(), norm: self.norm.view_mut() })?;
@@ -277,31 +241,31 @@ impl<B: Backend> Trainer<B> {
         let loss_limit = limit(&self.state.losses, self.optimizer.skip_loss_z);
         let norm_limit = limit(&self.state.norms, self.optimizer.skip_norm_z);
         self.update(learning_rate, loss_limit, norm_limit)?;
-        Ok(Queued { loss_limit, norm_limit })
+        Ok(PendingStep { loss_limit, norm_limit })
     }
 
-    /// Sends the first micro-batch of the next step to the device, while that is at work.
+    /// Prefetches the first micro-batch of the next step to the device, concurrently with the enqueued step.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for one of another size; when it cannot be copied.
-    pub fn stage(&mut self, batch: &MicroBatch) -> Result<()> {
+    /// [`Error::Invalid`] for a micro-batch of another size; an error of the copy.
+    pub fn prefetch(&mut self, batch: &MicroBatch) -> Result<()> {
         self.check(std::slice::from_ref(batch))?;
-        self.feed.stage(&self.backend, batch.clone())
+        self.prefetcher.prefetch(&self.backend, batch.clone())
     }
 
-    /// Waits for the step that was queued with these micro-batches.
+    /// Waits for a pending step, which was enqueued with these micro-batches.
     ///
     /// # Errors
-    /// When the device is lost.
-    pub fn finish(&mut self, queued: Queued, batches: &[MicroBatch]) -> Result<StepReport> {
-        let Queued { loss_limit, norm_limit } = queued;
-        // The host waits here, and nowhere before.
+    /// If the device is lost.
+    pub fn finish(&mut self, pending: PendingStep, batches: &[MicroBatch]) -> Result<StepReport> {
+        let PendingStep { loss_limit, norm_limit } = pending;
+        // The only point of a step where the host waits for the device.
         let loss = self.head.total.to_vec(&self.backend)?[0].to_f32();
         let grad_norm = self.norm.to_vec(&self.backend)?[0].to_f32();
         self.state.losses.push(loss);
         self.state.norms.push(grad_norm);
         let outcome = if !loss.is_finite() || !grad_norm.is_finite() {
-            Outcome::NonFinite { place: self.first_non_finite(batches)? }
+            Outcome::NonFinite { location: self.first_non_finite(batches)? }
         } else if loss > loss_limit {
             Outcome::Outlier { reason: format!("loss {loss} is above {loss_limit}") }
         } else if grad_norm > norm_limit {
@@ -313,17 +277,17 @@ impl<B: Backend> Trainer<B> {
         Ok(StepReport { loss, grad_norm, outcome })
     }
 
-    /// Sum of the losses of a micro-batch's rows that count, in nats; nothing moves.
+    /// Sum of the losses of a micro-batch, in nats, over the rows that are not ignored. Does not change the weights.
     ///
     /// # Errors
     /// Those of the operations.
     pub fn evaluate(&mut self, batch: &MicroBatch) -> Result<f64> {
         self.check(std::slice::from_ref(batch))?;
-        let place = self.feed.take(&self.backend, batch)?;
+        let slot = self.prefetcher.acquire(&self.backend, batch)?;
         let model = Gpt2 { backend: &self.backend, config: &self.config, params: &self.params };
-        let Inputs { tokens, targets } = self.feed.inputs(place);
+        let Inputs { tokens, targets } = self.prefetcher.inputs(slot);
         model.evaluate(&mut self.acts, &mut self.head, tokens.view(), targets.view())?;
-        self.feed.done(&self.backend, place)?;
+        self.prefetcher.release(&self.backend, slot)?;
         let losses = self.head.losses.to_vec(&self.backend)?;
         Ok(losses.into_iter().map(|loss| f64::from(loss.to_f32())).sum())
     }
@@ -350,22 +314,22 @@ impl<B: Backend> Trainer<B> {
         let scale = 1.0 / counted.max(1) as f64;
         let mut write = Write::Overwrite;
         for batch in batches {
-            let place = self.feed.take(&self.backend, batch)?;
-            self.micro_step(place, scale, write)?;
-            self.feed.done(&self.backend, place)?;
+            let slot = self.prefetcher.acquire(&self.backend, batch)?;
+            self.micro_step(slot, scale, write)?;
+            self.prefetcher.release(&self.backend, slot)?;
             write = Write::Accumulate;
         }
         Ok(())
     }
 
-    /// Forward, loss and backward of the micro-batch in a place.
-    fn micro_step(&mut self, place: usize, scale: f64, write: Write) -> Result<()> {
-        let Trainer { backend, config, params, acts, head, act_grads, grads, feed, micro_steps, .. } = self;
-        let known = micro_steps.iter().position(|s| (s.place, s.scale, s.write) == (place, scale, write));
-        if let Some(recording) = known.and_then(|index| micro_steps[index].recording.as_ref()) {
-            return backend.replay(recording);
+    /// Forward, loss and backward of the micro-batch in a slot of the prefetcher.
+    fn micro_step(&mut self, slot: usize, scale: f64, write: Write) -> Result<()> {
+        let Trainer { backend, config, params, acts, head, act_grads, grads, prefetcher, micro_steps, .. } = self;
+        let known = micro_steps.iter().position(|s| (s.slot, s.scale, s.write) == (slot, scale, write));
+        if let Some(graph) = known.and_then(|index| micro_steps[index].graph.as_ref()) {
+            return backend.replay(graph);
         }
-        let Inputs { tokens, targets } = feed.inputs(place);
+        let Inputs { tokens, targets } = prefetcher.inputs(slot);
         let mut work = || {
             let model = Gpt2 { backend, config, params };
             model.forward(acts, tokens.view(), AttentionMode::Uncached)?;
@@ -373,23 +337,24 @@ impl<B: Backend> Trainer<B> {
             model.backward(acts, head, tokens.view(), act_grads, grads, write)
         };
         match known {
-            Some(index) => micro_steps[index].recording = backend.capture(&mut work)?,
+            Some(index) => micro_steps[index].graph = backend.capture(&mut work)?,
             None => {
                 work()?;
-                // Targets that do not count make other scales, which do not come again: those go first.
-                if micro_steps.len() == MOST_MICRO_STEPS {
-                    let once = micro_steps.iter().position(|step| step.recording.is_none());
+                // A step with ignored targets has a scale of its own, which rarely occurs again: such micro-steps, which
+                // were called once, are evicted first.
+                if micro_steps.len() == MAX_MICRO_STEPS {
+                    let once = micro_steps.iter().position(|step| step.graph.is_none());
                     micro_steps.remove(once.unwrap_or(0));
                 }
-                micro_steps.push(MicroStep { place, scale, write, recording: None });
+                micro_steps.push(MicroStep { slot, scale, write, graph: None });
             }
         }
         Ok(())
     }
 
-    /// AdamW on the tensors that decay, then on those that do not.
+    /// AdamW on the tensors with weight decay, then on those without.
     fn update(&mut self, learning_rate: f32, loss_limit: f32, norm_limit: f32) -> Result<()> {
-        let Optimizer { beta1, beta2, eps, weight_decay, grad_clip, .. } = self.optimizer;
+        let OptimizerConfig { beta1, beta2, eps, weight_decay, grad_clip, .. } = self.optimizer;
         let (decayed, len) = (self.params.layout().decayed, self.params.layout().len);
         for (range, weight_decay) in [(0..decayed, weight_decay), (decayed..len, 0.0)] {
             let shape = [range.len()];
@@ -416,8 +381,8 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
-    /// Where the first number of the step that is not finite comes from. The step did not move the weights, so each
-    /// forward pass can be made again and looked at.
+    /// Finds the source of the step's first non-finite number. The step did not change the weights, so the forward passes
+    /// can be repeated and their activations inspected.
     fn first_non_finite(&mut self, batches: &[MicroBatch]) -> Result<String> {
         for (index, batch) in batches.iter().enumerate() {
             self.evaluate(batch)?;
@@ -443,8 +408,8 @@ impl<B: Backend> Trainer<B> {
     }
 }
 
-/// Where the backward first made a number that is not finite: it begins at the final layernorm, goes from the last block
-/// to the first, and ends at the embedding.
+/// Finds the gradient in which the backward pass first produced a non-finite number. The backward pass starts at the final
+/// layernorm, proceeds from the last block to the first, and ends at the embedding.
 fn bad_gradient(grads: &[f32], layout: &Layout, layers: usize) -> String {
     let slots = layout.slots.as_ref().into_array();
     let bad = slots.iter().filter_map(|(name, slot)| {
@@ -456,7 +421,7 @@ fn bad_gradient(grads: &[f32], layout: &Layout, layers: usize) -> String {
     match bad.max() {
         Some((_, Some(layer), _)) => format!("gradients of block {layer}"),
         Some((_, None, name)) => format!("gradient of {name}"),
-        None => "the gradient norm, which passes f32's range".to_string(),
+        None => "the gradient norm, which overflows f32".to_string(),
     }
 }
 
@@ -469,10 +434,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_gradient_is_placed_where_the_backward_first_made_it() {
+    fn a_bad_gradient_is_attributed_to_where_the_backward_first_produced_it() {
         let config = Config { context: 4, vocab: 5, layers: 3, heads: 1, channels: 2 };
         let layout = Layout::new(&config);
-        let place = |bad: &[usize]| {
+        let location = |bad: &[usize]| {
             let mut grads = vec![1.0; layout.len];
             bad.iter().for_each(|&at| grads[at] = f32::NAN);
             bad_gradient(&grads, &layout, config.layers)
@@ -482,13 +447,13 @@ mod tests {
         let in_block = |range: &Range<usize>, l: usize| range.start + l * range.len() / config.layers + 1;
         let [qkv, wte] = [&slots.qkv_weight.range, &slots.wte.range];
         for l in 0..config.layers {
-            // What comes later in the backward is bad too.
+            // Gradients that the backward computes later are bad too.
             let bad: Vec<usize> = (0..=l).map(|l| in_block(qkv, l)).chain([wte.start]).collect();
-            assert_eq!(place(&bad), format!("gradients of block {l}"));
-            assert_eq!(place(&[in_block(&slots.ln2_bias.range, l)]), format!("gradients of block {l}"));
+            assert_eq!(location(&bad), format!("gradients of block {l}"));
+            assert_eq!(location(&[in_block(&slots.ln2_bias.range, l)]), format!("gradients of block {l}"));
         }
-        assert_eq!(place(&[in_block(qkv, 2), slots.lnf_bias.range.start]), "gradient of lnf_bias");
-        assert_eq!(place(&[wte.start]), "gradient of wte");
-        assert!(place(&[]).contains("gradient norm"));
+        assert_eq!(location(&[in_block(qkv, 2), slots.lnf_bias.range.start]), "gradient of lnf_bias");
+        assert_eq!(location(&[wte.start]), "gradient of wte");
+        assert!(location(&[]).contains("gradient norm"));
     }
 }

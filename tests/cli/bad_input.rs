@@ -1,8 +1,8 @@
-//! Wrong flags, texts, shards and prompts: an exit code and a line that says what is wrong.
+//! Invalid flags, texts, shards and prompts: each gives an exit code and a line that names the fault.
 
 use crate::support::Lab;
 
-/// A lab with a run and many a file that is not what it should be.
+/// A lab with a run and many invalid files.
 fn lab() -> Lab {
     let lab = Lab::new();
     lab.run("train --model m.toml --data t.txt --out run --steps 1 --batch 2 --val-every 0").ok();
@@ -17,7 +17,7 @@ fn lab() -> Lab {
     lab.write("header.bin", &shard[..100]);
     lab.write("magic.bin", with(0, 9));
     lab.write("version.bin", with(4, 9));
-    // Token 5 of the shard becomes 256 * 3 and something.
+    // Token 5 of the shard becomes at least 256 * 3.
     lab.write("token.bin", with(1024 + 11, 3));
     lab.write("empty.bin", "");
     lab.write("empty.txt", "");
@@ -44,7 +44,7 @@ fn lab() -> Lab {
 }
 
 #[test]
-fn wrong_flags_are_usage_with_a_hint() {
+fn invalid_flags_are_usage_errors_with_a_hint() {
     let lab = Lab::new();
     for (args, texts) in [
         ("", &["Usage"][..]),
@@ -79,7 +79,7 @@ fn wrong_flags_are_usage_with_a_hint() {
 }
 
 #[test]
-fn bad_data_is_named_with_its_place() {
+fn invalid_data_is_reported_with_file_and_offset() {
     let lab = lab();
     let train = |file: &str| format!("train --model m.toml --out new --steps 1 --data {file}");
     let eval = |file: &str| format!("eval --model run --text {file}");
@@ -88,21 +88,21 @@ fn bad_data_is_named_with_its_place() {
         ("empty.txt", "empty.txt: the file is empty"),
         ("latin.txt", "latin.txt at byte 8: line 2: not UTF-8 text (byte 0xe9)"),
         ("bad.jsonl", "bad.jsonl at byte 23: line 2: missing field `text`"),
-        ("nothing.jsonl", "nothing.jsonl: no line of JSON"),
-        ("empty.bin", "empty.bin: the file is empty"),
+        ("nothing.jsonl", "nothing.jsonl: the file has no lines of JSON"),
+        ("empty.bin", "empty.bin: not a token shard: the file is empty"),
         ("short.bin", "short.bin at byte "),
         ("short.bin", "truncated: "),
         ("header.bin", "header.bin at byte 100: truncated: a shard's header has 1024 bytes"),
-        ("magic.bin", "magic.bin at byte 0: no token shard: the magic number is"),
+        ("magic.bin", "magic.bin at byte 0: not a token shard: the magic number is"),
         ("version.bin", "version.bin at byte 4: version 9"),
         ("token.bin", "token.bin at byte 1034: token 8"),
         ("token.bin", ">= V = 257 (token number 5)"),
-        ("folder", "folder: no file in the folder"),
-        ("only-val", "only-val: all 1 file(s) in the folder are for validation"),
+        ("folder", "folder: the folder has no text"),
+        ("only-val", "only-val: all 1 file(s) in the folder are validation files"),
     ] {
         lab.run(&train(file)).fails(1, &[text]);
         lab.run(&eval(file)).fails(1, &[text]);
-        assert!(!lab.path("new/metrics.jsonl").exists(), "nothing was begun");
+        assert!(!lab.path("new/metrics.jsonl").exists(), "no run was started");
     }
     for (args, text) in [
         (train("tiny.txt") + " --val-fraction 0", "tiny.txt: the text is too short: n >= T + 1 = 17 tokens failed"),
@@ -110,22 +110,22 @@ fn bad_data_is_named_with_its_place() {
         (train("t.txt") + " --val-fraction 1", "0 <= fraction < 1 failed (1)"),
         (train("t.txt") + " --val-fraction NaN", "0 <= fraction < 1 failed (NaN)"),
         (eval("one.txt"), "at least two tokens failed"),
-        (eval("t.txt") + " --context 17", "windows of 17 tokens pass the model's context of 16"),
+        (eval("t.txt") + " --context 17", "windows of 17 tokens exceed the model's context of 16"),
         ("eval --model run --hellaswag h3.jsonl".into(), "h3.jsonl at byte 0: line 1: 3 endings, not 4"),
-        ("eval --model run --hellaswag h9.jsonl".into(), "line 1: the label is not one of 0 to 3"),
+        ("eval --model run --hellaswag h9.jsonl".into(), "line 1: the label is not in 0..=3"),
         ("eval --model run --hellaswag t.txt".into(), "t.txt at byte 0: line 1: expected"),
         (
             "eval --model run --lambada word.jsonl".into(),
             "word.jsonl at byte 20: line 2: `text` has fewer than two words",
         ),
-        ("eval --model run --lambada long.jsonl".into(), "a completion of 24 tokens passes the context of 16"),
+        ("eval --model run --lambada long.jsonl".into(), "a completion of 24 tokens exceeds the model's context of 16"),
         ("eval --model run --lambada word.jsonl --limit 0".into(), "line 2"),
         ("eval --model run --hellaswag none".into(), "cannot read none"),
         ("tokenize none.txt".into(), "cannot read none.txt"),
         ("tokenize latin.txt --out new-shards".into(), "latin.txt at byte 8"),
         ("tokenize t.txt short.bin --out new-shards".into(), "short.bin"),
         ("tokenize t.txt t.txt --out new-shards".into(), "t.txt"),
-        ("tokenize t.txt tiny.txt".into(), "several inputs need --out"),
+        ("tokenize t.txt tiny.txt".into(), "several inputs require --out"),
         ("tokenize t.txt --out shards".into(), "shards"),
         ("tokenize t.txt --out file".into(), "file"),
         ("tokenize t.txt --out new-shards --shard-tokens 0".into(), "1 <= n"),
@@ -137,7 +137,7 @@ fn bad_data_is_named_with_its_place() {
 }
 
 #[test]
-fn bad_settings_are_named_with_their_range() {
+fn invalid_settings_are_reported_with_their_range() {
     let lab = lab();
     for (flags, text) in [
         ("--batch 0", "1 <= --batch x --context x --accumulate"),
@@ -146,8 +146,8 @@ fn bad_settings_are_named_with_their_range() {
         ("--context 17", "--context 17 is more than the model's context of 16"),
         ("--keep 0", "--keep must be at least 1"),
         ("--val-batches 0", "--val-batches must be at least 1"),
-        ("--batch 18446744073709551615", "tokens a step failed (18446744073709551615 x 16 x 1)"),
-        ("--accumulate 1000000000", "<= 67108864 tokens a step failed"),
+        ("--batch 18446744073709551615", "tokens per step failed (18446744073709551615 x 16 x 1)"),
+        ("--accumulate 1000000000", "<= 67108864 tokens per step failed"),
         ("--lr NaN", "0 <= --lr < inf failed (NaN)"),
         ("--lr inf", "0 <= --lr < inf failed (inf)"),
         ("--lr=-1", "0 <= --lr < inf failed (-1)"),
@@ -161,7 +161,7 @@ fn bad_settings_are_named_with_their_range() {
         ("--final-lr-fraction inf", "--final-lr-fraction"),
         ("--tokenizer gpt2", "the tokenizer 'gpt2' has 50257 tokens, more than the model's vocabulary of 257"),
         ("--tokenizer words", "words"),
-        ("--device cuda:99", "--device cpu works"),
+        ("--device cuda:99", "use --device cpu instead"),
         ("--out file", "file"),
         ("--out file/run", "file"),
     ] {
@@ -178,35 +178,35 @@ fn bad_settings_are_named_with_their_range() {
         ("heads.toml", "heads.toml: model: C % NH == 0 failed (C = 32, NH = 3)"),
         ("zero.toml", "1 <= layers (L) <= 16777216 failed (0)"),
         ("huge.toml", "at most 2^48 parameters failed"),
-        ("broken.toml", "broken.toml does not describe a model"),
+        ("broken.toml", "broken.toml is not a valid model description"),
         ("run", "unknown model preset 'run'"),
     ] {
         lab.run(&format!("train --model {model} --data t.txt --out new")).fails(1, &["error: ", text]);
     }
-    let no_tokenizer = "no tokenizer has its vocabulary of 200; choose one with --tokenizer";
+    let no_tokenizer = "no tokenizer has the model's vocabulary size of 200; choose one with --tokenizer";
     lab.run("train --model vocab.toml --data t.txt --out new").fails(1, &[no_tokenizer]);
 }
 
 #[test]
-fn bad_prompts_and_draws_are_refused() {
+fn invalid_prompts_and_sampling_parameters_are_rejected() {
     let lab = lab();
     let long = "seventeen letters";
     for (args, text) in [
         (&["--prompt", long][..], "the prompt has 17 tokens, more than the model's context of 16"),
         (&["--prompt", ""], "the prompt has no tokens"),
         (&["--prompt", "<|endoftext|><|endoftext|>"], "the prompt has 26 tokens"),
-        (&["--temperature", "NaN"], "--temperature must be a number from 0 up, not NaN"),
-        (&["--temperature", "inf"], "--temperature must be a number from 0 up, not inf"),
-        (&["--temperature=-0.5"], "--temperature must be a number from 0 up, not -0.5"),
+        (&["--temperature", "NaN"], "--temperature must be finite and at least 0, not NaN"),
+        (&["--temperature", "inf"], "--temperature must be finite and at least 0, not inf"),
+        (&["--temperature=-0.5"], "--temperature must be finite and at least 0, not -0.5"),
         (&["--top-p", "0"], "--top-p must be above 0 and at most 1, not 0"),
         (&["--top-p", "2"], "--top-p must be above 0 and at most 1, not 2"),
         (&["--top-p", "NaN"], "--top-p must be above 0 and at most 1, not NaN"),
         (&["--tokenizer", "gpt2"], "the tokenizer 'gpt2' has 50257 tokens"),
-        (&["--device", "cuda:99"], "--device cpu works"),
+        (&["--device", "cuda:99"], "use --device cpu instead"),
     ] {
         lab.run_args(&[&["generate", "--model", "run"], args].concat()).fails(1, &["error: ", text]);
     }
-    // At the edges of what is allowed there is a text.
+    // The extremes of the valid ranges work.
     for flags in ["--temperature 1e-45", "--temperature 3e38", "--top-p 1e-45", "--top-k 18446744073709551615"] {
         lab.run(&format!("generate --model run --max-tokens 3 {flags}")).ok();
     }

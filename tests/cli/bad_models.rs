@@ -1,4 +1,4 @@
-//! Folders that hold no model, or a wrong one.
+//! Folders without a model, or with an invalid one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,8 +28,8 @@ fn write(lab: &Lab, tensors: &Tensors) {
     lab.write("hf/model.safetensors", safetensors::serialize(views, None).unwrap());
 }
 
-/// Every command that takes a model says the same.
-fn refused(lab: &Lab, model: &str, texts: &[&str]) {
+/// Asserts that every command that loads a model rejects it with the same message.
+fn rejected(lab: &Lab, model: &str, texts: &[&str]) {
     for args in [
         format!("generate --model {model}"),
         format!("eval --model {model} --text t.txt"),
@@ -41,19 +41,19 @@ fn refused(lab: &Lab, model: &str, texts: &[&str]) {
 }
 
 #[test]
-fn folders_without_a_model_are_told_what_was_looked_for() {
+fn errors_for_folders_without_a_model_list_the_files_searched() {
     let lab = Lab::new();
     lab.write("folder/a.txt", "x");
     lab.shell("mkdir -p begun/checkpoints");
     let looked_for = "looked for checkpoints/ (a run), MANIFEST (a checkpoint) and config.json (a Hugging Face model)";
-    refused(&lab, "folder", &["folder: no model in this folder", looked_for]);
-    refused(&lab, "none", &["none: no such folder", looked_for]);
-    refused(&lab, "t.txt", &["t.txt: no such folder"]);
-    refused(&lab, "begun", &["begun: the run has no checkpoint yet"]);
+    rejected(&lab, "folder", &["folder: no model in this folder", looked_for]);
+    rejected(&lab, "none", &["none: no such folder", looked_for]);
+    rejected(&lab, "t.txt", &["t.txt: no such folder"]);
+    rejected(&lab, "begun", &["begun: the run has no checkpoint yet"]);
 }
 
 #[test]
-fn every_tensor_that_does_not_fit_is_listed() {
+fn every_tensor_that_does_not_fit_is_listed_in_the_error() {
     let (lab, good) = lab();
     let mut tensors = good.clone();
     tensors.remove("transformer.h.1.ln_2.bias").unwrap();
@@ -61,7 +61,7 @@ fn every_tensor_that_does_not_fit_is_listed() {
     tensors.get_mut("transformer.h.0.mlp.c_fc.weight").unwrap().0.reverse();
     tensors.insert("transformer.ln_f.weight".into(), (vec![31], vec![0; 31 * 4]));
     write(&lab, &tensors);
-    refused(
+    rejected(
         &lab,
         "hf",
         &[
@@ -77,7 +77,7 @@ fn every_tensor_that_does_not_fit_is_listed() {
 }
 
 #[test]
-fn values_that_are_not_finite_are_refused() {
+fn non_finite_values_are_rejected() {
     let (lab, good) = lab();
     for (name, value, shown) in [
         ("wte.weight", f32::NAN, "NaN"),
@@ -88,23 +88,23 @@ fn values_that_are_not_finite_are_refused() {
         let (_, bytes) = tensors.get_mut(&format!("transformer.{name}")).unwrap();
         bytes[20..24].copy_from_slice(&value.to_le_bytes());
         write(&lab, &tensors);
-        refused(&lab, "hf", &["model.safetensors", name, shown]);
+        rejected(&lab, "hf", &["model.safetensors", name, shown]);
     }
 }
 
 #[test]
-fn files_that_are_cut_or_made_up_are_refused() {
+fn truncated_and_forged_files_are_rejected() {
     let (lab, _) = lab();
     let good = fs::read(lab.path("hf/model.safetensors")).unwrap();
     let header = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
     for len in [0, 4, 8, 8 + header / 2, 8 + header, good.len() - 1] {
         lab.write("hf/model.safetensors", &good[..len]);
-        refused(&lab, "hf", &["model.safetensors"]);
+        rejected(&lab, "hf", &["model.safetensors"]);
     }
     lab.write("hf/model.safetensors", [u64::MAX.to_le_bytes().to_vec(), good[8..].to_vec()].concat());
-    refused(&lab, "hf", &["model.safetensors", "header"]);
+    rejected(&lab, "hf", &["model.safetensors", "header"]);
     fs::remove_file(lab.path("hf/model.safetensors")).unwrap();
-    refused(&lab, "hf", &["model.safetensors"]);
+    rejected(&lab, "hf", &["model.safetensors"]);
     lab.write("hf/model.safetensors", &good);
     let config = lab.read("hf/config.json");
     for (from, to, text) in [
@@ -116,6 +116,6 @@ fn files_that_are_cut_or_made_up_are_refused() {
     ] {
         assert!(config.contains(from), "{config}");
         lab.write("hf/config.json", config.replacen(from, to, 1));
-        refused(&lab, "hf", &[text]);
+        rejected(&lab, "hf", &[text]);
     }
 }

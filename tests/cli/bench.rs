@@ -1,14 +1,14 @@
-//! `ironwarp bench` and `ironwarp profile`: what they print, keep, compare and refuse.
+//! `ironwarp bench` and `ironwarp profile`: output, saved results, comparison and errors.
 
 use serde_json::Value;
 
 use crate::support::{Lab, parse_lines};
 
-/// Quick ones of every kind: rows of vectors, a product, and attention with its forward before it.
+/// Small problems of every kind: row-wise operations, a matrix product, and an attention backward, which needs its forward.
 const QUICK: &str = "bench gelu layernorm_backward matmul_forward attention_backward --device cpu --tokens 32 --ms 1";
 
 #[test]
-fn every_row_has_times_floor_and_check() {
+fn every_row_has_times_floor_and_verification() {
     let lab = Lab::new();
     let lines = lab.run(&format!("{QUICK} --json --out out")).records();
     let (facts, rows) = lines.split_first().unwrap();
@@ -18,7 +18,7 @@ fn every_row_has_times_floor_and_check() {
     let mut families = names.clone();
     families.dedup();
     assert_eq!(families, ["matmul_forward", "gelu_forward", "attention_backward", "layernorm_backward"]);
-    // QKV, projection, the MLP's two and the head.
+    // QKV, attention projection, the two layers of the MLP, and the LM head.
     assert_eq!(names.iter().filter(|name| **name == "matmul_forward").count(), 5);
     for row in rows {
         for key in ["median_us", "p10_us", "p90_us", "floor_bytes", "floor_us", "share_of_floor", "gb_per_s"] {
@@ -38,11 +38,11 @@ fn every_row_has_times_floor_and_check() {
 }
 
 #[test]
-fn what_is_slower_than_it_was_fails() {
+fn slower_problems_fail_the_comparison() {
     let lab = Lab::new();
     let bench = "bench gelu --device cpu --shape n=64,c=512 --ms 20";
     lab.run(&format!("{bench} --save saved.json")).ok();
-    // Far beyond any noise.
+    // The change is far above the noise.
     let changed = |factor: f64| {
         let mut saved: Value = serde_json::from_str(&lab.read("saved.json")).unwrap();
         for key in ["median_us", "p10_us", "p90_us"] {
@@ -51,10 +51,10 @@ fn what_is_slower_than_it_was_fails() {
         lab.write("old.json", saved.to_string());
         lab.run(&format!("{bench} --compare old.json"))
     };
-    changed(1e-3).fails(1, &["gelu_forward n=64 c=512: ", "1 of 1 problems are slower than they were"]);
+    changed(1e-3).fails(1, &["gelu_forward n=64 c=512: ", "1 of 1 problems are slower than before"]);
     let faster = changed(1e3);
     assert_eq!(faster.code, 0, "{}", faster.stderr);
-    assert!(faster.stderr.contains("nothing is slower than it was"), "{}", faster.stderr);
+    assert!(faster.stderr.contains("no problem is slower than before"), "{}", faster.stderr);
 
     let mut other: Value = serde_json::from_str(&lab.read("saved.json")).unwrap();
     other["facts"]["device"] = "Abacus".into();
@@ -66,10 +66,10 @@ fn what_is_slower_than_it_was_fails() {
 }
 
 #[test]
-fn peers_take_turns_or_are_absent() {
+fn peers_are_measured_interleaved_or_reported_as_absent() {
     let lab = Lab::new();
     let bench = "bench gelu --device cpu --shape n=64,c=512 --ms 2 --json";
-    // Twice as long in the second round, so that a row that has 3 has both.
+    // The second round takes twice as long, so a median of 3 proves that both rounds were used.
     lab.write(
         "torch",
         r#"#!/bin/sh
@@ -96,7 +96,7 @@ done
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0]["shape"].to_string(), r#"{"n":64,"c":512}"#);
 
-    // One that ends in the middle, one without PyTorch, and none.
+    // A peer that exits early, one without PyTorch, and one that does not exist.
     lab.write("mute", "#!/bin/sh\necho '{\"ready\": true}'\nread -r request\n");
     lab.write("bare", "#!/bin/sh\necho '{\"ready\": false, \"why\": \"No module named torch\"}'\n");
     lab.shell("chmod +x mute bare");
@@ -110,7 +110,7 @@ done
 }
 
 #[test]
-fn what_cannot_be_measured_is_named() {
+fn invalid_arguments_are_reported() {
     let lab = Lab::new();
     for (args, why) in [
         ("bench softmax", "unknown operation 'softmax'; expected one of: embedding_forward, "),
@@ -156,11 +156,11 @@ fn an_emulated_gpu_is_counted_and_not_timed() {
     lab.run("profile layernorm_backward --check counts.json").ok();
     lab.write("counts.json", lab.read("counts.json").replacen("\"sectors\": ", "\"sectors\": 1", 1));
     let ran = lab.run("profile layernorm --check counts.json");
-    ran.fails(1, &["1 problems count otherwise than in counts.json; if that is meant, `make counts` writes it anew"]);
+    ran.fails(1, &["the counts of 1 problem(s) differ from those in counts.json; if this is intended, update the file with `make counts`"]);
 
     let source = lab.run("profile gelu --source --shape n=8,c=64").ok();
     assert!(source.contains("kernels/gelu.cu, in gelu_forward n=8 c=64"), "{source}");
-    // A variant that writes where nothing is: the device is lost, which has an exit code of its own.
+    // A kernel that writes out of bounds: the device is lost, which has an exit code of its own.
     lab.write(
         "wild.ptx",
         ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry gelu_forward(.param .align 8 .b8 params[24])\n\
@@ -169,6 +169,6 @@ fn an_emulated_gpu_is_counted_and_not_timed() {
     lab.run("profile gelu --kernels gelu=wild.ptx").fails(4, &["device lost: ", "gelu_forward (", "Bounds"]);
     lab.write("bad.ptx", "nothing");
     lab.run("profile gelu --kernels gelu=bad.ptx").fails(1, &["gelu"]);
-    lab.run("profile gelu --kernels gelu").fails(1, &["--kernels 'gelu' is no STEM=FILE.ptx"]);
+    lab.run("profile gelu --kernels gelu").fails(1, &["--kernels 'gelu' is not of the form STEM=FILE.ptx"]);
     lab.run("profile gelu --kernels gemm=bad.ptx").fails(1, &["there are no kernels kernels/gemm.cu to replace"]);
 }

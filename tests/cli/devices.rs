@@ -1,5 +1,5 @@
-//! `--device`: the same commands on the CPU and on the emulated GPU, runs that go from one to the other, and a device that
-//! has no room or is lost.
+//! `--device`: the same commands on the CPU and on the emulated GPU, runs that move from one to the other, and a device
+//! that runs out of memory or is lost.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ fn lab() -> Lab {
     lab
 }
 
-/// Each test says `--batch` and `--val-every`.
+/// Each test adds `--batch` and `--val-every`.
 const TRAIN: &str = "train --model s.toml --data t.txt --lr 1e-2 --json";
 
 fn losses(records: &[Value]) -> Vec<f64> {
@@ -27,7 +27,7 @@ fn assert_near(a: &[f64], b: &[f64], relative: f64) {
 }
 
 #[test]
-fn a_run_that_was_stopped_on_a_gpu_goes_on_with_the_same_bits() {
+fn a_run_resumed_on_a_gpu_has_the_same_bits() {
     let lab = lab();
     for flags in ["--val-every 0", "--accumulate 2 --order sequential --val-every 2 --val-batches 1"] {
         let args = format!("{TRAIN} --batch 2 --device emulated --schedule constant {flags}");
@@ -40,7 +40,7 @@ fn a_run_that_was_stopped_on_a_gpu_goes_on_with_the_same_bits() {
 }
 
 #[test]
-fn a_run_goes_from_device_to_device() {
+fn a_run_moves_from_device_to_device() {
     let lab = lab();
     let args = format!("{TRAIN} --batch 2 --val-every 0 --schedule constant --order sequential");
     let cpu = losses(&lab.run(&format!("{args} --steps 6 --device cpu --out cpu")).records());
@@ -49,12 +49,12 @@ fn a_run_goes_from_device_to_device() {
     lab.run("train --resume --out run --steps 6 --device cpu --json").ok();
     let moved = losses(&lab.metrics("run"));
     assert_near(&moved, &cpu, 5e-3);
-    // Steps 3 and 4 were done elsewhere.
+    // Steps 3 and 4 were computed on the emulated GPU.
     assert!(moved[..2] == cpu[..2] && moved[3] != cpu[3], "{moved:?} and {cpu:?}");
 }
 
 #[test]
-fn a_model_says_the_same_on_both_devices() {
+fn a_model_generates_the_same_on_both_devices() {
     let lab = lab();
     lab.write("s.txt", "the cat sat on the mat the dog ran under the tree ");
     lab.run(&format!("{TRAIN} --batch 8 --val-every 0 --steps 200 --device cpu --out run")).ok();
@@ -63,12 +63,13 @@ fn a_model_says_the_same_on_both_devices() {
     let [cpu, gpu] = eval.map(|score| score["loss"].as_f64().unwrap());
     assert!(cpu < 2.5 && gpu != cpu, "{cpu} and {gpu}");
     assert_near(&[gpu], &[cpu], 5e-3);
-    let said = ["cpu", "emulated"].map(|device| on("generate --prompt the --max-tokens 12 --temperature 0", device));
-    assert_eq!(said[0]["tokens"], said[1]["tokens"]);
+    let generated =
+        ["cpu", "emulated"].map(|device| on("generate --prompt the --max-tokens 12 --temperature 0", device));
+    assert_eq!(generated[0]["tokens"], generated[1]["tokens"]);
 }
 
 #[test]
-fn a_plan_for_a_gpu_needs_none_and_adds_up() {
+fn a_memory_plan_for_a_gpu_needs_no_gpu_and_adds_up() {
     let plan = Lab::new().run("info --model tiny --device cuda --json").json();
     for (recompute, memory) in plan["memory"].as_object().unwrap() {
         let parts = memory.as_object().unwrap().iter().filter(|(name, _)| *name != "total");
@@ -79,19 +80,19 @@ fn a_plan_for_a_gpu_needs_none_and_adds_up() {
 }
 
 #[test]
-fn a_gpu_without_room_is_told_before_anything_is_made() {
+fn a_run_that_does_not_fit_a_gpu_fails_before_it_creates_anything() {
     let lab = lab();
     let small = "export IRONWARP_EMULATOR_MEMORY=500000";
     let ran = lab.run_after(small, &format!("{TRAIN} --batch 2 --val-every 0 --steps 1 --device emulated --out run"));
-    let parts = ["weights ", "gradients ", "moments ", "activations ", "workspace "];
+    let categories = ["weights ", "gradients ", "moments ", "activations ", "workspace "];
     ran.fails(
         1,
-        &["error: out of memory: the run needs ", ", and 488.28 KiB are available", "lower --batch or --context"],
+        &["error: out of memory: the run needs ", ", but 488.28 KiB are available", "lower --batch or --context"],
     );
-    ran.fails(1, &parts);
+    ran.fails(1, &categories);
     assert_eq!(ran.stdout, "");
     assert!(!lab.path("run").exists());
-    // The plan fits, and yet the driver has no room for what comes fourth.
+    // The plan fits, but the driver fails the fourth allocation.
     let full = "export IRONWARP_EMULATOR_FAULTS=cuMemAllocAsync:4=CUDA_ERROR_OUT_OF_MEMORY";
     let ran = lab.run_after(full, &format!("{TRAIN} --batch 2 --val-every 0 --steps 1 --device emulated --out run"));
     ran.fails(1, &["error: out of device memory: ", "requested for moments", "held: weights ", "gradients "]);
@@ -103,7 +104,7 @@ fn a_gpu_lost_in_a_run_leaves_the_last_checkpoint() {
     let lab = lab();
     let args = format!("{TRAIN} --batch 2 --val-every 0 --device emulated --steps 6 --save-every 2");
     let whole = lab.run(&format!("{args} --out whole")).records();
-    // A third step's graph, and a download for a checkpoint.
+    // The graph launch of the third step, and a download for a checkpoint.
     for fault in ["cuGraphLaunch:4=CUDA_ERROR_ECC_UNCORRECTABLE", "cuMemcpyDtoHAsync_v2:90=CUDA_ERROR_ILLEGAL_ADDRESS"]
     {
         let ran = lab
@@ -125,7 +126,7 @@ fn a_checkpoint_of_another_model_is_refused_before_anything_is_allocated() {
     let lab = lab();
     lab.run(&format!("{TRAIN} --batch 2 --val-every 0 --steps 1 --device cpu --out run")).ok();
     lab.run("train --model m.toml --data t.txt --steps 1 --device cpu --json --out other").ok();
-    // Every allocation would fail, and say so.
+    // Every allocation would fail, with a message of its own.
     let none = "export IRONWARP_EMULATOR_FAULTS='cuMemAlloc:*=2,cuMemAllocAsync:*=2,cuMemHostAlloc:*=2'";
     let resume = "train --resume --out run --model m.toml --steps 2 --device emulated";
     lab.run_after(none, resume).fails(1, &["layers: 2", "layers: 1", "m.toml"]);

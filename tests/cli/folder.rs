@@ -1,4 +1,4 @@
-//! Run folders: their lock, runs that are there already, damaged checkpoints.
+//! Run folders: the lock, existing runs, damaged checkpoints.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::support::Lab;
 const ARGS: &str = "train --model m.toml --data t.txt --batch 4 --val-every 0";
 
 #[test]
-fn two_processes_never_write_to_one_run() {
+fn two_processes_cannot_write_to_one_run() {
     let lab = Lab::new();
     lab.shell("mkfifo pipe.txt");
     let first = lab.start("train --model m.toml --data pipe.txt --out run --steps 3 --json");
@@ -22,13 +22,13 @@ fn two_processes_never_write_to_one_run() {
 }
 
 #[test]
-fn a_run_is_not_written_over_by_accident() {
+fn a_run_is_not_overwritten_by_accident() {
     let lab = Lab::new();
     lab.run(&format!("{ARGS} --out run --steps 3 --json")).ok();
     lab.write("run/notes.txt", "mine");
-    let holds = "run: holds a run already; --resume goes on with it, --overwrite starts over";
+    let holds = "run: already contains a run; use --resume to continue it or --overwrite to start over";
     lab.run(&format!("{ARGS} --out run --steps 1")).fails(1, &[holds]);
-    // Nor for a new run that cannot even start.
+    // The old run is also kept if the new one cannot start.
     for flags in ["--data none.txt", "--batch 0", "--context 129", "--tokenizer gpt2", "--init-from none"] {
         let data = if flags.contains("--data") { "" } else { "--data t.txt" };
         let ran = lab.run(&format!("train {data} --out run --overwrite {flags}"));
@@ -52,7 +52,7 @@ fn damage(lab: &Lab, checkpoint: &str, file: &str, at: impl Fn(usize) -> usize) 
 }
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over() {
+fn a_damaged_checkpoint_is_skipped() {
     let lab = Lab::new();
     let whole = format!("{ARGS} --steps 12 --save-every 4 --json");
     lab.run(&format!("{whole} --out whole")).ok();
@@ -63,20 +63,20 @@ fn a_damaged_checkpoint_is_passed_over() {
         damage(&lab, "step-00000012", file, |len| len - 3);
         let ran = lab.run("train --resume --out run --json");
         ran.fails(0, &["WARN", "step-00000012", file, &format!("'{tensor}'")]);
-        assert_eq!(ran.records()[0]["step"], 9, "it goes on from the one before");
+        assert_eq!(ran.records()[0]["step"], 9, "it resumes from the checkpoint before");
         lab.assert_same_end("run", "whole");
     }
 }
 
 #[test]
-fn when_all_checkpoints_are_damaged_each_is_named() {
+fn if_all_checkpoints_are_damaged_each_is_named() {
     let lab = Lab::new();
     lab.run(&format!("{ARGS} --out run --steps 12 --save-every 4 --json")).ok();
     damage(&lab, "step-00000012", "model.safetensors", |len| len - 3);
-    // The model can still be had from the older one, and from nothing else.
+    // The model can still be loaded from the older checkpoint only.
     lab.run("generate --model run --max-tokens 1").fails(0, &["step-00000012", "'lnf_bias'"]);
     damage(&lab, "step-00000008", "MANIFEST", |len| len / 2);
-    let both = ["no checkpoint of 2 can be loaded", "step-00000012", "'lnf_bias'", "step-00000008", "MANIFEST"];
+    let both = ["none of the 2 checkpoints can be loaded", "step-00000012", "'lnf_bias'", "step-00000008", "MANIFEST"];
     lab.run("train --resume --out run").fails(1, &both);
     lab.run("generate --model run").fails(1, &both);
     lab.run("eval --model run --text t.txt").fails(1, &both);
@@ -85,7 +85,7 @@ fn when_all_checkpoints_are_damaged_each_is_named() {
 }
 
 #[test]
-fn a_truncated_checkpoint_is_passed_over() {
+fn a_truncated_checkpoint_is_skipped() {
     let lab = Lab::new();
     for file in ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "MANIFEST"] {
         lab.run(&format!("{ARGS} --out run --overwrite --steps 3 --save-every 2 --json")).ok();
@@ -93,7 +93,7 @@ fn a_truncated_checkpoint_is_passed_over() {
         let len = fs::metadata(&path).unwrap().len();
         fs::File::options().write(true).open(&path).unwrap().set_len(len - 1).unwrap();
         let ran = lab.run("train --resume --out run --json");
-        ran.fails(0, &["checkpoint step-00000003 is passed over", file]);
+        ran.fails(0, &["skipping damaged checkpoint step-00000003", file]);
         assert_eq!(ran.records().len(), 1);
     }
 }

@@ -1,11 +1,11 @@
-//! Random arguments: whatever they are, the command ends with a code of its own and never panics.
+//! Random arguments: the command always exits with one of its own codes and never panics.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::support::Lab;
 
-/// Numbers at the edges of what flags take; none that would make a small machine work for long.
+/// Numbers at the limits of the flags' ranges, except those that would take a small machine long.
 const NUMBERS: &[&str] = &[
     "0",
     "1",
@@ -52,7 +52,7 @@ const PATHS: &[&str] = &[
 const WORDS: &[&str] =
     &["auto", "cpu", "cuda", "cuda:9", "bytes", "gpt2", "sequential", "linear", "wsd", "gelu", "--", "-", "--json"];
 
-/// Flags with a value, by command; before them what keeps a run short.
+/// By command: the first arguments, which keep a run short, and flags to add.
 const COMMANDS: &[(&[&str], &[&str])] = &[
     (
         &["generate", "--model", "run", "--max-tokens", "3"],
@@ -142,25 +142,26 @@ fn random_arguments_never_panic() {
         let mut args = start.to_vec();
         for _ in 0..1 + case % 3 {
             let flag = pick(flags);
-            // Clap refuses a flag that is given twice.
+            // clap rejects repeated flags.
             if args.contains(&flag) {
                 continue;
             }
             args.push(flag);
-            let fitting = match flag {
+            let value_kind = match flag {
                 "--model" | "--text" | "--hellaswag" | "--lambada" | "--out" => "path",
                 "--tokenizer" | "--device" | "--order" | "--schedule" | "--recompute" => "word",
                 "--ignore-end" | "--overwrite" | "--resume" | "run" | "hf" | "d.jsonl" => "none",
                 _ => "number",
             };
-            args.push(match pick(&[fitting, fitting, fitting, fitting, fitting, fitting, "number", "path"]) {
+            let kinds = [value_kind, value_kind, value_kind, value_kind, value_kind, value_kind, "number", "path"];
+            args.push(match pick(&kinds) {
                 "number" => pick(NUMBERS),
                 "path" => pick(PATHS),
                 "word" => pick(WORDS),
                 _ => continue,
             });
         }
-        // What was written would change what later cases find.
+        // Deletes what the case wrote, which would change the results of later cases.
         let ran = lab.run_args(&args);
         assert!((0..=2).contains(&ran.code), "case {case}: {} ended with {}: {}", ran.args, ran.code, ran.stderr);
         assert_eq!(ran.code == 0, !ran.stderr.contains("error: "), "case {case}: {}: {}", ran.args, ran.stderr);

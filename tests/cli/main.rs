@@ -1,4 +1,4 @@
-//! The command, run as its users run it: on small models, with kills, full disks and files of every wrong kind.
+//! End-to-end tests of the command, on small models: normal use, kills, full disks and invalid files.
 
 mod bad_input;
 mod bad_models;

@@ -1,11 +1,11 @@
-//! Stopping and going on makes no difference to the last bit.
+//! A resumed run gives the same bits as an uninterrupted one.
 
 use serde_json::Value;
 
 use crate::support::without_speed;
 use crate::support::{Lab, model_toml, words};
 
-/// Trains `steps` steps, saving every `every`; then goes on from each checkpoint as if it had been stopped there.
+/// Trains `steps` steps, saving every `every` steps; then resumes from each checkpoint as if the run had stopped there.
 fn check(lab: &Lab, flags: &str, steps: usize, every: usize) -> Vec<Value> {
     let args = format!("train --model m.toml {flags} --steps {steps} --save-every {every} --keep 100 --lr 1e-2");
     let whole = without_speed(lab.run(&format!("{args} --val-every 7 --out whole --overwrite --json")).records());
@@ -29,9 +29,9 @@ fn check(lab: &Lab, flags: &str, steps: usize, every: usize) -> Vec<Value> {
 }
 
 #[test]
-fn going_on_gives_the_same_bits() {
+fn resuming_gives_the_same_bits() {
     let lab = Lab::new();
-    // 27 windows an epoch: batches of 4 end in the middle of one.
+    // 27 windows per epoch: batches of 4 span the end of an epoch.
     lab.write("tiny.txt", &words(110)[..433]);
     for order in ["shuffled", "sequential"] {
         check(&lab, &format!("--data t.txt --order {order} --batch 4"), 21, 5);
@@ -42,7 +42,7 @@ fn going_on_gives_the_same_bits() {
 }
 
 #[test]
-fn going_on_keeps_the_window_of_recent_losses() {
+fn resuming_keeps_the_window_of_recent_losses() {
     let lab = Lab::new();
     let flags = "--data t.txt --batch 1 --skip-loss-z 1.5 --skip-norm-z 1.5";
     let records = check(&lab, flags, 190, 47);
@@ -53,7 +53,7 @@ fn going_on_keeps_the_window_of_recent_losses() {
 }
 
 #[test]
-fn going_on_with_more_steps_is_as_if_they_had_been_asked_for() {
+fn resuming_with_more_steps_equals_a_longer_run() {
     let lab = Lab::new();
     let args = "train --model m.toml --data t.txt --batch 4 --schedule constant --val-every 0 --json";
     let whole = without_speed(lab.run(&format!("{args} --steps 20 --out whole")).records());
@@ -61,14 +61,14 @@ fn going_on_with_more_steps_is_as_if_they_had_been_asked_for() {
     lab.run("train --resume --out part --steps 20 --json").ok();
     assert_eq!(without_speed(lab.metrics("part")), whole);
     lab.assert_same_end("part", "whole");
-    // With nothing left to do it says so and changes nothing.
+    // If no steps are left, nothing changes.
     let before = lab.checkpoints("part");
     assert_eq!(lab.run("train --resume --out part --json").ok(), "");
     assert_eq!(lab.checkpoints("part"), before);
 }
 
 #[test]
-fn saved_settings_hold_but_for_the_flags_given() {
+fn saved_settings_apply_except_for_flags_on_the_command_line() {
     let lab = Lab::new();
     lab.run("train --model m.toml --data t.txt --out run --batch 3 --lr 0.01 --order sequential --steps 4 --seed 3")
         .ok();
@@ -80,14 +80,14 @@ fn saved_settings_hold_but_for_the_flags_given() {
     expected["schedule"]["steps"] = 6.into();
     expected["batch"] = 2.into();
     expected["keep"] = 1.into();
-    // An f32, as the command reads it.
+    // Settings are f32.
     expected["optimizer"]["beta1"] = 0.8.into();
     assert_eq!(state(&lab)["settings"], expected);
     assert_eq!(lab.checkpoints("run"), ["step-00000006"]);
 }
 
 #[test]
-fn another_model_tokenizer_or_data_is_noticed() {
+fn another_model_tokenizer_or_data_is_detected() {
     let lab = Lab::new();
     lab.write("other.toml", model_toml(16, 64));
     lab.run("train --model m.toml --data t.txt --out run --steps 3 --val-fraction 0").ok();
@@ -98,7 +98,7 @@ fn another_model_tokenizer_or_data_is_noticed() {
         resume(flag).fails(1, &["--order, --context and --seed cannot change on --resume"]);
     }
     lab.write("less.txt", &words(800)[..1000]);
-    resume("--data less.txt").fails(0, &["WARN", "the data has 1000 tokens, and had "]);
+    resume("--data less.txt").fails(0, &["WARN", "the data has changed: it has 1000 tokens, but had "]);
     lab.run("train --resume --out none").fails(1, &["none: no run to resume"]);
     lab.shell("mkdir -p empty/checkpoints");
     lab.run("train --resume --out empty").fails(1, &["empty: no checkpoint to resume from"]);

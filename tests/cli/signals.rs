@@ -1,17 +1,17 @@
-//! SIGTERM and SIGINT: the step is finished, the run saved, and it goes on later as if nothing had been.
+//! SIGTERM and SIGINT: the current step is finished, the run is saved, and it can be resumed with the same bits.
 
 use std::fs;
 
 use crate::support::{Lab, Ran, Running, without_speed, words};
 
-/// Trains without a stop, then with one when `ready`, then to the end.
+/// Trains without interruption; then trains with a signal when `ready` returns true, and resumes to the end.
 fn check(signal: &str, flags: &str, ready: impl Fn(&Lab, &Running) -> bool) {
     let lab = Lab::new();
     lab.write("long.txt", words(20_000));
     let args = format!("train --model m.toml --batch 4 --steps 60 --json {flags}");
     let whole = without_speed(lab.run(&format!("{args} --out whole")).records());
     let stopped = stop(&lab, &format!("{args} --out run --overwrite"), signal, ready);
-    stopped.fails(3, &["stopped by a signal after step ", " of 60; saved, and --resume goes on"]);
+    stopped.fails(3, &["stopped by a signal after step ", " of 60; saved; use --resume to continue"]);
     let done = stopped.stdout.lines().count();
     assert!(stopped.stderr.contains(&format!("after step {done} of")), "{done} steps: {}", stopped.stderr);
     assert!(lab.newest("run").ends_with(&format!("step-{done:08}")), "{}", lab.newest("run"));
@@ -21,7 +21,8 @@ fn check(signal: &str, flags: &str, ready: impl Fn(&Lab, &Running) -> bool) {
     lab.assert_same_end("run", "whole");
 }
 
-/// Runs until a signal stops it. On a busy machine the signal may come after the end; then it is done again.
+/// Runs until a signal stops the run. On a busy machine the signal may come after the end of the run, which is then
+/// repeated.
 fn stop(lab: &Lab, args: &str, signal: &str, ready: impl Fn(&Lab, &Running) -> bool) -> Ran {
     for _ in 0..50 {
         let mut running = lab.start(args);
@@ -33,7 +34,7 @@ fn stop(lab: &Lab, args: &str, signal: &str, ready: impl Fn(&Lab, &Running) -> b
             return ran;
         }
     }
-    panic!("no signal came in time");
+    panic!("every signal came after the end of the run");
 }
 
 #[test]
@@ -45,14 +46,14 @@ fn in_a_step() {
 
 #[test]
 fn in_a_validation() {
-    // Ten times the work of a step, before the step is printed.
+    // Validation takes ten times as long as a step, and happens before the step is printed.
     let flags = "--data long.txt --val-fraction 0.9 --val-every 1 --val-batches 100";
     check("TERM", flags, |_, running| running.lines() >= 3);
 }
 
 #[test]
 fn in_a_sample() {
-    // Drawn right after the step is printed.
+    // The sample is generated right after the step is printed.
     check("INT", "--data t.txt --sample-every 1", |_, running| running.lines() >= 3);
 }
 
@@ -60,8 +61,8 @@ fn in_a_sample() {
 fn in_a_save() {
     check("TERM", "--data t.txt --save-every 1", |lab, running| {
         let entries = fs::read_dir(lab.path("run/checkpoints")).into_iter().flatten();
-        let is_half = |name: std::ffi::OsString| name.to_string_lossy().starts_with(".tmp-");
-        running.lines() >= 3 && entries.flatten().any(|entry| is_half(entry.file_name()))
+        let is_partial = |name: std::ffi::OsString| name.to_string_lossy().starts_with(".tmp-");
+        running.lines() >= 3 && entries.flatten().any(|entry| is_partial(entry.file_name()))
     });
 }
 
@@ -72,7 +73,7 @@ fn while_the_data_is_read() {
     lab.run(&format!("{args} --data t.txt --out whole")).ok();
     lab.shell("mkfifo pipe.txt");
     let running = lab.start(&format!("{args} --data pipe.txt --out run"));
-    // Opening it waits until the command does so too.
+    // Opening the pipe blocks until the command opens it too.
     let pipe = fs::OpenOptions::new().write(true).open(lab.path("pipe.txt")).unwrap();
     running.signal("TERM");
     std::io::Write::write_all(&mut { pipe }, words(800).as_bytes()).unwrap();
@@ -83,7 +84,7 @@ fn while_the_data_is_read() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_process_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
         let lab = Lab::new();
         lab.write("pipe.txt", words(20_000));
@@ -92,7 +93,7 @@ fn a_second_signal_ends_it_at_once() {
         let mut running = lab.start(&format!("{args} --out run"));
         assert!(running.wait_until(|running| running.lines() >= 1));
         running.signal(first);
-        // Two of a kind may become one, where the first is not taken yet.
+        // Two equal signals are merged if the first one has not been delivered yet, so the second is repeated.
         while !running.is_over() {
             std::thread::sleep(std::time::Duration::from_millis(30));
             running.signal(second);
@@ -100,13 +101,13 @@ fn a_second_signal_ends_it_at_once() {
         let ran = running.end();
         assert_eq!((ran.code, ran.stdout.lines().count()), (130, 1), "{}", ran.stderr);
         assert!(lab.checkpoints("run").is_empty());
-        // The lock went with the process.
+        // The lock is released with the process.
         lab.run("train --model m.toml --data t.txt --out run --steps 1 --json").ok();
     }
 }
 
 #[test]
-fn a_second_signal_ends_the_reading_of_data_too() {
+fn a_second_signal_ends_the_process_while_it_reads_data() {
     let lab = Lab::new();
     lab.shell("mkfifo pipe.txt");
     let running = lab.start("train --model m.toml --data pipe.txt --out run");

@@ -1,4 +1,4 @@
-//! A folder to work in, the command run in it, and what came of it.
+//! A temporary folder, running the command in it, and the result of the command.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::environment;
 
-/// What no run of a small model takes, however busy the machine.
+/// Time limit of a command. No run of a small model takes longer, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A small model, as a TOML file.
@@ -25,7 +25,7 @@ pub fn model_toml(context: usize, channels: usize) -> String {
     format!("context = {context}\nvocab = 257\nlayers = 2\nheads = 2\nchannels = {channels}\n")
 }
 
-/// Some English of `words` words, the same each time.
+/// A deterministic text of `words` English words.
 pub fn words(words: usize) -> String {
     const WORDS: [&str; 12] = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "red", "blue", "mat", "tree"];
     let mut state = 1_u32;
@@ -38,7 +38,7 @@ pub fn words(words: usize) -> String {
     text
 }
 
-/// A folder with `m.toml`, a model of context 16 and 32 channels, and `t.txt`, some 3 kB of text. Commands run in it.
+/// A folder in which commands are run, with `m.toml`, a model of context 16 and 32 channels, and `t.txt`, 3 kB of text.
 pub struct Lab {
     dir: TempDir,
     runs: Cell<usize>,
@@ -67,7 +67,7 @@ impl Lab {
         fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 
-    /// Copies a run as it stands.
+    /// Copies a run.
     pub fn copy(&self, from: &str, to: &str) {
         self.shell(&format!("cp -r {from} {to}"));
     }
@@ -77,7 +77,7 @@ impl Lab {
         assert!(status.success(), "{command}");
     }
 
-    /// Runs `ironwarp` with arguments parted by blanks.
+    /// Runs `ironwarp` with arguments separated by spaces.
     pub fn run(&self, args: &str) -> Ran {
         self.start(args).end()
     }
@@ -107,13 +107,13 @@ impl Lab {
     fn start_command(&self, mut command: Command, args: &[&str]) -> Running {
         let number = self.runs.replace(self.runs.get() + 1);
         let [out, err] = ["stdout", "stderr"].map(|name| self.path(format!(".{name}-{number}")));
-        // One thread each, as tests run side by side; where the number matters, --threads says it.
+        // One thread each, because tests run in parallel. Tests where the number of threads matters pass --threads.
         command.env("RAYON_NUM_THREADS", "1").env("NO_COLOR", "1").current_dir(self.dir.path()).args(args);
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         Running { child: command.spawn().unwrap(), out, err, args: args.join(" "), start: Instant::now() }
     }
 
-    /// Names of a run's checkpoints, oldest first, and of whatever else is there.
+    /// Sorted names of all entries in a run's checkpoints folder.
     pub fn checkpoints(&self, run: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(run).join("checkpoints")).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -126,7 +126,7 @@ impl Lab {
         format!("{run}/checkpoints/{}", self.checkpoints(run).last().expect("a checkpoint"))
     }
 
-    /// Asserts that the newest checkpoints of two runs have the same weights and moments to the last bit.
+    /// Asserts that the newest checkpoints of two runs have bit-identical weights and moments.
     pub fn assert_same_end(&self, run: &str, other: &str) {
         let [a, b] = [run, other].map(|run| self.newest(run));
         for name in ["model.safetensors", "optimizer.safetensors"] {
@@ -135,7 +135,7 @@ impl Lab {
         }
     }
 
-    /// The record of a run.
+    /// The metrics of a run.
     pub fn metrics(&self, run: &str) -> Vec<Value> {
         parse_lines(&self.read(format!("{run}/metrics.jsonl")))
     }
@@ -151,7 +151,7 @@ pub fn parse_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }
 
-/// Records of steps without their speed, the one thing that differs from run to run.
+/// Removes the throughput from the metrics of steps, because it differs from run to run.
 pub fn without_speed(mut records: Vec<Value>) -> Vec<Value> {
     for record in &mut records {
         record.as_object_mut().unwrap().remove("tokens_per_second");
@@ -159,7 +159,7 @@ pub fn without_speed(mut records: Vec<Value>) -> Vec<Value> {
     records
 }
 
-/// The command in progress. What it prints goes to files, so that it never waits for a reader.
+/// A running command. Its output goes to files, so that it never blocks on a pipe.
 pub struct Running {
     child: Child,
     out: PathBuf,
@@ -169,12 +169,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Lines printed so far.
+    /// Number of lines printed so far.
     pub fn lines(&self) -> usize {
         fs::read(&self.out).unwrap().iter().filter(|&&byte| byte == b'\n').count()
     }
 
-    /// Waits until `seen`; false if the command ended before that.
+    /// Waits until `seen` returns true; false if the command ended before that.
     pub fn wait_until(&mut self, mut seen: impl FnMut(&Self) -> bool) -> bool {
         while !seen(self) {
             if self.is_over() {
@@ -222,9 +222,9 @@ impl Running {
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 pub struct Ran {
-    /// Exit code; a signal that ended it, negative.
+    /// Exit code, or the negative number of the signal that ended the process.
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -232,23 +232,23 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Its standard output, having succeeded.
+    /// Standard output; asserts success.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}: {}", self.args, self.stderr);
         self.stdout
     }
 
-    /// The objects it printed, having succeeded.
+    /// The JSON objects of standard output; asserts success.
     pub fn records(self) -> Vec<Value> {
         parse_lines(&self.ok())
     }
 
-    /// The object it printed, having succeeded.
+    /// The JSON object of standard output; asserts success.
     pub fn json(self) -> Value {
         serde_json::from_str(&self.ok()).unwrap()
     }
 
-    /// Asserts its exit code and texts that standard error must have.
+    /// Asserts the exit code, and that standard error contains all texts.
     pub fn fails(&self, code: i32, texts: &[&str]) {
         let Ran { stdout, stderr, args, .. } = self;
         assert_eq!(self.code, code, "{args}: {stdout}{stderr}");
@@ -258,8 +258,8 @@ impl Ran {
     }
 }
 
-/// A run that has learned some sentences by heart: the name of each animal. It is trained once for all tests.
-pub fn taught() -> &'static str {
+/// A run that has memorised some sentences: the name of each animal. It is trained once for all tests.
+pub fn memorised() -> &'static str {
     static RUN: OnceLock<String> = OnceLock::new();
     RUN.get_or_init(|| {
         let lab = Lab::new();
@@ -272,7 +272,7 @@ pub fn taught() -> &'static str {
             text += &sentences.concat();
         }
         lab.write("animals.txt", text);
-        let run = environment::scratch().join("taught").display().to_string();
+        let run = environment::scratch().join("memorised").display().to_string();
         let args = "train --model big.toml --data animals.txt --batch 8 --steps 200 --lr 1e-2 --val-every 0 --json";
         let losses = lab.run(&format!("{args} --overwrite --out {run}")).records();
         assert!(losses[199]["loss"].as_f64().unwrap() < 0.5, "{}", losses[199]);

@@ -1,11 +1,11 @@
-//! `train` from its first step to its last.
+//! `train`: runs from the first step to the last.
 
 use serde_json::Value;
 
 use crate::support::{Lab, Ran, model_toml, parse_lines, without_speed, words};
 
 const SMALL: &str = "train --model m.toml --lr 1e-2 --warmup 0 --json";
-/// And without validation.
+/// The same without validation.
 const PLAIN: &str = "train --model m.toml --lr 1e-2 --warmup 0 --json --val-every 0 --batch 4";
 
 fn losses(records: &[Value]) -> Vec<f64> {
@@ -21,7 +21,7 @@ fn curve(ran: Ran) -> Vec<Value> {
 }
 
 #[test]
-fn json_has_an_object_a_step_and_the_folder_holds_the_run() {
+fn json_has_one_object_per_step_and_the_folder_has_the_run() {
     let lab = Lab::new();
     let args = "train --model m.toml --data t.txt --out run --batch 4 --lr 1e-2 --warmup 0 --steps 35 --val-every 10";
     let stdout = lab.run(&format!("{args} --json")).ok();
@@ -37,7 +37,7 @@ fn json_has_an_object_a_step_and_the_folder_holds_the_run() {
         assert_eq!(record.get("val_loss").is_some_and(|x| x.as_f64().unwrap() > 0.0), validated, "{record}");
     }
     let losses = losses(&records);
-    // ln 257 before anything is learned.
+    // ln 257, the loss of an untrained model.
     assert!((losses[0] - 5.55).abs() < 0.1, "{}", losses[0]);
     assert!(mean(&losses[30..]) < 3.2, "{losses:?}");
 
@@ -48,13 +48,13 @@ fn json_has_an_object_a_step_and_the_folder_holds_the_run() {
 }
 
 #[test]
-fn a_person_sees_progress_a_sample_and_where_things_are() {
+fn text_output_has_progress_samples_and_paths() {
     let lab = Lab::new();
     let args = "train --model m.toml --data t.txt --out run --steps 12 --val-every 5";
     let ran = lab.run(&format!("{args} --sample-every 6 --sample-tokens 9"));
     let stdout = ran.ok();
     for text in [
-        "34,208 parameters, 128 tokens a step,",
+        "34,208 parameters, 128 tokens/step,",
         "step      1  loss 5.5",
         "step     10  loss",
         "  validation ",
@@ -73,7 +73,7 @@ fn a_person_sees_progress_a_sample_and_where_things_are() {
 }
 
 #[test]
-fn recomputing_and_threads_change_no_bit() {
+fn recomputation_and_threads_do_not_change_the_bits() {
     let lab = Lab::new();
     for order in ["shuffled", "sequential"] {
         let args = format!("{PLAIN} --data t.txt --order {order} --steps 10 --accumulate 2 --overwrite");
@@ -91,14 +91,14 @@ fn recomputing_and_threads_change_no_bit() {
 }
 
 #[test]
-fn micro_batches_add_up_to_the_batch() {
+fn accumulated_micro_batches_equal_one_batch() {
     let lab = Lab::new();
     let mut firsts = Vec::new();
     for order in ["shuffled", "sequential"] {
         let args = format!("{SMALL} --data t.txt --order {order} --steps 8 --val-every 0");
         let whole = losses(&lab.run(&format!("{args} --out {order}-1 --batch 4")).records());
-        let parts = losses(&lab.run(&format!("{args} --out {order}-4 --batch 1 --accumulate 4")).records());
-        for (step, (a, b)) in whole.iter().zip(&parts).enumerate() {
+        let accumulated = losses(&lab.run(&format!("{args} --out {order}-4 --batch 1 --accumulate 4")).records());
+        for (step, (a, b)) in whole.iter().zip(&accumulated).enumerate() {
             assert!((a - b).abs() < 1e-3, "{order}, step {}: {a} and {b}", step + 1);
         }
         firsts.push(whole);
@@ -129,7 +129,7 @@ fn a_run_can_start_over_from_its_own_weights() {
 }
 
 #[test]
-fn text_and_its_shards_train_alike() {
+fn a_text_and_its_shards_give_the_same_training() {
     let lab = Lab::new();
     let tokenized = lab.run("tokenize t.txt --tokenizer bytes --out shards --shard-tokens 1000 --json").json();
     let tokens = lab.read("t.txt").len();
@@ -144,10 +144,10 @@ fn text_and_its_shards_train_alike() {
 #[test]
 fn jsonl_has_documents_and_a_folder_may_have_its_own_validation() {
     let lab = Lab::new();
-    // Each document has an end-of-text token before it.
+    // Each document is preceded by an end-of-text token.
     lab.write("d.jsonl", "{\"text\": \"0123456789\", \"id\": 1}\n{\"text\": \"abcdefghi\"}\n");
     let out = lab.run("train --model m.toml --data d.jsonl --out jsonl --steps 1 --val-fraction 0").ok();
-    assert!(out.contains(" 16 tokens an epoch") && out.contains("validation  none"), "{out}");
+    assert!(out.contains(" 16 tokens/epoch") && out.contains("validation  none"), "{out}");
 
     lab.write("folder/a.txt", words(200));
     lab.write("folder/my-val.txt", words(60));
@@ -173,7 +173,7 @@ fn the_schedules_are_followed() {
     let lab = Lab::new();
     let lrs = |flags: &str| -> Vec<f64> {
         let args = "train --model m.toml --data t.txt --batch 1 --steps 10 --lr 1 --warmup 2 --val-every 0 --json";
-        // The gradient is clipped to nothing: the rate alone is looked at.
+        // The gradient is clipped to almost zero, because only the learning rate is tested.
         let records = lab.run(&format!("{args} --out run --overwrite --grad-clip 1e-30 {flags}")).records();
         records.iter().map(|record| record["lr"].as_f64().unwrap()).collect()
     };

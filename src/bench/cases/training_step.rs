@@ -10,7 +10,9 @@ use crate::model::config::Config;
 use crate::model::init;
 use crate::ops::{Backend, Floor};
 use crate::tensor::Element;
-use crate::train::trainer::{MicroBatch, Optimizer, Outcome, StepReport, Trainer};
+use crate::train::data::MicroBatch;
+use crate::train::optimizer::OptimizerConfig;
+use crate::train::trainer::{Outcome, StepReport, Trainer};
 
 pub struct TrainingStep<B: Backend> {
     config: Config,
@@ -43,7 +45,7 @@ impl<B: Backend + Clone> Case<B> for TrainingStep<B> {
         config.check()?;
         let weights = init::random(config, 1);
         let trainer =
-            Trainer::new(data.backend.clone(), weights, (b, context), Recompute::None, Optimizer::default(), 1)?;
+            Trainer::new(data.backend.clone(), weights, (b, context), Recompute::None, OptimizerConfig::default(), 1)?;
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut ids = || (0..b * context).map(|_| random.random_range(0..vocab) as i32).collect();
         let batch = MicroBatch { tokens: ids(), targets: ids() };

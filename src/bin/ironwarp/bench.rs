@@ -1,4 +1,4 @@
-//! `ironwarp bench`: times of operations beside their floor and their peers.
+//! `ironwarp bench`: measures operations, and compares them with their floor and with other libraries.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,34 +21,34 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Operations, or families such as layernorm; all without
+    /// Operations, or families such as layernorm [default: all]
     #[arg(value_name = "OP")]
     ops: Vec<String>,
-    /// What to time: cuda, cuda:N, or cpu
+    /// Device: cuda, cuda:N or cpu
     #[arg(long, default_value = "cuda", value_name = "DEVICE")]
     device: Device,
-    /// Take the shapes of this preset; without it, on a GPU gpt2-124M's and gpt2-1558M's, on the CPU gpt2-124M's
+    /// Preset whose shapes are benchmarked [default: gpt2-124M, and on a GPU also gpt2-1558M]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Tokens of a micro-batch; without it, on a GPU 65536 (16384 for models wider than 1024), on the CPU 256
+    /// Tokens per micro-batch [default: on a GPU 65536, or 16384 for models with more than 1024 channels; on the CPU 256]
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
-    /// Sizes in place of the model's, such as n=1024,c=768 or variant=bias
+    /// Sizes that override the model's, such as n=1024,c=768 or variant=bias
     #[arg(long, value_name = "SIZES")]
     shape: Option<String>,
-    /// Milliseconds to spend on a problem, and on each peer
+    /// Milliseconds to measure each problem, and each peer on it
     #[arg(long, default_value_t = 400, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     ms: u64,
-    /// A Python with PyTorch, to take turns with
+    /// Python interpreter with PyTorch; its operations are measured as peers, interleaved with ours
     #[arg(long, value_name = "PYTHON")]
     peers: Option<PathBuf>,
     /// Folder for results.json, bars.svg and roofline.svg
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Keep the results here, to compare with later
+    /// Save the results to this file, for --compare
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Name what takes another time than in these results, by more than 2 % and more than the spread; fail if slower
+    /// Report times that differ from these results by more than 2 % and by more than the spread; fail if any is slower
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
 }
@@ -69,21 +69,21 @@ fn on_gpu(args: &BenchArgs, json: bool) -> Result<()> {
     let ordinal = if let Device::Cuda(ordinal) = args.device { ordinal } else { 0 };
     let opened = if args.device == Device::Emulated { Cuda::emulated() } else { Cuda::new(ordinal) };
     let cuda = opened.map_err(|why| {
-        anyhow!("{why}; --device cpu times the CPU backend, and `ironwarp profile` counts without a GPU")
+        anyhow!("{why}; --device cpu benchmarks the CPU backend, and `ironwarp profile` works without a GPU")
     })?;
     let cublaslt = |facts: &mut Facts| {
-        let says = |peer: &CublasLt| peer.version.clone().into();
-        present("cublaslt", CublasLt::new(&cuda), says, facts)
+        let version = |peer: &CublasLt| peer.version.clone().into();
+        add_peer("cublaslt", CublasLt::new(&cuda), version, facts)
     };
     bench(args, json, &cuda, &format!("cuda:{ordinal}"), cublaslt)
 }
 
 #[cfg(not(feature = "cuda"))]
 fn on_gpu(_: &BenchArgs, _: bool) -> Result<()> {
-    bail!("this build has no CUDA backend (feature cuda), so no GPU can be timed; --device cpu times the CPU backend")
+    bail!("this build has no CUDA backend (feature cuda), so it cannot use a GPU; use --device cpu for the CPU backend")
 }
 
-/// `native` starts the peer that is a library of the device's.
+/// Benchmarks on a backend. `native` starts the peer that is a library of the device.
 fn bench<B: Timed>(
     args: &BenchArgs,
     json: bool,
@@ -100,13 +100,13 @@ fn bench<B: Timed>(
     let mut peers = Vec::from_iter(native(&mut facts));
     if let Some(python) = &args.peers {
         let torch = PyTorch::start(python, device);
-        peers.extend(present("torch", torch, |torch| torch.facts.clone(), &mut facts));
+        peers.extend(add_peer("torch", torch, |torch| torch.facts.clone(), &mut facts));
     }
     let mut report = Report { facts, ceilings: bench.ceilings, rows: Vec::new() };
     if json {
         output::json(&json!({"facts": report.facts, "ceilings": report.ceilings}))?;
     } else {
-        // The rows come as they are measured.
+        // The header; rows are printed as they are measured.
         output::print(&report.table());
     }
     let bar = output::progress(problems.len() as u64, "problems");
@@ -120,27 +120,27 @@ fn bench<B: Timed>(
             Ok(())
         })?;
         report.rows.push(row);
-        // After each, so that a run that is ended leaves what it has.
+        // Saved after each problem, so that an interrupted run leaves its partial results.
         if let Some(out) = &args.out {
             report.save(&out.join("results.json"))?;
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    keep(args, &report)
+    finish(args, &report)
 }
 
-/// A peer, if it can be had; the facts have what it says of itself, or why it is absent.
-fn present<P: Peer + 'static>(
+/// Returns a peer if it started, and adds its description, or the reason for its absence, to the facts.
+fn add_peer<P: Peer + 'static>(
     name: &str,
     started: ironwarp::Result<P>,
-    says: impl FnOnce(&P) -> Value,
+    describe: impl FnOnce(&P) -> Value,
     facts: &mut Facts,
 ) -> Option<Box<dyn Peer>> {
     let (fact, peer) = match started {
-        Ok(peer) => (says(&peer), Some(Box::new(peer) as Box<dyn Peer>)),
+        Ok(peer) => (describe(&peer), Some(Box::new(peer) as Box<dyn Peer>)),
         Err(why) => {
-            output::note(format!("the peer {name} is absent: {why}"));
+            output::note(format!("peer {name} is not available: {why}"));
             (format!("absent: {why}").into(), None)
         }
     };
@@ -148,14 +148,14 @@ fn present<P: Peer + 'static>(
     peer
 }
 
-/// Writes what was asked for, and compares.
-fn keep(args: &BenchArgs, report: &Report) -> Result<()> {
+/// Writes the requested files, and compares with saved results.
+fn finish(args: &BenchArgs, report: &Report) -> Result<()> {
     if let Some(out) = &args.out {
         plot::bars(report, &out.join("bars.svg"))?;
         plot::roofline(report, &out.join("roofline.svg"))?;
     }
     let changes = args.compare.as_ref().map(|file| report.changes_since(file)).transpose()?;
-    // After the comparison: both may be the same file.
+    // Written after the comparison, because both may be the same file.
     if let Some(file) = &args.save {
         report.save(file)?;
     }
@@ -163,13 +163,13 @@ fn keep(args: &BenchArgs, report: &Report) -> Result<()> {
     changes.iter().for_each(|change| output::note(change.to_string()));
     let slower = changes.iter().filter(|change| change.is_regression()).count();
     match slower {
-        0 => output::note("nothing is slower than it was"),
-        count => bail!("{count} of {} problems are slower than they were", report.rows.len()),
+        0 => output::note("no problem is slower than before"),
+        count => bail!("{count} of {} problems are slower than before", report.rows.len()),
     }
     Ok(())
 }
 
-/// The problems of the named operations, each once.
+/// The problems of the selected operations, without duplicates.
 fn problems(args: &BenchArgs, on_cpu: bool) -> Result<Vec<(&'static Info, Problem)>> {
     let models: Vec<&str> = match &args.model {
         Some(name) => vec![name],

@@ -1,4 +1,4 @@
-//! Choosing a device and a model on it.
+//! Selection of the device, and models on it.
 
 use std::fmt;
 use std::path::Path;
@@ -19,14 +19,14 @@ use ironwarp::train::checkpoint::load_model_folder;
 
 use crate::output;
 
-/// `--device`.
+/// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
-    /// A GPU if there is one, else the CPU.
+    /// A GPU if one is available, otherwise the CPU.
     Auto,
     /// The CPU backend in f32.
     Cpu,
-    /// A GPU by index.
+    /// The GPU with this index.
     Cuda(usize),
     /// The emulated GPU.
     Emulated,
@@ -43,59 +43,60 @@ impl FromStr for Device {
             "emulated" => Ok(Device::Emulated),
             _ => match text.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(index)) => Ok(Device::Cuda(index)),
-                _ => Err("one of auto, cpu, cuda, cuda:0, cuda:1, …, emulated".into()),
+                _ => Err("expected one of auto, cpu, cuda, cuda:0, cuda:1, …, emulated".into()),
             },
         }
     }
 }
 
-/// A backend that models run on.
+/// A backend that the command runs models on.
 pub trait Runs: Backend {
-    /// As `--device` has it.
+    /// Name of the device in `--device` and in JSON.
     const NAME: &'static str;
-    /// Where and in which precision, for a table's heading.
-    const WHERE: &'static str;
+    /// Device and precision, for the heading of a table.
+    const DESCRIPTION: &'static str;
 
-    /// Bytes that a run can have, where that is known. `in_host` bytes of it are in host memory already.
-    fn room(&self, in_host: u64) -> Option<u64>;
+    /// Bytes of memory that are available to a run, if known. `in_host` of these bytes are already allocated in host
+    /// memory.
+    fn available_memory(&self, in_host: u64) -> Option<u64>;
 
-    /// The most bytes that were held at a time, where that is known.
-    fn peak(&self) -> Option<u64> {
+    /// Peak bytes of memory in use, if known.
+    fn peak_memory(&self) -> Option<u64> {
         None
     }
 }
 
 impl Runs for Cpu<f32> {
     const NAME: &'static str = "cpu";
-    const WHERE: &'static str = "the CPU in f32";
+    const DESCRIPTION: &'static str = "the CPU in f32";
 
-    fn room(&self, in_host: u64) -> Option<u64> {
-        available_memory().map(|available| available.saturating_add(in_host))
+    fn available_memory(&self, in_host: u64) -> Option<u64> {
+        available_host_memory().map(|available| available.saturating_add(in_host))
     }
 }
 
 #[cfg(feature = "cuda")]
 impl Runs for Cuda {
     const NAME: &'static str = "cuda";
-    const WHERE: &'static str = "a GPU in bf16 and f32";
+    const DESCRIPTION: &'static str = "a GPU in bf16 and f32";
 
-    fn room(&self, _in_host: u64) -> Option<u64> {
+    fn available_memory(&self, _in_host: u64) -> Option<u64> {
         self.device().free_memory()
     }
 
-    fn peak(&self) -> Option<u64> {
+    fn peak_memory(&self) -> Option<u64> {
         Some(self.device().peak_memory())
     }
 }
 
-/// The backend that a [`Device`] has come to.
+/// The backend of a [`Device`].
 pub enum Opened {
     Cpu(Cpu<f32>),
     #[cfg(feature = "cuda")]
     Cuda(Cuda),
 }
 
-/// Does `$work` with `$backend` being the backend, of whichever type it is: an expression that is compiled once a type.
+/// Evaluates `$work` with `$backend` bound to the backend. The expression is compiled once per backend type.
 macro_rules! on_backend {
     ($opened:expr, $backend:ident => $work:expr) => {
         match $opened {
@@ -108,7 +109,7 @@ macro_rules! on_backend {
 pub(crate) use on_backend;
 
 impl Device {
-    /// The backend that runs a model; and for `auto` what that has come to, in words.
+    /// Opens the backend. For `auto`, also returns a message that says which device was chosen.
     pub fn open(self) -> Result<(Opened, Option<String>)> {
         if self == Device::Cpu {
             return Ok((Opened::Cpu(Cpu::new()), None));
@@ -118,11 +119,11 @@ impl Device {
             let cpu = |why: String| Ok((Opened::Cpu(Cpu::new()), Some(format!("device cpu: {why}"))));
             match self.cuda() {
                 Ok(cuda) if self != Device::Auto => Ok((Opened::Cuda(cuda), None)),
-                Err(error) if self != Device::Auto => Err(anyhow!("{error}; --device cpu works")),
+                Err(error) if self != Device::Auto => Err(anyhow!("{error}; use --device cpu instead")),
                 Err(error) => cpu(error.to_string()),
                 Ok(cuda) => match Gpu::of(&cuda) {
                     gpu if cuda.device().properties().is_emulated() => {
-                        cpu(format!("{gpu} would be slower; --device emulated takes it"))
+                        cpu(format!("{gpu} would be slower; use --device emulated to select it"))
                     }
                     gpu => Ok((Opened::Cuda(cuda), Some(format!("device gpu: {gpu}")))),
                 },
@@ -134,12 +135,12 @@ impl Device {
                 return Ok((Opened::Cpu(Cpu::new()), None));
             }
             bail!(
-                "this build has no CUDA backend, so neither a GPU nor the emulated one can be used; --device cpu works"
+                "this build has no CUDA backend, so it supports neither GPUs nor the emulated GPU; use --device cpu instead"
             )
         }
     }
 
-    /// The CUDA backend on the GPU that this means: for `auto` the first. Not to be asked of the CPU.
+    /// Opens the CUDA backend; `auto` selects the first GPU. Must not be called for the CPU.
     #[cfg(feature = "cuda")]
     fn cuda(self) -> ironwarp::Result<Cuda> {
         match self {
@@ -149,7 +150,7 @@ impl Device {
         }
     }
 
-    /// The GPU that this means; none in a build without CUDA, or for the CPU.
+    /// The GPU that is selected; `None` for the CPU, and in a build without CUDA.
     #[cfg(feature = "cuda")]
     pub fn gpu(self) -> Result<Option<Gpu>> {
         Ok(if self == Device::Cpu { None } else { Some(Gpu::of(&self.cuda()?)) })
@@ -161,13 +162,14 @@ impl Device {
     }
 }
 
-/// A GPU, to be told of.
+/// Description of a GPU.
 #[derive(Debug, serde::Serialize)]
 pub struct Gpu {
     name: String,
     ordinal: usize,
     compute_capability: String,
-    multiprocessors: usize,
+    #[serde(rename = "multiprocessors")]
+    sm_count: usize,
     memory_bytes: u64,
     driver: String,
 }
@@ -181,7 +183,7 @@ impl Gpu {
             name: gpu.name.clone(),
             ordinal: gpu.ordinal,
             compute_capability: format!("{major}.{minor}"),
-            multiprocessors: gpu.sm_count,
+            sm_count: gpu.sm_count,
             memory_bytes: gpu.memory,
             driver: gpu.driver.clone(),
         }
@@ -190,50 +192,50 @@ impl Gpu {
 
 impl fmt::Display for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Gpu { name, ordinal, compute_capability, multiprocessors, memory_bytes, driver } = self;
+        let Gpu { name, ordinal, compute_capability, sm_count, memory_bytes, driver } = self;
         let memory = output::bytes(*memory_bytes);
         write!(
             f,
-            "{name} (cuda:{ordinal}, compute capability {compute_capability}, {multiprocessors} multiprocessors, {memory}, \
-             driver {driver})"
+            "{name} (cuda:{ordinal}, compute capability {compute_capability}, {sm_count} SMs, {memory}, driver \
+             {driver})"
         )
     }
 }
 
-/// Refuses a training that the device has not the memory for, before anything is allocated: an operating system may
-/// promise the memory, and then stand still when it is used.
+/// Fails if a training run does not fit the memory of the device. Called before anything is allocated, because an operating
+/// system may overcommit host memory and then thrash when it is used.
 pub fn check_memory<B: Runs>(backend: &B, plan: &MemoryPlan, in_host: u64) -> Result<()> {
-    let Some(room) = backend.room(in_host) else { return Ok(()) };
-    if plan.total() <= room {
+    let Some(available) = backend.available_memory(in_host) else { return Ok(()) };
+    if plan.total() <= available {
         return Ok(());
     }
-    // What a smaller batch would not change.
+    // The memory that does not depend on the batch size.
     let model = plan.weights.saturating_add(plan.master).saturating_add(plan.gradients).saturating_add(plan.moments);
-    let lower = if model > room { Category::Weights } else { Category::Activations };
+    let limiting = if model > available { Category::Weights } else { Category::Activations };
     bail!(
-        "out of memory: the run needs {} ({}), and {} are available; {}",
+        "out of memory: the run needs {} ({}), but {} are available; {}",
         output::bytes(plan.total()),
-        parts(plan),
-        output::bytes(room),
-        lower.advice(),
+        breakdown(plan),
+        output::bytes(available),
+        limiting.advice(),
     );
 }
 
-/// What a plan's memory is for: `weights 1.5 GiB, gradients 480 MiB, …`.
-pub fn parts(plan: &MemoryPlan) -> String {
-    let parts = plan.parts().into_iter().filter(|(_, bytes)| *bytes > 0);
-    parts.map(|(category, bytes)| format!("{category} {}", output::bytes(bytes))).collect::<Vec<_>>().join(", ")
+/// A plan's memory by category: `weights 1.5 GiB, gradients 480 MiB, …`.
+pub fn breakdown(plan: &MemoryPlan) -> String {
+    let categories = plan.by_category().into_iter().filter(|(_, bytes)| *bytes > 0);
+    categories.map(|(category, bytes)| format!("{category} {}", output::bytes(bytes))).collect::<Vec<_>>().join(", ")
 }
 
-/// Bytes that can be had without swapping, where the system tells.
-fn available_memory() -> Option<u64> {
+/// Bytes of host memory that are available without swapping, if the operating system reports them.
+fn available_host_memory() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }
 
-/// A model of a folder, ready to run.
+/// A model that is loaded on a device.
 pub struct Model<B: Backend> {
     backend: B,
     pub config: Config,
@@ -242,7 +244,7 @@ pub struct Model<B: Backend> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Loads a run, a checkpoint or a Hugging Face folder onto a device.
+    /// Loads a run, checkpoint or Hugging Face folder to a device.
     pub fn load(dir: &Path, tokenizer: Option<&str>, backend: B) -> Result<Self> {
         let (HostWeights { config, layout, data }, named) = load_model_folder(dir)?;
         let tokenizer = choose_tokenizer(tokenizer.or(named.as_deref()), &config)
@@ -258,13 +260,13 @@ impl<B: Backend> Model<B> {
     }
 }
 
-/// The tokenizer of that name, or the one whose vocabulary the model has.
+/// The tokenizer with this name; without a name, the tokenizer whose vocabulary size is the model's.
 pub fn choose_tokenizer(name: Option<&str>, config: &Config) -> Result<Tokenizer> {
     if let Some(name) = name {
         let tokenizer = Tokenizer::by_name(name)?;
         if tokenizer.vocab() > config.vocab {
-            let (has, room) = (tokenizer.vocab(), config.vocab);
-            bail!("the tokenizer '{name}' has {has} tokens, more than the model's vocabulary of {room}");
+            let (tokens, vocab) = (tokenizer.vocab(), config.vocab);
+            bail!("the tokenizer '{name}' has {tokens} tokens, more than the model's vocabulary of {vocab}");
         }
         return Ok(tokenizer);
     }
@@ -272,7 +274,7 @@ pub fn choose_tokenizer(name: Option<&str>, config: &Config) -> Result<Tokenizer
     match tokenizers.into_iter().find(|tokenizer| tokenizer.vocab() == config.vocab) {
         Some(tokenizer) => Ok(tokenizer),
         None => Err(anyhow!(
-            "no tokenizer has its vocabulary of {}; choose one with --tokenizer ({})",
+            "no tokenizer has the model's vocabulary size of {}; choose one with --tokenizer ({})",
             config.vocab,
             Tokenizer::NAMES.join(", ")
         )),

@@ -1,4 +1,4 @@
-//! `ironwarp eval`: score a model.
+//! `ironwarp eval`: evaluates a model.
 
 use std::path::PathBuf;
 
@@ -15,35 +15,35 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// A run, a checkpoint or a Hugging Face GPT-2 folder
+    /// Model: a run folder, a checkpoint folder or a Hugging Face GPT-2 folder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     #[command(flatten)]
-    on: On,
-    /// Tokens in a window of --text; without it, the model's context
+    dataset: Dataset,
+    /// Tokens per window of --text [default: the model's context]
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["hellaswag", "lambada"])]
     context: Option<u64>,
-    /// Items of --hellaswag or --lambada to score, from the first; without it, all
+    /// Evaluate only the first N items of --hellaswag or --lambada [default: all]
     #[arg(long, value_name = "N", conflicts_with = "text")]
     limit: Option<usize>,
-    /// Tokenizer, where the folder does not tell: gpt2 or bytes
+    /// Tokenizer: gpt2 or bytes [default: the tokenizer that the model folder specifies]
     #[arg(long, value_name = "NAME")]
     tokenizer: Option<String>,
-    /// auto, cpu, cuda, cuda:N or emulated
+    /// Device: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value = "auto")]
     device: Device,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct On {
-    /// Loss and perplexity of a text, JSONL or shard file, or of a folder of them
+struct Dataset {
+    /// Compute loss and perplexity of a text, JSONL or token-shard file, or of a folder of them
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// HellaSwag's JSONL: completion-style accuracy, by summed and by mean loss
+    /// Evaluate on HellaSwag (a JSONL file): completion-style accuracy, by summed and by mean loss
     #[arg(long, value_name = "FILE")]
     hellaswag: Option<PathBuf>,
-    /// LAMBADA's JSONL: last-word accuracy and perplexity
+    /// Evaluate on LAMBADA (a JSONL file): last-word accuracy and perplexity
     #[arg(long, value_name = "FILE")]
     lambada: Option<PathBuf>,
 }
@@ -56,12 +56,12 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
     let model = Model::load(&args.model, args.tokenizer.as_deref(), backend)?;
     let mut scorer = Scorer::new(model.gpt2());
     let limit = args.limit.unwrap_or(usize::MAX);
-    match args.on {
-        On { text: Some(path), .. } => {
+    match args.dataset {
+        Dataset { text: Some(path), .. } => {
             let Corpus { train: tokens, validation } = Corpus::open(&path, &model.tokenizer, 0.0)?;
             if !validation.is_empty() {
                 let path = path.display();
-                bail!("{path}: holds files for training and for validation; name the one to evaluate on");
+                bail!("{path}: the folder has training and validation files; pass the file to evaluate on");
             }
             let context = args.context.map_or(model.config.context, |t| usize::try_from(t).unwrap_or(usize::MAX));
             let bar = output::progress(tokens.len().saturating_sub(1) as u64, "tokens");
@@ -71,14 +71,11 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
                 let (loss, perplexity) = (score.loss, score.perplexity());
                 return output::json(&json!({"loss": loss, "perplexity": perplexity, "tokens": score.tokens}));
             }
-            output::line(format!("loss        {:.4} nats a token", score.loss));
+            output::line(format!("loss        {:.4} nats/token", score.loss));
             output::line(format!("perplexity  {:.3}", score.perplexity()));
-            output::line(format!(
-                "tokens      {} predicted once each, in windows of {context}",
-                output::thousands(score.tokens)
-            ));
+            output::line(format!("tokens      {} predicted, in windows of {context}", output::thousands(score.tokens)));
         }
-        On { hellaswag: Some(path), .. } => {
+        Dataset { hellaswag: Some(path), .. } => {
             let mut items = evaluation::hellaswag(&path, &model.tokenizer)?;
             items.truncate(limit);
             let bar = output::progress(items.len() as u64, "questions");
@@ -91,11 +88,14 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
                     "items": score.items,
                 }));
             }
-            output::line(format!("accuracy             {:.4}  smallest summed loss of a completion", score.accuracy));
-            output::line(format!("accuracy normalised  {:.4}  smallest mean loss a token", score.accuracy_normalised));
+            output::line(format!(
+                "accuracy             {:.4}  by the sum of the losses of a completion",
+                score.accuracy
+            ));
+            output::line(format!("accuracy normalised  {:.4}  by the mean loss per token", score.accuracy_normalised));
             output::line(format!("questions            {}", output::thousands(score.items as u64)));
         }
-        On { lambada: Some(path), .. } => {
+        Dataset { lambada: Some(path), .. } => {
             let mut items = evaluation::lambada(&path, &model.tokenizer)?;
             items.truncate(limit);
             let bar = output::progress(items.len() as u64, "passages");
@@ -106,16 +106,16 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
                 return output::json(&json!({"accuracy": accuracy, "perplexity": perplexity, "items": score.items}));
             }
             output::line(format!(
-                "accuracy    {:.4}  every token of the last word is the likeliest one, given those before it",
+                "accuracy    {:.4}  every token of the last word is the most likely one",
                 score.accuracy
             ));
             output::line(format!(
-                "perplexity  {:.3}  exp of the mean loss of a last word, summed over its tokens",
+                "perplexity  {:.3}  exp of the mean loss per last word, which is the sum over its tokens",
                 score.perplexity
             ));
             output::line(format!("passages    {}", output::thousands(score.items as u64)));
         }
-        On { text: None, hellaswag: None, lambada: None } => unreachable!("clap requires one of them"),
+        Dataset { text: None, hellaswag: None, lambada: None } => unreachable!("clap requires one of the three"),
     }
     Ok(())
 }

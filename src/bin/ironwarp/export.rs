@@ -1,4 +1,4 @@
-//! `ironwarp export`: a model as a Hugging Face folder.
+//! `ironwarp export`: exports a model as a Hugging Face folder.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A run, a checkpoint or a Hugging Face GPT-2 folder
+    /// Model: a run folder, a checkpoint folder or a Hugging Face GPT-2 folder
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// Folder to make, with config.json and model.safetensors
+    /// Folder to create, with config.json and model.safetensors
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! `ironwarp generate`: continue a prompt.
+//! `ironwarp generate`: continues a prompt.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -14,34 +14,34 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// A run, a checkpoint or a Hugging Face GPT-2 folder
+    /// Model: a run folder, a checkpoint folder or a Hugging Face GPT-2 folder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Text to continue; '-' reads standard input; without it, the model starts after an end-of-text token
+    /// Prompt; '-' reads it from standard input [default: an end-of-text token]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// Tokens to generate, at most; past the context, the model sees the last half of it and what follows
+    /// Maximum number of tokens to generate; when the context is full, generation continues from its last half
     #[arg(long, default_value_t = 100, value_name = "N")]
     max_tokens: usize,
-    /// Spread of the draws; 0 takes the most likely token every time
+    /// Sampling temperature; 0: always the most likely token
     #[arg(long, default_value_t = 0.8, value_name = "T")]
     temperature: f32,
-    /// Consider only the K most likely tokens; without it, all
+    /// Sample from the K most likely tokens [default: all]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     top_k: Option<u64>,
-    /// Consider only the most likely tokens that make up this share of the probability
+    /// Sample from the smallest set of most likely tokens with total probability P (nucleus sampling)
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     top_p: f32,
-    /// Key of the draws
-    #[arg(long, default_value_t = 0, value_name = "S")]
+    /// RNG seed
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
     seed: u64,
-    /// Go on after an end-of-text token
+    /// Do not stop at an end-of-text token
     #[arg(long)]
     ignore_end: bool,
-    /// Tokenizer, where the folder does not tell: gpt2 or bytes
+    /// Tokenizer: gpt2 or bytes [default: the tokenizer that the model folder specifies]
     #[arg(long, value_name = "NAME")]
     tokenizer: Option<String>,
-    /// auto, cpu, cuda, cuda:N or emulated
+    /// Device: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value = "auto")]
     device: Device,
 }
@@ -51,15 +51,15 @@ struct Generated {
     prompt_tokens: usize,
     /// Ids of the new tokens.
     tokens: Vec<u32>,
-    /// The new tokens as text, without an end-of-text token that ended it.
+    /// The new tokens as text, without a final end-of-text token.
     text: String,
-    /// Why it ended: `length` or `end_of_text`.
+    /// Why generation ended: `length` or `end_of_text`.
     finish: &'static str,
 }
 
 pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     if !(args.temperature.is_finite() && args.temperature >= 0.0) {
-        bail!("--temperature must be a number from 0 up, not {}", args.temperature);
+        bail!("--temperature must be finite and at least 0, not {}", args.temperature);
     }
     if !(args.top_p > 0.0 && args.top_p <= 1.0) {
         bail!("--top-p must be above 0 and at most 1, not {}", args.top_p);
@@ -83,7 +83,7 @@ fn generate<B: Backend>(args: GenerateArgs, json: bool, backend: B) -> Result<()
     let mut decoder = tokenizer.decoder();
     let mut tokens = Vec::new();
     let mut text = String::new();
-    let mut show = |piece: String| {
+    let mut emit = |piece: String| {
         if !json {
             output::print(&piece);
         }
@@ -97,15 +97,15 @@ fn generate<B: Backend>(args: GenerateArgs, json: bool, backend: B) -> Result<()
             break "length";
         }
         let token = generator.sample(sampling)?;
-        // Ids past the tokenizer's are padding that a model may have been trained with.
+        // Ids beyond the tokenizer's vocabulary are possible if the model's vocabulary is larger.
         tokens.push(token as u32);
         if token as u32 == tokenizer.end_of_text() && !args.ignore_end {
             break "end_of_text";
         }
-        show(decoder.push(token as u32));
+        emit(decoder.push(token as u32));
         generator.push(token)?;
     };
-    show(decoder.finish());
+    emit(decoder.finish());
     if json {
         output::json(&Generated { prompt_tokens: ids.len(), tokens, text, finish })?;
     } else {

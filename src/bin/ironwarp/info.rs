@@ -1,4 +1,4 @@
-//! `ironwarp info`: devices, and what a model needs.
+//! `ironwarp info`: shows devices, and the requirements of a model.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use ironwarp::model::activations::Recompute;
 use ironwarp::model::config::Config;
 use ironwarp::model::plan::MemoryPlan;
 use ironwarp::train::checkpoint::load_model_folder;
-use ironwarp::train::run::check_tokens;
+use ironwarp::train::settings::check_tokens;
 use serde_json::json;
 
 use crate::device::{Device, Runs, on_backend};
@@ -20,16 +20,16 @@ use crate::train::read_config;
 
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// GPU to look for besides the CPU, or device to plan the memory of --model for: auto, cpu, cuda, cuda:N or emulated
+    /// Device to show, or to plan the memory of --model for: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: Device,
-    /// Preset, TOML file, or model folder to describe
+    /// Model to describe: a preset, a TOML file or a model folder
     #[arg(long, value_name = "NAME|FILE|DIR")]
     model: Option<String>,
-    /// Sequences in a micro-batch
+    /// Sequences per micro-batch
     #[arg(long, default_value_t = 4, value_name = "B")]
     batch: usize,
-    /// Tokens in a sequence; without it, the model's context
+    /// Tokens per sequence [default: the model's context]
     #[arg(long, value_name = "T")]
     context: Option<usize>,
 }
@@ -42,7 +42,7 @@ pub fn run(args: InfoArgs, json: bool) -> Result<()> {
     if context > config.context {
         bail!("--context {context} is more than the model's context of {}", config.context);
     }
-    // A plan for a GPU needs none.
+    // A memory plan for a GPU does not need the GPU.
     #[cfg(feature = "cuda")]
     if matches!(args.device, Device::Cuda(_) | Device::Emulated) {
         return describe::<Cuda>(&config, args.batch, context, json);
@@ -54,7 +54,7 @@ fn devices(device: Device, json: bool) -> Result<()> {
     let threads = rayon::current_num_threads();
     let gpu = device.gpu();
     if device != Device::Auto && gpu.is_err() {
-        // Asked for by name, it must be there.
+        // A device that is requested by name must exist.
         return gpu.map(drop);
     }
     if json {
@@ -78,12 +78,12 @@ fn devices(device: Device, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// [`describe`] for the type of a backend.
+/// [`describe`], with the backend type inferred from a value.
 fn describe_on<B: Runs>(_: &B, config: &Config, batch: usize, context: usize, json: bool) -> Result<()> {
     describe::<B>(config, batch, context, json)
 }
 
-/// A model, and the memory of its training by what the backward computes again.
+/// Prints the sizes of a model, and the memory of a training step for each choice of activation recomputation.
 fn describe<B: Runs>(config: &Config, batch: usize, context: usize, json: bool) -> Result<()> {
     let plans = [Recompute::None, Recompute::Gelu, Recompute::Layernorm]
         .map(|recompute| (recompute, MemoryPlan::new::<B>(config, batch, context, recompute)));
@@ -107,7 +107,7 @@ fn describe<B: Runs>(config: &Config, batch: usize, context: usize, json: bool) 
     let Config { context: t, vocab, layers, heads, channels } = config;
     output::line(format!("{} parameters", output::thousands(config.parameters() as u64)));
     output::line(format!("L = {layers}, NH = {heads}, C = {channels}, T = {t}, V = {vocab}"));
-    output::line(format!("\nmemory of a training step on {}, B = {batch}, T = {context}", B::WHERE));
+    output::line(format!("\nmemory of a training step on {}, B = {batch}, T = {context}", B::DESCRIPTION));
     output::line(format!("{:<22}{:>14}{:>14}{:>14}", "--recompute", "none", "gelu", "layernorm"));
     let plans = plans.into_iter().map(|(_, plan)| plan).collect::<Result<Vec<_>, _>>()?;
     let row = |name: &str, value: &dyn Fn(&MemoryPlan) -> u64| {
@@ -115,7 +115,7 @@ fn describe<B: Runs>(config: &Config, batch: usize, context: usize, json: bool) 
         output::line(format!("{name:<22}{cells}"));
     };
     for (index, category) in Category::ALL.into_iter().enumerate() {
-        row(&category.to_string(), &|plan| plan.parts()[index].1);
+        row(&category.to_string(), &|plan| plan.by_category()[index].1);
     }
     row("total", &MemoryPlan::total);
     Ok(())

@@ -14,14 +14,16 @@ mod train;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
+use ironwarp::train::run::End;
 
-// The system's allocator gives the matmuls' packing buffers back after every product and clears their pages anew.
+// The system allocator returns the matmuls' packing buffers to the operating system after every product, which then has to
+// zero their pages again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Train, evaluate and run GPT-2.
 ///
-/// Exit status: 0 fine, 1 failure, 2 usage, 3 stopped by a signal after saving, 4 device lost, 130 ended by a second
+/// Exit status: 0 success, 1 failure, 2 usage error, 3 stopped by a signal after saving, 4 device lost, 130 ended by a second
 /// signal.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
@@ -34,38 +36,32 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// Print JSON on standard output, one object a line; messages go to standard error
+    /// Print JSON to standard output, one object per line; messages go to standard error
     #[arg(long, global = true)]
     json: bool,
-    /// Threads of the CPU backend; 0 for one a core
+    /// Threads of the CPU backend; 0: one per core
     #[arg(long, global = true, default_value_t = 0, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
     threads: u16,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train a model, from random weights, a model folder or an earlier run
+    /// Train a model from random weights, from a model folder, or from an earlier run
     Train(Box<train::TrainArgs>),
     /// Continue a prompt
     Generate(generate::GenerateArgs),
-    /// Score a model: perplexity of a text, HellaSwag, LAMBADA
+    /// Evaluate a model: perplexity of a text, HellaSwag or LAMBADA
     Eval(eval::EvalArgs),
-    /// Turn text or JSONL into token shards, or count its tokens
+    /// Tokenize text or JSONL files into token shards, or count their tokens
     Tokenize(tokenize::TokenizeArgs),
-    /// Write a model as a Hugging Face folder
+    /// Export a model as a Hugging Face folder
     Export(export::ExportArgs),
-    /// Time operations beside the device's limits and other libraries
+    /// Benchmark operations against the device's limits and against other libraries
     Bench(bench::BenchArgs),
-    /// Count what operations do on the emulated GPU, beside the least that they could
+    /// Profile operations on the emulated GPU: count instructions and memory traffic, and compare with the minimum
     Profile(profile::ProfileArgs),
-    /// Show devices, and the size and memory plan of a model
+    /// Show the devices, or the size and memory requirements of a model
     Info(info::InfoArgs),
-}
-
-/// How a command that did not fail ended.
-enum Status {
-    Done,
-    StoppedAndSaved,
 }
 
 fn main() -> ExitCode {
@@ -79,8 +75,8 @@ fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match run(cli, &matches) {
-        Ok(Status::Done) => ExitCode::SUCCESS,
-        Ok(Status::StoppedAndSaved) => ExitCode::from(3),
+        Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Stopped) => ExitCode::from(3),
         Err(error) => {
             output::note(format!("error: {}", message(&error)));
             let lost = |cause: &(dyn std::error::Error + 'static)| {
@@ -91,7 +87,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// An error and its causes, but for those that it tells already.
+/// Formats an error and its causes, except for causes that the message already contains.
 fn message(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -102,7 +98,7 @@ fn message(error: &anyhow::Error) -> String {
     text
 }
 
-fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<Status> {
+fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<End> {
     let Global { json, threads } = cli.global;
     if threads > 0 {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
@@ -120,5 +116,5 @@ fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<Status> {
         Command::Profile(args) => profile::run(args, json)?,
         Command::Info(args) => info::run(args, json)?,
     }
-    Ok(Status::Done)
+    Ok(End::Done)
 }

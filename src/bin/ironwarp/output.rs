@@ -1,4 +1,4 @@
-//! Standard output, and progress on standard error.
+//! Printing to standard output, and progress bars and messages on standard error.
 
 use std::io::{self, ErrorKind, Write};
 use std::process;
@@ -6,19 +6,19 @@ use std::process;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Prints text and hands it on at once. A reader that went away (`| head`) ends the process quietly.
+/// Prints text and flushes. If the reader has closed the pipe (`| head`), the process exits silently.
 pub fn print(text: &str) {
     if !write(text) {
         process::exit(0);
     }
 }
 
-/// Prints a line of something that goes on when its reader went away, as a training does.
+/// Prints a line. If the reader has closed the pipe, the process continues, as a training run should.
 pub fn tell(text: impl AsRef<str>) {
     write(&format!("{}\n", text.as_ref()));
 }
 
-/// Whether there is still a reader.
+/// Writes to standard output; false if the reader has closed the pipe.
 fn write(text: &str) -> bool {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -36,25 +36,25 @@ pub fn line(text: impl AsRef<str>) {
     print(&format!("{}\n", text.as_ref()));
 }
 
-/// Tells a person something on standard error. That it cannot be told is no reason to fail.
+/// Prints a message to standard error, ignoring write errors.
 pub fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }
 
-/// Prints an object as a line of JSON.
+/// Prints a value as a line of JSON.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string(value)?);
     Ok(())
 }
 
-/// A bar of `total` `unit`s with speed and time left, drawn where standard error is a terminal.
+/// A progress bar of `total` `unit`s with the remaining time. It is drawn only if standard error is a terminal.
 pub fn progress(total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{eta}} left{{msg}}");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style)
 }
 
-/// A byte count for people.
+/// Formats a byte count with a binary unit.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
@@ -66,7 +66,7 @@ pub fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{value:.2} {}", UNITS[unit]) }
 }
 
-/// A count with its thousands apart.
+/// Formats a count with thousands separators.
 pub fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned());
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_for_people() {
+    fn numbers_are_formatted_for_readers() {
         assert_eq!(thousands(124_439_808), "124,439,808");
         assert_eq!(thousands(12), "12");
         assert_eq!(bytes(1023), "1023 B");

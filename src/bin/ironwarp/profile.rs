@@ -1,4 +1,4 @@
-//! `ironwarp profile`: what operations do on the emulated GPU, beside the least that they could.
+//! `ironwarp profile`: counts what operations do on the emulated GPU, and compares it with the minimum.
 
 use std::path::PathBuf;
 
@@ -7,32 +7,32 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub struct ProfileArgs {
-    /// Operations, or families such as layernorm; all without. Those that are named are shown in detail
+    /// Operations, or families such as layernorm, to profile in detail [default: all, without details]
     #[arg(value_name = "OP")]
     ops: Vec<String>,
-    /// Sizes in place of those that show what a kernel does, such as n=64,c=1600
+    /// Sizes that override the default shapes, such as n=64,c=1600
     #[arg(long, value_name = "SIZES")]
     shape: Option<String>,
-    /// Print the kernels' source with what each line counted
+    /// Print the kernels' source code with the counts of each line
     #[arg(long)]
     source: bool,
-    /// Write a page with charts and annotated source
+    /// Write an HTML page with charts and annotated source code
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Fail where bytes, sectors or bank conflicts are others than in this file, and name the lines
+    /// Fail if bytes, sectors or bank conflicts differ from those in this file, and name the source lines
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
-    /// Keep the counts here, for --check
+    /// Save the counts to this file, for --check
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Count PTX of your own in place of kernels/STEM.cu
+    /// Profile this PTX file in place of kernels/STEM.cu
     #[arg(long, value_name = "STEM=FILE.ptx")]
     kernels: Vec<String>,
 }
 
 #[cfg(not(feature = "cuda"))]
 pub fn run(_: ProfileArgs, _: bool) -> Result<()> {
-    anyhow::bail!("this build has no CUDA backend (feature cuda), so there are no kernels to count")
+    anyhow::bail!("this build has no CUDA backend (feature cuda), so it has no kernels to profile")
 }
 
 #[cfg(feature = "cuda")]
@@ -61,17 +61,17 @@ mod emulated {
         let mut profiler = Profiler::new(&cuda)?;
         for replacement in &args.kernels {
             let Some((stem, file)) = replacement.split_once('=') else {
-                bail!("--kernels '{replacement}' is no STEM=FILE.ptx");
+                bail!("--kernels '{replacement}' is not of the form STEM=FILE.ptx");
             };
             let ptx = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
             profiler.replace(stem, &ptx)?;
         }
-        // Where it shows.
+        // Only these outputs show machine code.
         if json || args.html.is_some() || !args.ops.is_empty() {
             profiler = match sass::find() {
                 Ok(nvdisasm) => profiler.with_sass(nvdisasm),
                 Err(why) => {
-                    output::note(format!("without the kernels' machine code: {why}"));
+                    output::note(format!("the machine code of the kernels is not available: {why}"));
                     profiler
                 }
             };
@@ -80,7 +80,7 @@ mod emulated {
         if let Some(path) = &args.html {
             write(path, &report::page(device, &profiles)?)?;
         }
-        // Before the file is written, which may be the same.
+        // Compared before the counts are saved, because both may be the same file.
         let ops: Vec<&str> = cases::select(&args.ops)?.iter().map(|info| info.op).collect();
         let checked = args.check.as_ref().map(|path| check(path, device, &ops, &profiles)).transpose();
         if let Some(path) = &args.save {
@@ -89,7 +89,7 @@ mod emulated {
         checked.map(drop)
     }
 
-    /// Counts and prints.
+    /// Profiles the selected operations and prints the results.
     fn count(args: &ProfileArgs, json: bool, profiler: &mut Profiler<'_>) -> Result<Vec<Profile>> {
         let mut profiles = Vec::new();
         if !json {
@@ -122,12 +122,12 @@ mod emulated {
     fn check(path: &Path, device: &str, ops: &[&str], profiles: &[Profile]) -> Result<()> {
         let differences = Baseline::read(path)?.only(ops).differences(device, profiles);
         if differences.is_empty() {
-            output::note(format!("{} problems count as in {}", profiles.len(), path.display()));
+            output::note(format!("the counts of {} problem(s) equal those in {}", profiles.len(), path.display()));
             return Ok(());
         }
         differences.iter().for_each(output::note);
         bail!(
-            "{} problems count otherwise than in {}; if that is meant, `make counts` writes it anew",
+            "the counts of {} problem(s) differ from those in {}; if this is intended, update the file with `make counts`",
             differences.len(),
             path.display()
         )

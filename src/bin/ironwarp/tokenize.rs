@@ -1,4 +1,4 @@
-//! `ironwarp tokenize`: text to token shards.
+//! `ironwarp tokenize`: converts text to token shards.
 
 use std::path::PathBuf;
 
@@ -16,16 +16,16 @@ pub struct TokenizeArgs {
     /// Text or JSONL files
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
-    /// Folder for the shards; without it, the tokens are only counted
+    /// Folder for the shards [default: none, only count the tokens]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// gpt2 or bytes
+    /// Tokenizer: gpt2 or bytes
     #[arg(long, default_value = "gpt2", value_name = "NAME")]
     tokenizer: String,
-    /// Tokens in a shard, at most
+    /// Maximum number of tokens per shard
     #[arg(long, default_value_t = Options::default().shard_tokens, value_name = "N")]
     shard_tokens: usize,
-    /// Last part of each input that becomes a validation shard
+    /// Fraction of each input, at its end, that is written to validation shards
     #[arg(long, default_value_t = Options::default().validation_fraction, value_name = "F")]
     val_fraction: f64,
 }
@@ -38,7 +38,7 @@ pub fn run(args: TokenizeArgs, json: bool) -> Result<()> {
             tokenize(&args.inputs, out, &tokenizer, &options)?
         }
         None => {
-            let [input] = &args.inputs[..] else { bail!("several inputs need --out DIR for their shards") };
+            let [input] = &args.inputs[..] else { bail!("several inputs require --out DIR") };
             let tokens = Corpus::open(input, &tokenizer, 0.0)?.train.len() as u64;
             Written { train_tokens: tokens, ..Written::default() }
         }

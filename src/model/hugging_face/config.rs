@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::model::config::{BYTES_VOCAB, Config, GPT2_VOCAB, TOKENIZERS};
 use crate::model::json::{self, UniqueMap};
 
-/// The key that our exports add: the tokenizer the model was trained with.
+/// A key that our exports add: the tokenizer that the model was trained with.
 const TOKENIZER_KEY: &str = "ironwarp_tokenizer";
 
-/// Fields that change what a GPT-2 computes, with the values we implement; where a field is absent or null, GPT-2's
-/// default holds, which is among them.
-const IMPLEMENTED: &[(&str, &[&str])] = &[
+/// Fields that change what a GPT-2 computes, with the values that we support. If a field is absent or null, GPT-2's default
+/// applies, which is one of the supported values.
+const SUPPORTED: &[(&str, &[&str])] = &[
     ("activation_function", &[r#""gelu_new""#, r#""gelu_pytorch_tanh""#]),
     ("layer_norm_epsilon", &["1e-5"]),
     ("scale_attn_weights", &["true"]),
@@ -26,36 +26,36 @@ const IMPLEMENTED: &[(&str, &[&str])] = &[
     ("quantization_config", &[]),
 ];
 
-/// Checks a tokenizer's name.
+/// Checks the name of a tokenizer.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the names there are.
+/// [`Error::Invalid`] if the name is unknown; the message lists all names.
 pub(crate) fn check_tokenizer(name: Option<&str>) -> Result<()> {
     match name {
         Some(name) if !TOKENIZERS.contains(&name) => Err(Error::invalid(format!(
-            "no tokenizer is named '{}'; there are {}",
-            json::shown(name),
+            "unknown tokenizer '{}'; available: {}",
+            json::escaped(name),
             TOKENIZERS.join(", ")
         ))),
         _ => Ok(()),
     }
 }
 
-/// Sizes and tokenizer from the text of a `config.json`.
+/// Parses the sizes and the tokenizer from the text of a `config.json`.
 pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(Config, Option<String>)> {
     let fields = json::parse::<UniqueMap<Value>>(path, text)?.0;
     let field = |name: &str| fields.get(name).filter(|v| !v.is_null());
     let mut problems = Vec::new();
     if field("model_type") != Some(&json!("gpt2")) {
         let found = field("model_type").map_or("missing".into(), text_of);
-        return Err(Error::format(path, format!("model_type is {found}, only \"gpt2\" is implemented")));
+        return Err(Error::format(path, format!("model_type is {found}; only \"gpt2\" is supported")));
     }
-    for &(name, allowed) in IMPLEMENTED {
+    for &(name, allowed) in SUPPORTED {
         if let Some(value) = field(name)
             && !allowed.iter().any(|text| serde_json::from_str(text).is_ok_and(|v: Value| v == *value))
         {
-            let allowed = if allowed.is_empty() { "its absence".into() } else { allowed.join(" or ") };
-            problems.push(format!("{name} = {} is not implemented, {allowed} is", text_of(value)));
+            let allowed = if allowed.is_empty() { "none".into() } else { allowed.join(", ") };
+            problems.push(format!("{name} = {} is not supported (supported: {allowed})", text_of(value)));
         }
     }
     let mut size = |names: &[&str]| {
@@ -63,13 +63,13 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(Config, Option<String>)
         let value = found.and_then(|(_, v)| usize::try_from(v.as_u64()?).ok());
         match (found, value) {
             (None, _) => problems.push(format!("{} is missing", names[0])),
-            (Some((name, v)), None) => problems.push(format!("{name} = {} is not a size", text_of(v))),
+            (Some((name, v)), None) => problems.push(format!("{name} = {} is not a valid size", text_of(v))),
             _ => {}
         }
         value.unwrap_or(0)
     };
     let config = Config {
-        // Configurations of old have n_ctx beside n_positions; the latter is what the library goes by.
+        // Old configurations have both n_ctx and n_positions. The library uses the latter.
         context: size(&["n_positions", "n_ctx"]),
         vocab: size(&["vocab_size"]),
         layers: size(&["n_layer"]),
@@ -79,7 +79,7 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(Config, Option<String>)
     if let Some(inner) = field("n_inner")
         && inner.as_u64() != config.channels.checked_mul(4).map(|c| c as u64)
     {
-        problems.push(format!("n_inner = {} is not implemented, null or 4 * n_embd is", text_of(inner)));
+        problems.push(format!("n_inner = {} is not supported (supported: null, 4 * n_embd)", text_of(inner)));
     }
     let tokenizer = tokenizer(&fields, config.vocab).unwrap_or_else(|problem| {
         problems.push(problem);
@@ -92,7 +92,7 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(Config, Option<String>)
     Ok((config, tokenizer))
 }
 
-/// The tokenizer named, or GPT-2's where the vocabulary has its size.
+/// The tokenizer that the configuration names, or GPT-2's if the vocabulary has its size.
 fn tokenizer(fields: &BTreeMap<String, Value>, vocab: usize) -> Result<Option<String>, String> {
     match fields.get(TOKENIZER_KEY) {
         None => Ok((vocab == GPT2_VOCAB).then(|| "gpt2".into())),
@@ -101,22 +101,22 @@ fn tokenizer(fields: &BTreeMap<String, Value>, vocab: usize) -> Result<Option<St
             Ok(()) => Ok(Some(name.clone())),
             Err(e) => Err(format!("{TOKENIZER_KEY}: {e}")),
         },
-        Some(other) => Err(format!("{TOKENIZER_KEY} = {} is not a name", text_of(other))),
+        Some(other) => Err(format!("{TOKENIZER_KEY} = {} is not a string", text_of(other))),
     }
 }
 
-/// A value as messages show it.
+/// Formats a value for a message.
 fn text_of(value: &Value) -> String {
     match value {
         Value::Array(_) => "[…]".into(),
         Value::Object(_) => "{…}".into(),
-        plain => json::shown(&plain.to_string()).replace("\\\"", "\""),
+        plain => json::escaped(&plain.to_string()).replace("\\\"", "\""),
     }
 }
 
-/// The text of a `config.json` that `transformers` reads.
+/// The text of a `config.json` for `transformers`.
 pub(super) fn text(config: &Config, tokenizer: Option<&str>) -> Vec<u8> {
-    // Both of our tokenizers have their end-of-text token last; the model's vocabulary may be larger.
+    // In both of our tokenizers, end-of-text is the last token. The model's vocabulary may be larger.
     let end_of_text = tokenizer.map(|name| if name == "gpt2" { GPT2_VOCAB } else { BYTES_VOCAB } - 1);
     let value = json!({
         "architectures": ["GPT2LMHeadModel"],
@@ -135,7 +135,7 @@ pub(super) fn text(config: &Config, tokenizer: Option<&str>) -> Vec<u8> {
         "n_embd": config.channels,
         "n_inner": null,
         "initializer_range": 0.02,
-        // The model was trained without dropout; the library's default of 0.1 would come on in fine-tuning.
+        // The model was trained without dropout. The library's default of 0.1 would apply in fine-tuning.
         "attn_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "resid_pdrop": 0.0,
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_implemented_is_refused_with_field_and_value() {
+    fn unsupported_values_are_rejected_with_field_and_value() {
         let config = Config { context: 8, vocab: 257, layers: 2, heads: 2, channels: 4 };
         let base: Value = serde_json::from_slice(&text(&config, Some("bytes"))).unwrap();
         let path = Path::new("config.json");
@@ -162,30 +162,30 @@ mod tests {
             parse(path, changed.to_string().as_bytes())
         };
         for (field, value, wanted) in [
-            ("model_type", json!("gpt_neo"), "model_type is \"gpt_neo\", only"),
+            ("model_type", json!("gpt_neo"), "model_type is \"gpt_neo\"; only"),
             ("model_type", json!(null), "model_type is missing"),
             (
                 "activation_function",
                 json!("relu"),
-                "activation_function = \"relu\" is not implemented, \"gelu_new\" or",
+                "activation_function = \"relu\" is not supported (supported: \"gelu_new\", ",
             ),
             ("activation_function", json!("gelu"), "activation_function = \"gelu\""),
-            ("layer_norm_epsilon", json!(1e-6), "layer_norm_epsilon = 1e-6 is not implemented, 1e-5 is"),
+            ("layer_norm_epsilon", json!(1e-6), "layer_norm_epsilon = 1e-6 is not supported (supported: 1e-5)"),
             ("scale_attn_weights", json!(false), "scale_attn_weights = false is"),
             ("scale_attn_by_inverse_layer_idx", json!(true), "scale_attn_by_inverse_layer_idx = true is"),
             ("reorder_and_upcast_attn", json!(true), "reorder_and_upcast_attn = true is"),
             ("tie_word_embeddings", json!(false), "tie_word_embeddings = false is"),
             ("add_cross_attention", json!(true), "add_cross_attention = true is"),
-            ("quantization_config", json!({"bits": 4}), "quantization_config = {…} is not implemented, its absence is"),
-            ("n_inner", json!(8), "n_inner = 8 is not implemented, null or 4 * n_embd is"),
+            ("quantization_config", json!({"bits": 4}), "quantization_config = {…} is not supported (supported: none)"),
+            ("n_inner", json!(8), "n_inner = 8 is not supported (supported: null, 4 * n_embd)"),
             ("n_layer", json!(null), "n_layer is missing"),
-            ("n_layer", json!(-1), "n_layer = -1 is not a size"),
-            ("n_embd", json!("4"), "n_embd = \"4\" is not a size"),
+            ("n_layer", json!(-1), "n_layer = -1 is not a valid size"),
+            ("n_embd", json!("4"), "n_embd = \"4\" is not a valid size"),
             ("n_embd", json!(u64::MAX), "failed (18446744073709551615)"),
             ("n_head", json!(3), "C % NH == 0 failed (C = 4, NH = 3)"),
             ("vocab_size", json!(0), "vocab (V)"),
-            ("ironwarp_tokenizer", json!("x"), "ironwarp_tokenizer: no tokenizer is named 'x'"),
-            ("ironwarp_tokenizer", json!(1), "ironwarp_tokenizer = 1 is not a name"),
+            ("ironwarp_tokenizer", json!("x"), "ironwarp_tokenizer: unknown tokenizer 'x'"),
+            ("ironwarp_tokenizer", json!(1), "ironwarp_tokenizer = 1 is not a string"),
         ] {
             let error = with(field, value.clone()).unwrap_err().to_string();
             assert!(error.starts_with("config.json: ") && error.contains(wanted), "{field} = {value}: {error}");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tokenizer_is_the_named_one_or_goes_by_the_vocabulary() {
+    fn the_tokenizer_is_named_or_follows_from_the_vocabulary() {
         let published = |vocab: usize, more: &str| {
             let text = format!(
                 r#"{{"model_type":"gpt2","n_ctx":8,"vocab_size":{vocab},"n_layer":1,"n_head":1,"n_embd":4{more}}}"#
@@ -215,22 +215,22 @@ mod tests {
     }
 
     #[test]
-    fn mutated_configurations_never_panic_and_what_is_taken_is_a_model() {
+    fn mutated_configurations_never_panic_and_accepted_ones_are_valid() {
         use crate::model::mutate::{SplitMix, mutate};
         let config = Config { context: 8, vocab: 257, layers: 2, heads: 2, channels: 4 };
         let corpus = [text(&config, Some("bytes")), text(&Config::preset("gpt2-124M").unwrap(), None)];
-        let pieces =
+        let fragments =
             ["0", "-1", "1e-5", "16777217", "18446744073709551615", "1e400", "null", "true", "\"gpt2\"", "{", "[", ","];
         let mut random = SplitMix(9);
-        let mut taken = 0;
+        let mut accepted = 0;
         for round in 0..50_000 {
-            let Ok((config, _)) = parse(Path::new("config.json"), &mutate(&mut random, &corpus, &pieces)) else {
+            let Ok((config, _)) = parse(Path::new("config.json"), &mutate(&mut random, &corpus, &fragments)) else {
                 continue;
             };
-            taken += 1;
+            accepted += 1;
             config.check().unwrap_or_else(|e| panic!("round {round}: {e}"));
             crate::model::params::Layout::new(&config);
         }
-        assert!(taken > 1000, "only {taken} mutants were taken");
+        assert!(accepted > 1000, "only {accepted} mutants were accepted");
     }
 }

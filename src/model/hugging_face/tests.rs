@@ -10,24 +10,24 @@ use super::*;
 
 const TINY: Config = Config { context: 3, vocab: 5, layers: 2, heads: 2, channels: 4 };
 
-/// Weights that are all different and exact in every float type.
+/// Weights that are exact in every supported float type.
 fn weights() -> HostWeights {
     let mut weights = HostWeights::zeros(TINY);
-    for piece in pieces(&TINY) {
-        for i in piece.range {
+    for tensor in hf_tensors(&TINY) {
+        for i in tensor.range {
             weights.data[i] = (i % 2048) as f32 / 64.0 - 16.0;
         }
     }
     weights
 }
 
-/// A tensor as a folder holds it: type, shape, bytes.
+/// A tensor in a file: type, shape, bytes.
 type Stored = (Dtype, Vec<usize>, Vec<u8>);
 
-/// A change to what a folder holds.
+/// A modification of a folder's tensors.
 type Change<'a> = &'a dyn Fn(&mut BTreeMap<String, Stored>);
 
-/// What an export holds, to be changed and written as another folder.
+/// An exported folder and its tensors.
 fn exported() -> (TempDir, BTreeMap<String, Stored>) {
     let root = tempfile::tempdir().unwrap();
     export(&weights(), Some("bytes"), root.path().join("hf")).unwrap();
@@ -45,7 +45,7 @@ fn write_tensors(path: &Path, tensors: &BTreeMap<String, Stored>) {
     fs::write(path, serialize(views, None).unwrap()).unwrap();
 }
 
-/// A folder made of an export's, changed.
+/// An exported folder whose tensors have been modified.
 fn folder(change: impl FnOnce(&mut BTreeMap<String, Stored>)) -> (TempDir, PathBuf) {
     let (root, mut tensors) = exported();
     change(&mut tensors);
@@ -63,14 +63,14 @@ fn f32_values(stored: &Stored) -> Vec<f32> {
 }
 
 #[test]
-fn an_export_is_read_back_whole_and_has_their_layout() {
+fn an_export_round_trips_and_has_the_layout_of_hugging_face() {
     let (root, tensors) = exported();
     let (read, tokenizer) = import(root.path().join("hf")).unwrap();
     assert_eq!(read, weights());
     assert_eq!(tokenizer.as_deref(), Some("bytes"));
     assert_eq!(tensors.len(), 4 + 12 * TINY.layers);
     assert_eq!(tensors["transformer.wte.weight"].1, [5, 4]);
-    // Their (in, out) against our (L, out, in), element by element.
+    // Compares their (in, out) with our (L, out, in), element by element.
     let weights = weights();
     let [.., (_, fc_shape, fc), _] = &weights.tensors().collect::<Vec<_>>()[..6] else { unreachable!() };
     let theirs = &tensors["transformer.h.1.mlp.c_fc.weight"];
@@ -84,7 +84,7 @@ fn an_export_is_read_back_whole_and_has_their_layout() {
 }
 
 #[test]
-fn transposing_holds_for_every_remainder_of_the_block() {
+fn transposing_works_for_every_remainder_of_the_block() {
     for (rows, columns) in [(1, 1), (15, 17), (16, 16), (33, 5), (64, 48), (3, 100)] {
         let from: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
         let mut to = vec![-1.0; from.len()];
@@ -96,7 +96,7 @@ fn transposing_holds_for_every_remainder_of_the_block() {
 }
 
 #[test]
-fn other_types_names_and_extras_are_taken() {
+fn other_types_names_and_extra_tensors_are_accepted() {
     let recode = |t: &mut BTreeMap<String, Stored>, dtype: Dtype, code: fn(f32) -> Vec<u8>| {
         for stored in t.values_mut() {
             *stored = (dtype, stored.1.clone(), f32_values(stored).into_iter().flat_map(code).collect());
@@ -140,12 +140,12 @@ fn every_tensor_that_does_not_fit_is_listed_in_one_error() {
         t.insert("transformer.h.2.ln_1.bias".into(), (Dtype::F32, vec![4], vec![0; 16]));
         t.insert("lm_head.weight".into(), (Dtype::F32, vec![1, 5], vec![0; 20]));
     });
-    let Err(Error::Tensors { path, problems }) = import(&dir) else { panic!("the folder was taken") };
+    let Err(Error::Tensors { path, problems }) = import(&dir) else { panic!("the folder was accepted") };
     assert_eq!(path, dir);
     assert_eq!(
         problems,
         [
-            "'wpe.weight' is I32; F32, F16, BF16 and F64 can be read",
+            "'wpe.weight' is I32; supported types: F32, F16, BF16, F64",
             "'h.0.attn.c_attn.weight' is (12, 4), the model needs (4, 12): it is transposed",
             "'h.1.ln_2.bias' (4) is missing",
             "'ln_f.weight' is (2, 2), the model needs (4)",
@@ -156,7 +156,7 @@ fn every_tensor_that_does_not_fit_is_listed_in_one_error() {
 }
 
 #[test]
-fn values_that_cannot_be_right_are_refused_by_name() {
+fn non_finite_values_and_an_untied_head_are_rejected_by_name() {
     for (tensor, at, value) in [
         ("transformer.wte.weight", 19, f32::NAN),
         ("transformer.h.1.attn.c_proj.weight", 3, f32::INFINITY),
@@ -174,10 +174,10 @@ fn values_that_cannot_be_right_are_refused_by_name() {
         t.insert("lm_head.weight".into(), (dtype, shape, bytes));
     });
     let error = import(&dir).unwrap_err().to_string();
-    assert!(error.contains("'lm_head.weight' is not wte.weight (element 7: "), "{error}");
+    assert!(error.contains("'lm_head.weight' differs from wte.weight (element 7: "), "{error}");
 }
 
-/// An export split in two files by the index given as (tensor, file) pairs.
+/// An exported folder that is split into two shards; `index` may modify the index, which maps tensors to files.
 fn sharded(index: impl FnOnce(&mut BTreeMap<String, String>)) -> (TempDir, PathBuf) {
     let (root, tensors) = exported();
     let dir = root.path().join("hf");
@@ -199,7 +199,7 @@ fn sharded(index: impl FnOnce(&mut BTreeMap<String, String>)) -> (TempDir, PathB
 }
 
 #[test]
-fn shards_are_put_together_and_hostile_indexes_refused() {
+fn shards_are_combined_and_invalid_indexes_rejected() {
     let (_root, dir) = sharded(|_| {});
     assert_eq!(import(&dir).unwrap().0, weights());
 
@@ -213,8 +213,12 @@ fn shards_are_put_together_and_hostile_indexes_refused() {
     let table: &[(&str, &str, &str)] = &[
         (wte, "none.safetensors", "cannot read"),
         (wte, &long, "cannot read"),
-        (wte, "a.safetensors", "'transformer.wte.weight' is not in a.safetensors, where model.safetensors.index.json"),
-        ("new", "a.safetensors", "'new' is not in a.safetensors, where"),
+        (
+            wte,
+            "a.safetensors",
+            "'transformer.wte.weight' is not in a.safetensors, although model.safetensors.index.json",
+        ),
+        ("new", "a.safetensors", "'new' is not in a.safetensors, although"),
     ];
     for (tensor, file, wanted) in table {
         let (_root, dir) = sharded(|map| drop(map.insert(tensor.to_string(), file.to_string())));
@@ -231,7 +235,10 @@ fn shards_are_put_together_and_hostile_indexes_refused() {
     let text = fs::read_to_string(&index).unwrap();
     fs::write(&index, text.replacen("a.safetensors", "c.safetensors", 1)).unwrap();
     let error = import(&dir).unwrap_err().to_string();
-    assert!(error.contains("in a.safetensors and '") && error.contains("in c.safetensors are the same"), "{error}");
+    assert!(
+        error.contains("in a.safetensors and '") && error.contains("in c.safetensors are the same tensor"),
+        "{error}"
+    );
 
     fs::write(&index, r#"{"weight_map": {"a": "a.safetensors", "a": "b.safetensors"}}"#).unwrap();
     let error = import(&dir).unwrap_err().to_string();
@@ -239,18 +246,18 @@ fn shards_are_put_together_and_hostile_indexes_refused() {
 }
 
 #[test]
-fn the_same_tensor_with_and_without_prefix_is_refused() {
+fn the_same_tensor_with_and_without_prefix_is_rejected() {
     let (_root, dir) = folder(|t| drop(t.insert("wte.weight".into(), t["transformer.wte.weight"].clone())));
     let error = import(&dir).unwrap_err().to_string();
     assert!(error.contains("'transformer.wte.weight' in model.safetensors and 'wte.weight'"), "{error}");
 }
 
 #[test]
-fn claims_of_size_are_not_believed() {
+fn claimed_sizes_are_checked_against_the_tensors() {
     let (_root, dir) = folder(|_| {});
     let config = fs::read_to_string(dir.join(CONFIG)).unwrap();
     for (field, size, wanted) in [
-        ("\"n_layer\": 2", "\"n_layer\": 16000000", "n_layer = 16000000, but there are 28 tensors in all"),
+        ("\"n_layer\": 2", "\"n_layer\": 16000000", "n_layer = 16000000, but the folder has only 28 tensors"),
         ("\"n_embd\": 4", "\"n_embd\": 1048576", "'wte.weight' is (5, 4), the model needs (5, 1048576)"),
         ("\"n_embd\": 4", "\"n_embd\": 16777216", "at most 2^48 parameters failed"),
         ("\"vocab_size\": 5", "\"vocab_size\": 16777216", "'wte.weight' is (5, 4), the model needs (16777216, 4)"),
@@ -263,22 +270,22 @@ fn claims_of_size_are_not_believed() {
 }
 
 #[test]
-fn folders_that_are_not_models_and_places_that_are_taken_are_named() {
+fn folders_without_a_model_and_occupied_targets_are_named() {
     let root = tempfile::tempdir().unwrap();
     assert!(import(root.path()).unwrap_err().to_string().starts_with("cannot read "));
-    let (taken, _) = exported();
-    let dir = taken.path().join("hf");
+    let (existing, _) = exported();
+    let dir = existing.path().join("hf");
     fs::remove_file(dir.join(SINGLE)).unwrap();
     fs::write(dir.join("pytorch_model.bin"), "").unwrap();
     let error = import(&dir).unwrap_err().to_string();
     assert!(
-        error.contains("neither model.safetensors nor") && error.contains("pytorch_model.bin is not read"),
+        error.contains("neither model.safetensors nor") && error.contains("pytorch_model.bin is not supported"),
         "{error}"
     );
     let error = export(&weights(), None, &dir).unwrap_err().to_string();
     assert!(error.ends_with("the folder exists and is not empty"), "{error}");
     let error = export(&weights(), Some("x"), root.path().join("new")).unwrap_err().to_string();
-    assert!(error.contains("no tokenizer is named 'x'"), "{error}");
+    assert!(error.contains("unknown tokenizer 'x'"), "{error}");
     let mut planted = weights();
     planted.data[1] = f32::NAN;
     let error = export(&planted, None, root.path().join("new")).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The header of a safetensors file, checked in full before anything is allocated or read on its word.
+//! The header of a safetensors file. It is validated in full before anything is allocated or read based on it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,37 +8,36 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::shape_text;
 use crate::error::{Error, Result};
-use crate::model::json::{UniqueMap, shown};
+use crate::model::json::{UniqueMap, escaped};
 
-/// Longest JSON header taken, the same as the safetensors library's.
+/// Maximum length of the JSON header, the same as in the safetensors library.
 pub const MAX_HEADER: u64 = 100_000_000;
 
-/// What a file says of one tensor; checked against the file's length and against the other tensors.
+/// The description of one tensor, validated against the file's length and the other tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Type of the elements.
+    /// Element type.
     pub dtype: Dtype,
     /// Row-major shape.
     pub shape: Vec<usize>,
-    /// Its bytes in the file.
+    /// Byte range of its data in the file.
     pub range: Range<usize>,
 }
 
-/// A checked header: the tensors tile the data without hole, overlap or rest.
+/// A validated header: the tensors cover the data without gaps or overlaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes before the data: the length field and the JSON.
+    /// Offset of the data: the size of the length field and the JSON.
     pub len: usize,
-    /// The file's free-form notes.
+    /// The file's metadata.
     pub metadata: BTreeMap<String, String>,
     /// The tensors by name.
     pub tensors: BTreeMap<String, TensorInfo>,
 }
 
 impl Header {
-    /// Parses and checks the header of a whole file.
+    /// Parses and validates the header of a file, given its whole content.
     ///
     /// # Errors
     /// [`Error::Format`] naming the field or tensor at fault.
@@ -65,29 +64,29 @@ impl Header {
             serde_json::from_slice(json).map_err(|e| Error::format_at(path, 8, format!("bad header: {e}")))?;
         check_tiling(&raw.tensors, data.len()).map_err(|message| Error::format(path, message))?;
         let len = 8 + json.len();
-        let place = |(name, t): (String, RawTensor)| {
+        let info = |(name, t): (String, RawTensor)| {
             let (begin, end) = t.data_offsets;
             (name, TensorInfo { dtype: t.dtype, shape: t.shape, range: len + begin..len + end })
         };
-        Ok(Header { len, metadata: raw.metadata, tensors: raw.tensors.into_iter().map(place).collect() })
+        Ok(Header { len, metadata: raw.metadata, tensors: raw.tensors.into_iter().map(info).collect() })
     }
 }
 
-/// Checks every tensor's place and size against the `payload` bytes of data and its neighbours.
+/// Checks that the tensors cover the `payload` bytes of data without gaps or overlaps, and that their sizes fit their shapes.
 fn check_tiling(tensors: &BTreeMap<String, RawTensor>, payload: usize) -> Result<(), String> {
-    let mut by_place: Vec<_> = tensors.iter().collect();
-    by_place.sort_by_key(|(_, t)| t.data_offsets);
+    let mut by_offset: Vec<_> = tensors.iter().collect();
+    by_offset.sort_by_key(|(_, t)| t.data_offsets);
     let mut covered = 0;
     let mut previous = String::new();
-    for (name, tensor) in by_place {
+    for (name, tensor) in by_offset {
         let (begin, end) = tensor.data_offsets;
-        let name = shown(name);
+        let name = escaped(name);
         let offsets = || format!("tensor '{name}': data_offsets [{begin}, {end}]");
         if begin > end {
-            return Err(format!("{} run backwards", offsets()));
+            return Err(format!("{} are reversed", offsets()));
         }
         if begin > covered {
-            return Err(format!("{} leave a hole of {} bytes before it", offsets(), begin - covered));
+            return Err(format!("{} leave a gap of {} bytes before it", offsets(), begin - covered));
         }
         if begin < covered {
             return Err(format!("{} overlap tensor '{previous}', which ends at {covered}", offsets()));
@@ -103,7 +102,11 @@ fn check_tiling(tensors: &BTreeMap<String, RawTensor>, payload: usize) -> Result
                 ));
             }
             Some(size) if size != end - begin => {
-                return Err(format!("{} hold {} bytes, shape {shape} in {dtype} needs {size}", offsets(), end - begin));
+                return Err(format!(
+                    "{} hold {} bytes, but shape {shape} in {dtype} needs {size}",
+                    offsets(),
+                    end - begin
+                ));
             }
             Some(_) => {}
         }
@@ -116,11 +119,18 @@ fn check_tiling(tensors: &BTreeMap<String, RawTensor>, payload: usize) -> Result
     Ok(())
 }
 
-/// Bytes of a tensor, unless they overflow or end inside a byte.
+/// Size of a tensor in bytes; `None` if it overflows or is not a whole number of bytes.
 pub(super) fn size_in_bytes(dtype: Dtype, shape: &[usize]) -> Option<usize> {
     let elements = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d))?;
     let bits = elements.checked_mul(dtype.bitsize())?;
     bits.is_multiple_of(8).then_some(bits / 8)
+}
+
+/// Formats a shape for messages, e.g. `(768, 2304)`. A file may claim any number of axes; at most eight are shown.
+pub(crate) fn shape_text(shape: &[usize]) -> String {
+    let sizes: Vec<String> = shape.iter().take(8).map(usize::to_string).collect();
+    let rest = if shape.len() > 8 { format!(", … {} axes", shape.len()) } else { String::new() };
+    format!("({}{rest})", sizes.join(", "))
 }
 
 struct Raw {
@@ -155,16 +165,16 @@ impl<'de> Visitor<'de> for RawVisitor {
         let mut metadata = None;
         let mut tensors = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
-            let at = |e| A::Error::custom(format!("'{}': {e}", shown(&name)));
+            let at = |e| A::Error::custom(format!("'{}': {e}", escaped(&name)));
             let repeated = if name == "__metadata__" {
                 metadata.replace(map.next_value::<UniqueMap<String>>().map_err(at)?.0).is_some()
             } else {
                 let tensor: RawTensor = map.next_value().map_err(at)?;
                 tensors.insert(name.clone(), tensor).is_some()
             };
-            // The safetensors library keeps the last of two; which one was meant cannot be known.
+            // The safetensors library keeps the last of two equal names. Which one was meant is unknown, so we reject both.
             if repeated {
-                return Err(A::Error::custom(format!("'{}' appears twice", shown(&name))));
+                return Err(A::Error::custom(format!("'{}' appears twice", escaped(&name))));
             }
         }
         Ok(Raw { metadata: metadata.unwrap_or_default(), tensors })

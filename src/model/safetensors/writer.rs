@@ -1,4 +1,4 @@
-//! Writing safetensors files: header and tensors are streamed, so that no second copy of a model is needed.
+//! Writing safetensors files. Tensors are streamed, so that no second copy of a model is needed in memory.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +12,16 @@ use serde_json::json;
 use super::header::size_in_bytes;
 use crate::error::{Error, Result};
 
-/// Elements converted, summed and written at a time; 1 MiB stays in the second-level cache.
+/// Elements that are converted, checksummed and written at a time: 1 MiB, which fits the second-level cache.
 const CHUNK: usize = 1 << 18;
 
-/// Checksums of a written file; together they cover each of its bytes.
+/// Checksums of a written file, which together cover every byte of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FileSums {
+pub struct FileChecksums {
     /// Length of the file.
     pub bytes: u64,
-    /// Length of its head, which is all that is not a tensor's data.
+    /// Length of its head: everything except the tensors' data.
     pub head_bytes: u64,
     /// CRC-32 of the head.
     pub head_crc32: u32,
@@ -38,10 +38,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans a file holding `tensors` in this order.
+    /// Plans a file that holds `tensors` in this order.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where a name is repeated or a size does not fit 64 bits.
+    /// [`Error::Invalid`] if a name is repeated or a size does not fit 64 bits.
     pub fn new<'a>(
         metadata: &[(&str, &str)],
         tensors: impl IntoIterator<Item = (String, &'a [usize])>,
@@ -55,7 +55,7 @@ impl Plan {
         let mut end = 0_usize;
         for (name, shape) in tensors {
             if !names.insert(name.clone()) {
-                return Err(Error::invalid(format!("tensor '{name}' is to be written twice")));
+                return Err(Error::invalid(format!("tensor '{name}' is repeated")));
             }
             let begin = end;
             let size = size_in_bytes(Dtype::F32, shape);
@@ -66,7 +66,7 @@ impl Plan {
             planned.push((name, (end - begin) / size_of::<f32>()));
         }
         let mut json = serde_json::Value::Object(header).to_string().into_bytes();
-        // Spaces up to a multiple of 8, so that readers may map the data in place.
+        // Padded with spaces to a multiple of 8 bytes, so that readers can map the data in place.
         json.resize(json.len().next_multiple_of(8), b' ');
         let head = [&(json.len() as u64).to_le_bytes(), &json[..]].concat();
         let bytes = (head.len() + end) as u64;
@@ -78,20 +78,20 @@ impl Plan {
         self.bytes
     }
 
-    /// Writes the file to `out`, asking `tensor` for each tensor by name, one at a time.
+    /// Writes the file to `out`. Calls `tensor` with the name of one tensor at a time to get its values.
     ///
     /// # Errors
-    /// [`Error::Io`] with `path` and the bytes needed; [`Error::Invalid`] where a tensor is not as long as planned;
-    /// what `tensor` fails with.
+    /// [`Error::Io`] with `path` and the size of the file; [`Error::Invalid`] if a tensor's length differs from the plan;
+    /// the errors of `tensor`.
     pub fn write<'a>(
         &self,
         path: &Path,
         out: &mut dyn Write,
         mut tensor: impl FnMut(&str) -> Result<Cow<'a, [f32]>>,
-    ) -> Result<FileSums> {
+    ) -> Result<FileChecksums> {
         let failed = |e| Error::io(format!("write {} bytes to", self.bytes), path, e);
         out.write_all(&self.head).map_err(failed)?;
-        let mut sums = FileSums {
+        let mut checksums = FileChecksums {
             bytes: self.bytes,
             head_bytes: self.head.len() as u64,
             head_crc32: crc32fast::hash(&self.head),
@@ -102,7 +102,7 @@ impl Plan {
             let values = tensor(name)?;
             if values.len() != *len {
                 return Err(Error::invalid(format!(
-                    "tensor '{name}' has {} elements, its shape has {len}",
+                    "tensor '{name}' has {} elements, but its shape has {len}",
                     values.len()
                 )));
             }
@@ -113,9 +113,9 @@ impl Plan {
                 crc.update(&buffer);
                 out.write_all(&buffer).map_err(failed)?;
             }
-            sums.tensors.insert(name.clone(), crc.finalize());
+            checksums.tensors.insert(name.clone(), crc.finalize());
         }
         out.flush().map_err(failed)?;
-        Ok(sums)
+        Ok(checksums)
     }
 }

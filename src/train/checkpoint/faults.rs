@@ -1,4 +1,4 @@
-//! A file system for tests: it fails where it is told to, and it knows what a power cut would leave.
+//! A file system for tests: it injects faults, and it simulates the state of the disk after a power cut.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::files::{FileSystem, OpenFile};
 
-/// One change, as it reached the file system.
+/// One file-system operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Op {
     CreateDir(PathBuf),
@@ -21,17 +21,17 @@ pub(super) enum Op {
     RemoveDir(PathBuf),
 }
 
-/// What goes wrong; steps are counted from the first change.
+/// The fault to inject. Steps count file-system operations, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
-    /// The process is killed at this step: it and all later ones do not happen. A write gets half way.
+    /// The process is killed at this step: this step and all later ones do not happen. A write at this step is half done.
     Kill(usize),
-    /// From this step on nothing new fits on the disk. A write gets half way first.
+    /// The disk is full from this step on. A write at this step is half done.
     Full(usize),
-    /// This one step fails.
+    /// Only this step fails.
     Fail(usize),
-    /// Every write takes a part of what it is given.
+    /// Every write accepts only half of its buffer.
     ShortWrites,
 }
 
@@ -41,7 +41,7 @@ struct State {
     ops: Vec<Op>,
 }
 
-/// Writes to the disk under `root`, logs every change, and injects a fault.
+/// Forwards to the real file system, logs every operation, and injects a fault.
 #[derive(Debug, Clone)]
 pub(super) struct Faulty(Arc<Mutex<State>>);
 
@@ -64,7 +64,7 @@ impl Faulty {
         self.0.lock().unwrap().ops.clone()
     }
 
-    /// Whether the step that comes now happens; it is logged if so.
+    /// Logs the next step, or fails it if the fault says so.
     fn step(&self, op: Op) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         let step = state.ops.len();
@@ -73,7 +73,7 @@ impl Faulty {
             Fault::Kill(at) if step >= at => return Err(io::Error::other("killed")),
             Fault::Full(at) if step >= at && needs_space => return Err(io::ErrorKind::StorageFull.into()),
             Fault::Fail(at) if step == at => {
-                // Counted, so that it fails once.
+                // Cleared, because the failed step is not logged and the next one would have the same number.
                 state.fault = Fault::None;
                 return Err(io::Error::other("input/output error"));
             }
@@ -140,16 +140,16 @@ impl OpenFile for FaultyFile {
     }
 }
 
-/// How much of what was not synced a power cut takes.
+/// Which unsynced changes a power cut loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// Everything.
+    /// All of them.
     All,
-    /// Contents only: the names are there, as on file systems that write them first.
+    /// File contents only. Names survive, as on file systems that write directories first.
     Contents,
     /// Names only.
     Names,
-    /// Each name and each content, or a part of it, at random.
+    /// A random subset of the names and a random suffix of each content; the value is the seed.
     Some(u64),
 }
 
@@ -159,7 +159,7 @@ enum Node {
     File { live: Vec<u8>, durable: Vec<u8> },
 }
 
-/// The file system as memory and as disk see it, below a root that is on both.
+/// The file system below a root, in two states: `live` as processes see it, and `durable` as it was last synced to disk.
 #[derive(Debug, Clone)]
 pub(super) struct Replay {
     root: PathBuf,
@@ -187,7 +187,7 @@ impl Replay {
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
         match &mut self.nodes[dir] {
             Node::Dir { live, .. } => (live, name),
-            Node::File { .. } => panic!("{} lies in a file", path.display()),
+            Node::File { .. } => panic!("{} is inside a file", path.display()),
         }
     }
 
@@ -228,7 +228,7 @@ impl Replay {
         }
     }
 
-    /// Writes what a power cut now would leave to the folder `to`.
+    /// Writes to the folder `to` what a power cut at this point would leave.
     pub fn cut(&self, loss: Loss, to: &Path) {
         let mut coin = match loss {
             Loss::Some(seed) => seed,
@@ -263,7 +263,7 @@ impl Replay {
                 let content = match loss {
                     Loss::All | Loss::Contents => durable.clone(),
                     Loss::Names => live.clone(),
-                    // Nothing is lost that was synced; of the rest, a part.
+                    // Synced content survives; unsynced content is truncated at a random length.
                     Loss::Some(_) => {
                         live[..durable.len() + toss((live.len() - durable.len()) as u64 + 1) as usize].to_vec()
                     }

@@ -1,11 +1,11 @@
-//! Loading checkpoints, and models from whatever folder holds one.
+//! Loading checkpoints, and loading models from run, checkpoint and Hugging Face folders.
 
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::manifest::{About, MANIFEST, Manifest, Refusal};
-use super::{CHECKPOINTS, CONFIG, MODEL, OPTIMIZER, Part, STATE, file_name, list};
+use super::layout::{CHECKPOINTS, CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, TensorGroup, list};
+use super::manifest::{LoadError, Manifest, Metadata};
 use crate::error::{Error, Result};
 use crate::model::config::Config;
 use crate::model::hugging_face;
@@ -13,15 +13,15 @@ use crate::model::json;
 use crate::model::params::{HostWeights, Layout};
 use crate::model::safetensors::{TensorFile, check_finite, shape_text};
 
-/// Longest manifest read; it has a line for each of some fifty tensors.
+/// Maximum size of a manifest, which has one line for each of about fifty tensors.
 const MAX_MANIFEST: u64 = 1 << 20;
 
-/// A checkpoint in memory.
+/// A loaded checkpoint.
 #[derive(Debug)]
 pub struct Loaded<S> {
-    /// Its folder.
+    /// The checkpoint's folder.
     pub path: PathBuf,
-    /// Steps done when it was saved.
+    /// Number of steps done when it was saved.
     pub step: u64,
     /// Name of the tokenizer.
     pub tokenizer: Option<String>,
@@ -31,37 +31,37 @@ pub struct Loaded<S> {
     pub m: Vec<f32>,
     /// AdamW's second moments, laid out as the parameters.
     pub v: Vec<f32>,
-    /// The trainer's own.
+    /// The state of the trainer.
     pub state: S,
-    /// Newer checkpoints that were passed over, with the reasons.
+    /// Newer checkpoints that were skipped because they are damaged, with the reasons.
     pub warnings: Vec<String>,
 }
 
-/// Loads the newest checkpoint of a run folder that is whole, passing over damaged ones with a warning; `None` where
-/// there has been none yet.
+/// Loads the newest intact checkpoint of a run folder, skipping damaged ones with a warning; `None` if the folder has no
+/// checkpoint.
 ///
 /// # Errors
-/// [`Error::Format`] where all are damaged, naming what is wrong with each; where the newest is of another version or,
-/// given `config`, of another model, with both.
+/// [`Error::Format`] if all checkpoints are damaged, with the reason for each; if the newest has another format version; or
+/// if `config` is given and the newest is of another model.
 pub fn load_newest<S: DeserializeOwned>(dir: impl AsRef<Path>, config: Option<&Config>) -> Result<Option<Loaded<S>>> {
     newest(dir.as_ref(), |opened| opened.load(config))
         .map(|found| found.map(|(loaded, warnings)| Loaded { warnings, ..loaded }))
 }
 
-/// The weights, and the tokenizer's name if it is told, from a run folder (its newest checkpoint that is whole), a
-/// single checkpoint, or a Hugging Face GPT-2 folder.
+/// Loads the weights, and the tokenizer's name if the folder specifies it, from a run folder (its newest intact
+/// checkpoint), a single checkpoint, or a Hugging Face GPT-2 folder.
 ///
 /// # Errors
-/// [`Error::Format`] where the folder is none of these; what loading it fails with.
+/// [`Error::Format`] if the folder is none of these; the errors of loading it.
 pub fn load_model_folder(path: impl AsRef<Path>) -> Result<(HostWeights, Option<String>)> {
     let path = path.as_ref();
-    let model = |opened: &Opened| Ok((opened.weights()?, opened.about.tokenizer.clone()));
+    let model = |opened: &Opened| Ok((opened.weights()?, opened.metadata.tokenizer.clone()));
     if path.join(CHECKPOINTS).is_dir() {
         let found = newest(path, model)?;
         return found.map(|(model, _)| model).ok_or_else(|| Error::format(path, "the run has no checkpoint yet"));
     }
     if path.join(MANIFEST).exists() {
-        return Opened::open(path).and_then(|opened| model(&opened)).map_err(Refusal::into_error);
+        return Opened::open(path).and_then(|opened| model(&opened)).map_err(LoadError::into_error);
     }
     if path.join(hugging_face::CONFIG).exists() {
         return hugging_face::import(path);
@@ -75,24 +75,25 @@ pub fn load_model_folder(path: impl AsRef<Path>) -> Result<(HostWeights, Option<
     ))
 }
 
-/// What `load` makes of the newest checkpoint that is whole, and why newer ones were passed over.
-fn newest<T>(dir: &Path, load: impl Fn(&Opened) -> Result<T, Refusal>) -> Result<Option<(T, Vec<String>)>> {
+/// Calls `load` on the newest checkpoints in turn until it succeeds. Returns its result, and the reasons why newer
+/// checkpoints were skipped.
+fn newest<T>(dir: &Path, load: impl Fn(&Opened) -> Result<T, LoadError>) -> Result<Option<(T, Vec<String>)>> {
     let checkpoints = dir.join(CHECKPOINTS);
     let ids = list(&checkpoints)?;
     let mut warnings = Vec::new();
     for id in ids.iter().rev() {
         let loaded = Opened::open(&checkpoints.join(id.name())).and_then(|opened| {
             if opened.manifest.step != id.step {
-                let message = format!("it holds step {}, which is not its name's", opened.manifest.step);
+                let message = format!("holds step {}, but is named after another step", opened.manifest.step);
                 return Err(Error::format(&opened.dir, message).into());
             }
             load(&opened)
         });
         match loaded {
             Ok(loaded) => return Ok(Some((loaded, warnings))),
-            Err(Refusal::Foreign(error)) => return Err(error),
-            Err(Refusal::Damaged(error)) => {
-                let warning = format!("checkpoint {} is passed over: {error}", id.name());
+            Err(LoadError::Incompatible(error)) => return Err(error),
+            Err(LoadError::Damaged(error)) => {
+                let warning = format!("skipping damaged checkpoint {}: {error}", id.name());
                 tracing::warn!("{warning}");
                 warnings.push(warning);
             }
@@ -101,48 +102,48 @@ fn newest<T>(dir: &Path, load: impl Fn(&Opened) -> Result<T, Refusal>) -> Result
     if warnings.is_empty() {
         return Ok(None);
     }
-    let message = format!("no checkpoint of {} can be loaded:\n  {}", warnings.len(), warnings.join("\n  "));
+    let message = format!("none of the {} checkpoints can be loaded:\n  {}", warnings.len(), warnings.join("\n  "));
     Err(Error::format(checkpoints, message))
 }
 
-/// A checkpoint whose manifest and configuration hold.
+/// A checkpoint whose manifest and metadata have been verified.
 pub(super) struct Opened {
     dir: PathBuf,
     manifest: Manifest,
-    about: About,
+    metadata: Metadata,
 }
 
 impl Opened {
-    pub(super) fn open(dir: &Path) -> Result<Self, Refusal> {
+    pub(super) fn open(dir: &Path) -> Result<Self, LoadError> {
         let path = dir.join(MANIFEST);
         let manifest = Manifest::parse(&path, &json::read_capped(&path, MAX_MANIFEST)?)?;
         let path = dir.join(CONFIG);
-        let about = About::parse(&path, &manifest.read_text(&path)?)?;
-        about.model.check().map_err(|e| Error::format(&path, e.to_string()))?;
-        Ok(Opened { dir: dir.to_path_buf(), manifest, about })
+        let metadata = Metadata::parse(&path, &manifest.read_text(&path)?)?;
+        metadata.model.check().map_err(|e| Error::format(&path, e.to_string()))?;
+        Ok(Opened { dir: dir.to_path_buf(), manifest, metadata })
     }
 
-    pub(super) fn load<S: DeserializeOwned>(&self, config: Option<&Config>) -> Result<Loaded<S>, Refusal> {
-        if let Some(config) = config.filter(|c| **c != self.about.model) {
+    pub(super) fn load<S: DeserializeOwned>(&self, config: Option<&Config>) -> Result<Loaded<S>, LoadError> {
+        if let Some(config) = config.filter(|c| **c != self.metadata.model) {
             let message = format!(
-                "the checkpoint's model is {}, this run's is {}",
-                sizes_text(&self.about.model),
+                "the checkpoint's model is {}, but this run's model is {}",
+                sizes_text(&self.metadata.model),
                 sizes_text(config)
             );
-            return Err(Refusal::Foreign(Error::format(self.dir.join(CONFIG), message)));
+            return Err(LoadError::Incompatible(Error::format(self.dir.join(CONFIG), message)));
         }
         let path = self.dir.join(STATE);
         let state = self.manifest.read_text(&path)?;
-        // Its checksum holds: what cannot be parsed now was written by another trainer.
-        let state = json::parse(&path, &state).map_err(Refusal::Foreign)?;
+        // The checksum is correct, so a state that cannot be parsed was written by another version of the trainer.
+        let state = json::parse(&path, &state).map_err(LoadError::Incompatible)?;
         let weights = self.weights()?;
         let optimizer = self.manifest.open_tensors(&self.dir.join(OPTIMIZER))?;
-        let m = self.read_part(&optimizer, Part::FirstMoment)?;
-        let v = self.read_part(&optimizer, Part::SecondMoment)?;
+        let m = self.read_group(&optimizer, TensorGroup::FirstMoment)?;
+        let v = self.read_group(&optimizer, TensorGroup::SecondMoment)?;
         Ok(Loaded {
             path: self.dir.clone(),
             step: self.manifest.step,
-            tokenizer: self.about.tokenizer.clone(),
+            tokenizer: self.metadata.tokenizer.clone(),
             weights,
             m,
             v,
@@ -151,19 +152,19 @@ impl Opened {
         })
     }
 
-    fn weights(&self) -> Result<HostWeights, Refusal> {
+    fn weights(&self) -> Result<HostWeights, LoadError> {
         let file = self.manifest.open_tensors(&self.dir.join(MODEL))?;
-        let data = self.read_part(&file, Part::Weights)?;
-        let config = self.about.model;
+        let data = self.read_group(&file, TensorGroup::Weights)?;
+        let config = self.metadata.model;
         Ok(HostWeights { config, layout: Layout::new(&config), data })
     }
 
-    /// Reads the tensors of a part into one flat buffer.
-    fn read_part(&self, file: &TensorFile, part: Part) -> Result<Vec<f32>> {
-        let layout = Layout::new(&self.about.model);
+    /// Reads the tensors of a group into one flat buffer.
+    fn read_group(&self, file: &TensorFile, group: TensorGroup) -> Result<Vec<f32>> {
+        let layout = Layout::new(&self.metadata.model);
         let mut problems = Vec::new();
         for (name, slot) in layout.slots.as_ref().into_array() {
-            let name = file_name(part, name);
+            let name = group.tensor_name(name);
             let found = file.header().tensors.get(&name).map(|info| &info.shape);
             if found != Some(&slot.shape) {
                 let found = found.map_or("missing".into(), |shape| shape_text(shape));
@@ -173,10 +174,10 @@ impl Opened {
         if !problems.is_empty() {
             return Err(Error::Tensors { path: file.path().to_path_buf(), problems });
         }
-        // The file holds tensors of these shapes, so it is at least as long as what is allocated here.
+        // The file holds tensors of these shapes, so this allocation is not larger than the file.
         let mut data = vec![0.0; layout.len];
         for (name, slot) in layout.slots.into_array() {
-            let (name, out) = (file_name(part, name), &mut data[slot.range]);
+            let (name, out) = (group.tensor_name(name), &mut data[slot.range]);
             self.manifest.read_tensor(file, &name, out)?;
             check_finite(file.path(), &name, out)?;
         }

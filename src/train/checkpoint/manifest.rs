@@ -1,4 +1,4 @@
-//! The manifest: what every byte of a checkpoint must be, and the checks against it.
+//! The manifest: lengths and checksums that cover every byte of a checkpoint, and their verification.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,153 +6,157 @@ use std::path::Path;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
-use super::FORMAT;
+use super::layout::{FORMAT, MANIFEST, json_text};
 use crate::error::{Error, Result};
 use crate::model::config::Config;
 use crate::model::json;
-use crate::model::safetensors::{FileSums, TensorFile, crc32, map_file};
+use crate::model::safetensors::{FileChecksums, TensorFile, crc32, map_file};
 
-pub(super) const MANIFEST: &str = "MANIFEST";
-/// Longest JSON file read; a trainer's state may carry a window of losses, not more.
+/// Maximum size of a JSON file. The largest content of a trainer's state is a window of recent losses.
 const MAX_TEXT: u64 = 1 << 26;
 
-/// Why a checkpoint is not loaded.
+/// Why a checkpoint cannot be loaded.
 #[derive(Debug)]
-pub(super) enum Refusal {
-    /// It is not what was saved: an older one may still be.
+pub(super) enum LoadError {
+    /// The checkpoint is corrupt. An older one may still be intact.
     Damaged(Error),
-    /// It is what was saved, but not for this run or this build: older ones are no better.
-    Foreign(Error),
+    /// The checkpoint is intact, but belongs to another model or another version. Older ones would not load either.
+    Incompatible(Error),
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for LoadError {
     fn from(error: Error) -> Self {
-        Refusal::Damaged(error)
+        LoadError::Damaged(error)
     }
 }
 
-impl Refusal {
+impl LoadError {
     pub(super) fn into_error(self) -> Error {
         match self {
-            Refusal::Damaged(error) | Refusal::Foreign(error) => error,
+            LoadError::Damaged(error) | LoadError::Incompatible(error) => error,
         }
     }
 }
 
-/// `config.json` of a checkpoint.
+/// The metadata of a checkpoint: its `config.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct About {
+pub(super) struct Metadata {
     pub format: u32,
     pub model: Config,
     pub tokenizer: Option<String>,
 }
 
-impl About {
-    pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Self, Refusal> {
-        // The version first: all else may have another form in another version.
+impl Metadata {
+    pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Self, LoadError> {
+        // The version is checked first, because other versions may have other fields.
         #[derive(Deserialize)]
         struct Versioned {
             format: u32,
         }
         let Versioned { format } = json::parse(path, text)?;
         if format != FORMAT {
-            let message = format!("the checkpoint has format version {format}, this build reads version {FORMAT}");
-            return Err(Refusal::Foreign(Error::format(path, message)));
+            let message = format!("the checkpoint has format version {format}, but this build reads version {FORMAT}");
+            return Err(LoadError::Incompatible(Error::format(path, message)));
         }
-        json::parse(path, text).map_err(Refusal::Foreign)
+        json::parse(path, text).map_err(LoadError::Incompatible)
     }
 }
 
-/// Lengths and checksums of a checkpoint's files.
+/// Lengths and checksums of the files of a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
     pub step: u64,
-    pub files: BTreeMap<String, FileSums>,
+    pub files: BTreeMap<String, FileChecksums>,
 }
 
-/// The last line: the checksum of all before it.
-fn seal(body: &[u8]) -> String {
+/// The last line of a manifest: the checksum of the lines before it.
+fn checksum_line(body: &[u8]) -> String {
     format!("crc32 {:08x}\n", crc32fast::hash(body))
 }
 
 impl Manifest {
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut bytes = super::json_text(self)?;
-        let seal = seal(&bytes);
-        bytes.extend(seal.as_bytes());
+        let mut bytes = json_text(self)?;
+        let line = checksum_line(&bytes);
+        bytes.extend(line.as_bytes());
         Ok(bytes)
     }
 
-    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Refusal> {
-        let body = bytes.len().checked_sub(seal(&[]).len()).map(|at| bytes.split_at(at));
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
+        let body = bytes.len().checked_sub(checksum_line(&[]).len()).map(|at| bytes.split_at(at));
         match body {
-            // Compared as text: a flip from lower to upper case is a flip too.
-            // What cannot be parsed though its checksum holds was written by another version.
-            Some((body, last)) if last == seal(body).as_bytes() => json::parse(path, body).map_err(Refusal::Foreign),
-            Some(_) => Err(Error::format(path, "its checksum does not hold").into()),
-            None => Err(Error::format(path, format!("{} bytes are too few", bytes.len())).into()),
+            // Compared as text, so that a bit flip between lower and upper case is detected too. A manifest with a correct
+            // checksum that cannot be parsed was written by another version.
+            Some((body, last)) if last == checksum_line(body).as_bytes() => {
+                json::parse(path, body).map_err(LoadError::Incompatible)
+            }
+            Some(_) => Err(Error::format(path, "checksum mismatch").into()),
+            None => Err(Error::format(path, format!("too short ({} bytes)", bytes.len())).into()),
         }
     }
 
-    fn sums(&self, path: &Path) -> Result<&FileSums> {
+    fn checksums(&self, path: &Path) -> Result<&FileChecksums> {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        self.files.get(name).ok_or_else(|| Error::format(path, format!("{MANIFEST} does not list it")))
+        self.files.get(name).ok_or_else(|| Error::format(path, format!("not listed in {MANIFEST}")))
     }
 
-    /// The content of a JSON file, checked.
+    /// Reads and verifies a JSON file.
     pub(super) fn read_text(&self, path: &Path) -> Result<Vec<u8>> {
-        let sums = self.sums(path)?;
+        let expected = self.checksums(path)?;
         let text = json::read_capped(path, MAX_TEXT)?;
-        check_length(path, text.len(), sums)?;
-        check_sum(path, "its content", &text, sums.head_crc32)?;
+        check_length(path, text.len(), expected)?;
+        check_crc32(path, "the content", &text, expected.head_crc32)?;
         Ok(text)
     }
 
-    /// A tensor file, checked but for the tensors' data.
+    /// Opens a tensor file and verifies everything except the tensors' data.
     pub(super) fn open_tensors(&self, path: &Path) -> Result<TensorFile> {
-        let sums = self.sums(path)?;
+        let expected = self.checksums(path)?;
         let map: Mmap = map_file(path)?;
-        let Some(head) = map.get(..usize::try_from(sums.head_bytes).unwrap_or(usize::MAX)) else {
-            let message = format!("cut short to {} bytes, its header alone has {}", map.len(), sums.head_bytes);
+        let Some(head) = map.get(..usize::try_from(expected.head_bytes).unwrap_or(usize::MAX)) else {
+            let message = format!("truncated to {} bytes; the header alone has {}", map.len(), expected.head_bytes);
             return Err(Error::format(path, message));
         };
-        check_sum(path, "its header", head, sums.head_crc32)?;
+        check_crc32(path, "the header", head, expected.head_crc32)?;
         let length = map.len();
-        // Before the length, as it names the tensor in which a file was cut.
+        // Parsed before the length check, because this error names the tensor in which a file was truncated.
         let file = TensorFile::from_bytes(path, map)?;
-        check_length(path, length, sums)?;
+        check_length(path, length, expected)?;
         Ok(file)
     }
 
-    /// Reads a tensor of a file opened before, once its data are found to be what was written.
+    /// Verifies and reads a tensor of a file from [`Manifest::open_tensors`].
     pub(super) fn read_tensor(&self, file: &TensorFile, name: &str, out: &mut [f32]) -> Result<()> {
         let what = format!("tensor '{name}'");
-        let wanted = self.sums(file.path())?.tensors.get(name);
-        let wanted = wanted.ok_or_else(|| Error::format(file.path(), format!("{MANIFEST} does not list {what}")))?;
-        check_sum(file.path(), &what, file.tensor(name)?.1, *wanted)?;
+        let expected = self.checksums(file.path())?.tensors.get(name);
+        let expected =
+            expected.ok_or_else(|| Error::format(file.path(), format!("{what} is not listed in {MANIFEST}")))?;
+        check_crc32(file.path(), &what, file.tensor(name)?.1, *expected)?;
         file.read_f32(name, out)
     }
 }
 
-/// Sums of a file without tensors.
-pub(super) fn sums_of_text(text: &[u8]) -> FileSums {
+/// Checksums of a file without tensors.
+pub(super) fn text_checksums(text: &[u8]) -> FileChecksums {
     let bytes = text.len() as u64;
-    FileSums { bytes, head_bytes: bytes, head_crc32: crc32fast::hash(text), tensors: BTreeMap::new() }
+    FileChecksums { bytes, head_bytes: bytes, head_crc32: crc32fast::hash(text), tensors: BTreeMap::new() }
 }
 
-fn check_length(path: &Path, found: usize, sums: &FileSums) -> Result<()> {
-    match found as u64 == sums.bytes {
+fn check_length(path: &Path, found: usize, expected: &FileChecksums) -> Result<()> {
+    match found as u64 == expected.bytes {
         true => Ok(()),
-        false => Err(Error::format(path, format!("{found} bytes long, {} were written", sums.bytes))),
+        false => Err(Error::format(path, format!("{found} bytes long, but {} were written", expected.bytes))),
     }
 }
 
-fn check_sum(path: &Path, what: &str, bytes: &[u8], wanted: u32) -> Result<()> {
+fn check_crc32(path: &Path, what: &str, bytes: &[u8], expected: u32) -> Result<()> {
     let found = crc32(bytes);
-    match found == wanted {
+    match found == expected {
         true => Ok(()),
-        false => Err(Error::format(path, format!("{what} is damaged (CRC-32 {found:08x}, {wanted:08x} was written)"))),
+        false => {
+            Err(Error::format(path, format!("{what} is damaged (CRC-32 is {found:08x}, expected {expected:08x})")))
+        }
     }
 }

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::faults::{Fault, Faulty, Loss, Op, Replay};
 use super::load::Opened;
-use super::manifest::Refusal;
+use super::manifest::LoadError;
 use super::*;
 use crate::model::hugging_face;
 use crate::model::params::HostWeights;
@@ -13,13 +13,13 @@ use crate::model::safetensors::TensorFile;
 
 const TINY: Config = Config { context: 2, vocab: 3, layers: 1, heads: 1, channels: 2 };
 
-/// A folder in memory where there is such a place: these tests write many thousand files.
+/// A temporary folder, on a RAM disk if available, because these tests write many thousand files.
 fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-/// Stands for a trainer's state.
+/// Stand-in for a trainer's state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct State {
     step: u64,
@@ -33,9 +33,9 @@ impl State {
     }
 }
 
-/// All elements of a part at a step; each step differs from all others in all of them.
-fn values(part: Part, step: u64) -> Vec<f32> {
-    let first = (step * 3 + part as u64) as f32;
+/// All elements of a group at a step. Every element differs between any two steps.
+fn values(group: TensorGroup, step: u64) -> Vec<f32> {
+    let first = (step * 3 + group as u64) as f32;
     (0..Layout::new(&TINY).len).map(|i| first + i as f32 / 65536.0).collect()
 }
 
@@ -46,7 +46,7 @@ fn slot(name: &str) -> Range<usize> {
 
 fn save(run: &RunFolder, step: u64, keep: usize) -> Result<PathBuf> {
     let snapshot = Snapshot { step, config: &TINY, tokenizer: Some("bytes"), state: &State::at(step) };
-    run.save(&snapshot, keep, |part, name| Ok(values(part, step)[slot(name)].to_vec().into()))
+    run.save(&snapshot, keep, |group, name| Ok(values(group, step)[slot(name)].to_vec().into()))
 }
 
 fn load(dir: &Path) -> Result<Option<Loaded<State>>> {
@@ -57,10 +57,12 @@ fn load(dir: &Path) -> Result<Option<Loaded<State>>> {
 fn assert_is(loaded: &Loaded<State>, step: u64) {
     assert_eq!((loaded.step, loaded.tokenizer.as_deref()), (step, Some("bytes")));
     assert_eq!(loaded.state, State::at(step));
-    for (part, found) in
-        [(Part::Weights, &loaded.weights.data), (Part::FirstMoment, &loaded.m), (Part::SecondMoment, &loaded.v)]
-    {
-        assert_eq!(*found, values(part, step), "{part:?} of step {step}");
+    for (group, found) in [
+        (TensorGroup::Weights, &loaded.weights.data),
+        (TensorGroup::FirstMoment, &loaded.m),
+        (TensorGroup::SecondMoment, &loaded.v),
+    ] {
+        assert_eq!(*found, values(group, step), "{group:?} of step {step}");
     }
 }
 
@@ -81,7 +83,7 @@ fn run_with(steps: &[u64]) -> (TempDir, RunFolder) {
 }
 
 #[test]
-fn what_is_saved_is_loaded_and_the_last_few_are_kept() {
+fn checkpoints_round_trip_and_the_newest_are_kept() {
     let root = scratch();
     let dir = root.path().join("a/run");
     assert!(load(&dir).unwrap().is_none());
@@ -101,7 +103,7 @@ fn what_is_saved_is_loaded_and_the_last_few_are_kept() {
     assert_eq!(names(&checkpoints.join("step-00000300-r1")), files);
     save(&run, 123_456_789_013, 0).unwrap();
     assert_eq!(names(&checkpoints), ["step-123456789013"]);
-    // Steps after the one saved were refused at the last start; they are not for us to remove.
+    // Checkpoints of later steps could not be loaded at the last start; saving must not delete them.
     save(&run, 5, 1).unwrap();
     assert_eq!(names(&checkpoints), ["step-00000005", "step-123456789013"]);
     run.remove_checkpoints().unwrap();
@@ -110,19 +112,7 @@ fn what_is_saved_is_loaded_and_the_last_few_are_kept() {
 }
 
 #[test]
-fn names_of_checkpoints_are_taken_only_as_written() {
-    for id in [Id { step: 7, revision: 0 }, Id { step: u64::MAX, revision: 12 }] {
-        assert_eq!(Id::parse(&id.name()), Some(id));
-    }
-    for name in
-        ["step-7", "step-+0000007", "step-00000007-r0", "step-00000007-r", "step-0000000x", ".tmp-step-00000007"]
-    {
-        assert_eq!(Id::parse(name), None, "{name}");
-    }
-}
-
-#[test]
-fn a_second_writer_is_refused_while_the_first_lives() {
+fn a_second_writer_is_rejected_while_the_first_holds_the_lock() {
     let (dir, run) = run_with(&[1]);
     let second = RunFolder::open(dir.path());
     assert!(matches!(second, Err(Error::Locked { path }) if path == dir.path()));
@@ -172,7 +162,7 @@ fn a_power_cut_at_any_step_leaves_the_newest_complete_checkpoint() {
     let mut complete = Vec::new();
     for step in 1..=3 {
         save(&run, step, 1).unwrap();
-        // A save is done when it has synced the folder of the checkpoints; removing older ones comes after.
+        // A save is complete when it has synced the folder of the checkpoints; older ones are deleted after that.
         let checkpoints = root.join(CHECKPOINTS);
         let done = disk.ops().iter().rposition(|op| *op == Op::SyncDir(checkpoints.clone())).unwrap() + 1;
         complete.push((done, step));
@@ -200,7 +190,7 @@ fn a_power_cut_at_any_step_leaves_the_newest_complete_checkpoint() {
 }
 
 #[test]
-fn a_full_disk_or_an_error_at_any_step_leaves_the_old_checkpoint_and_says_what_is_needed() {
+fn a_full_disk_or_an_error_at_any_step_leaves_the_old_checkpoint_and_reports_the_size() {
     let (mut failed, mut written) = (0, 0);
     for at in 0..200 {
         for fault in [Fault::Full, Fault::Fail] {
@@ -219,16 +209,16 @@ fn a_full_disk_or_an_error_at_any_step_leaves_the_old_checkpoint_and_says_what_i
                         let bytes: u64 = bytes.strip_suffix(" bytes to").unwrap().parse().unwrap();
                         let full_size =
                             dir.path().join(CHECKPOINTS).join("step-00000001").join(path.file_name().unwrap());
-                        // The manifest's length varies with the checksums' digits.
+                        // The length of the manifest depends on the number of digits of the checksums.
                         assert!(bytes.abs_diff(full_size.metadata().unwrap().len()) < 100, "{error}");
                     }
-                    // After the rename, only the sync of the folder can fail: the checkpoint is there, if not for sure.
+                    // After the rename only the sync of the folder can fail: the checkpoint exists, but is not durable yet.
                     if action == "sync folder" && path.ends_with(CHECKPOINTS) { 2 } else { 1 }
                 }
             };
             assert_is(&load(dir.path()).unwrap().unwrap(), expected);
             let left = names(&dir.path().join(CHECKPOINTS));
-            assert!(left.iter().all(|n| n.starts_with("step-")), "step {at}: the space is not given back: {left:?}");
+            assert!(left.iter().all(|n| n.starts_with("step-")), "step {at}: the space is not freed: {left:?}");
             disk.set(Fault::None);
             save(&run, 3, 9).unwrap();
             assert_is(&load(dir.path()).unwrap().unwrap(), 3);
@@ -246,11 +236,11 @@ fn short_writes_are_completed() {
     assert_is(&load(dir.path()).unwrap().unwrap(), 1);
 }
 
-/// Loads one checkpoint and expects it to be found damaged.
+/// Loads a checkpoint, which must be reported as damaged, and returns the message.
 fn damage(path: &Path) -> String {
     match Opened::open(path).and_then(|opened| opened.load::<State>(Some(&TINY))) {
-        Err(Refusal::Damaged(error)) => error.to_string(),
-        Err(Refusal::Foreign(error)) => panic!("taken for another's: {error}"),
+        Err(LoadError::Damaged(error)) => error.to_string(),
+        Err(LoadError::Incompatible(error)) => panic!("reported as incompatible: {error}"),
         Ok(_) => panic!("{} was loaded", path.display()),
     }
 }
@@ -264,7 +254,7 @@ fn tensor_at(path: &Path, at: usize) -> Option<String> {
 }
 
 #[test]
-fn one_flipped_bit_in_any_byte_of_any_file_is_found_and_its_tensor_named() {
+fn a_bit_flip_in_any_byte_of_any_file_is_detected_and_its_tensor_named() {
     let (dir, _run) = run_with(&[1]);
     let path = dir.path().join(CHECKPOINTS).join("step-00000001");
     let mut in_tensors = std::collections::BTreeSet::new();
@@ -273,7 +263,7 @@ fn one_flipped_bit_in_any_byte_of_any_file_is_found_and_its_tensor_named() {
         let good = fs::read(&file).unwrap();
         let owners: Vec<_> = (0..good.len()).map(|at| tensor_at(&file, at)).collect();
         for at in 0..good.len() {
-            // Each byte of heads and JSON; of the tensors' data both ends and some between.
+            // Every byte of headers and JSON files; of the tensors' data both ends and every 61st byte.
             let inner = at > 0 && at + 1 < good.len() && owners[at - 1] == owners[at] && owners[at + 1] == owners[at];
             if owners[at].is_some() && inner && at % 61 != 0 {
                 continue;
@@ -295,7 +285,7 @@ fn one_flipped_bit_in_any_byte_of_any_file_is_found_and_its_tensor_named() {
 }
 
 #[test]
-fn a_header_that_still_parses_is_held_against_its_checksum() {
+fn a_header_that_still_parses_is_verified_by_its_checksum() {
     let (dir, _run) = run_with(&[1]);
     let path = dir.path().join(CHECKPOINTS).join("step-00000001");
     let good = fs::read(path.join(MODEL)).unwrap();
@@ -306,11 +296,11 @@ fn a_header_that_still_parses_is_held_against_its_checksum() {
     swapped[second..second + 8].copy_from_slice(b"ln1_bias");
     fs::write(path.join(MODEL), swapped).unwrap();
     let error = damage(&path);
-    assert!(error.contains("model.safetensors: its header is damaged"), "{error}");
+    assert!(error.contains("model.safetensors: the header is damaged"), "{error}");
 }
 
 #[test]
-fn every_length_a_file_may_be_cut_to_is_found_and_the_tensor_named() {
+fn truncation_to_any_length_is_detected_and_the_tensor_named() {
     let (dir, _run) = run_with(&[1]);
     let path = dir.path().join(CHECKPOINTS).join("step-00000001");
     for name in names(&path) {
@@ -335,7 +325,7 @@ fn every_length_a_file_may_be_cut_to_is_found_and_the_tensor_named() {
 }
 
 #[test]
-fn damaged_checkpoints_are_passed_over_with_a_warning_until_none_is_left() {
+fn damaged_checkpoints_are_skipped_with_a_warning_until_none_is_left() {
     let (dir, run) = run_with(&[1, 2, 3]);
     let file = |step: u64, name: &str| dir.path().join(CHECKPOINTS).join(format!("step-{step:08}")).join(name);
     let flip_last = |path: &Path| {
@@ -350,10 +340,10 @@ fn damaged_checkpoints_are_passed_over_with_a_warning_until_none_is_left() {
     let [third, second] = &found.warnings[..] else { panic!("{:?}", found.warnings) };
     assert!(third.contains("step-00000003") && third.contains("tensor 'v.lnf_bias' is damaged"), "{third}");
     assert!(second.contains("step-00000002") && second.contains(STATE), "{second}");
-    // The weights alone are whole in the newest.
-    assert_eq!(load_model_folder(dir.path()).unwrap().0.data, values(Part::Weights, 3));
+    // In the newest checkpoint the weights are intact.
+    assert_eq!(load_model_folder(dir.path()).unwrap().0.data, values(TensorGroup::Weights, 3));
 
-    // A run that goes on from 1 comes by 2 and 3 again.
+    // A run that resumes from step 1 saves steps 2 and 3 again.
     for step in [2, 3] {
         save(&run, step, 9).unwrap();
     }
@@ -364,26 +354,27 @@ fn damaged_checkpoints_are_passed_over_with_a_warning_until_none_is_left() {
         flip_last(&dir.path().join(CHECKPOINTS).join(name).join(MODEL));
     }
     let error = load(dir.path()).unwrap_err().to_string();
-    for wanted in ["no checkpoint of 3 can be loaded", "step-00000001", "step-00000002-r1", "step-00000003-r1"] {
+    for wanted in ["none of the 3 checkpoints can be loaded", "step-00000001", "step-00000002-r1", "step-00000003-r1"] {
         assert!(error.contains(wanted), "{error}");
     }
 }
 
-/// Changes a file and the manifest with it, as if it had been saved so.
+/// Replaces a file and updates the manifest, as if the file had been saved with this content.
 fn resave(checkpoint: &Path, name: &str, text: &str) {
     let path = checkpoint.join(MANIFEST);
     let mut manifest = Manifest::parse(&path, &fs::read(&path).unwrap()).unwrap();
-    manifest.files.insert(name.into(), manifest::sums_of_text(text.as_bytes()));
+    manifest.files.insert(name.into(), manifest::text_checksums(text.as_bytes()));
     fs::write(checkpoint.join(name), text).unwrap();
     fs::write(path, manifest.to_bytes().unwrap()).unwrap();
 }
 
 #[test]
-fn checkpoints_of_another_model_version_or_trainer_are_refused_with_both() {
+fn checkpoints_of_another_model_version_or_trainer_are_rejected() {
     let (dir, _run) = run_with(&[1, 2]);
     let other = Config { layers: 3, channels: 4, ..TINY };
     let error = load_newest::<State>(dir.path(), Some(&other)).unwrap_err().to_string();
-    let both = "model is (L = 1, NH = 1, C = 2, T = 2, V = 3), this run's is (L = 3, NH = 1, C = 4, T = 2, V = 3)";
+    let both =
+        "model is (L = 1, NH = 1, C = 2, T = 2, V = 3), but this run's model is (L = 3, NH = 1, C = 4, T = 2, V = 3)";
     assert!(error.contains(both), "{error}");
     assert_is(&load_newest(dir.path(), None).unwrap().unwrap(), 2);
 
@@ -391,7 +382,7 @@ fn checkpoints_of_another_model_version_or_trainer_are_refused_with_both() {
     let config = fs::read_to_string(checkpoint.join(CONFIG)).unwrap();
     let state = fs::read_to_string(checkpoint.join(STATE)).unwrap();
     for (name, text, wanted) in [
-        (CONFIG, r#"{"format": 2, "new": 0}"#, "format version 2, this build reads version 1"),
+        (CONFIG, r#"{"format": 2, "new": 0}"#, "format version 2, but this build reads version 1"),
         (STATE, r#"{"steps": 2}"#, "bad JSON: missing field `step`"),
     ] {
         resave(&checkpoint, name, text);
@@ -400,7 +391,7 @@ fn checkpoints_of_another_model_version_or_trainer_are_refused_with_both() {
         resave(&checkpoint, CONFIG, &config);
         resave(&checkpoint, STATE, &state);
     }
-    // Sizes that the tensors do not have, or that nothing could have, are not allocated.
+    // Claimed sizes that the tensors do not have, or that are impossible, are rejected before any allocation.
     for (from, to, wanted) in [
         ("\"channels\": 2", "\"channels\": 1048576", "'wte' is (128, 2), the model needs (128, 1048576)"),
         ("\"layers\": 1", "\"layers\": 16777216", "'qkv_weight' is (1, 6, 2), the model needs (16777216, 6, 2)"),
@@ -413,19 +404,19 @@ fn checkpoints_of_another_model_version_or_trainer_are_refused_with_both() {
 }
 
 #[test]
-fn what_could_not_be_resumed_is_not_saved() {
+fn a_state_that_could_not_be_resumed_is_not_saved() {
     let (dir, run) = run_with(&[1]);
     let state = State { losses: vec![f64::NAN], ..State::at(2) };
     let snapshot = Snapshot { step: 2, config: &TINY, tokenizer: None, state: &state };
-    let all = |part: Part, name: &str| values(part, 2)[slot(name)].to_vec();
-    let error = run.save(&snapshot, 1, |part, name| Ok(all(part, name).into())).unwrap_err().to_string();
+    let all = |group: TensorGroup, name: &str| values(group, 2)[slot(name)].to_vec();
+    let error = run.save(&snapshot, 1, |group, name| Ok(all(group, name).into())).unwrap_err().to_string();
     assert!(error.contains("the trainer's state cannot be read back from JSON"), "{error}");
 
     let snapshot = Snapshot { state: &State::at(2), ..snapshot };
     let bad = |planted: f32| {
-        run.save(&snapshot, 1, |part, name| {
-            let mut values = all(part, name);
-            if (part, name) == (Part::SecondMoment, "fc_bias") {
+        run.save(&snapshot, 1, |group, name| {
+            let mut values = all(group, name);
+            if (group, name) == (TensorGroup::SecondMoment, "fc_bias") {
                 values[5] = planted;
             }
             Ok(values.into())
@@ -434,9 +425,9 @@ fn what_could_not_be_resumed_is_not_saved() {
     let error = bad(f32::INFINITY).unwrap_err().to_string();
     assert!(error.contains("optimizer.safetensors: tensor 'v.fc_bias' holds inf at element 5"), "{error}");
     let error = run.save(&snapshot, 1, |_, _| Ok(vec![0.0].into())).unwrap_err().to_string();
-    assert_eq!(error, "tensor 'wte' has 1 elements, its shape has 256");
-    let refused = run.save(&snapshot, 1, |_, name| Err(Error::invalid(format!("no {name}")))).unwrap_err();
-    assert_eq!(refused.to_string(), "no wte");
+    assert_eq!(error, "tensor 'wte' has 1 elements, but its shape has 256");
+    let error = run.save(&snapshot, 1, |_, name| Err(Error::invalid(format!("no {name}")))).unwrap_err();
+    assert_eq!(error.to_string(), "no wte");
     assert_eq!(names(&dir.path().join(CHECKPOINTS)), ["step-00000001"]);
     bad(1.0).unwrap();
 }
@@ -448,7 +439,7 @@ fn a_model_is_found_in_a_run_a_checkpoint_and_a_hugging_face_folder() {
     assert!(error.ends_with("the run has no checkpoint yet"), "{error}");
     let checkpoint = save(&run, 4, 1).unwrap();
     let mut weights = HostWeights::zeros(TINY);
-    weights.data.copy_from_slice(&values(Part::Weights, 4));
+    weights.data.copy_from_slice(&values(TensorGroup::Weights, 4));
     for path in [dir.path(), &checkpoint] {
         assert_eq!(load_model_folder(path).unwrap(), (weights.clone(), Some("bytes".into())));
     }

@@ -16,7 +16,9 @@ use ironwarp::model::plan::MemoryPlan;
 use ironwarp::model::{Gpt2, init};
 use ironwarp::ops::Write;
 use ironwarp::tensor::Tensor;
-use ironwarp::train::trainer::{MicroBatch, Optimizer, Outcome, Trainer};
+use ironwarp::train::data::MicroBatch;
+use ironwarp::train::optimizer::OptimizerConfig;
+use ironwarp::train::trainer::{Outcome, Trainer};
 
 use self::narrow::Narrow;
 use crate::common::{Device, Draws, Number};
@@ -77,7 +79,7 @@ impl Case {
     }
 
     fn trainer<B: Device>(&self, backend: B, recompute: Recompute) -> Trainer<B> {
-        Trainer::new(backend, self.weights(), self.shape, recompute, Optimizer::default(), 9).unwrap()
+        Trainer::new(backend, self.weights(), self.shape, recompute, OptimizerConfig::default(), 9).unwrap()
     }
 
     /// The logits of the first micro-batch, the loss of the step, and its gradient of each tensor, with their names.
@@ -220,7 +222,7 @@ fn a_resumed_trainer_continues_with_the_same_bits() {
     let saved = state(&first);
     let weights = HostWeights { data: saved[0].clone(), ..SMALL.weights() };
     let mut second =
-        Trainer::new(cuda.clone(), weights, SMALL.shape, Recompute::None, Optimizer::default(), 9).unwrap();
+        Trainer::new(cuda.clone(), weights, SMALL.shape, Recompute::None, OptimizerConfig::default(), 9).unwrap();
     second.restore(&saved[2], &saved[3], first.state.clone()).unwrap();
     assert_same_bits("the restored state", &state(&second), &saved);
     // The bf16 weights were rounded stochastically: rounding the master weights to nearest gives others.
@@ -240,9 +242,9 @@ fn any_schedule_gives_the_same_bits() {
         let mut trainer = case.trainer(cuda.clone(), Recompute::Gelu);
         for step in 0..3 {
             let (batches, next) = (case.batches(step), case.batches(step + 1));
-            let queued = trainer.queue(&batches, 1e-3).unwrap();
-            trainer.stage(&next[0]).unwrap();
-            assert_eq!(trainer.finish(queued, &batches).unwrap().outcome, Outcome::Updated);
+            let pending = trainer.enqueue(&batches, 1e-3).unwrap();
+            trainer.prefetch(&next[0]).unwrap();
+            assert_eq!(trainer.finish(pending, &batches).unwrap().outcome, Outcome::Updated);
         }
         state(&trainer)
     };
@@ -261,11 +263,11 @@ fn a_prefetched_micro_batch_is_used_only_by_its_step() {
         let _shared = shared();
         let losses = stage.iter().enumerate().map(|(step, ahead)| {
             let batches = SMALL.batches(step as u64);
-            let queued = trainer.queue(&batches, 1e-3).unwrap();
+            let pending = trainer.enqueue(&batches, 1e-3).unwrap();
             if let Some(seed) = ahead {
-                trainer.stage(&SMALL.batches(*seed)[0]).unwrap();
+                trainer.prefetch(&SMALL.batches(*seed)[0]).unwrap();
             }
-            let report = trainer.finish(queued, &batches).unwrap();
+            let report = trainer.finish(pending, &batches).unwrap();
             let validation = trainer.evaluate(&SMALL.batches(77)[0]).unwrap();
             (report.loss.to_bits(), validation.to_bits())
         });
@@ -289,7 +291,7 @@ fn memory_is_as_planned() {
             }
             trainer.evaluate(&case.batches(7)[0]).unwrap();
             let plan = MemoryPlan::new::<Cuda>(&case.config, case.shape.0, case.shape.1, recompute).unwrap();
-            assert_eq!(cuda.device().held(), plan.parts(), "{}", case.why);
+            assert_eq!(cuda.device().held(), plan.by_category(), "{}", case.why);
             assert_eq!(cuda.device().peak_memory(), plan.total(), "{}", case.why);
         }
     }
@@ -309,8 +311,8 @@ fn non_finite_numbers_update_nothing() {
     let cuda = shared().clone();
     trainer.params_mut().set_f32(&cuda, &damaged).unwrap();
     let report = trainer.step(&batches, 1e-3).unwrap();
-    let place = "output of block 1's MLP in micro-batch 0".to_owned();
-    assert_eq!(report.outcome, Outcome::NonFinite { place });
+    let location = "output of block 1's MLP in micro-batch 0".to_owned();
+    assert_eq!(report.outcome, Outcome::NonFinite { location });
     trainer.params_mut().set_f32(&cuda, &before[1]).unwrap();
     assert_same_bits("after a bad step", &state(&trainer), &before);
     assert_eq!(trainer.step(&batches, 1e-3).unwrap().loss, clean.step(&batches, 1e-3).unwrap().loss);
@@ -329,7 +331,8 @@ fn greedy_tokens_are_those_of_the_cpu() {
     let shape = (8, 31);
     let weights = init::random(config, 2);
     let mut trainer =
-        Trainer::new(Cpu::<f32>::new(), weights.clone(), shape, Recompute::None, Optimizer::default(), 0).unwrap();
+        Trainer::new(Cpu::<f32>::new(), weights.clone(), shape, Recompute::None, OptimizerConfig::default(), 0)
+            .unwrap();
     let mut loss = f32::INFINITY;
     for step in 0..150 {
         let batch = MicroBatch { tokens: window(step, 0), targets: window(step, 1) };

@@ -1,0 +1,165 @@
+//! The settings of a run: what decides its results. They are the flags of `ironwarp train` and are saved in checkpoints.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::data::Order;
+use super::flag::{absolute_path, one_of};
+use super::optimizer::OptimizerConfig;
+use super::schedule::Schedule;
+use crate::error::{Error, Result};
+use crate::model::activations::Recompute;
+use crate::model::config::Config;
+use crate::text::tokenizer::Tokenizer;
+
+/// Most tokens in a step: about twenty times GPT-3's. Byte counts of larger steps could overflow 64 bits.
+const MAX_STEP_TOKENS: usize = 1 << 26;
+
+/// Everything that decides what a run computes; saved in its checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Sizes of the model.
+    pub model: Config,
+    /// Name of the tokenizer.
+    pub tokenizer: String,
+    /// T: tokens per sequence.
+    pub context: usize,
+    /// The settings that do not depend on the model.
+    #[serde(flatten)]
+    pub options: RunOptions,
+}
+
+/// The settings that do not depend on the model. Each field is a flag of `ironwarp train`; its comment is the help text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Args)]
+pub struct RunOptions {
+    /// Training data: a text, JSONL or token-shard file, or a folder of them [default: the embedded corpus, which is this
+    /// project's source code].
+    #[arg(long, value_parser = absolute_path(), value_name = "FILE|DIR", help_heading = "Data")]
+    pub data: Option<PathBuf>,
+    /// Order of the training sequences: "shuffled" draws every sequence once per epoch in a seeded random order,
+    /// "sequential" reads the data from start to end as llm.c does.
+    #[arg(long, default_value = "shuffled", value_parser = one_of::<Order>(["shuffled", "sequential"]), value_name = "ORDER", help_heading = "Data")]
+    pub order: Order,
+    /// Fraction of the tokens, at the end of the data, that is held out for validation; unused if the data has validation
+    /// files of its own.
+    #[arg(long = "val-fraction", default_value_t = 0.05, value_name = "F", help_heading = "Data")]
+    pub validation_fraction: f64,
+
+    /// RNG seed of the initial weights, the data order and the samples.
+    #[arg(long, default_value_t = 1337, value_name = "SEED", help_heading = "Run")]
+    pub seed: u64,
+    /// Steps between validations; 0: no validation.
+    #[arg(long, default_value_t = 50, value_name = "N", help_heading = "Run")]
+    pub val_every: u64,
+    /// Maximum number of micro-batches per validation.
+    #[arg(long, default_value_t = 20, value_name = "N", help_heading = "Run")]
+    pub val_batches: usize,
+    /// Steps between text samples; 0: no samples.
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Run")]
+    pub sample_every: u64,
+    /// Tokens per text sample.
+    #[arg(long, default_value_t = 256, value_name = "N", help_heading = "Run")]
+    pub sample_tokens: usize,
+    /// Steps between checkpoints; 0: only at the end.
+    #[arg(long, default_value_t = 200, value_name = "N", help_heading = "Run")]
+    pub save_every: u64,
+    /// Number of newest checkpoints to keep.
+    #[arg(long, default_value_t = 2, value_name = "N", help_heading = "Run")]
+    pub keep: usize,
+    /// Activations to recompute in the backward pass instead of storing them, to save memory.
+    #[arg(long, default_value = "none", value_parser = one_of::<Recompute>(["none", "gelu", "layernorm"]), value_name = "WHAT", help_heading = "Run")]
+    pub recompute: Recompute,
+
+    /// Sequences per micro-batch (B).
+    #[arg(long, default_value_t = 8, value_name = "B", help_heading = "Optimization")]
+    pub batch: usize,
+    /// Micro-batches per optimizer step (gradient accumulation).
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Optimization")]
+    pub accumulate: usize,
+    /// Learning rate over the steps.
+    #[command(flatten)]
+    pub schedule: Schedule,
+    /// Settings of the optimizer.
+    #[command(flatten)]
+    pub optimizer: OptimizerConfig,
+}
+
+impl Settings {
+    /// Checks the settings against each other, the model and the tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the violated rule and the values.
+    pub fn check(&self, model: &Config, tokenizer: &Tokenizer) -> Result<()> {
+        let reject = |message: String| Err(Error::Invalid(message));
+        let Settings { context, options, .. } = self;
+        model.check()?;
+        if self.model != *model {
+            return reject(format!("the settings are for {:?}, but the weights are of {model:?}", self.model));
+        }
+        if let Some(path) = options.data.as_ref().filter(|path| path.to_str().is_none()) {
+            return reject(format!("--data {}: the path is saved in checkpoints and must be UTF-8", path.display()));
+        }
+        if *context > model.context {
+            return reject(format!("--context {context} is more than the model's context of {}", model.context));
+        }
+        if tokenizer.vocab() > model.vocab {
+            return reject(format!(
+                "the tokenizer '{}' has {} tokens, more than the model's vocabulary of {}",
+                tokenizer.name(),
+                tokenizer.vocab(),
+                model.vocab
+            ));
+        }
+        for (name, value) in [("--keep", options.keep), ("--val-batches", options.val_batches)] {
+            if value == 0 {
+                return reject(format!("{name} must be at least 1"));
+            }
+        }
+        check_tokens(options.batch, *context, options.accumulate)?;
+        let OptimizerConfig { beta1, beta2, eps, weight_decay, grad_clip, skip_loss_z, skip_norm_z } =
+            options.optimizer;
+        let Schedule { peak, final_fraction, wsd_fraction, .. } = options.schedule;
+        for (name, value, below) in [
+            ("--lr", peak, f32::INFINITY),
+            ("--final-lr-fraction", final_fraction, f32::INFINITY),
+            ("--wsd-fraction", wsd_fraction, f32::INFINITY),
+            ("--beta1", beta1, 1.0),
+            ("--beta2", beta2, 1.0),
+            ("--weight-decay", weight_decay, f32::INFINITY),
+            ("--grad-clip", grad_clip, f32::INFINITY),
+            ("--skip-loss-z", skip_loss_z, f32::INFINITY),
+            ("--skip-norm-z", skip_norm_z, f32::INFINITY),
+        ] {
+            if !(value >= 0.0 && value < below) {
+                return reject(format!("0 <= {name} < {below} failed ({value})"));
+            }
+        }
+        // With ε = 0, the update of an element that never had a gradient would be 0/0.
+        if !(eps > 0.0 && eps < f32::INFINITY) {
+            return reject(format!("0 < --eps < inf failed ({eps})"));
+        }
+        Ok(())
+    }
+
+    /// Tokens per optimizer step.
+    pub fn step_tokens(&self) -> usize {
+        self.options.batch * self.context * self.options.accumulate
+    }
+}
+
+/// Checks the number of tokens per step.
+///
+/// # Errors
+/// [`Error::Invalid`] with the sizes, if the number is zero or larger than any training needs.
+pub fn check_tokens(batch: usize, context: usize, accumulate: usize) -> Result<()> {
+    let tokens = batch.checked_mul(context).and_then(|n| n.checked_mul(accumulate));
+    if tokens.is_none_or(|n| n == 0 || n > MAX_STEP_TOKENS) {
+        return Err(Error::invalid(format!(
+            "1 <= --batch x --context x --accumulate <= {MAX_STEP_TOKENS} tokens per step failed ({batch} x {context} x \
+             {accumulate})"
+        )));
+    }
+    Ok(())
+}
