@@ -1,12 +1,12 @@
 //! AdamW.
 
+use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::ops::philox::{Purpose, draw, round_to_bf16};
 use ironwarp::ops::{AdamW, AdamWSettings, Backend, Operation, UpdateGuard};
 use ironwarp::tensor::Tensor;
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::TrafficBound;
 use crate::common::adamw::{self, Guard, OPEN, State, update};

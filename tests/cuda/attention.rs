@@ -1,11 +1,11 @@
 //! Causal attention.
 
+use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::{Cuda, attention};
 use ironwarp::ops::{AttentionBackward, AttentionForward, Backend, Floor};
 use ironwarp::tensor::Tensor;
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::{AccuracyBound, TrafficBound};
 use crate::common::attention::{Backward, Inputs, LARGE};

@@ -1,11 +1,11 @@
 //! Attention of one token over a KV cache, and storing tokens into the cache.
 
+use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::ops::{AttentionDecode, Backend, KvCacheStore, Operation};
 use ironwarp::tensor::Tensor;
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::{AccuracyBound, TrafficBound};
 use crate::common::*;

@@ -1,11 +1,11 @@
 //! The kernels that measure the peak rates of a GPU.
 
+use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::ceilings::{ceiling_copy, ceiling_mma, ceiling_mma_len};
 use ironwarp::ops::Floor;
 use ironwarp::tensor::Tensor;
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::TrafficBound;
 use crate::common::*;

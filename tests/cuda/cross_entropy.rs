@@ -1,10 +1,10 @@
 //! Cross-entropy, the forward and the in-place backward, and the sum of losses.
 
+use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::ops::{Backend, CrossEntropyBackward, CrossEntropyForward, Floor, LossSum, Operation, Write};
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::{AccuracyBound, TrafficBound};
 use crate::common::cross_entropy::{Rows, SCALE, loss_sum};

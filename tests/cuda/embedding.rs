@@ -1,11 +1,11 @@
 //! Embedding.
 
+use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::ops::{Backend, EmbeddingBackward, EmbeddingForward, Floor, Write};
 use ironwarp::tensor::Tensor;
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::{AccuracyBound, TrafficBound};
 use crate::common::embedding::Case;

@@ -1,9 +1,9 @@
 //! The global gradient norm.
 
+use emulator_trials::mutate::Kind;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::ops::{Backend, GradNorm, Operation};
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::{AccuracyBound, TrafficBound};
 use crate::common::grad_norm::norm;

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::CudaContext;
+use emulator_trials::mutate::{Kind, Mutant, Outcome, Survey, mutants, survey};
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::launch::images::IMAGES;
-use ptx_emulator::mutate::{Kind, Mutant, Outcome, Survey, mutants, survey};
 
 use crate::emulator::{Alone, alone, shared};
 use crate::environment::{project, real_gpu};
@@ -119,7 +119,7 @@ pub fn assert_mutants_killed(stem: &'static str, trials: &[Trial], equivalents: 
         kernels.iter().map(|kernel| survey_kernel(&cuda, image.ptx, stem, kernel, &trials)).collect();
     std::panic::set_hook(hook);
     let mut total = Survey::default();
-    surveyed.unwrap_or_else(|error| panic!("{stem}: {error}")).into_iter().for_each(|survey| total.join(survey));
+    surveyed.unwrap_or_else(|error| panic!("{stem}: {error}")).into_iter().for_each(|survey| total.merge(survey));
 
     println!("{stem}\n{total}");
     let excuse = |mutant: &Mutant| equivalents.iter().position(|equivalent| equivalent.excuses(mutant));

@@ -1,11 +1,11 @@
 //! LayerNorm, plain and with the residual addition, forward and backward.
 
+use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::ops::{Backend, Floor, LayerNormForward, Write};
 use ironwarp::tensor::Tensor;
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::{AccuracyBound, TrafficBound};
 use crate::common::layernorm::Inputs;

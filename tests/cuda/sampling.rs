@@ -1,12 +1,12 @@
 //! Sampling: every token is that of the formula, except for draws that fall within a rounding error of a boundary.
 
+use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::launch::images::IMAGES;
 use ironwarp::ops::philox::{Purpose, draw, uniform};
 use ironwarp::ops::{Backend, Operation, Sample};
-use ptx_emulator::mutate::Kind;
 
 use crate::bounds::TrafficBound;
 use crate::common::sampling::{self, SHARES, Settings};

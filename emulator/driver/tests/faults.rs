@@ -58,7 +58,7 @@ fn child_allocates_a_gigabyte_at_a_time() {
 fn memory_ends_where_it_was_told_to() {
     let said = check_in_process("child_allocates_a_gigabyte_at_a_time", &[("MEMORY", "3GiB")]);
     assert!(said.contains("[Ok(()), Ok(()), Ok(()), Err(CUDA_ERROR_OUT_OF_MEMORY)]"), "{said}");
-    assert!(said.contains("1073741824 bytes asked, 0 of 3221225472 bytes free"), "{said}");
+    assert!(said.contains("1073741824 bytes requested, 0 of 3221225472 bytes free"), "{said}");
     let said = check_in_process("child_allocates_a_gigabyte_at_a_time", &[("FAULTS", "cuMemAlloc:2=2")]);
     assert!(said.contains("[Ok(()), Err(CUDA_ERROR_OUT_OF_MEMORY), Ok(()), Ok(())]"), "{said}");
     let said = check_in_process("child_allocates_a_gigabyte_at_a_time", &[("LEAKS", "on")]);

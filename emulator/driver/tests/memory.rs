@@ -62,7 +62,7 @@ fn what_cannot_be_is_refused() {
     let host = std::ptr::from_mut(&mut word);
     assert_eq!(cu!(cuMemAlloc_v2(&mut address, 0)), Err(CUDA_ERROR_INVALID_VALUE));
     assert_eq!(cu!(cuMemAlloc_v2(&mut address, 81 << 30)), Err(CUDA_ERROR_OUT_OF_MEMORY));
-    assert!(last_error().contains("86973087744 bytes asked"), "{}", last_error());
+    assert!(last_error().contains("86973087744 bytes requested"), "{}", last_error());
     let device = allocate(8);
     for (what, outcome) in [
         ("free of a host pointer", cu!(cuMemFree_v2(host as u64))),

@@ -1,8 +1,8 @@
-//! What the parser makes of PTX text: the text's own structure, names unresolved.
+//! The abstract syntax tree of PTX text, in which names are not resolved.
 
 use std::fmt;
 
-/// A place in the PTX text; both count from 1.
+/// A position in the PTX text. Lines and columns count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     pub line: u32,
@@ -15,7 +15,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// One `.version` … text.
+/// A PTX module.
 #[derive(Debug, Clone, Default)]
 pub struct Module {
     /// `.version major.minor`
@@ -26,13 +26,13 @@ pub struct Module {
     pub files: Vec<(u32, String)>,
     /// Module-scope variables, in order.
     pub variables: Vec<Variable>,
-    /// `.entry` and `.func`, declarations (without a body) included, in order.
+    /// `.entry` and `.func`, including declarations without a body, in order.
     pub functions: Vec<Function>,
     /// `.alias name, function;`
     pub aliases: Vec<(String, String)>,
 }
 
-/// State spaces a variable can be declared in.
+/// State spaces in which a variable can be declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Space {
     Reg,
@@ -43,7 +43,7 @@ pub enum Space {
     Shared,
 }
 
-/// `.visible`, `.extern`, `.weak`, `.common`, or none of them.
+/// `.visible`, `.extern`, `.weak`, `.common`; `Internal` without any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Linkage {
     #[default]
@@ -54,7 +54,7 @@ pub enum Linkage {
     Common,
 }
 
-/// Fundamental types. Packed and alternate floating-point formats appear only in opcodes.
+/// Fundamental types. Packed and alternate floating-point formats occur only in opcodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Type {
     B8,
@@ -99,9 +99,9 @@ pub struct Variable {
     pub position: Position,
     pub linkage: Linkage,
     pub space: Space,
-    /// `.attribute(.managed)`: the host too reads and writes it through its address.
+    /// `.attribute(.managed)`: the host also accesses the variable through its address.
     pub managed: bool,
-    /// `.align`; the type's natural alignment (times the vector width) where absent.
+    /// `.align`; without it, the type's natural alignment times the vector width.
     pub align: u32,
     pub ty: Type,
     /// 1, or 2 and 4 for `.v2` and `.v4`.
@@ -109,14 +109,14 @@ pub struct Variable {
     pub name: String,
     /// `%r<10>` declares 10 registers `%r0` … `%r9`; `None` for one plain name.
     pub count: Option<u32>,
-    /// Array extents; an unsized extent (`[]`) is 0, or as many as its initialiser has.
+    /// Array extents. An unsized extent (`[]`) is 0, or the number of elements of the initialiser.
     pub extents: Vec<u64>,
-    /// Initialisers, flattened in row-major order; shorter than the array means zeros follow.
+    /// Initialisers in row-major order. Missing elements at the end are zero.
     pub init: Vec<Init>,
 }
 
 impl Variable {
-    /// Size in bytes; `None` if it would not fit 64 bits.
+    /// Size in bytes; `None` if it does not fit 64 bits.
     pub fn size(&self) -> Option<u64> {
         let element = u64::from(self.ty.size()) * u64::from(self.vector);
         self.extents.iter().try_fold(element, |size, &extent| size.checked_mul(extent))
@@ -126,9 +126,9 @@ impl Variable {
 /// One element of an initialiser.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Init {
-    /// An integer, or the bits of a floating-point literal in the variable's own type.
+    /// An integer, or the bits of a floating-point literal in the variable's type.
     Bits(u64),
-    /// The address of a variable or function, plus a byte offset; `generic(name)` sets `generic`.
+    /// The address of a variable or function plus a byte offset; `generic` for `generic(name)`.
     Address { name: String, offset: i64, generic: bool },
 }
 
@@ -142,7 +142,7 @@ pub struct Function {
     /// Return values of a `.func`.
     pub returns: Vec<Variable>,
     pub params: Vec<Variable>,
-    /// `.maxntid x, y, z`: missing extents are 1.
+    /// `.maxntid x, y, z`; missing extents are 1.
     pub max_threads: Option<[u32; 3]>,
     /// `.reqntid x, y, z`
     pub required_threads: Option<[u32; 3]>,
@@ -160,21 +160,21 @@ pub struct Function {
     pub body: Option<Vec<Statement>>,
 }
 
-/// Something in a body.
+/// A statement of a function's body.
 #[derive(Debug, Clone)]
 pub enum Statement {
     /// `.reg`, `.local`, `.shared`, `.param` declarations.
     Variable(Variable),
     /// `name:`
     Label(Position, String),
-    /// `.loc file line column`, and the place that it is inlined at.
+    /// `.loc file line column`, and the location that the code is inlined at.
     Location {
         file: u32,
         line: u32,
         column: u32,
         inlined_at: Option<(u32, u32, u32)>,
     },
-    /// `{ … }`: names declared inside are not seen outside.
+    /// `{ … }`: names declared inside are not visible outside.
     Block(Vec<Statement>),
     /// `name: .branchtargets a, b, c;`
     BranchTargets {
@@ -182,7 +182,7 @@ pub enum Statement {
         name: String,
         targets: Vec<String>,
     },
-    /// `name: .callprototype …;` or `.calltargets`: kept so that an indirect call can be refused by name.
+    /// `name: .callprototype …;` or `.calltargets`, kept so that indirect calls can be recognised and refused.
     CallTargets {
         position: Position,
         name: String,
@@ -208,16 +208,16 @@ impl Instruction {
     }
 }
 
-/// An operand, names unresolved.
+/// An operand.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operand {
     /// A register, label, variable, function or special register (`%tid.x`), as written.
     Name(String),
-    /// `name+4`, `name-4`: the address of a variable, plus bytes (outside of brackets).
+    /// `name+4`, `name-4` outside of brackets: the address of a variable plus bytes.
     NameOffset(String, i64),
     /// `!%p`
     Not(String),
-    /// An integer; negative ones in two's complement.
+    /// An integer; negative integers in two's complement.
     Integer(u64),
     /// `0f3F800000`: the bits of an f32.
     F32(u32),
@@ -227,11 +227,11 @@ pub enum Operand {
     Vector(Vec<Operand>),
     /// `[base+offset]`; the base is a register, a variable, or none for an absolute address.
     Address { base: Option<String>, offset: i64 },
-    /// `[map, {x, y}]` and other brackets of several parts: each part an operand.
+    /// `[map, {x, y}]` and other brackets with several operands.
     Tensor(Vec<Operand>),
     /// `p|q`, either of which may be `_`.
     Pair(Box<Operand>, Box<Operand>),
-    /// `(a, b)`: the lists of a call.
+    /// `(a, b)`: arguments or results of a call.
     List(Vec<Operand>),
     /// `_`
     Sink,

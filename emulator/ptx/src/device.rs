@@ -1,6 +1,6 @@
-//! What a device of an architecture can hold and run.
+//! The limits of devices by architecture.
 
-/// Compute capability.
+/// A compute capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Arch {
     pub major: u32,
@@ -8,14 +8,14 @@ pub struct Arch {
 }
 
 impl Arch {
-    /// Turing: T4. Nothing of this project runs on it: it is there for programs to refuse.
+    /// Turing: T4. The project's kernels do not run on it; tests use it to check that programs refuse such a device.
     pub const SM_75: Arch = Arch { major: 7, minor: 5 };
     /// Ampere: A100.
     pub const SM_80: Arch = Arch { major: 8, minor: 0 };
     /// Hopper: H100, H200.
     pub const SM_90: Arch = Arch { major: 9, minor: 0 };
 
-    /// The limits of a data-centre chip of it; `None` for an architecture that is not emulated.
+    /// The limits of the architecture's data-centre GPU; `None` for an architecture that is not emulated.
     pub fn limits(self) -> Option<Limits> {
         match self {
             Arch::SM_75 => Some(Limits {
@@ -44,10 +44,10 @@ pub struct Limits {
     pub threads_per_block: u32,
     pub block: [u32; 3],
     pub grid: [u32; 3],
-    /// Shared memory of a block without opting in.
+    /// Shared memory of a block that does not opt in to more.
     pub shared_per_block: u32,
     pub shared_per_multiprocessor: u32,
-    /// Shared memory that the system keeps of every block's.
+    /// Shared memory that the system reserves per block.
     pub shared_reserved: u32,
     pub registers_per_multiprocessor: u32,
     pub registers_per_thread: u32,
@@ -72,7 +72,7 @@ impl Limits {
         parameter_bytes: 4096,
     };
 
-    /// Shared memory of a block that opts in.
+    /// Shared memory of a block that opts in to the maximum.
     pub fn shared_per_block_optin(&self) -> u32 {
         self.shared_per_multiprocessor - self.shared_reserved
     }

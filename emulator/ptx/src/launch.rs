@@ -1,11 +1,9 @@
-//! Launching a kernel.
+//! Launches: their parameters, and the checks against the device's limits.
 
+use crate::address_space::{SHARED_BASE, align};
 use crate::device::Limits;
-use crate::exec;
-use crate::lower::{SHARED_BASE, align};
-use crate::memory::Memory;
+use crate::error::LaunchError;
 use crate::module::Kernel;
-use crate::observe::{Counts, Finding};
 
 /// One launch.
 #[derive(Debug, Clone)]
@@ -17,24 +15,25 @@ pub struct Launch<'a> {
     pub block: [u32; 3],
     /// Blocks of a cluster along x, y, z.
     pub cluster: [u32; 3],
-    /// Bytes of dynamic shared memory a block.
+    /// Bytes of dynamic shared memory per block.
     pub dynamic_shared: u32,
-    /// Bytes of static and dynamic shared memory together that the function may use.
+    /// The most bytes of static and dynamic shared memory together that the function may use.
     pub shared_limit: u32,
-    /// The parameter block, laid out as [`Kernel::params`] says.
+    /// The parameter block, with the layout of [`Kernel::params`].
     pub params: &'a [u8],
 }
 
-/// How to execute.
+/// How a launch is executed.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Decides the order of warps and blocks.
+    /// Determines the order of warps and blocks.
     pub seed: u64,
-    /// Off: no check but those that execution itself needs (bounds, barriers, budget), and no unique bytes.
+    /// If off, only the checks that execution itself needs are made (bounds, alignment, barriers, step budget), and unique
+    /// bytes are not counted.
     pub checks: bool,
-    /// Host threads; 1 makes the order of blocks reproducible too.
+    /// Number of host threads. With 1 the order of blocks is reproducible too.
     pub threads: usize,
-    /// Warp instructions a launch may execute before it counts as an endless loop.
+    /// Warp instructions that a launch may execute before it is reported as an endless loop.
     pub step_budget: u64,
 }
 
@@ -45,22 +44,11 @@ impl Default for Settings {
     }
 }
 
-/// Why a launch did not complete.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LaunchError {
-    /// It does not fit the device or the kernel's declaration; nothing was executed.
-    #[error("{kernel}: {message}")]
-    Rejected { kernel: String, message: String },
-    /// A check found something; memory holds whatever was written until then.
-    #[error("{0}")]
-    Found(Box<Finding>),
-}
-
 impl Launch<'_> {
     /// Checks the launch against the device's limits and the kernel's declaration.
     ///
     /// # Errors
-    /// [`LaunchError::Rejected`] with both numbers.
+    /// [`LaunchError::Rejected`] with the value and its limit.
     pub fn check(&self, limits: &Limits) -> Result<(), LaunchError> {
         let reject = |message: String| {
             Err(LaunchError::Rejected {
@@ -68,70 +56,62 @@ impl Launch<'_> {
                 message: format!("launch rejected: {message}"),
             })
         };
-        for (what, extents, most) in [("grid", self.grid, limits.grid), ("block", self.block, limits.block)] {
-            for ((axis, extent), most) in ["x", "y", "z"].iter().zip(extents).zip(most) {
-                if extent == 0 || extent > most {
-                    return reject(format!("{what}.{axis} = {extent}, where 1 to {most} are possible"));
+        for (what, extents, limits) in [("grid", self.grid, limits.grid), ("block", self.block, limits.block)] {
+            for ((axis, extent), limit) in ["x", "y", "z"].iter().zip(extents).zip(limits) {
+                if extent == 0 || extent > limit {
+                    return reject(format!("{what}.{axis} = {extent} is not in the range from 1 to {limit}"));
                 }
             }
         }
         let threads = self.block.iter().map(|&extent| u64::from(extent)).product::<u64>();
         if threads > u64::from(limits.threads_per_block) {
-            return reject(format!("{threads} threads a block, where the device has {}", limits.threads_per_block));
+            return reject(format!("{threads} threads per block, the device allows {}", limits.threads_per_block));
         }
         if let Some(required) = self.kernel.required_threads
             && required != self.block
         {
-            return reject(format!("block {:?}, where the kernel requires {required:?} (.reqntid)", self.block));
+            return reject(format!("block {:?}, the kernel requires {required:?} (.reqntid)", self.block));
         }
-        if let Some(most) = self.kernel.max_threads
-            && threads > u64::from(most)
+        if let Some(limit) = self.kernel.max_threads
+            && threads > u64::from(limit)
         {
-            return reject(format!("{threads} threads a block, where the kernel allows {most} (.maxntid)"));
+            return reject(format!("{threads} threads per block, the kernel allows {limit} (.maxntid)"));
         }
         let shared = u64::from(self.kernel.static_shared) + u64::from(self.dynamic_shared);
-        let most = self.shared_limit.min(limits.shared_per_block_optin());
-        if shared > u64::from(most) {
+        let limit = self.shared_limit.min(limits.shared_per_block_optin());
+        if shared > u64::from(limit) {
             let (fixed, dynamic) = (self.kernel.static_shared, self.dynamic_shared);
             return reject(format!(
-                "{fixed} + {dynamic} bytes of shared memory (static + dynamic), where {most} are allowed"
+                "{fixed} + {dynamic} bytes of shared memory (static + dynamic), at most {limit} are allowed"
             ));
         }
         if self.cluster != [1, 1, 1] {
-            return reject(format!("clusters of {:?} blocks, which the emulator does not have yet", self.cluster));
+            return reject(format!("clusters of {:?} blocks are not emulated", self.cluster));
         }
-        let (have, want) = (self.params.len(), self.kernel.param_bytes);
-        if have != want as usize {
-            return reject(format!("{have} bytes of parameters, where the kernel declares {want}"));
+        let (given, declared) = (self.params.len(), self.kernel.param_bytes);
+        if given != declared as usize {
+            return reject(format!("{given} bytes of parameters, the kernel declares {declared}"));
         }
         Ok(())
     }
 
-    /// Executes it to the end.
-    ///
-    /// # Errors
-    /// [`LaunchError::Rejected`] as [`Launch::check`], [`LaunchError::Found`] for the first finding.
-    pub fn run(&self, memory: &Memory, limits: &Limits, settings: &Settings) -> Result<Counts, LaunchError> {
-        self.check(limits)?;
-        exec::run(self, memory, limits, settings).map_err(LaunchError::Found)
-    }
-
-    /// Bytes of shared memory a block, static and dynamic.
+    /// Bytes of static and dynamic shared memory per block.
     pub(crate) fn shared_bytes(&self) -> u32 {
         self.kernel.static_shared + self.dynamic_shared
     }
 
-    /// Where dynamic shared memory begins.
+    /// The first address of dynamic shared memory.
     pub(crate) fn dynamic_shared_address(&self) -> u32 {
         align(SHARED_BASE + self.kernel.static_shared, self.kernel.dynamic_shared_align)
     }
 
-    /// Bytes from the base of shared memory to its end, with what alignment leaves between.
+    /// Bytes from the base of shared memory to its end, including the alignment of dynamic shared memory.
     pub(crate) fn shared_end(&self) -> u32 {
         self.dynamic_shared_address() - SHARED_BASE + self.dynamic_shared
     }
 
-    /// Blocks that the device can hold at once, as far as the PTX tells.
+    /// Number of blocks that are resident on the device at the same time, by threads and shared memory. The PTX does not
+    /// determine the number of registers, so they are not considered.
     pub fn resident_blocks(&self, limits: &Limits) -> u32 {
         let threads: u32 = self.block.iter().product::<u32>().next_multiple_of(32);
         let by_threads = limits.threads_per_multiprocessor / threads;

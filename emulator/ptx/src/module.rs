@@ -1,33 +1,15 @@
-//! A loaded module: kernels ready to launch and variables placed in device memory.
+//! A loaded module: kernels that can be launched, and variables in device memory.
 
 use std::sync::Arc;
 
-use crate::ast::{self, Init, Linkage, Position, Space, Variable};
+use crate::address_space::align;
+use crate::ast::{self, Init, Linkage, Space, Variable};
 use crate::device::Arch;
+use crate::error::LoadError;
 use crate::ir::Program;
-use crate::lower::{self, Globals, align};
-use crate::memory::{Memory, MemoryError};
+use crate::lower::{self, Globals};
+use crate::memory::Memory;
 use crate::parse;
-
-/// Why a module cannot be loaded.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum LoadError {
-    /// The text is not PTX.
-    #[error("{position}: {message}")]
-    Syntax { position: Position, message: String },
-    /// PTX that means nothing: an unknown name, a wrong operand.
-    #[error("{position}: {message}")]
-    Invalid { position: Position, message: String },
-    /// PTX that the emulator does not execute.
-    #[error("{position}: not supported by the emulator: {what}")]
-    Unsupported { position: Position, what: String },
-    /// `.target` asks for another device.
-    #[error(".target {target} does not run on compute capability {major}.{minor}")]
-    Target { target: String, major: u32, minor: u32 },
-    /// No room for the module's variables.
-    #[error("variables of the module: {0}")]
-    Memory(#[from] MemoryError),
-}
 
 /// A parameter of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,24 +20,24 @@ pub struct Param {
     pub size: u32,
 }
 
-/// A kernel, ready to launch.
+/// A kernel that can be launched.
 #[derive(Debug)]
 pub struct Kernel {
     pub name: String,
     pub params: Vec<Param>,
-    /// Bytes of all parameters.
+    /// Bytes of the parameter block.
     pub param_bytes: u32,
     /// Bytes of `.shared` variables.
     pub static_shared: u32,
-    /// Alignment of dynamic shared memory, which begins behind the static.
+    /// Alignment of dynamic shared memory, which follows the static shared memory.
     pub dynamic_shared_align: u32,
-    /// Bytes of `.local` memory a thread.
+    /// Bytes of `.local` memory per thread.
     pub local_bytes: u32,
-    /// `.maxntid`, else `.reqntid`: threads of a block at most.
+    /// `.maxntid`, otherwise `.reqntid`: the most threads that a block may have.
     pub max_threads: Option<u32>,
     /// `.reqntid`
     pub required_threads: Option<[u32; 3]>,
-    /// Registers a thread that the PTX needs at once, in 32-bit units (ptxas may need fewer or more).
+    /// Registers per thread in 32-bit units that are live in the PTX at the same time. ptxas may need fewer or more.
     pub registers: u32,
     pub(crate) program: Program,
 }
@@ -68,7 +50,7 @@ pub struct Global {
     pub size: u64,
 }
 
-/// A module in a device's memory.
+/// A module that is loaded into a device's memory.
 #[derive(Debug)]
 pub struct Module {
     pub kernels: Vec<Arc<Kernel>>,
@@ -76,10 +58,10 @@ pub struct Module {
 }
 
 impl Module {
-    /// Parses, resolves and checks PTX text for a device of architecture `arch`, and places its variables.
+    /// Parses and lowers PTX text for a device of architecture `arch`, and allocates and initialises its variables.
     ///
     /// # Errors
-    /// [`LoadError`], with line and column; nothing stays allocated then.
+    /// [`LoadError`], with line and column. Nothing remains allocated then.
     pub fn load(text: &str, arch: Arch, memory: &Memory) -> Result<Self, LoadError> {
         let ast = parse::parse(text)
             .map_err(|error| LoadError::Syntax { position: error.position, message: error.message })?;
@@ -155,10 +137,10 @@ impl Module {
         Ok(())
     }
 
-    /// Variables without an initialiser are zero.
+    /// Writes the variables' initialisers. Variables without one are zero.
     fn initialise(&self, ast: &ast::Module, globals: &Globals, memory: &Memory) -> Result<(), LoadError> {
-        let placed = ast.variables.iter().filter(|variable| matches!(variable.space, Space::Global | Space::Const));
-        for (variable, global) in placed.zip(&self.globals) {
+        let in_memory = ast.variables.iter().filter(|variable| matches!(variable.space, Space::Global | Space::Const));
+        for (variable, global) in in_memory.zip(&self.globals) {
             let element = variable.ty.size() as usize;
             if variable.init.len() as u64 * element as u64 > global.size {
                 return Err(invalid(variable, "has more initialisers than elements"));
@@ -170,7 +152,10 @@ impl Module {
                     Init::Address { name, offset, .. } => match globals.addresses.get(name) {
                         Some(address) => address.wrapping_add_signed(*offset),
                         None => {
-                            return Err(invalid(variable, &format!("holds the address of {name}, which is not known")));
+                            return Err(invalid(
+                                variable,
+                                &format!("holds the address of {name}, which is not declared"),
+                            ));
                         }
                     },
                 };
@@ -184,7 +169,7 @@ impl Module {
     /// Frees the module's variables.
     pub fn unload(&self, memory: &Memory) {
         for global in &self.globals {
-            // A variable that is already gone is no news at the end.
+            // A variable that was already freed needs no report here.
             let _ = memory.free(global.address);
         }
     }
@@ -206,17 +191,17 @@ fn invalid(variable: &Variable, what: &str) -> LoadError {
     LoadError::Invalid { position: variable.position, message: format!("{} {what}", variable.name) }
 }
 
-/// `sm_80` runs on 8.0 and later, `sm_90a` on 9.0 alone.
+/// Checks `.target`: `sm_80` runs on 8.0 and later, `sm_90a` only on 9.0.
 fn check_target(target: &str, arch: Arch) -> Result<(), LoadError> {
     let refuse = || LoadError::Target { target: target.to_owned(), major: arch.major, minor: arch.minor };
     let number = target.strip_prefix("sm_").ok_or_else(refuse)?;
     let digits = number.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let wanted: u32 = digits.parse().map_err(|_| refuse())?;
-    let have = arch.major * 10 + arch.minor;
-    let fits = match &number[digits.len()..] {
-        "" => wanted <= have,
-        "f" => wanted <= have && wanted / 10 == arch.major,
-        _ => wanted == have,
+    let target: u32 = digits.parse().map_err(|_| refuse())?;
+    let device = arch.major * 10 + arch.minor;
+    let runs = match &number[digits.len()..] {
+        "" => target <= device,
+        "f" => target <= device && target / 10 == arch.major,
+        _ => target == device,
     };
-    if fits { Ok(()) } else { Err(refuse()) }
+    if runs { Ok(()) } else { Err(refuse()) }
 }

@@ -1,13 +1,13 @@
-//! Registers of a warp, 32 lanes side by side.
+//! The registers of a warp, each with the values of all 32 lanes.
 
 /// Lanes of a warp.
 pub const LANES: usize = 32;
-/// One 32-bit register of every lane. Narrower values are zero-extended, always.
+/// One 32-bit register of every lane. Narrower values are always zero-extended.
 pub type Lanes32 = [u32; LANES];
 /// One 64-bit register of every lane.
 pub type Lanes64 = [u64; LANES];
 
-/// Which register file a value lives in.
+/// The register file that holds a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// 8, 16 and 32 bits.
@@ -16,14 +16,14 @@ pub enum Class {
     Pred,
 }
 
-/// A source: a slot of the file that the instruction implies, or the same bits in every lane.
+/// A source operand: a slot of the register file that the instruction implies, or the same bits in every lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Src {
     Slot(u32),
     Bits(u64),
 }
 
-/// The register files of one warp. A predicate is a mask: bit `i` is lane `i`'s.
+/// The register files of a warp. A predicate is a mask: bit `i` is its value in lane `i`.
 #[derive(Debug, Default)]
 pub struct Registers {
     pub b32: Vec<Lanes32>,
@@ -32,7 +32,7 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Files of the given numbers of registers, all zero.
+    /// Register files of the given sizes, with all registers zero.
     pub fn new(b32: usize, b64: usize, pred: usize) -> Self {
         Self { b32: vec![[0; LANES]; b32], b64: vec![[0; LANES]; b64], pred: vec![0; pred] }
     }
@@ -61,7 +61,7 @@ impl Registers {
         }
     }
 
-    /// Writes the lanes of `mask`, and no other.
+    /// Writes the lanes of `mask` only.
     #[inline(always)]
     pub fn set32(&mut self, slot: u32, mask: u32, values: &Lanes32) {
         let out = &mut self.b32[slot as usize];
@@ -75,7 +75,7 @@ impl Registers {
         }
     }
 
-    /// Writes the lanes of `mask`, and no other.
+    /// Writes the lanes of `mask` only.
     #[inline(always)]
     pub fn set64(&mut self, slot: u32, mask: u32, values: &Lanes64) {
         let out = &mut self.b64[slot as usize];
@@ -89,7 +89,7 @@ impl Registers {
         }
     }
 
-    /// Writes the lanes of `mask`, and no other.
+    /// Writes the lanes of `mask` only.
     #[inline(always)]
     pub fn set_pred(&mut self, slot: u32, mask: u32, values: u32) {
         let out = &mut self.pred[slot as usize];
@@ -97,7 +97,7 @@ impl Registers {
     }
 }
 
-/// The lanes of a mask, in order.
+/// The lanes of a mask, in ascending order.
 #[inline]
 pub fn each_lane(mask: u32) -> impl Iterator<Item = u32> {
     let mut rest = mask;
@@ -110,7 +110,7 @@ pub fn each_lane(mask: u32) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The lanes of a mask for which something holds.
+/// The lanes of a mask for which `holds` is true, as a mask.
 #[inline]
 pub fn lanes_where(mask: u32, holds: impl Fn(u32) -> bool) -> u32 {
     each_lane(mask).filter(|&lane| holds(lane)).fold(0, |lanes, lane| lanes | 1 << lane)

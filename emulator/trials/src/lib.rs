@@ -1,17 +1,25 @@
-//! Kernels that the emulator is tried on.
+//! Test tooling for the emulator.
 //!
-//! [`trials`] are sound kernels with their shapes and references: they must pass with every seed, with the same bits,
-//! and their mutants must be found out. `kernels/buggy` has kernels with one planted bug each, for the tests alone.
-//! `cargo run -p emulator-trials --bin mutants` prints what became of the mutants.
+//! - `trials::trials()` are correct kernels with their shapes and references. They must pass with every seed, with the
+//!   same bits, and their mutants must be killed. `kernels/buggy` contains kernels with one deliberate bug each, which the
+//!   tests use. Both need the feature `kernels`.
+//! - [`mutate`] generates and runs mutants of any kernel. `cargo run -p emulator-trials --bin mutants` prints which mutants
+//!   of the trial kernels are killed.
 
+#[cfg(feature = "kernels")]
 mod case;
+pub mod mutate;
+#[cfg(feature = "kernels")]
 mod random;
+#[cfg(feature = "kernels")]
 pub mod trials;
 
+#[cfg(feature = "kernels")]
 pub use case::{Arg, Case, Device, Done, Failure, Want, bytes_of};
+#[cfg(feature = "kernels")]
 pub use random::Random;
 
-/// A kernel file, compiled.
+/// A compiled kernel file.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     /// The file's name without `.cu`.
@@ -22,7 +30,7 @@ pub struct Image {
     pub resources: &'static [Resources],
 }
 
-/// What a kernel takes, as ptxas says.
+/// The resources that a kernel uses, as ptxas reports them.
 #[derive(Debug, Clone, Copy)]
 pub struct Resources {
     pub kernel: &'static str,
@@ -34,12 +42,14 @@ pub struct Resources {
 }
 
 /// `kernels/*.cu`
+#[cfg(feature = "kernels")]
 pub static SOUND: &[Image] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// `kernels/buggy/*.cu`
+#[cfg(feature = "kernels")]
 pub static BUGGY: &[Image] = include!(concat!(env!("OUT_DIR"), "/buggy/kernels.rs"));
 
-/// The PTX of a file.
+/// The PTX of a kernel file.
 ///
 /// # Panics
 /// If there is no such file.

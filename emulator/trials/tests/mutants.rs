@@ -1,8 +1,8 @@
 //! Mutants of the sound kernels: what can matter is found out.
 
+use emulator_trials::mutate::Kind::{self, NeverLeave, ShiftComparison};
+use emulator_trials::mutate::{Mutant, Survey, mutants, survey};
 use emulator_trials::trials::{Trial, trials};
-use ptx_emulator::mutate::Kind::{self, NeverLeave, ShiftComparison};
-use ptx_emulator::mutate::{Mutant, Survey, mutants, survey};
 
 /// Seeds that a mutant must survive to count as a survivor.
 const SEEDS: [u64; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
@@ -28,7 +28,7 @@ fn mutants_are_found_out() {
         for survivor in of_kernel.survivors() {
             assert!(equivalent(&trial, survivor).is_some(), "survived: {survivor}");
         }
-        total.join(of_kernel);
+        total.merge(of_kernel);
     }
     println!("{total}");
     let unused = EQUIVALENT.iter().find(|entry| {

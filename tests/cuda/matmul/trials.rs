@@ -1,8 +1,8 @@
 //! Small trials of every matmul kernel, for schedules and mutants.
 
+use emulator_trials::mutate::Kind;
 use ironwarp::cuda::matmul::{TileConfig, TileSize};
 use ironwarp::ops::Write;
-use ptx_emulator::mutate::Kind;
 
 use super::{Case, dgrad, forward, inputs, wgrad};
 use crate::common::WRITES;

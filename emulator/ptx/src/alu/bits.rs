@@ -1,7 +1,7 @@
 //! Bitwise logic, shifts and bit fields.
 
 use super::integer::IntType;
-use super::lanes::Frame;
+use super::lanes::{Frame, ones};
 use super::parts::Modifiers;
 use super::permute::{self, Permute};
 use super::{Decoded, Kind, Op};
@@ -324,11 +324,6 @@ fn logic_pred(op: Logic, not_a: bool, not_b: bool, frame: &mut Frame) {
         Logic::Not => !a,
     };
     frame.set_predicate(0, result);
-}
-
-/// All lanes or none.
-pub(super) fn ones(set: bool) -> u32 {
-    0u32.wrapping_sub(set as u32)
 }
 
 fn lop3_lanes(table: u8, predicate: Lop3Predicate, frame: &mut Frame) {

@@ -1,11 +1,10 @@
 //! set and setp.
 
-use super::bits::ones;
 use super::float::flush_if;
 use super::formats::{BF16, F16, Format, decode as widen};
 use super::half::HalfType;
 use super::integer::IntType;
-use super::lanes::Frame;
+use super::lanes::{Frame, Lane, ones};
 use super::parts::Modifiers;
 use super::{Decoded, Kind, Op};
 use crate::ast::Operand;
@@ -333,7 +332,7 @@ fn half<F: Format>(bits: u32, ftz: bool) -> f32 {
     if ftz && subnormal { 0.0 } else { widen::<F>(bits) }
 }
 
-fn float<A: super::lanes::Lane, V: PartialOrd>(test: Test, frame: &mut Frame, load: impl Fn(A) -> V) -> u32 {
+fn float<A: Lane, V: PartialOrd>(test: Test, frame: &mut Frame, load: impl Fn(A) -> V) -> u32 {
     match test {
         Test::Equal => frame.test2(|a: A, b: A| load(a) == load(b)),
         Test::Less => frame.test2(|a: A, b: A| load(a) < load(b)),

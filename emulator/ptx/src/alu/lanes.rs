@@ -464,6 +464,11 @@ impl Frame<'_> {
     }
 }
 
+/// All bits set, or none: a predicate that is the same in every lane.
+pub(super) fn ones(set: bool) -> u32 {
+    0u32.wrapping_sub(set as u32)
+}
+
 /// Whether `mul_add` is one machine instruction inside the loops.
 #[inline(always)]
 pub(super) fn fused() -> bool {

@@ -20,8 +20,6 @@ mod bits;
 mod carry;
 mod compare;
 mod convert;
-mod convert_lanes;
-mod convert_packed;
 mod float;
 mod formats;
 mod half;
@@ -74,7 +72,7 @@ pub enum Op {
     Approx(approx::Approx),
     Compare(compare::Compare),
     Convert(convert::Convert),
-    ConvertPacked(convert_packed::ConvertPacked),
+    ConvertPacked(convert::ConvertPacked),
 }
 
 impl Op {
@@ -175,8 +173,8 @@ impl Alu {
             Op::Half(op) => half::execute(op, frame),
             Op::Approx(op) => approx::execute(op, frame),
             Op::Compare(op) => compare::execute(op, frame),
-            Op::Convert(op) => convert_lanes::execute(op, frame),
-            Op::ConvertPacked(op) => convert_packed::execute(op, frame),
+            Op::Convert(op) => convert::execute(op, frame),
+            Op::ConvertPacked(op) => convert::execute_packed(op, frame),
         }
     }
 }

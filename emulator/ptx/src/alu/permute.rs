@@ -1,7 +1,6 @@
 //! prmt: four bytes picked from eight.
 
-use super::bits::ones;
-use super::lanes::{Frame, Ternary};
+use super::lanes::{Frame, Ternary, ones};
 use crate::registers::Src;
 
 /// The modes of `prmt`: how the control's value becomes four selectors.

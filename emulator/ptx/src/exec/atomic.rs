@@ -1,15 +1,15 @@
-//! Atomics.
+//! `atom` and `red`.
 
 use half::{bf16, f16};
 
-use super::access::Fault;
-use super::block::{Core, Lent};
+use super::block_state::{BlockState, Scratch};
+use super::fault::Fault;
 use super::warp::Warp;
+use crate::address_space::space_of_address;
 use crate::ir::{AtomicOp, AtomicType, Space, Target};
-use crate::lower::space_of_address;
 use crate::registers::{LANES, Src};
 
-/// An atomic with its operands.
+/// An atomic instruction with its operands.
 pub struct Atomic<'a> {
     pub target: &'a Target,
     pub op: AtomicOp,
@@ -18,14 +18,14 @@ pub struct Atomic<'a> {
     pub operands: &'a [Src; 2],
 }
 
-impl Core<'_> {
-    /// Executes `atom` or `red`; lanes on one address go one after the other.
+impl BlockState<'_> {
+    /// Executes `atom` or `red`; lanes with the same address execute one after the other.
     pub fn atomic(
         &mut self,
         warp: &mut Warp,
         atomic: Atomic,
         (mask, pc): (u32, u32),
-        lent: &mut Lent,
+        scratch: &mut Scratch,
     ) -> Result<(), Fault> {
         let Atomic { target, op, ty, to, operands } = atomic;
         let wide = ty.bytes() == 8;
@@ -36,12 +36,12 @@ impl Core<'_> {
         let size = ty.bytes() as usize;
         let mut old = [0u64; LANES];
         let addresses = warp.addresses(&target.address);
-        // In device memory f32 sums are made where subnormals are flushed, in shared memory they are not.
+        // f32 additions flush subnormals in device memory but not in shared memory.
         let flushes = |lane: usize| match target.space {
             Space::Generic => space_of_address(addresses[lane]) == Space::Global,
             space => space == Space::Global,
         };
-        self.update(warp, target, ty.bytes(), (mask, pc), lent, |lane, bytes| {
+        self.update(warp, target, ty.bytes(), (mask, pc), scratch, |lane, bytes| {
             let mut word = [0; 8];
             word[..size].copy_from_slice(bytes);
             old[lane] = u64::from_le_bytes(word);
@@ -62,7 +62,7 @@ impl Core<'_> {
     }
 }
 
-/// The new value; narrow values in the low bits.
+/// The new value. Values of fewer than 64 bits are in the low bits.
 fn apply(op: AtomicOp, ty: AtomicType, old: u64, a: u64, b: u64) -> u64 {
     let bits = ty.bytes() * 8;
     let cut = u64::MAX >> (64 - bits);
@@ -131,14 +131,14 @@ fn add(ty: AtomicType, old: u64, a: u64) -> u64 {
     }
 }
 
-/// The sum of two f32, subnormal ones taken as zero.
+/// The sum of two f32, where subnormal operands and results are flushed to zero.
 fn flushed_sum(old: u32, a: u32) -> u64 {
     let flush = |value: f32| if value.is_subnormal() { 0f32.copysign(value) } else { value };
     let sum = flush(f32::from_bits(old)) + flush(f32::from_bits(a));
     u64::from(flush(sum).to_bits())
 }
 
-/// One rounding: the sum of two bf16 is exact in f64, though not in f32.
+/// Rounds once: the sum of two bf16 is exact in f64, but not in f32.
 fn bf16_add(x: bf16, y: bf16) -> bf16 {
     bf16::from_f64(x.to_f64() + y.to_f64())
 }

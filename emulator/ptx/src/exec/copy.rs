@@ -1,43 +1,19 @@
-//! `cp.async`: begun at once, done as late as its wait allows.
+//! `cp.async`: issued at once, executed as late as its wait allows.
 
-use super::access::report::too_long;
-use super::access::{Fault, Manner, Reach};
-use super::block::{Core, Lent};
+use super::access::AccessKind;
+use super::block_state::{BlockState, Scratch};
+use super::copies::{AsyncCopy, UNCOMMITTED};
+use super::fault::Fault;
 use super::warp::Warp;
+use crate::address_space::SHARED_BASE;
 use crate::ir::{Space, Target};
-use crate::lower::SHARED_BASE;
-use crate::memory::page::{PAGE, POISON};
-use crate::observe::Moved;
-use crate::race::stamp::{Kind, Stamp, mark};
+use crate::memory::page::{PAGE_BYTES, POISON};
+use crate::observe::{TrafficKind, WarpAccess};
+use crate::race::epoch::{Epoch, EpochKind, lane_ref};
 use crate::registers::{LANES, each_lane, lanes_where};
 
-/// Not committed yet.
-const OPEN: u32 = u32::MAX;
-
-/// Copies of a warp that nobody has waited for.
-#[derive(Default)]
-pub struct Copies {
-    pending: Vec<Copy>,
-    /// Groups that each lane has committed.
-    committed: [u32; LANES],
-}
-
-struct Copy {
-    lane: u32,
-    group: u32,
-    to: u64,
-    from: u64,
-    /// Bytes written; those past `source_bytes` are zero.
-    bytes: u32,
-    source_bytes: u32,
-    /// Stamp of the read of its source.
-    reading: u32,
-    site: u32,
-    pc: u32,
-}
-
-/// A `cp.async` with its operands read.
-pub struct CopyAsync<'a> {
+/// A `cp.async` instruction with its operands read.
+pub struct CopyOperands<'a> {
     pub to: &'a Target,
     pub from: &'a Target,
     pub bytes: u32,
@@ -46,30 +22,30 @@ pub struct CopyAsync<'a> {
     pub pc: u32,
 }
 
-impl Core<'_> {
-    /// Checks the copies' ends and marks their targets as unfinished.
-    pub fn begin_copies(&mut self, warp: &mut Warp, copy: CopyAsync, lent: &mut Lent) -> Result<(), Fault> {
-        let CopyAsync { to, from, bytes, source_bytes, mask, pc } = copy;
+impl BlockState<'_> {
+    /// Issues copies: checks both ends and marks the targets as pending.
+    pub fn issue_copies(&mut self, warp: &mut Warp, copy: CopyOperands, scratch: &mut Scratch) -> Result<(), Fault> {
+        let CopyOperands { to, from, bytes, source_bytes, mask, pc } = copy;
         let (targets, sources) = (warp.addresses(&to.address), warp.addresses(&from.address));
         for lane in each_lane(mask) {
             if source_bytes[lane as usize] > bytes {
-                let have = source_bytes[lane as usize];
-                return Err(Fault::operand(lane, format!("cp.async of {bytes} bytes from a source of {have}")));
+                let size = source_bytes[lane as usize];
+                return Err(Fault::operand(lane, format!("cp.async of {bytes} bytes from a source of {size}")));
             }
         }
-        let source = Reach { site: from.site, pc, mask, addresses: &sources, size: bytes };
-        let reading = self.read_ahead(warp, source, &source_bytes, lent)?;
-        self.mark_pending(warp, Reach { site: to.site, pc, mask, addresses: &targets, size: bytes }, lent)?;
+        let source = WarpAccess { site: from.site, pc, mask, addresses: &sources, size: bytes };
+        let read_epoch = self.check_source(warp, source, &source_bytes, scratch)?;
+        self.mark_pending(warp, WarpAccess { site: to.site, pc, mask, addresses: &targets, size: bytes }, scratch)?;
         for lane in each_lane(mask) {
             let i = lane as usize;
-            warp.copies.pending.push(Copy {
+            warp.copies.in_flight.push(AsyncCopy {
                 lane,
-                group: OPEN,
+                group: UNCOMMITTED,
                 to: targets[i],
                 from: sources[i],
                 bytes,
                 source_bytes: source_bytes[i],
-                reading,
+                read_epoch,
                 site: from.site,
                 pc,
             });
@@ -77,134 +53,113 @@ impl Core<'_> {
         Ok(())
     }
 
-    /// Does the copies of the lanes of `mask` that `wait_group pending` (or `wait_all`) waits for.
-    pub fn finish_copies(&mut self, warp: &mut Warp, mask: u32, pending: Option<u32>) -> Result<(), Fault> {
-        let committed = warp.copies.committed;
-        let due = |copy: &Copy| {
-            let newest = committed[copy.lane as usize];
-            let waited = match pending {
-                None => true,
-                Some(pending) => copy.group != OPEN && copy.group.saturating_add(pending) < newest,
-            };
-            mask >> copy.lane & 1 == 1 && waited
-        };
-        let (due, rest): (Vec<Copy>, Vec<Copy>) = std::mem::take(&mut warp.copies.pending).into_iter().partition(due);
-        warp.copies.pending = rest;
-        for copy in due {
-            // The lanes of one instruction share the stamp: it stands until the last of them has waited.
-            let shared = |other: &Copy| other.reading == copy.reading;
-            if copy.reading != 0 && !warp.copies.pending.iter().any(shared) {
-                self.grid.stamps.finish(copy.reading, warp.now);
+    /// Executes the copies of the lanes of `mask` that `wait_group pending`, or `wait_all` for `None`, waits for.
+    pub fn complete_copies(&mut self, warp: &mut Warp, mask: u32, pending: Option<u32>) -> Result<(), Fault> {
+        for copy in warp.copies.take_completed(mask, pending) {
+            // The lanes of one instruction share the read's epoch: it stays pending until the last of them has waited.
+            let shares_epoch = |other: &AsyncCopy| other.read_epoch == copy.read_epoch;
+            if copy.read_epoch != 0 && !warp.copies.in_flight.iter().any(shares_epoch) {
+                self.grid.epochs.complete(copy.read_epoch, warp.now);
             }
-            self.settle(warp, &copy)?;
+            self.execute_copy(warp, &copy)?;
         }
         Ok(())
     }
 
-    /// Checks the source of an asynchronous copy, of which each lane reads `sizes` bytes when it is waited for. Until then
-    /// nobody may write there. Gives the stamp of the reads, for `Stamps::finish`; 0 if there are none.
-    fn read_ahead(
+    /// Checks the sources of asynchronous copies, of which each lane reads `sizes` bytes when it waits. Until then no
+    /// thread may write there. Returns the id of the reads' epoch, for [`EpochTable::complete`]; 0 if nothing is read.
+    ///
+    /// [`EpochTable::complete`]: crate::race::epoch_table::EpochTable::complete
+    fn check_source(
         &mut self,
         warp: &mut Warp,
-        reach: Reach,
+        request: WarpAccess,
         sizes: &[u32; LANES],
-        lent: &mut Lent,
+        scratch: &mut Scratch,
     ) -> Result<u32, Fault> {
-        // Each copy has a stamp of its own, as each is finished on its own.
-        warp.stamps[reach.site as usize][0] = (0, 0);
-        let reading = lanes_where(reach.mask, |lane| sizes[lane as usize] > 0);
-        let whole = lanes_where(reading, |lane| sizes[lane as usize] == reach.size);
-        let reach = Reach { mask: reading, ..reach };
-        self.check_alignment(Space::Global, reach, Manner::ReadAhead)?;
-        lent.tally.global(&reach, Moved::Loaded);
-        self.global_lanes(warp, Reach { mask: whole, ..reach }, Manner::ReadAhead, lent, |_, _, _| ())?;
+        // Each copy has an epoch of its own, as each completes on its own.
+        warp.epochs[request.site as usize][0] = (0, 0);
+        let reading = lanes_where(request.mask, |lane| sizes[lane as usize] > 0);
+        let whole = lanes_where(reading, |lane| sizes[lane as usize] == request.size);
+        let request = WarpAccess { mask: reading, ..request };
+        self.check_alignment(Space::Global, request, AccessKind::AsyncRead)?;
+        scratch.tally.global(&request, TrafficKind::Load);
+        self.global_lanes(warp, WarpAccess { mask: whole, ..request }, AccessKind::AsyncRead, scratch, |_, _, _| ())?;
         for lane in each_lane(reading & !whole) {
-            let (address, end) = (reach.addresses[lane as usize], sizes[lane as usize]);
-            // A part is read in the largest aligned pieces.
+            let (address, end) = (request.addresses[lane as usize], sizes[lane as usize]);
+            // A source shorter than the copy is read in the largest aligned pieces.
             let mut done = 0;
             while done < end {
                 let size = 1 << (end - done).ilog2().min(if done == 0 { 4 } else { done.trailing_zeros() });
                 let addresses = [address + u64::from(done); LANES];
-                let piece = Reach { mask: 1 << lane, addresses: &addresses, size, ..reach };
-                self.global_lanes(warp, piece, Manner::ReadAhead, lent, |_, _, _| ())?;
+                let piece = WarpAccess { mask: 1 << lane, addresses: &addresses, size, ..request };
+                self.global_lanes(warp, piece, AccessKind::AsyncRead, scratch, |_, _, _| ())?;
                 done += size;
             }
         }
-        Ok(warp.stamps[reach.site as usize][0].1)
+        Ok(warp.epochs[request.site as usize][0].1)
     }
 
-    /// Reads device memory that was checked before.
-    fn read_late(&self, address: u64, out: &mut [u8]) {
+    /// Reads device memory that was checked when the copy was issued.
+    fn read_source(&self, address: u64, out: &mut [u8]) {
         out.fill(POISON);
         if let Some(allocation) = self.allocation(address, out.len()) {
             let offset = address - allocation.base;
-            let page = allocation.page((offset / PAGE as u64) as usize);
+            let page = allocation.page((offset / PAGE_BYTES as u64) as usize);
             if let Some(page) = &*page {
-                out.copy_from_slice(page.bytes((offset % PAGE as u64) as usize, out.len()));
+                out.copy_from_slice(page.bytes((offset % PAGE_BYTES as u64) as usize, out.len()));
             }
         }
     }
 
-    /// Marks shared memory as the target of asynchronous copies: nobody may touch it until they are waited for.
-    fn mark_pending(&mut self, warp: &mut Warp, reach: Reach, lent: &mut Lent) -> Result<(), Fault> {
-        self.each_lane(warp, Space::Shared, reach, Manner::Write, lent, |_, bytes| bytes.fill(POISON))?;
+    /// Marks shared memory as the target of pending copies: no thread may access it until they have been waited for.
+    fn mark_pending(&mut self, warp: &mut Warp, request: WarpAccess, scratch: &mut Scratch) -> Result<(), Fault> {
+        let poison = |_: usize, bytes: &mut [u8]| bytes.fill(POISON);
+        self.access_lanes(warp, Space::Shared, request, AccessKind::Write, scratch, poison)?;
         if !self.grid.settings.checks {
             return Ok(());
         }
-        let stamp = Stamp {
+        let epoch = Epoch {
             block: self.block,
             warp: warp.index,
             time: warp.now,
-            pc: reach.pc,
-            kind: Kind::Pending,
-            narrow: false,
-            lanes: reach.mask,
+            pc: request.pc,
+            kind: EpochKind::Pending,
+            block_scope: false,
+            lanes: request.mask,
         };
-        let pending = self.stamps.stamp(stamp).ok_or_else(|| too_long(reach.mask))?;
-        for lane in each_lane(reach.mask) {
-            let at = (reach.addresses[lane as usize] - u64::from(SHARED_BASE)) as usize;
-            if let Some(page) = &mut self.shared[at / PAGE] {
-                page.shadow.settle(self.shadow_number, at % PAGE, reach.size as usize, mark(pending, lane));
+        let pending = self.epochs.push(epoch).ok_or_else(|| Fault::launch_too_long(request.mask))?;
+        for lane in each_lane(request.mask) {
+            let at = (request.addresses[lane as usize] - u64::from(SHARED_BASE)) as usize;
+            if let Some(page) = &mut self.shared[at / PAGE_BYTES] {
+                let (offset, size) = (at % PAGE_BYTES, request.size as usize);
+                page.shadow.set_writer(self.shadow_number, offset, size, lane_ref(pending, lane));
             }
         }
         Ok(())
     }
 
-    /// Makes a copy, as if the waiting lane had stored the bytes.
-    fn settle(&mut self, warp: &mut Warp, copy: &Copy) -> Result<(), Fault> {
+    /// Executes a copy, as if the waiting lane stored the bytes.
+    fn execute_copy(&mut self, warp: &mut Warp, copy: &AsyncCopy) -> Result<(), Fault> {
         let mut bytes = [0u8; 16];
-        self.read_late(copy.from, &mut bytes[..copy.source_bytes as usize]);
+        self.read_source(copy.from, &mut bytes[..copy.source_bytes as usize]);
         let (size, at) = (copy.bytes as usize, (copy.to - u64::from(SHARED_BASE)) as usize);
         if self.grid.settings.checks {
-            let reach = Reach {
+            let request = WarpAccess {
                 site: copy.site,
                 pc: copy.pc,
                 mask: 1 << copy.lane,
                 addresses: &[copy.to; LANES],
                 size: copy.bytes,
             };
-            let stamp = self.stamp(warp, &self.stamps, reach, Kind::Plain)?;
-            if let Some(page) = &mut self.shared[at / PAGE] {
-                page.shadow.settle(self.shadow_number, at % PAGE, size, mark(stamp, copy.lane));
+            let epoch = self.epoch(warp, &self.epochs, request, EpochKind::Plain)?;
+            if let Some(page) = &mut self.shared[at / PAGE_BYTES] {
+                page.shadow.set_writer(self.shadow_number, at % PAGE_BYTES, size, lane_ref(epoch, copy.lane));
             }
         }
-        if let Some(page) = &mut self.shared[at / PAGE] {
-            page.store(at % PAGE, &bytes[..size]);
+        if let Some(page) = &mut self.shared[at / PAGE_BYTES] {
+            page.store(at % PAGE_BYTES, &bytes[..size]);
         }
         Ok(())
-    }
-}
-
-impl Copies {
-    /// The lanes' open copies become a group.
-    pub fn commit(&mut self, mask: u32) {
-        for copy in &mut self.pending {
-            if copy.group == OPEN && mask >> copy.lane & 1 == 1 {
-                copy.group = self.committed[copy.lane as usize];
-            }
-        }
-        for lane in each_lane(mask) {
-            self.committed[lane as usize] += 1;
-        }
     }
 }

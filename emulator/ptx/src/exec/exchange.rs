@@ -1,16 +1,16 @@
-//! Lanes of a warp exchange values: shuffles, votes, matches, reductions.
+//! Exchange of values between the lanes of a warp: shuffles, votes, matches and reductions.
 
-use super::access::Fault;
+use super::fault::Fault;
 use super::warp::Warp;
 use crate::ir::{Op, ReduxOp, ShuffleMode, VoteMode};
 use crate::observe::Check;
 use crate::registers::{LANES, Lanes32, Src, each_lane, lanes_where};
 
-/// What a shuffle gives where PTX leaves it open: of no use to anybody, as a number or as an index.
+/// Result of a shuffle where PTX leaves it undefined: a value that is conspicuous as a number and as an index.
 const UNDEFINED: u32 = 0xCBCB_CBCB;
 
 impl Warp {
-    /// The lanes that the running lanes of `mask` name as members; all of them have to come.
+    /// The lanes that the running lanes of `mask` name as members, all of which must execute the instruction.
     pub fn members(&self, members: Src, mask: u32) -> Result<u32, Fault> {
         let named = self.registers.get32(members);
         let mut all = 0;
@@ -24,7 +24,7 @@ impl Warp {
             }
             let of_others = each_lane(members & mask).map(|other| named[other as usize]);
             if let Some(other) = of_others.into_iter().find(|&other| other != members) {
-                let message = format!("lanes that name each other disagree: {members:#010x} and {other:#010x}");
+                let message = format!("the member masks of two lanes disagree: {members:#010x} and {other:#010x}");
                 return Err(Fault::operand(lane, message));
             }
             all |= members;
@@ -32,7 +32,7 @@ impl Warp {
         Ok(all & self.alive())
     }
 
-    /// Executes an exchange among the lanes of `mask`, each with the members that it names.
+    /// Executes an exchange among the lanes of `mask`, each of them with the members that it names.
     pub fn exchange(&mut self, op: &Op, mask: u32) -> Result<(), Fault> {
         match *op {
             Op::Shuffle { mode, to, in_range, value, lane, clamp, members } => {
@@ -44,12 +44,12 @@ impl Warp {
                 for lane in each_lane(mask) {
                     let (source, fits) = shuffle_source(mode, lane, picks[lane as usize], clamps[lane as usize]);
                     let members = named[lane as usize];
-                    // All members that still run are here, so one that is not has exited.
+                    // All members that have not exited execute the instruction, so a missing one has exited.
                     if members & !mask & 1 << source != 0 {
                         let message = format!("shfl from lane {source}, a member that has exited or does not exist");
                         return Err(Fault::new(Check::Initialised, lane, message));
                     }
-                    // What is read from a lane that is no member is undefined: harmless until it is used.
+                    // The value of a lane that is not a member is undefined, which is an error only where it is used.
                     result[lane as usize] =
                         if members >> source & 1 == 1 { values[source as usize] } else { UNDEFINED };
                     inside |= u32::from(fits) << lane;
@@ -63,21 +63,21 @@ impl Warp {
                 let named = self.registers.get32(members);
                 let votes = self.registers.get_pred(predicate) ^ if negated { u32::MAX } else { 0 };
                 let mut ballots: Lanes32 = [0; LANES];
-                let mut verdicts = 0;
+                let mut outcomes = 0;
                 for lane in each_lane(mask) {
                     let members = named[lane as usize] & mask;
                     let votes = votes & members;
                     ballots[lane as usize] = votes;
-                    let verdict = match mode {
+                    let outcome = match mode {
                         VoteMode::All => votes == members,
                         VoteMode::Any | VoteMode::Ballot => votes != 0,
                         VoteMode::Uniform => votes == 0 || votes == members,
                     };
-                    verdicts |= u32::from(verdict) << lane;
+                    outcomes |= u32::from(outcome) << lane;
                 }
                 match mode {
                     VoteMode::Ballot => self.registers.set32(to, mask, &ballots),
-                    _ => self.registers.set_pred(to, mask, verdicts),
+                    _ => self.registers.set_pred(to, mask, outcomes),
                 }
             }
             Op::Match { all, wide, to, matched, value, members } => {
@@ -121,7 +121,7 @@ impl Warp {
     }
 }
 
-/// The lane that a lane reads, and whether it is within its segment (PTX ISA, `shfl.sync`).
+/// The lane that a lane reads, and whether it lies within the reading lane's segment (PTX ISA, `shfl.sync`).
 fn shuffle_source(mode: ShuffleMode, lane: u32, pick: u32, clamp: u32) -> (u32, bool) {
     let (pick, limit, segment) = (pick & 31, clamp & 31, clamp >> 8 & 31);
     let (low, high) = (lane & segment, lane & segment | limit & !segment);

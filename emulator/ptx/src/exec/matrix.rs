@@ -1,20 +1,21 @@
-//! `mma.sync` and the instructions that move its fragments. Layouts: PTX ISA, "Matrix fragments for mma".
+//! `mma.sync` and the instructions that load, store and transpose its fragments. The layouts are those of the PTX ISA,
+//! "Matrix fragments for mma".
 
 use half::f16;
 
-use super::access::{Fault, Values};
-use super::block::{Core, Lent};
+use super::access::LaneBytes;
+use super::block_state::{BlockState, Scratch};
+use super::fault::Fault;
 use super::warp::Warp;
 use crate::ir::{Elements, Mma, MmaInput, Target};
 use crate::registers::{LANES, Lanes32, Src};
 
-/// Rows and columns of an `mma` tile.
+/// The largest shape of `mma` that is emulated: m16n8k16.
 const M: usize = 16;
 const N: usize = 8;
-/// The largest depth.
 const K: usize = 16;
 
-impl Core<'_> {
+impl BlockState<'_> {
     /// `ldmatrix`: lane 8·i + r gives the address of row r of matrix i; lane l receives elements 2·(l % 4) and the next
     /// of row l / 4, of the matrix or of its transpose.
     pub fn load_matrix(
@@ -23,11 +24,11 @@ impl Core<'_> {
         target: &Target,
         (count, transposed, to): (u32, bool, &[u32; 4]),
         pc: u32,
-        lent: &mut Lent,
+        scratch: &mut Scratch,
     ) -> Result<(), Fault> {
         let lanes = rows_mask(count);
         let row = Elements { bytes: 4, count: 4, signed: false, wide: false, narrow: false };
-        let rows = self.load(warp, target, row, false, (lanes, pc), lent)?;
+        let rows = self.load(warp, target, row, false, (lanes, pc), scratch)?;
         for (matrix, &slot) in to[..count as usize].iter().enumerate() {
             let at = |row: usize, column: usize| {
                 let bytes = &rows[matrix * 8 + row];
@@ -46,16 +47,16 @@ impl Core<'_> {
         Ok(())
     }
 
-    /// `stmatrix`: the way back.
+    /// `stmatrix`: the reverse of [`BlockState::load_matrix`].
     pub fn store_matrix(
         &mut self,
         warp: &mut Warp,
         target: &Target,
         (count, transposed, from): (u32, bool, &[Src; 4]),
         pc: u32,
-        lent: &mut Lent,
+        scratch: &mut Scratch,
     ) -> Result<(), Fault> {
-        let mut rows: Values = [[0; 16]; LANES];
+        let mut rows: LaneBytes = [[0; 16]; LANES];
         for (matrix, &source) in from[..count as usize].iter().enumerate() {
             let fragment = warp.registers.get32(source);
             for (lane, pair) in fragment.into_iter().enumerate() {
@@ -68,7 +69,7 @@ impl Core<'_> {
                 }
             }
         }
-        self.store(warp, target, 16, &rows, (rows_mask(count), pc), lent)
+        self.store(warp, target, 16, &rows, (rows_mask(count), pc), scratch)
     }
 }
 
@@ -89,13 +90,14 @@ impl Warp {
         self.registers.b32[to as usize] = std::array::from_fn(pair);
     }
 
-    /// D = A·B + C. Products are exact; sums over k are in f32, in order, the accumulator last.
+    /// D = A·B + C. Products are exact; they are added in f32 in the order of k, and C is added last.
     pub fn mma(&mut self, mma: &Mma) {
         let k = mma.k as usize;
         let mut a = [[0f32; K]; M];
         let mut b = [[0f32; N]; K];
         let narrow = mma.input != MmaInput::TF32;
-        // Registers hold two neighbours in k, or one TF32 value; they alternate between row halves, then k halves.
+        // A register holds two elements that are adjacent in k, or one TF32 element. The registers of A alternate between
+        // the halves of the rows first and the halves of k second.
         for (register, &source) in mma.a.iter().enumerate() {
             let values = self.registers.get32(source);
             for (lane, &bits) in values.iter().enumerate() {
@@ -151,7 +153,7 @@ impl Warp {
     }
 }
 
-/// NaNs of an `mma` are all the same one.
+/// The bits of an f32 result; `mma` writes every NaN as the canonical one.
 fn canonical(value: f32) -> u32 {
     if value.is_nan() { 0x7FFF_FFFF } else { value.to_bits() }
 }
@@ -161,7 +163,7 @@ fn element(input: MmaInput, bits: u32) -> f32 {
     match input {
         MmaInput::BF16 => f32::from_bits(bits << 16),
         MmaInput::F16 => f16::from_bits(bits as u16).to_f32(),
-        // The low 13 bits of a TF32 operand are not looked at.
+        // The low 13 bits of a TF32 operand are ignored.
         MmaInput::TF32 => f32::from_bits(bits & 0xFFFF_E000),
     }
 }

@@ -1,44 +1,46 @@
-//! One instruction after the other.
+//! The interpreter: executes a warp's instructions.
 
-use super::access::{Fault, Values};
+use super::access::LaneBytes;
 use super::atomic::Atomic;
-use super::block::{Core, Lent};
-use super::copy::CopyAsync;
-use super::sync::AtBarrier;
+use super::block_state::{BlockState, Scratch};
+use super::copy::CopyOperands;
+use super::fault::Fault;
+use super::sync::BarrierOperands;
 use super::warp::{Group, State, Warp};
 use crate::ir::{Call, ClockPart, Elements, Instr, Op, Track};
 use crate::observe::{Check, Finding};
 use crate::registers::{LANES, Src, each_lane, lanes_where};
 
-/// One in so many backward branches of diverged lanes lets other lanes go first, so that lanes may wait for each other.
+/// On average one in this many backward branches of diverged lanes lets other lanes run, because lanes of a warp may wait
+/// for each other.
 const YIELD: u32 = 16;
 
-/// Where a group goes next.
+/// How a group continues.
 enum Next {
-    /// The next instruction.
+    /// With the next instruction.
     Advance,
     Jump(u32),
-    /// The group has been changed, split, put to wait or ended.
+    /// The group has been split, waits, or has ended.
     Changed,
 }
 
-impl Core<'_> {
-    /// Executes up to `turn` instructions of a warp.
-    pub fn run_warp(&mut self, warp: &mut Warp, turn: u32, lent: &mut Lent) -> Result<(), Box<Finding>> {
-        let mut left = turn;
+impl BlockState<'_> {
+    /// Executes up to `max_steps` instructions of a warp.
+    pub fn run_warp(&mut self, warp: &mut Warp, max_steps: u32, scratch: &mut Scratch) -> Result<(), Box<Finding>> {
+        let mut left = max_steps;
         let mut chosen = None;
         while left > 0 {
             let Some(group) = chosen.take().or_else(|| warp.lowest()) else { return Ok(()) };
-            let alone = warp.groups.len() == 1;
+            let converged = warp.groups.len() == 1;
             loop {
                 let pc = warp.groups[group].pc;
                 self.steps += 1;
                 left = left.saturating_sub(1);
-                match self.step(warp, group, pc, lent) {
+                match self.step(warp, group, pc, scratch) {
                     Ok(Next::Advance) => warp.groups[group].pc = pc + 1,
                     Ok(Next::Jump(target)) => {
                         warp.groups[group].pc = target;
-                        if !alone && target <= pc && self.rng.below(YIELD) == 0 {
+                        if !converged && target <= pc && self.rng.below(YIELD) == 0 {
                             chosen = self.any_ready(warp);
                             break;
                         }
@@ -47,9 +49,9 @@ impl Core<'_> {
                         warp.merge();
                         break;
                     }
-                    Err(fault) => return Err(self.found(warp, pc, fault)),
+                    Err(fault) => return Err(self.finding(warp, pc, fault)),
                 }
-                if !alone {
+                if !converged {
                     warp.merge();
                     break;
                 }
@@ -64,20 +66,23 @@ impl Core<'_> {
         Ok(())
     }
 
+    /// A random one of the ready groups.
     fn any_ready(&mut self, warp: &Warp) -> Option<usize> {
         let ready: Vec<usize> = (0..warp.groups.len()).filter(|&i| warp.groups[i].state == State::Ready).collect();
         (!ready.is_empty()).then(|| ready[self.rng.below(ready.len() as u32) as usize])
     }
 
-    fn found(&self, warp: &Warp, pc: u32, fault: Fault) -> Box<Finding> {
+    fn finding(&self, warp: &Warp, pc: u32, fault: Fault) -> Box<Finding> {
         let thread = warp.index * LANES as u32 + fault.lane;
         self.grid.finding(fault.check, self.block, thread, pc, fault.message)
     }
 
     #[inline]
-    fn step(&mut self, warp: &mut Warp, group: usize, pc: u32, lent: &mut Lent) -> Result<Next, Fault> {
+    fn step(&mut self, warp: &mut Warp, group: usize, pc: u32, scratch: &mut Scratch) -> Result<Next, Fault> {
         let program = self.grid.program;
-        let Some(instr) = program.code.get(pc as usize) else { return Err(Fault::operand(0, "the code's end".into())) };
+        let Some(instr) = program.code.get(pc as usize) else {
+            return Err(Fault::operand(0, "the program counter is past the end of the code".into()));
+        };
         let running = warp.groups[group].mask;
         let mut mask = running;
         if let Some(guard) = instr.guard {
@@ -87,8 +92,8 @@ impl Core<'_> {
         if instr.track != u32::MAX && self.grid.settings.checks {
             track(warp, &program.tracks[instr.track as usize], &program.tracked, running, mask)?;
         }
-        lent.tally.executed[pc as usize] += 1;
-        lent.tally.lanes[pc as usize] += u64::from(mask.count_ones());
+        scratch.tally.executed[pc as usize] += 1;
+        scratch.tally.lanes[pc as usize] += u64::from(mask.count_ones());
         if let Op::Alu(alu) = &instr.op {
             if mask != 0 {
                 alu.execute(&mut warp.registers, mask);
@@ -98,7 +103,7 @@ impl Core<'_> {
         if mask == 0 && !matches!(instr.op, Op::Branch { .. }) {
             return Ok(Next::Advance);
         }
-        self.step_other(warp, group, pc, instr, mask, lent)
+        self.step_other(warp, group, pc, instr, mask, scratch)
     }
 
     fn step_other(
@@ -108,58 +113,60 @@ impl Core<'_> {
         pc: u32,
         instr: &Instr,
         mask: u32,
-        lent: &mut Lent,
+        scratch: &mut Scratch,
     ) -> Result<Next, Fault> {
         let at = (mask, pc);
         match &instr.op {
             Op::Load { target, elements, to, read_only } => {
-                let values = self.load(warp, target, *elements, *read_only, at, lent)?;
+                let values = self.load(warp, target, *elements, *read_only, at, scratch)?;
                 put(warp, *elements, to, mask, &values);
             }
             Op::Store { target, elements, from } => {
                 let values = take(warp, *elements, from);
-                self.store(warp, target, elements.bytes * elements.count, &values, at, lent)?;
+                self.store(warp, target, elements.bytes * elements.count, &values, at, scratch)?;
             }
             Op::Atomic { target, op, ty, to, operands } => {
                 let atomic = Atomic { target, op: *op, ty: *ty, to: *to, operands };
-                self.atomic(warp, atomic, at, lent)?;
+                self.atomic(warp, atomic, at, scratch)?;
             }
             Op::Branch { .. } | Op::BranchTable { .. } | Op::Call(_) | Op::Return | Op::Exit | Op::Trap { .. } => {
-                return self.transfer(warp, group, pc, &instr.op, mask, lent);
+                return self.transfer(warp, group, pc, &instr.op, mask, scratch);
             }
-            Op::Barrier { .. } | Op::WarpBarrier { .. } => return self.wait_at(warp, group, pc, &instr.op, mask, lent),
+            Op::Barrier { .. } | Op::WarpBarrier { .. } => {
+                return self.wait_at(warp, group, pc, &instr.op, mask, scratch);
+            }
             Op::Shuffle { members, .. }
             | Op::Vote { members, .. }
             | Op::Match { members, .. }
             | Op::Redux { members, .. }
             | Op::Elect { members, .. } => {
                 let needed = warp.members(*members, mask)?;
-                if !together(warp, group, mask, needed, lent, pc) {
+                if !converged(warp, group, mask, needed, scratch, pc) {
                     return Ok(Next::Changed);
                 }
                 warp.exchange(&instr.op, mask)?;
             }
             Op::LoadMatrix { .. } | Op::StoreMatrix { .. } | Op::MoveMatrix { .. } | Op::Mma(_) => {
-                if !together(warp, group, mask, warp.alive(), lent, pc) {
+                if !converged(warp, group, mask, warp.alive(), scratch, pc) {
                     return Ok(Next::Changed);
                 }
                 if mask != u32::MAX {
                     return Err(Fault::new(
                         Check::Barrier,
                         mask.trailing_zeros(),
-                        format!("a matrix instruction needs all 32 lanes, and {mask:#010x} came"),
+                        format!("a matrix instruction needs all 32 lanes, but only {mask:#010x} execute it"),
                     ));
                 }
                 match &instr.op {
                     Op::LoadMatrix { target, count, transposed, to } => {
-                        self.load_matrix(warp, target, (*count, *transposed, to), pc, lent)?;
+                        self.load_matrix(warp, target, (*count, *transposed, to), pc, scratch)?;
                     }
                     Op::StoreMatrix { target, count, transposed, from } => {
-                        self.store_matrix(warp, target, (*count, *transposed, from), pc, lent)?;
+                        self.store_matrix(warp, target, (*count, *transposed, from), pc, scratch)?;
                     }
                     Op::MoveMatrix { to, value } => warp.move_matrix(*to, *value),
                     Op::Mma(mma) => {
-                        lent.tally.tensor_flops += 2 * 16 * 8 * u64::from(mma.k);
+                        scratch.tally.tensor_flops += 2 * 16 * 8 * u64::from(mma.k);
                         warp.mma(mma);
                     }
                     _ => {}
@@ -170,7 +177,7 @@ impl Core<'_> {
             }
             Op::IsSpace { to, address, window } => {
                 let addresses = warp.registers.get64(*address);
-                let lanes = lanes_where(mask, |lane| self.lies_in(addresses[lane as usize], *window));
+                let lanes = lanes_where(mask, |lane| self.is_in_window(addresses[lane as usize], *window));
                 warp.registers.set_pred(*to, mask, lanes);
             }
             Op::Clock { to, part } => match part {
@@ -185,17 +192,17 @@ impl Core<'_> {
                     let ignored = warp.registers.get_pred(*src) ^ if *negated { u32::MAX } else { 0 };
                     each_lane(ignored).for_each(|lane| sizes[lane as usize] = 0);
                 }
-                let copy = CopyAsync { to, from, bytes: *bytes, source_bytes: sizes, mask, pc };
-                self.begin_copies(warp, copy, lent)?;
+                let copy = CopyOperands { to, from, bytes: *bytes, source_bytes: sizes, mask, pc };
+                self.issue_copies(warp, copy, scratch)?;
             }
             Op::CopyCommit => warp.copies.commit(mask),
-            Op::CopyWait { pending } => self.finish_copies(warp, mask, *pending)?,
+            Op::CopyWait { pending } => self.complete_copies(warp, mask, *pending)?,
             Op::Nothing | Op::Alu(_) => {}
         }
         Ok(Next::Advance)
     }
 
-    /// Branches, calls and ends.
+    /// Branches, calls, returns and exits.
     fn transfer(
         &mut self,
         warp: &mut Warp,
@@ -203,7 +210,7 @@ impl Core<'_> {
         pc: u32,
         op: &Op,
         mask: u32,
-        lent: &mut Lent,
+        scratch: &mut Scratch,
     ) -> Result<Next, Fault> {
         let running = warp.groups[group].mask;
         match op {
@@ -211,7 +218,7 @@ impl Core<'_> {
                 0 => return Ok(Next::Advance),
                 _ if mask == running => return Ok(Next::Jump(*target)),
                 _ => {
-                    lent.tally.divergent_branches += 1;
+                    scratch.tally.divergent_branches += 1;
                     split(warp, group, mask, *target, pc + 1);
                 }
             },
@@ -232,7 +239,7 @@ impl Core<'_> {
                     if rest == 0 {
                         warp.groups[group].pc = target;
                     } else {
-                        lent.tally.divergent_branches += 1;
+                        scratch.tally.divergent_branches += 1;
                         split(warp, group, same, target, pc);
                     }
                 }
@@ -269,7 +276,7 @@ impl Core<'_> {
                 }
                 warp.exit(mask);
                 self.release_warp_barriers(warp);
-                // Barriers for all threads no longer wait for these.
+                // Barriers for all threads of the block no longer wait for the exited ones.
                 self.changed = u32::MAX >> (32 - self.barriers.len());
             }
             _ => {
@@ -289,21 +296,21 @@ impl Core<'_> {
         pc: u32,
         op: &Op,
         mask: u32,
-        lent: &mut Lent,
+        scratch: &mut Scratch,
     ) -> Result<Next, Fault> {
         let running = warp.groups[group].mask;
         match *op {
             Op::Barrier { kind, aligned, id, threads, predicate, .. } => {
-                if aligned && !together(warp, group, mask, warp.alive(), lent, pc) {
+                if aligned && !converged(warp, group, mask, warp.alive(), scratch, pc) {
                     return Ok(Next::Changed);
                 }
-                lent.tally.barriers += 1;
+                scratch.tally.barriers += 1;
                 if mask != running {
                     split(warp, group, running & !mask, pc + 1, pc);
                 }
                 let votes = predicate
                     .map_or(0, |(src, negated)| warp.registers.get_pred(src) ^ if negated { u32::MAX } else { 0 });
-                let at = AtBarrier { kind, aligned, id, threads, votes, mask, pc };
+                let at = BarrierOperands { kind, aligned, id, threads, votes, mask, pc };
                 let arrived = self.arrive(warp, group, at);
                 arrived.map_err(|(lane, message)| Fault::new(Check::Barrier, lane, message))?;
                 if kind == crate::ir::BarrierKind::Arrive {
@@ -330,14 +337,14 @@ impl Core<'_> {
         Ok(Next::Changed)
     }
 
-    /// Lets lanes go on whose `bar.warp.sync` all members have reached.
+    /// Releases the lanes at a `bar.warp.sync` that all members have reached.
     fn release_warp_barriers(&mut self, warp: &mut Warp) {
         for i in 0..warp.groups.len() {
             let State::WarpBarrier(members) = warp.groups[i].state else { continue };
             let waiting = warp.groups.iter().filter(|group| group.state == State::WarpBarrier(members));
-            let come = waiting.fold(0, |mask, group| mask | group.mask);
-            if members & warp.alive() & !come == 0 {
-                warp.synchronise(come, &mut self.time);
+            let arrived = waiting.fold(0, |mask, group| mask | group.mask);
+            if members & warp.alive() & !arrived == 0 {
+                warp.synchronise(arrived, &mut self.time);
                 for group in warp.groups.iter_mut().filter(|group| group.state == State::WarpBarrier(members)) {
                     group.state = State::Ready;
                     group.pc += 1;
@@ -347,14 +354,15 @@ impl Core<'_> {
     }
 }
 
-/// Whether all `needed` lanes are here; else the group waits for them, but for lanes whose guard is off.
-fn together(warp: &mut Warp, group: usize, mask: u32, needed: u32, lent: &mut Lent, pc: u32) -> bool {
+/// Whether all `needed` lanes have reached the instruction. Otherwise the group waits for them, except for its lanes whose
+/// guard is false, which continue.
+fn converged(warp: &mut Warp, group: usize, mask: u32, needed: u32, scratch: &mut Scratch, pc: u32) -> bool {
     if needed & !mask == 0 {
         return true;
     }
-    // It is executed, and counted, when they have come.
-    lent.tally.executed[pc as usize] -= 1;
-    lent.tally.lanes[pc as usize] -= u64::from(mask.count_ones());
+    // The instruction is executed, and counted, once all lanes have reached it.
+    scratch.tally.executed[pc as usize] -= 1;
+    scratch.tally.lanes[pc as usize] -= u64::from(mask.count_ones());
     let passing = warp.groups[group].mask & !mask;
     if passing != 0 {
         split(warp, group, passing, pc + 1, pc);
@@ -363,7 +371,7 @@ fn together(warp: &mut Warp, group: usize, mask: u32, needed: u32, lent: &mut Le
     false
 }
 
-/// Lanes `mask` of a group go to `target`, the others to `rest`.
+/// Splits a group: the lanes of `mask` continue at `target`, the others at `rest`.
 fn split(warp: &mut Warp, group: usize, mask: u32, target: u32, rest: u32) {
     let stack = warp.groups[group].stack.clone();
     warp.groups.push(Group { pc: target, mask, stack, state: State::Ready });
@@ -371,10 +379,10 @@ fn split(warp: &mut Warp, group: usize, mask: u32, target: u32, rest: u32) {
     warp.groups[group].pc = rest;
 }
 
-/// Checks and notes which registers were written.
+/// Checks that the instruction's tracked source registers were written, and records those that it writes.
 fn track(warp: &mut Warp, track: &Track, names: &[String], running: u32, mask: u32) -> Result<(), Fault> {
     let mut known = u32::MAX;
-    // A guard is read by every lane, other operands by those that it lets pass.
+    // The guard is read by every lane, the other operands by the lanes for which the guard is true.
     let guard = track.guard.iter().map(|&register| (register, running));
     let operands = track.reads.iter().map(|&register| (register, mask));
     for (position, (register, readers)) in guard.chain(operands).enumerate() {
@@ -396,7 +404,7 @@ fn track(warp: &mut Warp, track: &Track, names: &[String], running: u32, mask: u
     Ok(())
 }
 
-/// Copies parameters within the lanes' local memory.
+/// Copies a call's parameters or results within the lanes' local memory.
 fn pass(warp: &mut Warp, parts: &[(u32, u32, u32)], mask: u32) {
     let each = warp.local.len() / LANES;
     for &(from, to, size) in parts {
@@ -413,8 +421,8 @@ fn pass(warp: &mut Warp, parts: &[(u32, u32, u32)], mask: u32) {
     }
 }
 
-/// Loaded bytes into registers.
-fn put(warp: &mut Warp, elements: Elements, to: &[u32; 4], mask: u32, values: &Values) {
+/// Writes loaded bytes to registers.
+fn put(warp: &mut Warp, elements: Elements, to: &[u32; 4], mask: u32, values: &LaneBytes) {
     let Elements { bytes, count, signed, wide, narrow } = elements;
     for (i, &slot) in to[..count as usize].iter().enumerate() {
         let at = i * bytes as usize;
@@ -438,11 +446,11 @@ fn put(warp: &mut Warp, elements: Elements, to: &[u32; 4], mask: u32, values: &V
     }
 }
 
-/// Registers into bytes to store.
-fn take(warp: &Warp, elements: Elements, from: &[Src; 4]) -> Values {
+/// Reads the bytes to store from registers.
+fn take(warp: &Warp, elements: Elements, from: &[Src; 4]) -> LaneBytes {
     let Elements { bytes, count, wide, .. } = elements;
     let size = bytes as usize;
-    let mut values: Values = [[0; 16]; LANES];
+    let mut values: LaneBytes = [[0; 16]; LANES];
     for (i, &source) in from[..count as usize].iter().enumerate() {
         if wide {
             for (value, bits) in values.iter_mut().zip(warp.registers.get64(source)) {

@@ -1,44 +1,18 @@
-//! Barriers of a block, and what is published through an address.
+//! Arrivals at barriers of a block, and the order that strong accesses establish.
 
-use super::block::Core;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::barrier::{Arrival, expected};
+use super::block_state::BlockState;
+use super::sync_variable::SyncVariable;
 use super::warp::{State, Warp};
 use crate::ir::{BarrierKind, Order, Scope};
 use crate::race::clock::View;
 use crate::registers::{LANES, Src, each_lane};
 
-/// A barrier that threads have come to.
-#[derive(Default)]
-pub struct Barrier {
-    pub arrivals: Vec<Arrival>,
-    /// How many threads it waits for; `None` for all of the block.
-    pub threads: Option<u32>,
-    /// Whether a predicate is reduced; the two must not be mixed.
-    pub reduces: bool,
-    /// For reductions: how many threads brought a predicate, and how many of those were true.
-    pub voters: u32,
-    pub votes: u32,
-}
-
-/// Lanes of a warp that came together.
-pub struct Arrival {
-    pub warp: u32,
-    pub mask: u32,
-    pub pc: u32,
-    /// Threads it counts for.
-    pub counted: u32,
-    pub view: View,
-}
-
-/// What is published through one address.
-#[derive(Default)]
-pub struct SyncVariable {
-    device: View,
-    /// (block, view) published no wider than to that block.
-    block: Option<(u32, View)>,
-}
-
 /// Operands of a barrier instruction.
-pub struct AtBarrier {
+pub struct BarrierOperands {
     pub kind: BarrierKind,
     pub aligned: bool,
     pub id: Src,
@@ -48,26 +22,36 @@ pub struct AtBarrier {
     pub pc: u32,
 }
 
-impl Core<'_> {
-    /// Lanes come to a barrier. An error is a message and the lane it is about.
-    pub fn arrive(&mut self, warp: &mut Warp, group: usize, at: AtBarrier) -> Result<(), (u32, String)> {
+/// How a strong access orders other accesses.
+#[derive(Debug, Clone, Copy)]
+pub struct StrongAccess {
+    pub order: Order,
+    pub scope: Scope,
+    pub loads: bool,
+    pub stores: bool,
+    /// The access is a part of an atomic.
+    pub atomic: bool,
+}
+
+impl BlockState<'_> {
+    /// Lanes arrive at a barrier. An error is a lane and the message about it.
+    pub fn arrive(&mut self, warp: &mut Warp, group: usize, at: BarrierOperands) -> Result<(), (u32, String)> {
         let ids = warp.registers.get32(at.id);
         let lane = at.mask.trailing_zeros();
         let id = ids[lane as usize];
         if id as usize >= self.barriers.len() || each_lane(at.mask).any(|lane| ids[lane as usize] != id) {
-            return Err((lane, format!("there is no barrier {id}, or lanes name different ones")));
+            return Err((lane, format!("there is no barrier {id}, or the lanes name different barriers")));
         }
         let threads = at.threads.map(|threads| warp.registers.get32(threads)[lane as usize]);
         if let Some(threads) = threads
             && (threads == 0 || !threads.is_multiple_of(LANES as u32))
         {
-            return Err((lane, format!("barrier {id} for {threads} threads, which is no multiple of {LANES}")));
+            return Err((lane, format!("barrier {id} for {threads} threads, which is not a multiple of {LANES}")));
         }
         let view = warp.release(at.mask, &mut self.time);
         let barrier = &mut self.barriers[id as usize];
         if !barrier.arrivals.is_empty() && barrier.threads != threads {
-            let name = |threads: Option<u32>| threads.map_or("all".to_owned(), |threads| threads.to_string());
-            let (first, now) = (name(barrier.threads), name(threads));
+            let (first, now) = (barrier.expected(), expected(threads));
             return Err((lane, format!("barrier {id} for {now} threads, while it waits for {first}")));
         }
         let reduces = !matches!(at.kind, BarrierKind::Sync | BarrierKind::Arrive);
@@ -78,7 +62,7 @@ impl Core<'_> {
             ));
         }
         (barrier.threads, barrier.reduces) = (threads, reduces);
-        // An aligned barrier counts warps, whole or not.
+        // An aligned barrier counts whole warps, even if some lanes have exited.
         let counted = if at.aligned { LANES as u32 } else { at.mask.count_ones() };
         barrier.voters += at.mask.count_ones();
         barrier.votes += (at.votes & at.mask).count_ones();
@@ -90,9 +74,9 @@ impl Core<'_> {
         Ok(())
     }
 
-    /// What a strong access of one lane to an address means for the order of other accesses.
-    pub fn order(&mut self, warp: &mut Warp, lane: u32, address: u64, shared: bool, how: Strong) {
-        let Strong { order, scope, loads, stores, atomic } = how;
+    /// Applies the order that a strong access of one lane to an address establishes.
+    pub fn order(&mut self, warp: &mut Warp, lane: u32, address: u64, shared: bool, access: StrongAccess) {
+        let StrongAccess { order, scope, loads, stores, atomic } = access;
         let block = self.block;
         let publishes = stores && (order.releases() || !warp.fenced.is_empty());
         if !publishes && (self.published.is_empty() || !shared) && (shared || !self.any_published()) {
@@ -102,25 +86,15 @@ impl Core<'_> {
         let map = if shared {
             &mut self.published
         } else {
-            device_map = self.grid.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            device_map = self.grid.published.lock().unwrap_or_else(PoisonError::into_inner);
             &mut *device_map
         };
         if loads && let Some(variable) = map.get(&address) {
-            let mut seen: Vec<(View, bool)> = Vec::new();
-            if let Some((publisher, view)) = &variable.block
-                && *publisher == block
-            {
-                seen.push((view.clone(), true));
-            }
-            // A narrow load sees what its own block published, however widely.
-            if scope == Scope::Device {
-                seen.push((variable.device.clone(), false));
-            }
-            for (view, same_block) in seen {
+            for (view, same_block) in variable.observed(block, scope) {
                 if order.acquires() {
                     warp.views.update(1 << lane, warp.alive(), |own| own.acquire(&view, block));
                 } else {
-                    warp.saw(lane, same_block, address, view);
+                    warp.observe(lane, same_block, address, view);
                 }
             }
         }
@@ -133,44 +107,23 @@ impl Core<'_> {
             let view = warp.release(1 << lane, &mut self.time).published(block);
             published.push((view, scope));
         }
-        // A plain store begins anew; what an atomic finds there stays in force.
-        let exists = map.contains_key(&address);
-        if published.is_empty() && !exists {
+        if published.is_empty() && !map.contains_key(&address) {
             return;
         }
         let variable = map.entry(address).or_default();
+        // A plain store replaces what was published before; an atomic adds to it.
         if !atomic {
             *variable = SyncVariable::default();
         }
         for (view, scope) in published {
-            if scope == Scope::Device && variable.device.includes(&view) {
-                continue;
-            }
-            if scope == Scope::Device {
-                variable.device.join_others(&view);
-            }
-            match &mut variable.block {
-                Some((publisher, have)) if *publisher == block => have.join_others(&view),
-                other => *other = Some((block, view)),
-            }
+            variable.publish(block, view, scope);
         }
         if !shared {
-            self.grid.any_published.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.grid.any_published.store(true, Ordering::Relaxed);
         }
     }
 
     fn any_published(&self) -> bool {
-        self.grid.any_published.load(std::sync::atomic::Ordering::Relaxed)
+        self.grid.any_published.load(Ordering::Relaxed)
     }
-}
-
-/// A strong access: how it orders.
-#[derive(Debug, Clone, Copy)]
-pub struct Strong {
-    pub order: Order,
-    pub scope: Scope,
-    pub loads: bool,
-    pub stores: bool,
-    /// It is a part of an atomic.
-    pub atomic: bool,
 }

@@ -1,9 +1,9 @@
-//! A warp: its registers, where its lanes are, and what they know.
+//! A warp: its registers, the program counters of its lanes, and what the lanes know of other threads.
 
 use rustc_hash::FxHashMap;
 
-use crate::exec::Grid;
-use crate::exec::copy::Copies;
+use super::copies::Copies;
+use super::grid::{Grid, unflatten};
 use crate::ir::{Relation, Scope, Special};
 use crate::race::clock::{View, Views};
 use crate::registers::{LANES, Lanes32, Registers, each_lane};
@@ -13,20 +13,20 @@ use crate::registers::{LANES, Lanes32, Registers, each_lane};
 pub struct Group {
     pub pc: u32,
     pub mask: u32,
-    /// Where calls return to.
+    /// Program counters of the calls that have not returned.
     pub stack: Vec<u32>,
     pub state: State,
 }
 
-/// What a group waits for.
+/// Whether a group can run, or what it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Ready,
-    /// These lanes at the same instruction.
+    /// Waits until these lanes have reached the same instruction.
     Converge(u32),
-    /// `bar.warp.sync` with these members.
+    /// Waits at a `bar.warp.sync` with these members.
     WarpBarrier(u32),
-    /// A barrier of the block.
+    /// Waits at this barrier of the block.
     Barrier(u32),
 }
 
@@ -34,23 +34,23 @@ pub enum State {
 pub struct Warp {
     pub index: u32,
     pub registers: Registers,
-    /// By tracked register: the lanes that wrote it.
+    /// By tracked register: the lanes that have written it.
     pub defined: Vec<u32>,
-    /// Lanes that exist.
+    /// Lanes that exist: the last warp of a block may have fewer than 32.
     pub present: u32,
     pub exited: u32,
     pub groups: Vec<Group>,
-    /// Time of its accesses: after its last release.
+    /// Time of the warp's accesses: that after its last release.
     pub now: u32,
     pub views: Views,
-    /// What lanes knew at their last fence.
+    /// What the lanes knew at their last fence.
     pub fenced: Vec<Fenced>,
-    /// What lanes read from strong loads, and gain at their next fence.
+    /// What the lanes have observed through strong loads, and learn at their next fence.
     pub unfenced: Vec<Unfenced>,
-    /// By site: (time, stamp) in device memory, in shared memory.
-    pub stamps: Vec<[(u32, u32); 2]>,
+    /// By site: (time, epoch id) of its last access to device memory and to shared memory.
+    pub epochs: Vec<[(u32, u32); 2]>,
     pub local: Vec<u8>,
-    /// A bit for each byte of `local`.
+    /// A bit for each byte of `local`: whether it was written.
     pub local_written: Vec<u64>,
     pub copies: Copies,
 }
@@ -62,12 +62,12 @@ pub struct Fenced {
     pub view: View,
 }
 
-/// Views that strong loads of a lane saw.
+/// Views that strong loads of a lane have observed.
 pub struct Unfenced {
     pub lane: u32,
-    /// The publisher is in the same block, so that a fence for the block is enough.
+    /// The publisher is in the same block, so that a fence of block scope suffices.
     pub same_block: bool,
-    /// The latest by address. They are joined when a fence asks for them, and most never are.
+    /// The latest view of each address. They are joined only when a fence needs them, and for most none ever does.
     pub views: FxHashMap<u64, View>,
 }
 
@@ -89,14 +89,14 @@ impl Warp {
             views: Views::default(),
             fenced: Vec::new(),
             unfenced: Vec::new(),
-            stamps: vec![[(0, 0); 2]; program.sites as usize],
+            epochs: vec![[(0, 0); 2]; program.sites as usize],
             local: vec![0; local],
             local_written: vec![0; local.div_ceil(64)],
             copies: Copies::default(),
         }
     }
 
-    /// Back to the first instruction, in block `block`.
+    /// Resets the warp to the first instruction of block `block`.
     pub fn start(&mut self, grid: &Grid, block: u32) {
         self.defined.fill(0);
         self.exited = 0;
@@ -106,7 +106,7 @@ impl Warp {
         self.views = Views::default();
         self.fenced.clear();
         self.unfenced.clear();
-        self.stamps.fill([(0, 0); 2]);
+        self.epochs.fill([(0, 0); 2]);
         self.local_written.fill(0);
         self.copies = Copies::default();
         for &(special, slot) in &grid.program.specials {
@@ -119,7 +119,7 @@ impl Warp {
         let uniform = match special {
             Special::Tid(axis) => {
                 let first = self.index * LANES as u32;
-                return from_lanes(|lane| super::unflatten(first + lane, launch.block)[axis as usize]);
+                return from_lanes(|lane| unflatten(first + lane, launch.block)[axis as usize]);
             }
             Special::LaneId => return from_lanes(|lane| lane),
             Special::LaneMask(relation) => {
@@ -135,23 +135,23 @@ impl Warp {
                 });
             }
             Special::Ntid(axis) => launch.block[axis as usize],
-            Special::Ctaid(axis) => super::unflatten(block, launch.grid)[axis as usize],
+            Special::Ctaid(axis) => unflatten(block, launch.grid)[axis as usize],
             Special::Nctaid(axis) => launch.grid[axis as usize],
             Special::WarpId => self.index,
             Special::NWarpId => launch.block.iter().product::<u32>().div_ceil(LANES as u32),
-            // Where a block runs is nobody's business; a number that fits is all that is promised.
+            // PTX guarantees only that %smid is below %nsmid.
             Special::SmId => block % grid.limits.multiprocessors,
             Special::NSmId => grid.limits.multiprocessors,
             Special::GridId => grid.number as u32,
             Special::DynamicSharedBytes => launch.dynamic_shared,
-            // In units of 128 bytes, as it is given out.
+            // Shared memory is allocated in units of 128 bytes.
             Special::TotalSharedBytes => launch.shared_bytes().next_multiple_of(128),
             Special::DynamicShared => launch.dynamic_shared_address(),
         };
         [uniform; LANES]
     }
 
-    /// Lanes that still run.
+    /// Lanes that have not exited.
     pub fn alive(&self) -> u32 {
         self.present & !self.exited
     }
@@ -166,7 +166,7 @@ impl Warp {
         ready.min_by_key(|(_, group)| group.pc).map(|(index, _)| index)
     }
 
-    /// Joins groups that stand at the same place and wait for nothing but each other.
+    /// Merges groups that have the same program counter and wait only for each other.
     pub fn merge(&mut self) {
         let waits = |state| !matches!(state, State::Ready | State::Converge(_));
         let mut i = 0;
@@ -186,7 +186,7 @@ impl Warp {
         }
     }
 
-    /// Ends lanes; groups that waited for them look again.
+    /// Ends lanes. Groups that wait for convergence become ready, so that they check again without the exited lanes.
     pub fn exit(&mut self, lanes: u32) {
         self.exited |= lanes;
         for group in &mut self.groups {
@@ -196,10 +196,10 @@ impl Warp {
         }
     }
 
-    /// Lanes of `mask` release what they did and know.
+    /// The lanes of `mask` release: returns everything that they did and know.
     pub fn release(&mut self, mask: u32, time: &mut u32) -> View {
         let mut view = self.views.joined(mask);
-        // What exited lanes did counts as ordered by whoever of the warp is left.
+        // What exited lanes did is released by the remaining lanes of the warp.
         if mask | self.exited == self.present {
             view.own.learn_warp(self.index, *time);
         } else {
@@ -212,7 +212,7 @@ impl Warp {
         view
     }
 
-    /// Orders the lanes of `mask` behind each other.
+    /// Synchronises the lanes of `mask`: afterwards each knows what all of them did before.
     pub fn synchronise(&mut self, mask: u32, time: &mut u32) {
         let view = self.release(mask, time);
         if mask | self.exited == self.present {
@@ -222,24 +222,25 @@ impl Warp {
         }
     }
 
-    /// A fence: what the lanes did is published by their next strong store, what they saw counts.
+    /// A fence: the lanes learn what they observed through strong loads, and their next strong stores publish what they
+    /// did.
     pub fn fence(&mut self, mask: u32, scope: Scope, block: u32, time: &mut u32) {
         let alive = self.alive();
-        let takes =
+        let learns =
             |unfenced: &mut Unfenced| mask >> unfenced.lane & 1 == 1 && (scope == Scope::Device || unfenced.same_block);
-        for unfenced in self.unfenced.extract_if(.., takes) {
+        for unfenced in self.unfenced.extract_if(.., learns) {
             self.views.update(1 << unfenced.lane, alive, |own| {
                 unfenced.views.values().for_each(|view| own.acquire(view, block));
             });
         }
         for fenced in &mut self.fenced {
-            // A wider fence makes an older narrow one pointless; a narrow one leaves the wider in force.
+            // A fence replaces older ones of the same or a narrower scope; older ones of a wider scope stay in force.
             if fenced.scope <= scope {
                 fenced.mask &= !mask;
             }
         }
         self.fenced.retain(|fenced| fenced.mask != 0);
-        // Each lane orders its own accesses only: lanes that know the same share an entry, one that lists them apart.
+        // A fence orders each lane's own accesses only, so each lane has an entry of its own.
         for lane in each_lane(mask) {
             let mut view = self.views.of(lane).clone();
             view.own.learn_lane(self.index, lane, *time);
@@ -249,8 +250,8 @@ impl Warp {
         self.now = *time;
     }
 
-    /// A strong load of a lane saw what was published through an address.
-    pub fn saw(&mut self, lane: u32, same_block: bool, address: u64, view: View) {
+    /// A strong load of a lane has observed what was published through an address.
+    pub fn observe(&mut self, lane: u32, same_block: bool, address: u64, view: View) {
         let mut of_lane = self.unfenced.iter_mut();
         match of_lane.find(|unfenced| (unfenced.lane, unfenced.same_block) == (lane, same_block)) {
             Some(unfenced) => {
@@ -263,7 +264,7 @@ impl Warp {
         }
     }
 
-    /// What the fences of a lane published, each with the scope in which a store of scope `scope` shows it.
+    /// What the fences of a lane made ready to publish, each with the scope at which a store of scope `scope` publishes it.
     pub fn fenced_views(&self, lane: u32, scope: Scope) -> impl Iterator<Item = (&View, Scope)> {
         let of_lane = self.fenced.iter().filter(move |fenced| fenced.mask >> lane & 1 == 1);
         of_lane.map(move |fenced| (&fenced.view, fenced.scope.min(scope)))

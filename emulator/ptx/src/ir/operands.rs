@@ -1,6 +1,7 @@
 //! The register operands of an instruction.
 
-use super::{AtomicOp, BarrierKind, ClockPart, Instr, Op, Target, VoteMode};
+use super::instr::{Instr, Op};
+use super::types::{AtomicOp, BarrierKind, ClockPart, Target, VoteMode};
 use crate::registers::{Class, Src};
 
 /// Whether an operand is read or written.
@@ -11,7 +12,8 @@ pub enum Role {
 }
 
 impl Instr {
-    /// Visits every register operand; `alu` gives the classes of an ALU instruction's results and sources.
+    /// Visits every register operand, the guard first. `alu` holds the register classes of an ALU instruction's results and
+    /// sources.
     pub fn registers(&mut self, alu: (&[Class], &[Class]), visit: &mut dyn FnMut(&mut u32, Class, Role)) {
         use Class::{B32, B64, Pred};
         if let Some(guard) = &mut self.guard {

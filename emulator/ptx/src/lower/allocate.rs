@@ -1,15 +1,16 @@
-//! Registers placed: PTX names thousands, few are live at once. Linear scan over live intervals.
+//! Register allocation by a linear scan over live intervals: PTX declares thousands of registers, few of which are live at
+//! the same time.
 //!
-//! Liveness also tells which registers some path reads before it writes them. Those alone are tracked while executing;
-//! for all others the text itself proves that nothing uninitialised is read.
+//! Liveness also shows which registers some path reads before it writes them. Only those are tracked during execution;
+//! for all others the code itself proves that no uninitialised value is read.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Lowering, Result, Virtual};
+use super::state::{Lowering, Result, Virtual};
 use crate::ir::{Mix, Op, Role, Track};
 use crate::registers::Class;
 
-/// A set of small numbers.
+/// A bit set.
 #[derive(Clone, PartialEq)]
 struct Bits(Vec<u64>);
 
@@ -37,14 +38,14 @@ impl Bits {
     }
 }
 
-/// Straight-line code.
+/// A basic block.
 struct Block {
     start: usize,
     end: usize,
     next: Vec<usize>,
 }
 
-/// Registers of one instruction, by their dense numbers.
+/// The registers of one instruction, by their numbers within the function.
 #[derive(Default)]
 struct Uses {
     reads: Vec<usize>,
@@ -52,24 +53,24 @@ struct Uses {
 }
 
 impl Lowering<'_> {
-    /// Replaces virtual registers by slots; gives the registers a thread needs at most, in 32-bit units.
-    pub(super) fn place_registers(&mut self, starts: &[u32]) -> Result<u32> {
+    /// Replaces virtual registers by slots; returns the number of registers that a thread needs, in 32-bit units.
+    pub(super) fn allocate_registers(&mut self, starts: &[u32]) -> Result<u32> {
         self.alu_classes.resize(self.program.code.len(), Default::default());
         let mut slots: HashMap<Virtual, u32> = HashMap::new();
-        // Special registers come first and stay for the whole program.
+        // Special registers come first and keep their slots for the whole program.
         let mut used = [0u32; 3];
         for (_, slot) in &mut self.program.specials {
             slots.insert(Virtual { class: Class::B32, index: *slot }, used[0]);
             *slot = used[0];
             used[0] += 1;
         }
-        let mut most = 0;
+        let mut registers = 0;
         let mut tracked = Vec::with_capacity(starts.len());
         for (number, &start) in starts.iter().enumerate() {
             let end = starts.get(number + 1).map_or(self.program.code.len(), |&end| end as usize);
             let (before, first) = (used, self.program.tracked.len());
-            self.place_function(start as usize, end, &mut slots, &mut used);
-            most += used[0] - before[0] + 2 * (used[1] - before[1]);
+            self.allocate_function(start as usize, end, &mut slots, &mut used);
+            registers += used[0] - before[0] + 2 * (used[1] - before[1]);
             tracked.push(first..self.program.tracked.len());
         }
         for instr in &mut self.program.code {
@@ -78,10 +79,10 @@ impl Lowering<'_> {
             }
         }
         self.program.slots = used.map(|used| used as usize);
-        Ok(most)
+        Ok(registers)
     }
 
-    fn place_function(&mut self, start: usize, end: usize, slots: &mut HashMap<Virtual, u32>, used: &mut [u32; 3]) {
+    fn allocate_function(&mut self, start: usize, end: usize, slots: &mut HashMap<Virtual, u32>, used: &mut [u32; 3]) {
         let mut dense: HashMap<Virtual, usize> = HashMap::new();
         let mut registers: Vec<Virtual> = Vec::new();
         let mut uses: Vec<Uses> = Vec::with_capacity(end - start);
@@ -89,7 +90,7 @@ impl Lowering<'_> {
             let mut of_instr = Uses::default();
             self.visit(pc, &mut |index, class, role| {
                 let register = Virtual { class, index: *index };
-                // Special registers have their slots already.
+                // Special registers already have slots.
                 if slots.contains_key(&register) {
                     return;
                 }
@@ -173,7 +174,7 @@ impl Lowering<'_> {
                         read_first[number].insert(register);
                     }
                 }
-                // A guarded write may leave the old value in place.
+                // A guarded write may leave the old value unchanged.
                 if self.program.code[pc].guard.is_none() {
                     uses[pc - start].writes.iter().for_each(|&register| written[number].insert(register));
                 }
@@ -200,7 +201,7 @@ impl Lowering<'_> {
         (live_in, live_out)
     }
 
-    /// What is live at the entry, and whatever a move may copy it to.
+    /// The registers that are live at the function's entry, and those to which a move may copy them.
     fn possibly_uninitialised(&self, start: usize, uses: &[Uses], mut tracked: Bits) -> Bits {
         let mut before = None;
         while before.as_ref() != Some(&tracked) {
@@ -214,12 +215,12 @@ impl Lowering<'_> {
         tracked
     }
 
-    /// Whether an instruction only moves bits, so that a result may be as uninitialised as its source.
+    /// Whether an instruction only moves bits, so that its result is uninitialised if its source is.
     fn copies(&self, pc: usize) -> bool {
         self.program.sources[pc].mix == Mix::Move || self.selects.contains(&pc)
     }
 
-    /// Notes which instructions read or write registers that may be uninitialised.
+    /// Records which instructions read or write tracked registers.
     fn track(&mut self, start: usize, uses: &[Uses], tracked: &Bits, registers: &[Virtual]) {
         let mut numbers: HashMap<usize, u32> = HashMap::new();
         tracked.each(|register| {
@@ -238,7 +239,7 @@ impl Lowering<'_> {
                 let number = registers.iter().position(|&known| known == register)?;
                 numbers.get(&number).copied()
             });
-            // The visit meets the guard first.
+            // The guard is visited first.
             if guard.is_some() {
                 reads.remove(0);
             }
@@ -252,7 +253,8 @@ impl Lowering<'_> {
     }
 }
 
-/// First and last position at which each register holds a value. An instruction reads at 2·pc and writes at 2·pc + 1.
+/// The live interval of each register: the first and last position at which it holds a value. An instruction reads at
+/// 2·pc and writes at 2·pc + 1.
 fn intervals(
     blocks: &[Block],
     uses: &[Uses],
@@ -281,7 +283,7 @@ fn intervals(
     intervals
 }
 
-/// A slot for every register; those that never overlap share one.
+/// Assigns a slot to every register; registers whose intervals do not overlap may share a slot.
 fn scan(intervals: &[(usize, usize)], registers: &[Virtual], used: &mut [u32; 3]) -> Vec<u32> {
     let mut order: Vec<usize> = (0..intervals.len()).collect();
     order.sort_by_key(|&register| intervals[register].0);

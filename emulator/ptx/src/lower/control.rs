@@ -1,6 +1,7 @@
 //! Branches, calls, barriers and fences.
 
-use super::{Lowering, Result, Signature, Symbol, align};
+use super::state::{Lowering, Result, Signature, Symbol};
+use crate::address_space::align;
 use crate::ast::{Operand, Space, Variable};
 use crate::ir::{BarrierKind, Call, Op, Scope};
 use crate::registers::{Class, Src};
@@ -14,7 +15,7 @@ impl Lowering<'_> {
             ["ret", ..] => self.emit(if self.is_entry { Op::Exit } else { Op::Return }),
             ["exit"] => self.emit(Op::Exit),
             ["trap" | "brkpt"] => self.emit(Op::Trap { assertion: false }),
-            // A hint to wait, and hints to caches: nothing is waited for or cached here.
+            // Hints to wait and hints to caches have no effect in the emulator.
             ["nanosleep", ..] | ["prefetch" | "prefetchu", ..] | ["pragma", ..] => self.emit(Op::Nothing),
             ["bar" | "barrier", rest @ ..] => return self.barrier(opcode[0], rest, operands),
             ["membar", "cta"] => self.emit(Op::Fence { scope: Scope::Block }),
@@ -40,7 +41,7 @@ impl Lowering<'_> {
     fn label(&self, name: &str) -> Result<u32> {
         match self.lookup(name) {
             Some(Symbol::Label(label)) => Ok(*label),
-            _ => Err(self.invalid(format!("{name} is no label"))),
+            _ => Err(self.invalid(format!("{name} is not a label"))),
         }
     }
 
@@ -50,7 +51,7 @@ impl Lowering<'_> {
         };
         let names = match self.lookup(table) {
             Some(Symbol::BranchTargets(names)) => names.clone(),
-            _ => return Err(self.invalid(format!("{table} is no list of branch targets"))),
+            _ => return Err(self.invalid(format!("{table} is not a list of branch targets"))),
         };
         let targets = names.iter().map(|name| self.label(name)).collect::<Result<Box<[u32]>>>()?;
         let index = self.source(Class::B32, index)?;
@@ -58,14 +59,14 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Labels' numbers become program counters.
+    /// Replaces the numbers of labels by program counters.
     pub(super) fn resolve_labels(&mut self, start: usize) {
         let labels = &self.labels;
-        let place = |label: &mut u32| *label = labels[*label as usize].unwrap_or_default();
+        let resolve = |label: &mut u32| *label = labels[*label as usize].unwrap_or_default();
         for instr in &mut self.program.code[start..] {
             match &mut instr.op {
-                Op::Branch { target } => place(target),
-                Op::BranchTable { targets, .. } => targets.iter_mut().for_each(place),
+                Op::Branch { target } => resolve(target),
+                Op::BranchTable { targets, .. } => targets.iter_mut().for_each(resolve),
                 _ => {}
             }
         }
@@ -80,7 +81,7 @@ impl Lowering<'_> {
                 (&results[..], name, &arguments[..])
             }
             [.., Operand::Name(_)] => return Err(self.unsupported("an indirect call")),
-            _ => return Err(self.invalid("a call of unknown form")),
+            _ => return Err(self.invalid("the operands of the call have an unknown form")),
         };
         if self.lookup(name).is_some() {
             return Err(self.unsupported("an indirect call"));
@@ -89,11 +90,11 @@ impl Lowering<'_> {
             self.emit(Op::Trap { assertion: true });
             return Ok(());
         }
-        let function = self.reach(name)?;
+        let function = self.called_function(name)?;
         let Signature { arguments: to, results: from } = self.signatures[function as usize].clone();
         if to.len() != arguments.len() || from.len() != results.len() {
             return Err(self.invalid(format!(
-                "{name} takes {} arguments and gives {} results; the call has {} and {}",
+                "{name} takes {} arguments and returns {} results; the call has {} and {}",
                 to.len(),
                 from.len(),
                 arguments.len(),
@@ -124,8 +125,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// The number of a called function, which is lowered later if it is new.
-    fn reach(&mut self, name: &str) -> Result<u32> {
+    /// The number of a called function, which is added to the functions to lower if it is new.
+    fn called_function(&mut self, name: &str) -> Result<u32> {
         let module = self.module;
         let of_name = || module.functions.iter().enumerate().filter(|(_, function)| function.name == *name);
         let index = of_name().find(|(_, function)| function.body.is_some()).or_else(|| of_name().next());
@@ -135,8 +136,8 @@ impl Lowering<'_> {
         if let Some(known) = self.functions.iter().position(|&known| known == index) {
             return Ok(known as u32);
         }
-        let mut place = |variables: &[Variable]| -> Result<Vec<(u32, u32)>> {
-            let mut places = Vec::new();
+        let mut allocate = |variables: &[Variable]| -> Result<Vec<(u32, u32)>> {
+            let mut ranges = Vec::new();
             for variable in variables {
                 if variable.space == Space::Reg {
                     return Err(self.unsupported(format!("{name}, whose parameters are registers")));
@@ -144,17 +145,17 @@ impl Lowering<'_> {
                 let size = self.variable_size(variable)?;
                 let offset = align(self.local_bytes, variable.align);
                 self.local_bytes = self.grown(offset, size)?;
-                places.push((offset, size));
+                ranges.push((offset, size));
             }
-            Ok(places)
+            Ok(ranges)
         };
-        let signature = Signature { arguments: place(&function.params)?, results: place(&function.returns)? };
+        let signature = Signature { arguments: allocate(&function.params)?, results: allocate(&function.returns)? };
         self.functions.push(index);
         self.signatures.push(signature);
         Ok(self.functions.len() as u32 - 1)
     }
 
-    /// Registers and parameters of a function exist once, so it must not be entered twice.
+    /// Refuses recursion: the registers and parameters of a function exist only once.
     pub(super) fn refuse_recursion(&self, starts: &[u32]) -> Result<()> {
         let of_pc = |pc: usize| starts.partition_point(|&start| start as usize <= pc) - 1;
         let mut calls = vec![Vec::new(); starts.len()];
@@ -163,7 +164,8 @@ impl Lowering<'_> {
                 calls[of_pc(pc)].push(call.target as usize);
             }
         }
-        // A function that can be left out of the graph again and again until nothing is left is in no cycle.
+        // Functions without remaining callees are removed from the call graph until none is left; what cannot be removed
+        // is part of a cycle or calls one.
         let mut left: Vec<usize> = (0..starts.len()).collect();
         loop {
             let leaves = |&f: &usize| calls[f].iter().all(|callee| !left.contains(callee));
@@ -221,7 +223,7 @@ impl Lowering<'_> {
     }
 }
 
-/// `cta`, `gpu` and `sys`; there are no clusters yet, so their scope is refused.
+/// `cta`, `gpu` and `sys`. Clusters are not emulated, so `cluster` is refused.
 pub(super) fn scope_of(name: &str) -> Option<Scope> {
     match name {
         "cta" => Some(Scope::Block),

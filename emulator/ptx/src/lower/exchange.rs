@@ -1,6 +1,6 @@
-//! Instructions through which the lanes of a warp exchange values.
+//! Lowers the instructions that exchange values between the lanes of a warp.
 
-use super::{Lowering, Result};
+use super::state::{Lowering, Result};
 use crate::ast::Operand;
 use crate::ir::{Op, ReduxOp, ShuffleMode, VoteMode};
 use crate::registers::Class;

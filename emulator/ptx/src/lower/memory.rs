@@ -1,13 +1,13 @@
-//! Loads, stores, atomics, address conversions and asynchronous copies.
+//! Lowers loads, stores, atomics, address conversions and asynchronous copies.
 
 use super::control::scope_of;
-use super::operands::window;
-use super::{Lowering, Result};
+use super::state::{Lowering, Result};
+use crate::address_space::window_of_space;
 use crate::ast::Operand;
 use crate::ir::{Address, AtomicOp, AtomicType, Elements, Op, Order, Scope, Space, Target, Window};
 use crate::registers::{Class, Src};
 
-/// What the parts of a load's or store's opcode say.
+/// The parts of the opcode of a load or store.
 struct Access {
     space: Option<Space>,
     order: Order,
@@ -40,7 +40,7 @@ impl Lowering<'_> {
                 Ok(true)
             }
             (["cp", "async", parts @ ..], operands) => self.copy_async(parts, operands),
-            // A cache policy is an opaque number that only hints take.
+            // A cache policy is an opaque number that only cache hints use.
             (["createpolicy", ..], [to, ..]) => {
                 self.synthesise("mov.b64", &[to.clone(), Operand::Integer(0)])?;
                 Ok(true)
@@ -53,15 +53,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// A target with a site of its own, not atomic.
+    /// A weak access with a new site.
     pub(super) fn target(&mut self, space: Space, address: Address) -> Target {
         Target { space, address, site: self.new_site(), order: Order::Weak, scope: Scope::Device }
     }
 
-    fn place_access(&mut self, access: &Access, operand: &Operand) -> Result<Target> {
+    fn access_target(&mut self, access: &Access, operand: &Operand) -> Result<Target> {
         let (address, implied) = self.address(operand)?;
         let space = match (access.space, implied) {
-            // Parameters of calls and of called functions are kept in local memory.
+            // Parameters of calls and of called functions lie in local memory.
             (Some(Space::Param), Some(Space::Local)) => Space::Local,
             (Some(space), _) => space,
             (None, Some(space)) => space,
@@ -80,7 +80,7 @@ impl Lowering<'_> {
         for (slot, register) in slots.iter_mut().zip(&registers) {
             *slot = self.result(class, register)?;
         }
-        let target = self.place_access(&access, from)?;
+        let target = self.access_target(&access, from)?;
         self.emit(Op::Load { target, elements, to: slots, read_only: access.read_only });
         Ok(true)
     }
@@ -100,16 +100,16 @@ impl Lowering<'_> {
                 _ => self.source_of(kind, value)?,
             };
         }
-        let target = self.place_access(&access, to)?;
+        let target = self.access_target(&access, to)?;
         self.emit(Op::Store { target, elements, from: Box::new(sources) });
         Ok(true)
     }
 
-    /// The registers decide the width that values are extended to.
+    /// The elements of an access. The registers determine the width to which loaded values are extended.
     fn elements(&mut self, access: &Access, registers: &[Operand]) -> Result<Elements> {
         if registers.len() != access.count as usize {
-            let (have, want) = (registers.len(), access.count);
-            return Err(self.invalid(format!("{have} registers for a vector of {want}")));
+            let (count, expected) = (registers.len(), access.count);
+            return Err(self.invalid(format!("{count} registers for a vector of {expected}")));
         }
         let (mut wide, mut narrow) = (access.bytes == 8, false);
         for register in registers {
@@ -147,7 +147,7 @@ impl Lowering<'_> {
             None | Some(Operand::Sink) => None,
             Some(to) => Some(self.result(class, to)?),
         };
-        let target = self.place_access(&access, address)?;
+        let target = self.access_target(&access, address)?;
         self.emit(Op::Atomic { target, op, ty, to, operands: Box::new(operands) });
         Ok(true)
     }
@@ -158,11 +158,11 @@ impl Lowering<'_> {
             [space, width] => ("add", space, width),
             _ => return Ok(false),
         };
-        let Some(base) = space_of(space).and_then(window) else { return Ok(false) };
+        let Some(base) = space_of(space).and_then(window_of_space) else { return Ok(false) };
         if *width != "u64" {
             return Ok(false);
         }
-        // The address of a variable is a constant, which `mov` alone takes with an offset.
+        // The address of a variable is a constant, and only `mov` accepts one with an offset.
         self.synthesise("mov.u64", &[to.clone(), from.clone()])?;
         if base != 0 {
             self.synthesise(&format!("{opcode}.u64"), &[to.clone(), to.clone(), Operand::Integer(base)])?;
@@ -228,7 +228,7 @@ fn space_of(name: &str) -> Option<Space> {
 fn order_of(name: &str) -> Option<Order> {
     match name {
         "weak" => Some(Order::Weak),
-        // Volatile accesses are relaxed ones of the widest scope.
+        // Volatile accesses are relaxed accesses of the widest scope.
         "relaxed" | "volatile" => Some(Order::Relaxed),
         "acquire" => Some(Order::Acquire),
         "release" => Some(Order::Release),
@@ -260,7 +260,7 @@ fn access_of(parts: &[&str]) -> Option<Access> {
                 "nc" => access.read_only = true,
                 "v2" => access.count = 2,
                 "v4" => access.count = 4,
-                // Hints to caches.
+                // Cache hints.
                 "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" => {}
                 hint if hint.starts_with("L1::") || hint.starts_with("L2::") => {}
                 _ => return None,
@@ -283,7 +283,7 @@ fn access_of(parts: &[&str]) -> Option<Access> {
 fn atomic_of(parts: &[&str]) -> Option<(AtomicOp, AtomicType, Access)> {
     let (ty, rest) = parts.split_last()?;
     let mut access = access_of(&["b32"])?;
-    // Atomics are relaxed unless they say more.
+    // Atomics are relaxed by default.
     access.order = Order::Relaxed;
     let mut found = None;
     let mut flushes_nothing = false;

@@ -1,13 +1,14 @@
-//! Operands: registers, literals, addresses.
+//! Lowers operands: registers, literals and addresses.
 
-use super::{LOCAL_WINDOW, Lowering, PARAM_WINDOW, Result, SHARED_BASE, SHARED_WINDOW, Symbol, Virtual, align};
+use super::state::{Lowering, Result, Symbol, Virtual};
+use crate::address_space::{SHARED_BASE, align};
 use crate::alu::Kind;
 use crate::ast::Operand;
 use crate::ir::{Address, ClockPart, Op, Relation, Space, Special};
 use crate::registers::{Class, Src};
 
-/// What a name outside of the registers stands for.
-pub(super) enum Place {
+/// What a name that is not a register refers to.
+pub(super) enum Resolved {
     /// An address in a state space.
     Address(Space, u64),
     Special(Special),
@@ -22,7 +23,7 @@ impl Lowering<'_> {
                 self.names.entry(register).or_insert_with(|| name.to_owned());
                 Ok(register)
             }
-            None => Err(self.invalid(format!("{name} is no register"))),
+            None => Err(self.invalid(format!("{name} is not a register"))),
         }
     }
 
@@ -30,7 +31,7 @@ impl Lowering<'_> {
         self.find_declared(name).map(|(register, _)| register)
     }
 
-    /// Whether a register has no more than 16 bits.
+    /// Whether a register has at most 16 bits.
     pub(super) fn is_narrow(&self, name: &str) -> bool {
         self.find_declared(name).is_some_and(|(_, narrow)| narrow)
     }
@@ -41,11 +42,11 @@ impl Lowering<'_> {
         }
         let prefix = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let digits = &name[prefix.len()..];
-        // `%r01` is not `%r1`.
+        // `%r01` and `%r1` are different names.
         if digits.is_empty() || digits.len() > 1 && digits.starts_with('0') {
             return None;
         }
-        // A prefix may end in digits itself: `%p1_<5>`, `%x2<3>`; the longest declared one wins.
+        // A declared prefix may itself end in digits: `%p1_<5>`, `%x2<3>`. The shortest split is tried first.
         let mut split = prefix.len();
         while split < name.len() {
             if let Some(&Symbol::Registers { class, narrow, first, count: Some(count) }) =
@@ -59,21 +60,21 @@ impl Lowering<'_> {
         None
     }
 
-    /// What a variable or special register stands for.
-    pub(super) fn place(&mut self, name: &str) -> Option<Place> {
+    /// What the name of a variable or of a special register refers to.
+    pub(super) fn resolve(&mut self, name: &str) -> Option<Resolved> {
         match self.lookup(name) {
-            Some(&Symbol::KernelParam(offset)) => return Some(Place::Address(Space::Param, offset.into())),
+            Some(&Symbol::KernelParam(offset)) => return Some(Resolved::Address(Space::Param, offset.into())),
             Some(&Symbol::LocalParam(offset, _) | &Symbol::Local(offset)) => {
-                return Some(Place::Address(Space::Local, offset.into()));
+                return Some(Resolved::Address(Space::Local, offset.into()));
             }
             Some(&Symbol::Shared(offset)) => {
-                return Some(Place::Address(Space::Shared, u64::from(SHARED_BASE + offset)));
+                return Some(Resolved::Address(Space::Shared, u64::from(SHARED_BASE + offset)));
             }
             Some(_) => return None,
             None => {}
         }
         if let Some(&address) = self.globals.addresses.get(name) {
-            return Some(Place::Address(Space::Global, address));
+            return Some(Resolved::Address(Space::Global, address));
         }
         if let Some(&(size, alignment)) = self.globals.shared.get(name) {
             let offset = match self.module_shared.get(name) {
@@ -85,15 +86,15 @@ impl Lowering<'_> {
                     offset
                 }
             };
-            return Some(Place::Address(Space::Shared, u64::from(SHARED_BASE + offset)));
+            return Some(Resolved::Address(Space::Shared, u64::from(SHARED_BASE + offset)));
         }
         if self.globals.dynamic_shared.contains(name) {
-            return Some(Place::Special(Special::DynamicShared));
+            return Some(Resolved::Special(Special::DynamicShared));
         }
         if name == "WARP_SZ" {
-            return Some(Place::Constant(32));
+            return Some(Resolved::Constant(32));
         }
-        special(name).map(Place::Special)
+        special(name).map(Resolved::Special)
     }
 
     /// The slot that holds a special register.
@@ -113,7 +114,7 @@ impl Lowering<'_> {
             Operand::Name(_) if kind == Kind::Carry => Ok(Src::Slot(self.carry_slot())),
             Operand::Name(name) => self.named_source(kind, name, 0),
             Operand::NameOffset(name, offset) => self.named_source(kind, name, *offset),
-            _ => literal(kind, operand).ok_or_else(|| self.invalid("an operand of the wrong form")),
+            _ => literal(kind, operand).ok_or_else(|| self.invalid("an operand has the wrong form")),
         }
     }
 
@@ -122,13 +123,13 @@ impl Lowering<'_> {
             let register = self.register(name)?;
             return match (register.class, kind.class()) {
                 (have, want) if have == want => Ok(Src::Slot(register.index)),
-                // A wider register than the type is read in its low bits.
+                // Of a register that is wider than the type, the low bits are read.
                 (Class::B64, Class::B32) => {
                     let low = self.temporary(Class::B32);
                     self.synthesise("cvt.u32.u64", &[Operand::Name(low.clone()), Operand::Name(name.to_owned())])?;
                     Ok(Src::Slot(self.register(&low)?.index))
                 }
-                (have, want) => Err(self.invalid(format!("{name} is {have:?}, where {want:?} is needed"))),
+                (class, expected) => Err(self.invalid(format!("{name} is {class:?}, where {expected:?} is needed"))),
             };
         }
         if let Some(part) = clock_part(name) {
@@ -140,10 +141,10 @@ impl Lowering<'_> {
             self.emit(Op::Clock { to, part });
             return Ok(Src::Slot(to));
         }
-        match self.place(name) {
-            Some(Place::Address(_, address)) => Ok(Src::Bits(address.wrapping_add_signed(offset))),
-            Some(Place::Constant(value)) => Ok(Src::Bits(value.wrapping_add_signed(offset))),
-            Some(Place::Special(special)) if offset == 0 || special == Special::DynamicShared => {
+        match self.resolve(name) {
+            Some(Resolved::Address(_, address)) => Ok(Src::Bits(address.wrapping_add_signed(offset))),
+            Some(Resolved::Constant(value)) => Ok(Src::Bits(value.wrapping_add_signed(offset))),
+            Some(Resolved::Special(special)) if offset == 0 || special == Special::DynamicShared => {
                 let mut slot = self.special_slot(special);
                 if offset != 0 {
                     let (sum, base) = (self.temporary(Class::B32), self.alias(Class::B32, slot));
@@ -195,7 +196,7 @@ impl Lowering<'_> {
                 Ok(register.index)
             }
             Operand::Sink => Ok(self.new_virtual(kind.class())),
-            _ => Err(self.invalid("a result that is no register")),
+            _ => Err(self.invalid("a result is not a register")),
         }
     }
 
@@ -211,7 +212,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// A register that no text can name, declared for one use.
+    /// A new register; returns its name, which cannot occur in a text.
     pub(super) fn temporary(&mut self, class: Class) -> String {
         let index = self.new_virtual(class);
         self.alias(class, index)
@@ -254,10 +255,10 @@ impl Lowering<'_> {
         self.result_of(kind, operand)
     }
 
-    /// `[…]`, with the space that a variable's name implies.
+    /// An operand in brackets, with the state space that a variable's name implies.
     pub(super) fn address(&mut self, operand: &Operand) -> Result<(Address, Option<Space>)> {
         let Operand::Address { base, offset } = operand else {
-            return Err(self.invalid("an address in brackets is needed"));
+            return Err(self.invalid("an operand must be an address in brackets"));
         };
         let Some(name) = base else {
             return Ok((Address { base: Src::Bits(0), wide: true, offset: *offset }, None));
@@ -265,16 +266,16 @@ impl Lowering<'_> {
         if self.find_register(name).is_some() {
             let register = self.register(name)?;
             if register.class == Class::Pred {
-                return Err(self.invalid(format!("{name} is a predicate, and no address")));
+                return Err(self.invalid(format!("{name} is a predicate, not an address")));
             }
             let wide = register.class == Class::B64;
             return Ok((Address { base: Src::Slot(register.index), wide, offset: *offset }, None));
         }
-        match self.place(name) {
-            Some(Place::Address(space, address)) => {
+        match self.resolve(name) {
+            Some(Resolved::Address(space, address)) => {
                 Ok((Address { base: Src::Bits(address), wide: true, offset: *offset }, Some(space)))
             }
-            Some(Place::Special(Special::DynamicShared)) => {
+            Some(Resolved::Special(Special::DynamicShared)) => {
                 let base = Src::Slot(self.special_slot(Special::DynamicShared));
                 Ok((Address { base, wide: false, offset: *offset }, Some(Space::Shared)))
             }
@@ -307,17 +308,6 @@ fn literal(kind: Kind, operand: &Operand) -> Option<Src> {
         _ => return None,
     };
     Some(Src::Bits(bits))
-}
-
-/// The offset of a space's window in the generic address space.
-pub(super) fn window(space: Space) -> Option<u64> {
-    match space {
-        Space::Global => Some(0),
-        Space::Shared => Some(SHARED_WINDOW),
-        Space::Local => Some(LOCAL_WINDOW),
-        Space::Param => Some(PARAM_WINDOW),
-        Space::Generic => None,
-    }
 }
 
 fn clock_part(name: &str) -> Option<ClockPart> {

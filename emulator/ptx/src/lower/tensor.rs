@@ -1,6 +1,6 @@
-//! Matrix instructions.
+//! Lowers matrix instructions.
 
-use super::{Lowering, Result};
+use super::state::{Lowering, Result};
 use crate::ast::Operand;
 use crate::ir::{Mma, MmaInput, Op, Space};
 use crate::registers::{Class, Src};

@@ -1,4 +1,5 @@
-//! Device memory: allocations at made-up 64-bit addresses with wide gaps between them, in pages made when first written.
+//! Device memory: allocations at synthetic 64-bit addresses with wide gaps between them. Pages are allocated when they are
+//! first written.
 
 pub(crate) mod page;
 
@@ -6,16 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use page::{PAGE, Page};
+use page::{PAGE_BYTES, Page};
 
-/// Where the first allocation lies: past 4 GiB, so that an address cut to 32 bits never fits.
+/// Address of the first allocation: past 4 GiB, so that an address truncated to 32 bits is never valid.
 const FIRST_ADDRESS: u64 = 0x20_0000_0000;
-/// Alignment of every allocation, as the driver's allocator guarantees it.
+/// Alignment of every allocation, in bytes.
 const ALIGNMENT: u64 = 512;
-/// Unmapped bytes behind every allocation; an index that runs away lands here, and an address is never used twice.
+/// Unmapped bytes after every allocation, so that an index out of range hits unmapped memory. No address is reused.
 const GAP: u64 = 16 << 20;
-/// Freed allocations that are remembered, to tell a use after free from a wild pointer.
-const REMEMBERED: usize = 4096;
+/// Freed allocations that are remembered, to distinguish a use after free from an invalid pointer.
+const MAX_FREED: usize = 4096;
 
 /// The memory of one device.
 #[derive(Debug)]
@@ -46,33 +47,33 @@ pub struct Allocation {
     pub base: u64,
     /// Size in bytes.
     pub size: u64,
-    /// What it is called in findings: `allocation 12`, or the name of a module's variable.
+    /// The name in findings: `allocation 12`, or that of a module's variable.
     pub label: String,
-    /// Stores from kernels are refused (`.const` variables).
+    /// Whether stores from kernels are refused (`.const` variables).
     pub read_only: bool,
-    /// What nothing wrote is zero (variables), and not uninitialised.
+    /// Whether unwritten bytes are zero (variables) instead of uninitialised.
     zeroed: bool,
-    /// A launch has accessed it since [`Allocation::take_touched`].
+    /// Whether a launch has accessed the allocation since the last [`Allocation::take_touched`].
     touched: AtomicBool,
     pages: Box<[Mutex<Option<Box<Page>>>]>,
 }
 
-/// Why memory could not be had, read or written.
+/// Why memory cannot be allocated, freed, read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {
-    /// The device has not enough memory left.
-    #[error("out of memory: {asked} bytes asked, {free} of {limit} bytes free")]
-    OutOfMemory { asked: u64, free: u64, limit: u64 },
+    /// The device does not have enough free memory.
+    #[error("out of memory: {requested} bytes requested, {free} of {limit} bytes free")]
+    OutOfMemory { requested: u64, free: u64, limit: u64 },
     /// No live allocation holds the whole range.
-    #[error("{size} bytes at {address:#x}: {place}")]
-    OutOfBounds { address: u64, size: u64, place: String },
-    /// The address is not the first of a live allocation.
-    #[error("{address:#x} is not the start of an allocation: {place}")]
-    NotAllocated { address: u64, place: String },
+    #[error("{size} bytes at {address:#x}: {location}")]
+    OutOfBounds { address: u64, size: u64, location: String },
+    /// The address is not the start of a live allocation.
+    #[error("{address:#x} is not the start of an allocation: {location}")]
+    NotAllocated { address: u64, location: String },
 }
 
 impl Memory {
-    /// Memory of `limit` bytes. Only what is written takes room on the host.
+    /// Memory of `limit` bytes. Only written pages occupy memory of the host.
     pub fn new(limit: u64) -> Self {
         let heap = Heap {
             next_address: FIRST_ADDRESS,
@@ -84,7 +85,7 @@ impl Memory {
         Self { limit, heap: RwLock::new(heap) }
     }
 
-    /// Bytes in all.
+    /// Total size in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
     }
@@ -107,27 +108,30 @@ impl Memory {
         self.allocate_as(size, None, false).map(|allocation| allocation.base)
     }
 
-    /// [`Memory::allocate`] with a name for findings; without one it is numbered.
+    /// [`Memory::allocate`] with a label for findings; without a label the allocation is numbered.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfMemory`].
     pub fn allocate_as(
         &self,
         size: u64,
         label: Option<String>,
         read_only: bool,
     ) -> Result<Arc<Allocation>, MemoryError> {
-        self.place(size, label, read_only, false)
+        self.add(size, label, read_only, false)
     }
 
-    /// Memory for a variable: all zero.
+    /// Memory for a variable, which is zero-initialised.
     pub(crate) fn allocate_variable(
         &self,
         size: u64,
         label: String,
         read_only: bool,
     ) -> Result<Arc<Allocation>, MemoryError> {
-        self.place(size, Some(label), read_only, true)
+        self.add(size, Some(label), read_only, true)
     }
 
-    fn place(
+    fn add(
         &self,
         size: u64,
         label: Option<String>,
@@ -137,10 +141,10 @@ impl Memory {
         let mut heap = self.heap.write().unwrap_or_else(PoisonError::into_inner);
         let free = self.limit - heap.used;
         if size > free {
-            return Err(MemoryError::OutOfMemory { asked: size, free, limit: self.limit });
+            return Err(MemoryError::OutOfMemory { requested: size, free, limit: self.limit });
         }
         let label = label.unwrap_or_else(|| format!("allocation {}", heap.next_number));
-        let pages = (0..size.div_ceil(PAGE as u64)).map(|_| Mutex::new(None)).collect();
+        let pages = (0..size.div_ceil(PAGE_BYTES as u64)).map(|_| Mutex::new(None)).collect();
         let base = heap.next_address;
         let touched = AtomicBool::new(false);
         let allocation = Arc::new(Allocation { base, size, label, read_only, zeroed, touched, pages });
@@ -158,11 +162,11 @@ impl Memory {
     pub fn free(&self, address: u64) -> Result<(), MemoryError> {
         let mut heap = self.heap.write().unwrap_or_else(PoisonError::into_inner);
         let Some(allocation) = heap.live.remove(&address) else {
-            return Err(MemoryError::NotAllocated { address, place: heap.place(address) });
+            return Err(MemoryError::NotAllocated { address, location: heap.describe(address) });
         };
         heap.used -= allocation.size;
         heap.freed.insert(address, Extent { size: allocation.size, label: allocation.label.clone() });
-        if heap.freed.len() > REMEMBERED {
+        if heap.freed.len() > MAX_FREED {
             heap.freed.pop_first();
         }
         Ok(())
@@ -173,22 +177,22 @@ impl Memory {
         self.heap().find(address).cloned()
     }
 
-    /// All live allocations by address: what a launch works on.
+    /// All live allocations in the order of their addresses: the memory that a launch may access.
     pub fn snapshot(&self) -> Vec<Arc<Allocation>> {
         self.heap().live.values().cloned().collect()
     }
 
-    /// Where an address lies, in words: `4 bytes past the end of allocation 3 (1024 bytes at 0x…)`.
+    /// Describes an address in words: `4 bytes past the end of allocation 3 (1024 bytes at 0x…)`.
     pub fn describe(&self, address: u64) -> String {
-        self.heap().place(address)
+        self.heap().describe(address)
     }
 
-    /// [`Memory::describe`] for a range: says how far it runs past an end.
+    /// [`Memory::describe`] for a range: also says by how many bytes it exceeds the allocation.
     pub fn describe_range(&self, address: u64, size: u64) -> String {
-        self.heap().place_of(address, size)
+        self.heap().describe_range(address, size)
     }
 
-    /// Copies bytes out; what nothing wrote reads as 0xCB.
+    /// Copies bytes out; uninitialised bytes read as 0xCB.
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`]; nothing is copied then.
@@ -213,14 +217,14 @@ impl Memory {
         Ok(())
     }
 
-    /// Repeats a pattern of 1, 2 or 4 bytes `count` times.
+    /// Writes a pattern of 1, 2 or 4 bytes `count` times.
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`]; nothing is written then.
     pub fn fill(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), MemoryError> {
         let size = count.saturating_mul(pattern.len() as u64);
         let allocation = self.range(address, size)?;
-        let block: Vec<u8> = pattern.iter().copied().cycle().take(PAGE + pattern.len()).collect();
+        let block: Vec<u8> = pattern.iter().copied().cycle().take(PAGE_BYTES + pattern.len()).collect();
         allocation.for_pages(address, size, |page, offset, at, size| {
             let phase = at % pattern.len();
             page.get_or_insert_with(|| allocation.blank_page()).write(offset, &block[phase..phase + size]);
@@ -228,7 +232,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Copies within the device, as if through a buffer; bytes that nothing wrote stay so.
+    /// Copies within the device, as if through a buffer. Copies of uninitialised bytes are uninitialised.
     ///
     /// # Errors
     /// [`MemoryError::OutOfBounds`]; nothing is copied then.
@@ -265,7 +269,7 @@ impl Memory {
             Some(allocation) if size == 0 || allocation.base + allocation.size - address >= size => {
                 Ok(allocation.clone())
             }
-            _ => Err(MemoryError::OutOfBounds { address, size, place: heap.place_of(address, size) }),
+            _ => Err(MemoryError::OutOfBounds { address, size, location: heap.describe_range(address, size) }),
         }
     }
 
@@ -280,11 +284,11 @@ impl Heap {
         (address - allocation.base < allocation.size).then_some(allocation)
     }
 
-    fn place(&self, address: u64) -> String {
-        self.place_of(address, 1)
+    fn describe(&self, address: u64) -> String {
+        self.describe_range(address, 1)
     }
 
-    fn place_of(&self, address: u64, size: u64) -> String {
+    fn describe_range(&self, address: u64, size: u64) -> String {
         let named = |base: u64, extent: u64, label: &str| format!("{label} ({extent} bytes at {base:#x})");
         let live = self.live.range(..=address).next_back().map(|(&base, a)| (base, a.size, a.label.as_str(), false));
         let freed = self.freed.range(..=address).next_back().map(|(&base, e)| (base, e.size, e.label.as_str(), true));
@@ -311,25 +315,25 @@ impl Heap {
 }
 
 impl Allocation {
-    /// Whether a range lies inside.
+    /// Whether the allocation holds a whole range.
     #[inline]
     pub fn holds(&self, address: u64, size: usize) -> bool {
         let offset = address.wrapping_sub(self.base);
         offset < self.size && self.size - offset >= size as u64
     }
 
-    /// A page that nothing wrote yet.
+    /// A new page: zero for a variable, otherwise uninitialised.
     pub(crate) fn blank_page(&self) -> Box<Page> {
         if self.zeroed { Page::zeroed() } else { Page::boxed() }
     }
 
-    /// The page that holds byte `offset`, locked, and the byte's place in it.
+    /// The page of an index, locked; `None` inside if it was never written.
     #[inline]
     pub(crate) fn page(&self, index: usize) -> MutexGuard<'_, Option<Box<Page>>> {
         self.pages[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Marks the allocation as accessed by the current launch.
+    /// Records that the current launch has accessed the allocation.
     #[inline]
     pub fn touch(&self) {
         if !self.touched.load(Ordering::Relaxed) {
@@ -337,12 +341,12 @@ impl Allocation {
         }
     }
 
-    /// Whether a launch accessed it; clears the mark.
+    /// Whether a launch has accessed the allocation since the last call.
     pub fn take_touched(&self) -> bool {
         self.touched.swap(false, Ordering::Relaxed)
     }
 
-    /// Every page that exists, locked in turn.
+    /// Visits every page that exists, one at a time under its lock.
     pub(crate) fn each_page(&self, mut visit: impl FnMut(&mut Page)) {
         for page in &self.pages {
             if let Some(page) = page.lock().unwrap_or_else(PoisonError::into_inner).as_deref_mut() {
@@ -351,15 +355,15 @@ impl Allocation {
         }
     }
 
-    /// Calls `part(page, offset in page, offset in range, bytes)` for the parts of a range that was checked.
-    fn for_pages(&self, address: u64, size: u64, mut part: impl FnMut(&mut Option<Box<Page>>, usize, usize, usize)) {
+    /// Calls `visit(page, offset in page, offset in range, bytes)` for each page of a range that was checked.
+    fn for_pages(&self, address: u64, size: u64, mut visit: impl FnMut(&mut Option<Box<Page>>, usize, usize, usize)) {
         let start = address.wrapping_sub(self.base);
         let mut done = 0;
         while done < size {
             let at = start + done;
-            let offset = (at % PAGE as u64) as usize;
-            let take = (PAGE - offset).min((size - done) as usize);
-            part(&mut self.page((at / PAGE as u64) as usize), offset, done as usize, take);
+            let offset = (at % PAGE_BYTES as u64) as usize;
+            let take = (PAGE_BYTES - offset).min((size - done) as usize);
+            visit(&mut self.page((at / PAGE_BYTES as u64) as usize), offset, done as usize, take);
             done += take as u64;
         }
     }
@@ -372,8 +376,8 @@ mod tests {
     #[test]
     fn bytes_come_back_over_page_edges() {
         let memory = Memory::new(1 << 20);
-        let address = memory.allocate(3 * PAGE as u64).unwrap();
-        let bytes: Vec<u8> = (0..PAGE + 100).map(|i| (i * 7) as u8).collect();
+        let address = memory.allocate(3 * PAGE_BYTES as u64).unwrap();
+        let bytes: Vec<u8> = (0..PAGE_BYTES + 100).map(|i| (i * 7) as u8).collect();
         memory.write(address + 4000, &bytes).unwrap();
         memory.copy(address, address + 4000, 4200).unwrap();
         let mut out = vec![0; 4096];
@@ -399,11 +403,11 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where() {
+    fn errors_name_the_location() {
         let memory = Memory::new(4096);
         let a = memory.allocate(1000).unwrap();
-        let asked = memory.allocate(5000).unwrap_err();
-        assert_eq!(asked.to_string(), "out of memory: 5000 bytes asked, 3096 of 4096 bytes free");
+        let error = memory.allocate(5000).unwrap_err();
+        assert_eq!(error.to_string(), "out of memory: 5000 bytes requested, 3096 of 4096 bytes free");
         let past = memory.write(a + 996, &[0; 8]).unwrap_err();
         assert!(
             past.to_string().ends_with("at byte 996 of allocation 1 (1000 bytes at 0x2000000000), 4 bytes too many")

@@ -1,30 +1,30 @@
-//! A page of memory: bytes, which of them were written, and who accessed them last.
+//! A page of memory: its bytes, which of them were written, and their shadow.
 
-use crate::race::shadow::Shadow;
+use crate::race::shadow::{SHADOWED_BYTES, Shadow};
 
-/// Bytes in a page. Aligned accesses of up to 16 bytes never cross one.
-pub const PAGE: usize = 4096;
-/// What bytes read as that nothing wrote.
+/// Bytes of a page. Aligned accesses of up to 16 bytes never cross a page boundary.
+pub const PAGE_BYTES: usize = SHADOWED_BYTES;
+/// Value of bytes that were never written.
 pub const POISON: u8 = 0xCB;
 
 /// One page.
 #[derive(Debug)]
 pub struct Page {
-    data: [u8; PAGE],
-    /// Bit `i % 64` of word `i / 64`: byte `i` was written.
-    written: [u64; PAGE / 64],
+    data: [u8; PAGE_BYTES],
+    /// Bit `i % 64` of word `i / 64`: whether byte `i` was written.
+    written: [u64; PAGE_BYTES / 64],
     pub shadow: Shadow,
 }
 
 impl Page {
-    /// A page that nothing wrote.
+    /// An uninitialised page.
     pub fn boxed() -> Box<Self> {
-        Box::new(Self { data: [POISON; PAGE], written: [0; PAGE / 64], shadow: Shadow::default() })
+        Box::new(Self { data: [POISON; PAGE_BYTES], written: [0; PAGE_BYTES / 64], shadow: Shadow::default() })
     }
 
     /// A page of zeros.
     pub fn zeroed() -> Box<Self> {
-        Box::new(Self { data: [0; PAGE], written: [u64::MAX; PAGE / 64], shadow: Shadow::default() })
+        Box::new(Self { data: [0; PAGE_BYTES], written: [u64::MAX; PAGE_BYTES / 64], shadow: Shadow::default() })
     }
 
     #[inline]
@@ -56,19 +56,19 @@ impl Page {
         self.written[offset / 64] |= line_bits(offset, bytes.len());
     }
 
-    /// Whether every byte was written.
+    /// Whether every byte of an access inside one 64-byte line was written.
     #[inline(always)]
     pub fn is_written(&self, offset: usize, size: usize) -> bool {
         let bits = line_bits(offset, size);
         self.written[offset / 64] & bits == bits
     }
 
-    /// [`Page::is_written`] for any range.
+    /// [`Page::is_written`] for a range that may cross lines.
     pub fn initialised(&self, offset: usize, size: usize) -> bool {
         (offset..offset + size).all(|i| self.written[i / 64] >> (i % 64) & 1 == 1)
     }
 
-    /// Marks bytes as never written.
+    /// Marks bytes as uninitialised.
     pub fn forget(&mut self, offset: usize, size: usize) {
         self.each_word(offset, size, |word, bits| *word &= !bits);
     }

@@ -1,16 +1,16 @@
-//! How a warp's addresses fall on sectors of memory and on banks of shared memory.
+//! How a warp's addresses map to sectors of device memory and to banks of shared memory.
 
 use crate::registers::LANES;
 
-/// Bytes of a sector, the unit in which device memory moves.
+/// Bytes of a sector, the unit of transfers from and to device memory.
 pub const SECTOR: u64 = 32;
 /// Shared memory has 32 banks, four bytes wide.
 const BANKS: usize = 32;
 
-/// Sectors that the lanes of `mask` touch, each counted once.
+/// Number of distinct sectors that the lanes of `mask` access.
 pub fn sectors(mask: u32, addresses: &[u64; LANES], size: u32) -> u32 {
     let size = u64::from(size);
-    // An aligned address has room for its own bytes; only a range that goes on past the last address wraps around.
+    // The bytes of one aligned access never wrap around; only a range of several accesses can.
     let consecutive = mask == u32::MAX
         && addresses[0] <= addresses[LANES - 1]
         && (1..LANES).all(|lane| addresses[lane] == addresses[lane - 1].wrapping_add(size));
@@ -32,8 +32,8 @@ pub fn sectors(mask: u32, addresses: &[u64; LANES], size: u32) -> u32 {
 
 /// (wavefronts, wavefronts without conflicts) of an access to shared memory.
 ///
-/// Accesses of 8 and 16 bytes are served in two and four parts, of the lanes in order. In each part, every bank gives
-/// one word a wavefront; lanes that ask for the same word share it.
+/// Accesses of 8 and 16 bytes are served in two and four parts of consecutive lanes. In each part, every bank delivers
+/// one word per wavefront; lanes that request the same word share it.
 pub fn wavefronts(mask: u32, addresses: &[u64; LANES], size: u32) -> (u32, u32) {
     let words = size.div_ceil(4) as usize;
     let lanes = LANES / words;
@@ -41,37 +41,37 @@ pub fn wavefronts(mask: u32, addresses: &[u64; LANES], size: u32) -> (u32, u32) 
     for part in 0..words {
         let mask = mask >> (part * lanes) & (u32::MAX >> (LANES - lanes));
         let addresses = &addresses[part * lanes..][..lanes];
-        let (most, distinct) = match one_word_a_bank(mask, addresses, words as u32) {
+        let (deepest, distinct) = match one_word_per_bank(mask, addresses, words as u32) {
             Some(distinct) => (u32::from(distinct > 0), distinct),
             None => words_by_bank(mask, addresses, words as u32),
         };
-        fronts += most;
+        fronts += deepest;
         ideal += distinct.div_ceil(BANKS as u32);
     }
     (fronts, ideal)
 }
 
-/// How many banks are asked, if each is asked for one word only: the usual case.
-fn one_word_a_bank(mask: u32, addresses: &[u64], words: u32) -> Option<u32> {
+/// Number of banks accessed, if no bank is accessed for more than one word: the usual case.
+fn one_word_per_bank(mask: u32, addresses: &[u64], words: u32) -> Option<u32> {
     let mut of_bank = [0u64; BANKS];
-    let mut asked = 0u32;
+    let mut accessed = 0u32;
     for (lane, address) in addresses.iter().enumerate() {
         if mask >> lane & 1 == 0 {
             continue;
         }
         for word in address / 4..address / 4 + u64::from(words) {
             let bank = word as usize % BANKS;
-            if asked >> bank & 1 == 1 && of_bank[bank] != word {
+            if accessed >> bank & 1 == 1 && of_bank[bank] != word {
                 return None;
             }
-            asked |= 1 << bank;
+            accessed |= 1 << bank;
             of_bank[bank] = word;
         }
     }
-    Some(asked.count_ones())
+    Some(accessed.count_ones())
 }
 
-/// (most words of one bank, words in all), each word counted once.
+/// (largest number of words of one bank, number of words), each word counted once.
 fn words_by_bank(mask: u32, addresses: &[u64], words: u32) -> (u32, u32) {
     let mut of_bank: [Vec<u64>; BANKS] = Default::default();
     for (_, address) in addresses.iter().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(sectors(u32::MAX, &strided(32), 4), 32);
         assert_eq!(sectors(u32::MAX, &[64; LANES], 4), 1);
         assert_eq!(sectors(0b1011, &strided(4), 4), 1);
-        // Wild addresses are counted before they are refused.
+        // Invalid addresses are counted before they are reported.
         let wrapped: [u64; LANES] = std::array::from_fn(|lane| (lane as u64 * 16).wrapping_sub(256));
         assert_eq!(sectors(u32::MAX, &wrapped, 16), 16);
         assert_eq!(wavefronts(u32::MAX, &[u64::MAX - 15; LANES], 16), (4, 4));

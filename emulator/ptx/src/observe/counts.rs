@@ -1,21 +1,16 @@
-//! Counts of a launch.
+//! Sums the tallies of a launch into its counts.
 
 use std::collections::BTreeMap;
 
 use emulator_counts::{Counts, LineCounts};
 
-use super::tally::{Moved, Tally};
-use crate::ir::Mix;
-use crate::launch::Launch;
+use super::tally::{Tally, TrafficKind};
+use crate::ir::{Mix, Program};
 
-/// Sums the tallies of a launch by kind of access, class of instruction and source line.
-pub(crate) fn count(launch: &Launch, tally: &Tally) -> Counts {
-    let program = &launch.kernel.program;
+/// Sums the tallies of a program's execution by kind of access, class of instruction and source line. The fields that
+/// describe the launch are left empty.
+pub(crate) fn count(program: &Program, tally: &Tally) -> Counts {
     let mut counts = Counts {
-        kernel: launch.kernel.name.clone(),
-        grid: launch.grid,
-        block: launch.block,
-        shared_bytes_per_block: launch.shared_bytes(),
         tensor_flops: tally.tensor_flops,
         barriers: tally.barriers,
         divergent_branches: tally.divergent_branches,
@@ -40,9 +35,9 @@ pub(crate) fn count(launch: &Launch, tally: &Tally) -> Counts {
         lines.entry(key(pc)).or_insert((pc, LineCounts::default())).1.warp_instructions += executed;
     }
     for site in &tally.sites {
-        let traffic = match site.moved {
-            Some(Moved::Stored) => &mut counts.global_stores,
-            Some(Moved::Atomic) => &mut counts.global_atomics,
+        let traffic = match site.traffic {
+            Some(TrafficKind::Store) => &mut counts.global_stores,
+            Some(TrafficKind::Atomic) => &mut counts.global_atomics,
             _ => &mut counts.global_loads,
         };
         traffic.requests += site.requests;
@@ -65,7 +60,7 @@ pub(crate) fn count(launch: &Launch, tally: &Tally) -> Counts {
     counts.mix = Mix::ALL.into_iter().filter_map(|(class, name)| Some((name.to_owned(), *mix.get(&class)?))).collect();
     let named = |(pc, line)| {
         let called_from = program.caller(pc).unwrap_or_default();
-        LineCounts { source: program.place(pc), called_from, ..line }
+        LineCounts { source: program.source(pc), called_from, ..line }
     };
     counts.lines = lines.into_values().map(named).collect();
     counts.lines.sort_by(|a, b| (&a.source, &a.called_from).cmp(&(&b.source, &b.called_from)));

@@ -1,40 +1,40 @@
-//! A finding: what a check saw, and where.
+//! Findings: what a check detected, and where.
 
 use std::fmt;
 
 /// The checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Check {
-    /// Access outside of live memory, or a write to what is read-only.
+    /// An access outside of allocated memory, or a write to read-only memory.
     Bounds,
-    /// An access that is no multiple of its width.
+    /// An access at an address that is not a multiple of the access's size.
     Alignment,
-    /// A read of what nothing wrote.
+    /// A read of memory or of a register that was never written.
     Initialised,
-    /// Two accesses that nothing orders, one of them a write.
+    /// Two accesses that nothing orders, of which at least one is a write.
     Race,
-    /// An end of an asynchronous copy touched before its wait.
+    /// An access to the source or the target of an asynchronous copy before its wait.
     AsyncProxy,
-    /// Divergence, wrong arrivals, deadlock.
+    /// Divergence at a barrier, a wrong number of arrivals, or a deadlock.
     Barrier,
     /// A launch that is too long for the race check.
     Launch,
-    /// The step budget is spent.
+    /// The step budget is exhausted.
     EndlessLoop,
-    /// `trap`, or an instruction whose operand makes no sense.
+    /// `trap`, a failed assertion, or an invalid operand.
     Trap,
 }
 
-/// Something that must not happen. `Display` gives the whole message.
+/// An error that a check detected. `Display` writes the whole message.
 #[derive(Debug, Clone)]
 pub struct Finding {
     pub check: Check,
     pub kernel: String,
-    /// `kernels/gelu.cu:42` from `.loc`, or the PTX line.
+    /// The source line from `.loc`, `kernels/gelu.cu:42`; without a `.loc` the line of the PTX.
     pub source: String,
     pub block: [u32; 3],
     pub thread: [u32; 3],
-    /// What happened, with the address and the allocation it belongs to; for a race, both sides.
+    /// What happened, with the address and its allocation; for a race, both accesses.
     pub message: String,
 }
 

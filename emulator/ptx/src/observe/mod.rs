@@ -1,4 +1,4 @@
-//! What execution shows: findings and counts.
+//! The results of an execution: findings and counts.
 
 mod banks;
 mod counts;
@@ -8,4 +8,4 @@ mod tally;
 pub(crate) use counts::count;
 pub use emulator_counts::{Counts, LineCounts, Traffic};
 pub use finding::{Check, Finding};
-pub(crate) use tally::{Moved, Tally};
+pub(crate) use tally::{Tally, TrafficKind, WarpAccess};

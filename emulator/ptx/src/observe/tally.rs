@@ -1,14 +1,27 @@
 //! What a worker counts while it executes.
 
 use super::banks::{sectors, wavefronts};
-use crate::exec::access::Reach;
 use crate::ir::Program;
+use crate::registers::LANES;
 
-/// How device memory was accessed.
+/// The access of one warp instruction to one memory.
+#[derive(Clone, Copy)]
+pub struct WarpAccess<'a> {
+    /// Number of the instruction among those that access memory.
+    pub site: u32,
+    pub pc: u32,
+    /// Lanes that access memory.
+    pub mask: u32,
+    pub addresses: &'a [u64; LANES],
+    /// Bytes per lane.
+    pub size: u32,
+}
+
+/// How device memory is accessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
-    Loaded,
-    Stored,
+pub enum TrafficKind {
+    Load,
+    Store,
     Atomic,
 }
 
@@ -16,7 +29,7 @@ pub enum Moved {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Site {
     pub pc: u32,
-    pub moved: Option<Moved>,
+    pub traffic: Option<TrafficKind>,
     pub requests: u64,
     pub bytes: u64,
     pub sectors: u64,
@@ -31,9 +44,9 @@ pub struct Site {
 /// Counts of one worker.
 #[derive(Debug)]
 pub struct Tally {
-    /// By program counter: warps that executed it.
+    /// By program counter: how many warps executed the instruction.
     pub executed: Vec<u64>,
-    /// By program counter: lanes that did.
+    /// By program counter: how many lanes executed the instruction.
     pub lanes: Vec<u64>,
     pub sites: Vec<Site>,
     pub barriers: u64,
@@ -53,13 +66,14 @@ impl Tally {
         }
     }
 
+    /// Adds another worker's counts.
     pub fn add(&mut self, other: &Tally) {
         let sum = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
         sum(&mut self.executed, &other.executed);
         sum(&mut self.lanes, &other.lanes);
         for (to, from) in self.sites.iter_mut().zip(&other.sites) {
             to.pc = to.pc.max(from.pc);
-            to.moved = to.moved.or(from.moved);
+            to.traffic = to.traffic.or(from.traffic);
             to.requests += from.requests;
             to.bytes += from.bytes;
             to.sectors += from.sectors;
@@ -75,30 +89,30 @@ impl Tally {
         self.tensor_flops += other.tensor_flops;
     }
 
-    /// An access to device memory.
-    pub fn global(&mut self, reach: &Reach, moved: Moved) {
-        let site = &mut self.sites[reach.site as usize];
-        site.pc = reach.pc;
-        site.moved = Some(moved);
-        site.requests += u64::from(reach.mask != 0);
-        site.bytes += u64::from(reach.mask.count_ones() * reach.size);
-        site.sectors += u64::from(sectors(reach.mask, reach.addresses, reach.size));
-        if moved == Moved::Atomic {
-            site.atomics += u64::from(reach.mask.count_ones());
+    /// Counts an access to device memory.
+    pub fn global(&mut self, request: &WarpAccess, traffic: TrafficKind) {
+        let site = &mut self.sites[request.site as usize];
+        site.pc = request.pc;
+        site.traffic = Some(traffic);
+        site.requests += u64::from(request.mask != 0);
+        site.bytes += u64::from(request.mask.count_ones() * request.size);
+        site.sectors += u64::from(sectors(request.mask, request.addresses, request.size));
+        if traffic == TrafficKind::Atomic {
+            site.atomics += u64::from(request.mask.count_ones());
         }
     }
 
-    /// An access to shared memory.
-    pub fn shared(&mut self, reach: &Reach, stores: bool) {
-        let (fronts, ideal) = wavefronts(reach.mask, reach.addresses, reach.size);
-        let site = &mut self.sites[reach.site as usize];
-        site.pc = reach.pc;
+    /// Counts an access to shared memory.
+    pub fn shared(&mut self, request: &WarpAccess, stores: bool) {
+        let (fronts, ideal) = wavefronts(request.mask, request.addresses, request.size);
+        let site = &mut self.sites[request.site as usize];
+        site.pc = request.pc;
         if stores {
             site.shared_stores += 1;
         } else {
             site.shared_loads += 1;
         }
-        site.shared_bytes += u64::from(reach.mask.count_ones() * reach.size);
+        site.shared_bytes += u64::from(request.mask.count_ones() * request.size);
         site.wavefronts += u64::from(fronts);
         site.ideal_wavefronts += u64::from(ideal);
     }

@@ -1,16 +1,16 @@
-//! Append-only tables that any worker reads without a lock.
+//! Append-only tables that every worker reads without a lock.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const CHUNK_BITS: u32 = 13;
 const CHUNK: usize = 1 << CHUNK_BITS;
-/// Ids are below this: what a mark has room for.
+/// Ids are below this, so that they fit an epoch reference.
 pub const MAX_IDS: u32 = 1 << 25;
 
 type Chunk<const N: usize> = Box<[[AtomicU64; N]]>;
 
-/// Entries of `N` words under ids that count from 1.
+/// Entries of `N` words each, with ids from 1.
 #[derive(Debug)]
 pub struct Table<const N: usize> {
     chunks: Box<[OnceLock<Chunk<N>>]>,
@@ -23,7 +23,7 @@ impl<const N: usize> Table<N> {
         Self { chunks, next: AtomicU32::new(1) }
     }
 
-    /// `None` if all ids are taken.
+    /// Adds an entry and returns its id; `None` if all ids are in use.
     pub fn push(&self, words: [u64; N]) -> Option<u32> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         if id >= MAX_IDS {
@@ -36,7 +36,7 @@ impl<const N: usize> Table<N> {
         Some(id)
     }
 
-    /// Changes the words of an id that [`Table::push`] gave.
+    /// Replaces the words of an id that [`Table::push`] returned.
     pub fn replace(&self, id: u32, words: [u64; N]) {
         if let Some(chunk) = self.chunks[(id >> CHUNK_BITS) as usize].get() {
             store(&chunk[id as usize % CHUNK], words);
@@ -50,8 +50,8 @@ impl<const N: usize> Table<N> {
         }
     }
 
-    /// The words of an id that [`Table::push`] gave. Ids travel under the locks of the pages that hold them, which
-    /// is what makes relaxed loads enough.
+    /// The words of an id that [`Table::push`] returned. Relaxed loads suffice, because ids are passed between threads only
+    /// under the locks of the pages that hold them.
     #[inline]
     pub fn get(&self, id: u32) -> [u64; N] {
         match self.chunks[(id >> CHUNK_BITS) as usize].get() {
@@ -60,13 +60,13 @@ impl<const N: usize> Table<N> {
         }
     }
 
-    /// Whether a [`Table::push`] found no room.
+    /// Whether all ids are in use.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.next.load(Ordering::Relaxed) >= MAX_IDS
     }
 
-    /// Forgets all ids; the memory stays for the next.
+    /// Removes all entries; their memory is kept for new ones.
     pub fn clear(&mut self) {
         *self.next.get_mut() = 1;
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_run_out_with_a_word() {
+    fn a_full_table_refuses_entries() {
         let table = Table::<2>::new();
         assert_eq!(table.push([1, 2]), Some(1));
         table.next.store(MAX_IDS - 1, Ordering::Relaxed);

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use emulator_trials::mutate::{Survey, mutants, survey};
 use emulator_trials::trials::trials;
-use ptx_emulator::mutate::{Survey, mutants, survey};
 
 /// Breaks the trial kernels' PTX in one place at a time, runs each mutant, and says which were found out.
 #[derive(Debug, Parser)]
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
         let of_kernel = survey(trial.ptx(), &mutants, &seeds, run).with_context(|| trial.kernel)?;
         let (killed, all) = of_kernel.total();
         eprintln!("{:<20} {killed:>4} of {all:>4} killed", trial.kernel);
-        total.join(of_kernel);
+        total.merge(of_kernel);
     }
     if total.fates.is_empty() {
         bail!("no trial kernel {}", args.kernel.unwrap_or_default());

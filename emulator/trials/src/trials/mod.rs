@@ -14,8 +14,8 @@ mod transpose;
 mod warp_sort;
 
 use ptx_emulator::Settings;
-use ptx_emulator::mutate::Outcome;
 
+use crate::mutate::Outcome;
 use crate::{Case, Device, Failure, SOUND, ptx};
 
 /// A kernel and its cases. The file is named like the kernel.

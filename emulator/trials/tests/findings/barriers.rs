@@ -12,7 +12,7 @@ fn barriers() {
         &[
             Bug::new("in_a_branch", Barrier, &["divergence", "warp 0", "barriers.cu:"], halves()).with(1, 64),
             Bug::new("too_few", Barrier, &["deadlock", "barrier 1", "32 of 64 threads"], vec![out()]).with(1, 64),
-            Bug::new("too_many", Barrier, &["deadlock", "barrier 1, to which 32 of 64 threads came"], vec![out()])
+            Bug::new("too_many", Barrier, &["deadlock", "barrier 1, at which 32 of 64 threads arrived"], vec![out()])
                 .with(1, 96),
             Bug::new("arrival_left_over", Barrier, &["block ended", "32 of 64 threads", "barrier 1"], vec![out()]),
             Bug::new("two_counts", Barrier, &["barrier 1 for", "threads, while it waits for"], vec![out()]).with(1, 64),

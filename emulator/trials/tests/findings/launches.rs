@@ -30,20 +30,16 @@ fn refused(kernel: &str, change: impl FnOnce(&mut Case), message: &str) {
 
 #[test]
 fn launches_that_do_not_fit() {
-    refused("at_most_64", |case| case.block = [96, 1, 1], "96 threads a block, where the kernel allows 64 (.maxntid)");
-    refused("dynamic_shared", |case| case.block = [1025, 1, 1], "block.x = 1025, where 1 to 1024 are possible");
-    refused("dynamic_shared", |case| case.block = [64, 32, 1], "2048 threads a block, where the device has 1024");
-    refused("dynamic_shared", |case| case.grid = [1, 65536, 1], "grid.y = 65536, where 1 to 65535 are possible");
-    refused("dynamic_shared", |case| case.grid = [0, 1, 1], "grid.x = 0, where 1 to 2147483647 are possible");
+    refused("at_most_64", |case| case.block = [96, 1, 1], "96 threads per block, the kernel allows 64 (.maxntid)");
+    refused("dynamic_shared", |case| case.block = [1025, 1, 1], "block.x = 1025 is not in the range from 1 to 1024");
+    refused("dynamic_shared", |case| case.block = [64, 32, 1], "2048 threads per block, the device allows 1024");
+    refused("dynamic_shared", |case| case.grid = [1, 65536, 1], "grid.y = 65536 is not in the range from 1 to 65535");
+    refused("dynamic_shared", |case| case.grid = [0, 1, 1], "grid.x = 0 is not in the range from 1 to 2147483647");
     refused(
         "dynamic_shared",
         |case| case.dynamic_shared = 163 * 1024 + 4,
-        "0 + 166916 bytes of shared memory (static + dynamic), where 166912 are allowed",
+        "0 + 166916 bytes of shared memory (static + dynamic), at most 166912 are allowed",
     );
-    refused("dynamic_shared", |case| case.args.clear(), "0 bytes of parameters, where the kernel declares 8");
-    refused(
-        "dynamic_shared",
-        |case| case.args.push(Arg::U32(1)),
-        "12 bytes of parameters, where the kernel declares 8",
-    );
+    refused("dynamic_shared", |case| case.args.clear(), "0 bytes of parameters, the kernel declares 8");
+    refused("dynamic_shared", |case| case.args.push(Arg::U32(1)), "12 bytes of parameters, the kernel declares 8");
 }

@@ -48,7 +48,7 @@ fn races() {
             Bug::new(
                 "atomic_of_the_block",
                 Race,
-                &["races with the atomic by", "of block (", "for its own block alone"],
+                &["races with the atomic by", "of block (", "block scope (.cta)"],
                 vec![Arg::InOut("count", bytes_of(&[0u32]), Want::Anything(4))],
             )
             .with(2, 32),

@@ -1,106 +1,27 @@
-//! Loads and stores: where an address lies, whether the access may be made, and what it moves.
+//! Loads and stores: where an address lies, whether the access is allowed, and which bytes it moves.
 
 mod global;
+mod kind;
 mod on_chip;
-pub mod report;
+mod report;
 
-use super::block::{Core, Lent};
-use super::sync::Strong;
+use super::block_state::{BlockState, Scratch};
+use super::fault::Fault;
+use super::sync::StrongAccess;
 use super::warp::Warp;
+use crate::address_space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use crate::ir::{Address, Elements, Order, Space, Target};
-use crate::lower::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
-use crate::observe::{Check, Moved};
-use crate::race::shadow::Access;
-use crate::race::stamp::{Kind, Stamp, Stamps};
+use crate::observe::{TrafficKind, WarpAccess};
+use crate::race::epoch::{Epoch, EpochKind};
+use crate::race::epoch_table::EpochTable;
 use crate::registers::{LANES, Lanes32, Src, each_lane, lanes_where};
+pub use kind::AccessKind;
 
-/// Sixteen bytes for every lane: what an access moves at most.
-pub type Values = [[u8; 16]; LANES];
-
-/// Why an access must not be made.
-#[derive(Debug)]
-pub struct Fault {
-    pub lane: u32,
-    pub check: Check,
-    pub message: String,
-}
-
-impl Fault {
-    pub fn new(check: Check, lane: u32, message: String) -> Self {
-        Self { lane, check, message }
-    }
-
-    /// An operand that means nothing.
-    pub fn operand(lane: u32, message: String) -> Self {
-        Self::new(Check::Trap, lane, message)
-    }
-}
-
-/// One instruction's access to one memory.
-#[derive(Clone, Copy)]
-pub struct Reach<'a> {
-    pub site: u32,
-    pub pc: u32,
-    pub mask: u32,
-    pub addresses: &'a [u64; LANES],
-    /// Bytes a lane.
-    pub size: u32,
-}
-
-/// How memory is accessed, in full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    Read,
-    /// Through the read-only path: nothing in the launch may have written there.
-    ReadOnly,
-    Write,
-    StrongRead,
-    StrongWrite,
-    Atomic,
-    /// By an asynchronous copy, some time before its wait.
-    ReadAhead,
-}
-
-impl Manner {
-    pub fn access(self) -> Access {
-        match self {
-            Manner::Read | Manner::ReadOnly | Manner::ReadAhead => Access::Read,
-            Manner::Write => Access::Write,
-            Manner::StrongRead => Access::StrongRead,
-            Manner::StrongWrite => Access::StrongWrite,
-            Manner::Atomic => Access::Atomic,
-        }
-    }
-
-    pub fn kind(self) -> Kind {
-        match self.access() {
-            _ if self == Manner::ReadAhead => Kind::Pending,
-            _ if self == Manner::ReadOnly => Kind::ReadOnly,
-            Access::Read | Access::Write => Kind::Plain,
-            Access::StrongRead => Kind::StrongRead,
-            Access::StrongWrite | Access::Atomic => Kind::Atomic,
-        }
-    }
-
-    pub fn reads(self) -> bool {
-        !matches!(self, Manner::Write | Manner::StrongWrite)
-    }
-
-    pub fn writes(self) -> bool {
-        matches!(self, Manner::Write | Manner::StrongWrite | Manner::Atomic)
-    }
-
-    pub fn verb(self) -> &'static str {
-        match self {
-            Manner::Read | Manner::ReadOnly | Manner::StrongRead | Manner::ReadAhead => "read",
-            Manner::Write | Manner::StrongWrite => "write",
-            Manner::Atomic => "atomic",
-        }
-    }
-}
+/// Sixteen bytes for every lane: the most that one access moves.
+pub type LaneBytes = [[u8; 16]; LANES];
 
 impl Warp {
-    /// The lanes' addresses in the space of the access.
+    /// The lanes' addresses, in the state space of the access.
     pub fn addresses(&self, address: &Address) -> [u64; LANES] {
         let offset = address.offset as u64;
         match (address.base, address.wide) {
@@ -110,7 +31,7 @@ impl Warp {
                 addresses.iter_mut().for_each(|address| *address = address.wrapping_add(offset));
                 addresses
             }
-            // Addresses of 32 bits wrap around as such.
+            // 32-bit addresses wrap around at 32 bits.
             (base, false) => {
                 let base: Lanes32 = self.registers.get32(base);
                 std::array::from_fn(|lane| u64::from(base[lane].wrapping_add(offset as u32)))
@@ -119,8 +40,8 @@ impl Warp {
     }
 }
 
-impl<'g> Core<'g> {
-    /// `ld`: the bytes that each lane reads.
+impl<'g> BlockState<'g> {
+    /// `ld`: returns the bytes that each lane reads.
     pub fn load(
         &mut self,
         warp: &mut Warp,
@@ -128,26 +49,27 @@ impl<'g> Core<'g> {
         elements: Elements,
         read_only: bool,
         (mask, pc): (u32, u32),
-        lent: &mut Lent,
-    ) -> Result<Values, Fault> {
+        scratch: &mut Scratch,
+    ) -> Result<LaneBytes, Fault> {
         let addresses = warp.addresses(&target.address);
-        let manner = match target.order {
-            _ if read_only => Manner::ReadOnly,
-            Order::Weak => Manner::Read,
-            _ => Manner::StrongRead,
+        let kind = match target.order {
+            _ if read_only => AccessKind::ReadOnly,
+            Order::Weak => AccessKind::Read,
+            _ => AccessKind::StrongRead,
         };
-        let mut values: Values = [[0; 16]; LANES];
+        let mut values: LaneBytes = [[0; 16]; LANES];
         let size = (elements.bytes * elements.count) as usize;
-        self.by_space(target.space, mask, &addresses, |core, space, mask, addresses| {
-            let reach = Reach { site: target.site, pc, mask, addresses, size: size as u32 };
-            core.each_lane(warp, space, reach, manner, lent, |lane, bytes| {
+        self.by_space(target.space, mask, &addresses, |state, space, mask, addresses| {
+            let request = WarpAccess { site: target.site, pc, mask, addresses, size: size as u32 };
+            state.access_lanes(warp, space, request, kind, scratch, |lane, bytes| {
                 move_bytes(&mut values[lane], bytes);
             })
         })?;
-        if manner == Manner::StrongRead {
+        if kind == AccessKind::StrongRead {
             self.polls += u32::from(target.space != Space::Shared);
-            let how = Strong { order: target.order, scope: target.scope, loads: true, stores: false, atomic: false };
-            self.order_all(warp, target, mask, &addresses, how);
+            let strong =
+                StrongAccess { order: target.order, scope: target.scope, loads: true, stores: false, atomic: false };
+            self.order_all(warp, target, mask, &addresses, strong);
         }
         Ok(values)
     }
@@ -158,145 +80,162 @@ impl<'g> Core<'g> {
         warp: &mut Warp,
         target: &Target,
         size: u32,
-        values: &Values,
+        values: &LaneBytes,
         (mask, pc): (u32, u32),
-        lent: &mut Lent,
+        scratch: &mut Scratch,
     ) -> Result<(), Fault> {
         let addresses = warp.addresses(&target.address);
         self.polls = 0;
-        let mut manner = Manner::Write;
+        let mut kind = AccessKind::Write;
         if target.order != Order::Weak {
-            manner = Manner::StrongWrite;
-            let how = Strong { order: target.order, scope: target.scope, loads: false, stores: true, atomic: false };
-            self.order_all(warp, target, mask, &addresses, how);
+            kind = AccessKind::StrongWrite;
+            let strong =
+                StrongAccess { order: target.order, scope: target.scope, loads: false, stores: true, atomic: false };
+            self.order_all(warp, target, mask, &addresses, strong);
         }
-        self.by_space(target.space, mask, &addresses, |core, space, mask, addresses| {
-            let reach = Reach { site: target.site, pc, mask, addresses, size };
-            core.each_lane(warp, space, reach, manner, lent, |lane, bytes| {
+        self.by_space(target.space, mask, &addresses, |state, space, mask, addresses| {
+            let request = WarpAccess { site: target.site, pc, mask, addresses, size };
+            state.access_lanes(warp, space, request, kind, scratch, |lane, bytes| {
                 move_bytes(bytes, &values[lane]);
             })
         })
     }
 
-    /// An atomic: `change` turns a lane's bytes into new ones.
+    /// `atom` and `red`: `change` replaces a lane's bytes by new ones.
     pub fn update(
         &mut self,
         warp: &mut Warp,
         target: &Target,
         size: u32,
         (mask, pc): (u32, u32),
-        lent: &mut Lent,
+        scratch: &mut Scratch,
         mut change: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), Fault> {
         let addresses = warp.addresses(&target.address);
-        // Published before and looked up after, so that whoever's update comes later, on any core, sees what came before.
-        let publish = Strong { order: target.order, scope: target.scope, loads: false, stores: true, atomic: true };
-        let look_up = Strong { loads: true, stores: false, ..publish };
+        // Publishing precedes the update and the lookup follows it, so that of two updates on different host threads the
+        // later one observes what the earlier one published.
+        let publish =
+            StrongAccess { order: target.order, scope: target.scope, loads: false, stores: true, atomic: true };
+        let look_up = StrongAccess { loads: true, stores: false, ..publish };
         self.order_all(warp, target, mask, &addresses, publish);
-        self.by_space(target.space, mask, &addresses, |core, space, mask, addresses| {
+        self.by_space(target.space, mask, &addresses, |state, space, mask, addresses| {
             if !matches!(space, Space::Global | Space::Shared) {
                 return Err(Fault::operand(mask.trailing_zeros(), "an atomic on local memory or parameters".into()));
             }
-            let reach = Reach { site: target.site, pc, mask, addresses, size };
+            let request = WarpAccess { site: target.site, pc, mask, addresses, size };
             let mut changed = false;
-            core.each_lane(warp, space, reach, Manner::Atomic, lent, |lane, bytes| {
+            state.access_lanes(warp, space, request, AccessKind::Atomic, scratch, |lane, bytes| {
                 let mut before = [0; 8];
                 before[..bytes.len()].copy_from_slice(bytes);
                 change(lane, bytes);
                 changed |= before[..bytes.len()] != *bytes;
             })?;
-            core.polls = if changed || space == Space::Shared { 0 } else { core.polls + 1 };
+            state.polls = if changed || space == Space::Shared { 0 } else { state.polls + 1 };
             Ok(())
         })?;
         self.order_all(warp, target, mask, &addresses, look_up);
         Ok(())
     }
 
-    fn order_all(&mut self, warp: &mut Warp, target: &Target, mask: u32, addresses: &[u64; LANES], how: Strong) {
+    /// [`BlockState::order`] for every lane of `mask`.
+    fn order_all(
+        &mut self,
+        warp: &mut Warp,
+        target: &Target,
+        mask: u32,
+        addresses: &[u64; LANES],
+        access: StrongAccess,
+    ) {
         for lane in each_lane(mask) {
             let address = addresses[lane as usize];
             let shared = match target.space {
                 Space::Shared => true,
-                Space::Generic => address.wrapping_sub(SHARED_WINDOW) < WINDOW,
+                Space::Generic => address.wrapping_sub(SHARED_WINDOW) < WINDOW_BYTES,
                 _ => false,
             };
             let address = if target.space == Space::Generic && shared { address - SHARED_WINDOW } else { address };
-            self.order(warp, lane, address, shared, how);
+            self.order(warp, lane, address, shared, access);
         }
     }
 
-    /// Splits a generic access by the spaces that its addresses lie in.
+    /// Splits a generic access by the state spaces of its addresses.
     fn by_space(
         &mut self,
         space: Space,
         mask: u32,
         addresses: &[u64; LANES],
-        mut go: impl FnMut(&mut Self, Space, u32, &[u64; LANES]) -> Result<(), Fault>,
+        mut access: impl FnMut(&mut Self, Space, u32, &[u64; LANES]) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         if space != Space::Generic {
-            return go(self, space, mask, addresses);
+            return access(self, space, mask, addresses);
         }
         let windows = [(Space::Shared, SHARED_WINDOW), (Space::Local, LOCAL_WINDOW), (Space::Param, PARAM_WINDOW)];
         let mut rest = mask;
         for (space, base) in windows {
-            let inside = lanes_where(mask, |lane| addresses[lane as usize].wrapping_sub(base) < WINDOW);
+            let inside = lanes_where(mask, |lane| addresses[lane as usize].wrapping_sub(base) < WINDOW_BYTES);
             if inside != 0 {
                 rest &= !inside;
-                go(self, space, inside, &addresses.map(|address| address.wrapping_sub(base)))?;
+                access(self, space, inside, &addresses.map(|address| address.wrapping_sub(base)))?;
             }
         }
-        if rest == 0 { Ok(()) } else { go(self, Space::Global, rest, addresses) }
+        if rest == 0 { Ok(()) } else { access(self, Space::Global, rest, addresses) }
     }
 
-    /// The stamp of an access in one of the two memories, the same until the warp's next release.
-    pub fn stamp(&self, warp: &mut Warp, stamps: &Stamps, reach: Reach, kind: Kind) -> Result<u32, Fault> {
-        let memory = usize::from(std::ptr::eq(stamps, &self.stamps));
-        let (time, stamp) = &mut warp.stamps[reach.site as usize][memory];
-        if stamps.is_full() {
-            return Err(report::too_long(reach.mask));
+    /// The id of the epoch of an access to one of the two memories. It stays the same until the warp's next release.
+    pub fn epoch(
+        &self,
+        warp: &mut Warp,
+        epochs: &EpochTable,
+        request: WarpAccess,
+        kind: EpochKind,
+    ) -> Result<u32, Fault> {
+        let memory = usize::from(std::ptr::eq(epochs, &self.epochs));
+        let (time, id) = &mut warp.epochs[request.site as usize][memory];
+        if epochs.is_full() {
+            return Err(Fault::launch_too_long(request.mask));
         }
         if *time == warp.now {
-            stamps.add_lanes(*stamp, reach.mask);
+            epochs.add_lanes(*id, request.mask);
         } else {
-            let narrow = kind != Kind::Plain && self.is_narrow(reach.pc);
-            let (block, warp_index, pc) = (self.block, warp.index, reach.pc);
-            let new = Stamp { block, warp: warp_index, time: warp.now, pc, kind, narrow, lanes: reach.mask };
-            (*time, *stamp) = (warp.now, stamps.stamp(new).ok_or_else(|| report::too_long(reach.mask))?);
+            let block_scope = kind != EpochKind::Plain && self.has_block_scope(request.pc);
+            let (block, pc, lanes) = (self.block, request.pc, request.mask);
+            let new = Epoch { block, warp: warp.index, time: warp.now, pc, kind, block_scope, lanes };
+            (*time, *id) = (warp.now, epochs.push(new).ok_or_else(|| Fault::launch_too_long(request.mask))?);
         }
-        Ok(*stamp)
+        Ok(*id)
     }
 
-    /// Checks and makes an access of every lane: `visit` sees the lane's bytes, to read or to write.
-    pub fn each_lane(
+    /// Checks and performs the access of every lane: `visit` gets the lane's bytes, to read or to write them.
+    pub fn access_lanes(
         &mut self,
         warp: &mut Warp,
         space: Space,
-        reach: Reach,
-        manner: Manner,
-        lent: &mut Lent,
+        request: WarpAccess,
+        kind: AccessKind,
+        scratch: &mut Scratch,
         mut visit: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), Fault> {
-        let size = reach.size;
-        self.check_alignment(space, reach, manner)?;
+        let size = request.size;
+        self.check_alignment(space, request, kind)?;
         match space {
             Space::Shared => {
-                lent.tally.shared(&reach, manner.writes());
-                self.shared_lanes(warp, reach, manner, |lane, page, offset| {
+                scratch.tally.shared(&request, kind.writes());
+                self.shared_lanes(warp, request, kind, |lane, page, offset| {
                     visit(lane, page.bytes_mut(offset, size as usize))
                 })
             }
-            Space::Local => self.local_lanes(warp, reach, manner, visit),
-            Space::Param => self.param_lanes(reach, manner, visit),
+            Space::Local => self.local_lanes(warp, request, kind, visit),
+            Space::Param => self.param_lanes(request, kind, visit),
             _ => {
-                let moved = if manner == Manner::Atomic {
-                    Moved::Atomic
-                } else if manner.writes() {
-                    Moved::Stored
+                let traffic = if kind == AccessKind::Atomic {
+                    TrafficKind::Atomic
+                } else if kind.writes() {
+                    TrafficKind::Store
                 } else {
-                    Moved::Loaded
+                    TrafficKind::Load
                 };
-                lent.tally.global(&reach, moved);
-                self.global_lanes(warp, reach, manner, lent, |lane, page, offset| {
+                scratch.tally.global(&request, traffic);
+                self.global_lanes(warp, request, kind, scratch, |lane, page, offset| {
                     visit(lane, page.bytes_mut(offset, size as usize));
                 })
             }
@@ -304,7 +243,8 @@ impl<'g> Core<'g> {
     }
 }
 
-/// Copies as many bytes as the shorter side has: 1, 2, 4, 8 or 16, each a move of its own rather than a call.
+/// Copies as many bytes as the shorter side has. Each of the sizes 1, 2, 4, 8 and 16 is a move of its own, which the
+/// compiler inlines instead of calling memcpy.
 #[inline(always)]
 fn move_bytes(to: &mut [u8], from: &[u8]) {
     match to.len().min(from.len()) {

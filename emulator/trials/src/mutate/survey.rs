@@ -5,65 +5,65 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::thread;
 
-use super::{Class, Mutant};
+use super::mutant::{Class, Mutant};
 
-/// What a run of a text came to.
+/// The outcome of running a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It ended; the outputs' bits.
+    /// The run completed; the bits of its outputs.
     Bits(Vec<u8>),
-    /// It was stopped: by a finding, or as a launch that was rejected.
+    /// The run was stopped by a finding, or the launch was rejected.
     Stopped(String),
     /// The text did not load.
     Invalid(String),
 }
 
-/// How a mutant was found out.
+/// What killed a mutant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Death {
-    /// The message of the finding.
+pub enum KilledBy {
+    /// A finding, with its message.
     Finding(String),
     WrongBits,
 }
 
-/// What became of a mutant.
+/// Whether a mutant was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Found out by the first seed that did.
+    /// `seed` is the first one that killed the mutant.
     Killed {
         seed: u64,
-        by: Death,
+        by: KilledBy,
     },
     Survived,
 }
 
-/// Mutants and what became of them. `Display` gives a table and the survivors, `{:#}` every mutant's fate as well.
+/// Mutants and whether they were killed. `Display` writes a table and the survivors; `{:#}` also writes every mutant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
     pub fates: Vec<(Mutant, Fate)>,
 }
 
-/// Why nothing can be said about mutants.
+/// Why a survey is not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SurveyError {
-    /// What the mutants were made from does not itself run to the end.
+    /// The original text does not run to the end.
     #[error("the original, seed {seed}: {message}")]
     Original { seed: u64, message: String },
-    /// So that other bits would mean nothing.
-    #[error("the original gives other bits with seed {seed} than with seed {first}")]
-    Unsteady { first: u64, seed: u64 },
-    /// An edit that is no PTX.
+    /// The original text's results depend on the seed, so they cannot be compared with a mutant's.
+    #[error("the original gives different bits with seed {seed} than with seed {first}")]
+    Nondeterministic { first: u64, seed: u64 },
+    /// A mutant is not valid PTX.
     #[error("{mutant}: {message}")]
     Invalid { mutant: Box<Mutant>, message: String },
 }
 
-/// Runs each of the mutants of `ptx` with one seed after the other, until one finds it out.
+/// Runs each of the mutants of `ptx` with one seed after another until a seed kills it.
 ///
-/// `run(text, seed)` runs a text from the same inputs each time. Mutants may loop for ever: it must set a budget of
-/// steps. It is called from several threads.
+/// `run(text, seed)` runs a text, each time with the same inputs. Mutants may loop endlessly, so it must set a step budget.
+/// It is called from several threads.
 ///
 /// # Errors
-/// [`SurveyError`]: the original is stopped or gives different bits, or an edit does not load.
+/// [`SurveyError`]: the original is stopped or gives different bits, or a mutant does not load.
 pub fn survey(
     ptx: &str,
     mutants: &[Mutant],
@@ -75,20 +75,20 @@ pub fn survey(
         match (run(ptx, seed), &expected) {
             (Outcome::Bits(bits), None) => expected = Some((seed, bits)),
             (Outcome::Bits(bits), Some((_, first))) if bits == *first => {}
-            (Outcome::Bits(_), &Some((first, _))) => return Err(SurveyError::Unsteady { first, seed }),
+            (Outcome::Bits(_), &Some((first, _))) => return Err(SurveyError::Nondeterministic { first, seed }),
             (Outcome::Stopped(message) | Outcome::Invalid(message), _) => {
                 return Err(SurveyError::Original { seed, message });
             }
         }
     }
     let expected = expected.map(|(_, bits)| bits).unwrap_or_default();
-    let judge = |mutant: &Mutant| {
+    let run_mutant = |mutant: &Mutant| {
         let text = mutant.apply(ptx);
         for &seed in seeds {
             let by = match run(&text, seed) {
                 Outcome::Bits(bits) if bits == expected => continue,
-                Outcome::Bits(_) => Death::WrongBits,
-                Outcome::Stopped(message) => Death::Finding(message),
+                Outcome::Bits(_) => KilledBy::WrongBits,
+                Outcome::Stopped(message) => KilledBy::Finding(message),
                 Outcome::Invalid(message) => {
                     return Err(SurveyError::Invalid { mutant: Box::new(mutant.clone()), message });
                 }
@@ -97,20 +97,20 @@ pub fn survey(
         }
         Ok(Fate::Survived)
     };
-    let mut fates = in_parallel(mutants, &judge);
+    let mut fates = in_parallel(mutants, &run_mutant);
     fates.sort_by_key(|(index, _)| *index);
     let fates = fates.into_iter().zip(mutants).map(|((_, fate), mutant)| Ok((mutant.clone(), fate?)));
     Ok(Survey { fates: fates.collect::<Result<_, SurveyError>>()? })
 }
 
-/// What `judge` says of each mutant, with the mutant's index, in any order.
-fn in_parallel<R: Send>(mutants: &[Mutant], judge: &(impl Fn(&Mutant) -> R + Sync)) -> Vec<(usize, R)> {
+/// Calls `run` for each mutant; returns the results with the mutants' indices, in any order.
+fn in_parallel<R: Send>(mutants: &[Mutant], run: &(impl Fn(&Mutant) -> R + Sync)) -> Vec<(usize, R)> {
     let waiting = Mutex::new(mutants.iter().enumerate());
     let work = || {
         let mut done = Vec::new();
         // A poisoned lock means that another worker panicked, and the scope passes that on.
         while let Some((index, mutant)) = waiting.lock().ok().and_then(|mut waiting| waiting.next()) {
-            done.push((index, judge(mutant)));
+            done.push((index, run(mutant)));
         }
         done
     };
@@ -123,27 +123,27 @@ fn in_parallel<R: Send>(mutants: &[Mutant], judge: &(impl Fn(&Mutant) -> R + Syn
 }
 
 impl Survey {
-    /// Mutants that no seed found out.
+    /// Mutants that no seed killed.
     pub fn survivors(&self) -> impl Iterator<Item = &Mutant> {
         self.fates.iter().filter(|(_, fate)| *fate == Fate::Survived).map(|(mutant, _)| mutant)
     }
 
     /// (killed, total) of a class.
-    pub fn of(&self, class: Class) -> (usize, usize) {
+    pub fn of_class(&self, class: Class) -> (usize, usize) {
         let of_class = || self.fates.iter().filter(|(mutant, _)| mutant.kind.class() == class);
         (of_class().filter(|(_, fate)| *fate != Fate::Survived).count(), of_class().count())
     }
 
-    /// (killed, total) of all.
+    /// (killed, total) of all mutants.
     pub fn total(&self) -> (usize, usize) {
         Class::ALL
             .into_iter()
-            .map(|class| self.of(class))
+            .map(|class| self.of_class(class))
             .fold((0, 0), |(k, t), (killed, total)| (k + killed, t + total))
     }
 
-    /// Adds another kernel's.
-    pub fn join(&mut self, other: Survey) {
+    /// Adds the mutants of another kernel.
+    pub fn merge(&mut self, other: Survey) {
         self.fates.extend(other.fates);
     }
 }
@@ -153,10 +153,10 @@ impl fmt::Display for Survey {
         if f.alternate() {
             for (mutant, fate) in &self.fates {
                 match fate {
-                    Fate::Killed { seed, by: Death::Finding(message) } => {
+                    Fate::Killed { seed, by: KilledBy::Finding(message) } => {
                         writeln!(f, "{mutant}\n    seed {seed}: {message}")?;
                     }
-                    Fate::Killed { seed, by: Death::WrongBits } => {
+                    Fate::Killed { seed, by: KilledBy::WrongBits } => {
                         writeln!(f, "{mutant}\n    seed {seed}: wrong bits")?
                     }
                     Fate::Survived => writeln!(f, "{mutant}\n    survived")?,
@@ -166,7 +166,7 @@ impl fmt::Display for Survey {
         }
         writeln!(f, "{:<8} {:>7} {:>7}", "class", "killed", "mutants")?;
         for class in Class::ALL {
-            let (killed, total) = self.of(class);
+            let (killed, total) = self.of_class(class);
             writeln!(f, "{:<8} {killed:>7} {total:>7}", format!("{class:?}"))?;
         }
         let (killed, total) = self.total();

@@ -1,15 +1,15 @@
-//! The text of one instruction, taken apart so that parts can be exchanged.
+//! The text of one instruction, split so that its parts can be replaced.
 
 /// An instruction's text, from its guard or opcode to its semicolon.
-pub struct Text<'a> {
+pub struct InstructionText<'a> {
     pub text: &'a str,
-    /// `@%p1 `, or nothing.
+    /// `@%p1 `, or empty.
     guard: &'a str,
     operands: Vec<&'a str>,
 }
 
-impl<'a> Text<'a> {
-    /// The instruction that `rest` begins with; `None` if it does not end.
+impl<'a> InstructionText<'a> {
+    /// The instruction at the beginning of `rest`; `None` if it has no semicolon.
     pub fn new(rest: &'a str) -> Option<Self> {
         let text = &rest[..=semicolon(rest)?];
         let after_guard = guard_end(text);
@@ -28,7 +28,7 @@ impl<'a> Text<'a> {
         self.build(self.guard, parts, operands)
     }
 
-    /// The instruction for all lanes.
+    /// The instruction without its guard.
     pub fn without_guard(&self) -> String {
         self.text[self.guard.len()..].to_owned()
     }
@@ -44,7 +44,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Where the first semicolon outside of comments is.
+/// Offset of the first semicolon outside of comments.
 fn semicolon(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -71,7 +71,7 @@ fn blank(byte: u8) -> bool {
     byte.is_ascii_whitespace()
 }
 
-/// Where the opcode begins.
+/// Offset of the opcode.
 fn guard_end(text: &str) -> usize {
     if !text.starts_with('@') {
         return 0;
@@ -80,7 +80,7 @@ fn guard_end(text: &str) -> usize {
     skip(text, skip(text, name, is_name), blank)
 }
 
-/// Where an opcode ends, whose parts blanks may keep apart.
+/// Offset of the end of the opcode, whose parts may be separated by white space.
 fn opcode_end(text: &str, start: usize) -> usize {
     let mut end = skip(text, start, is_name);
     loop {
@@ -92,7 +92,7 @@ fn opcode_end(text: &str, start: usize) -> usize {
     }
 }
 
-/// Operands at their commas, those inside of brackets left alone.
+/// Splits operands at the commas outside of brackets.
 fn split(list: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0);
     for (at, byte) in list.bytes().enumerate() {
@@ -117,14 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instructions_come_apart() {
-        let text = Text::new("@!%p1 ld .global.L2::128B.v2.b32 {%r1, %r2}, [%rd1+4];\n\tret;").unwrap();
+    fn instructions_are_split() {
+        let text = InstructionText::new("@!%p1 ld .global.L2::128B.v2.b32 {%r1, %r2}, [%rd1+4];\n\tret;").unwrap();
         assert_eq!(text.operands(), ["{%r1, %r2}", "[%rd1+4]"]);
         assert_eq!(text.with_opcode(&["ld", "v2", "b32"]), "@!%p1 ld.v2.b32 {%r1, %r2}, [%rd1+4];");
         assert_eq!(text.without_guard(), "ld .global.L2::128B.v2.b32 {%r1, %r2}, [%rd1+4];");
-        let text = Text::new("cp.async.wait_all/* ; */;").unwrap();
+        let text = InstructionText::new("cp.async.wait_all/* ; */;").unwrap();
         assert_eq!(text.text, "cp.async.wait_all/* ; */;");
-        assert!(Text::new("bar.sync 0 // ;").is_none());
-        assert!(Text::new("ret;").unwrap().operands().is_empty());
+        assert!(InstructionText::new("bar.sync 0 // ;").is_none());
+        assert!(InstructionText::new("ret;").unwrap().operands().is_empty());
     }
 }

@@ -1,3 +1,5 @@
+use ptx_emulator::parse;
+
 use super::*;
 
 const PTX: &str = r#".version 8.0
@@ -55,24 +57,24 @@ fn listed(kernel: Option<&str>) -> Vec<(Kind, String)> {
 }
 
 #[test]
-fn every_kind_is_made_and_nothing_else() {
+fn every_kind_is_generated_and_no_other() {
     use Kind::*;
-    let gone = String::new;
+    let removed = String::new;
     let text = |text: &str| text.to_owned();
-    let want = vec![
-        (NeverLeave, gone()),
-        (RemoveBarrier, gone()),
+    let expected = vec![
+        (NeverLeave, removed()),
+        (RemoveBarrier, removed()),
         (NarrowBarrier, text("bar.warp.sync 0xffffffff;")),
-        (RemoveBarrier, gone()),
-        (RemoveWarpBarrier, gone()),
-        (RemoveWait, gone()),
+        (RemoveBarrier, removed()),
+        (RemoveWarpBarrier, removed()),
+        (RemoveWait, removed()),
         (RaiseWait, text("cp.async.wait_group 2;")),
-        (RemoveWait, gone()),
-        (RemoveCommit, gone()),
+        (RemoveWait, removed()),
+        (RemoveCommit, removed()),
         (FullSource, text("cp.async.cg.shared.global.L2::cache_hint [%r1], [%rd1+16], 16, %rd2;")),
-        (RemoveFence, gone()),
+        (RemoveFence, removed()),
         (NarrowFence, text("membar.cta;")),
-        (RemoveFence, gone()),
+        (RemoveFence, removed()),
         (Relax, text("ld.relaxed.gpu.global.v2.u32 {%r1, %r2}, [%rd1];")),
         (NarrowScope, text("ld.acquire.cta.global.v2.u32 {%r1, %r2}, [%rd1];")),
         (Weaken, text("ld.shared.u32 %r1, [%r2];")),
@@ -86,21 +88,21 @@ fn every_kind_is_made_and_nothing_else() {
         (SelectFirst, text("selp.f32 %f1, 0f3F800000, 0f3F800000, %p1;")),
         (SelectSecond, text("selp.f32 %f1, %f2, %f2, %p1;")),
         (RemoveGuard, text("add.s32 %r1, %r1, 1;")),
-        (NeverLeave, gone()),
+        (NeverLeave, removed()),
     ];
-    assert_eq!(listed(Some("kernel")), want);
+    assert_eq!(listed(Some("kernel")), expected);
     assert_eq!(listed(Some("helper")).len(), 1);
     let mutants = mutants(PTX, Some("kernel")).unwrap();
     let never_taken = mutants.iter().filter(|mutant| mutant.kind == NeverLeave);
-    // Not the branch back.
+    // The backward branch is not among them.
     assert_eq!(never_taken.map(|mutant| &*mutant.before).collect::<Vec<_>>(), ["@%p1 exit;", "@%p1 bra ahead;"]);
-    // The other kernel's barrier can go or be narrowed.
-    assert_eq!(listed(None).len(), want.len() + 2);
+    // The other kernel's barrier can be removed or narrowed.
+    assert_eq!(listed(None).len(), expected.len() + 2);
     assert!(listed(Some("absent")).is_empty());
 }
 
 #[test]
-fn a_mutant_says_where_it_is_and_moves_no_line() {
+fn a_mutant_names_its_location_and_keeps_line_numbers() {
     let mutants = mutants(PTX, Some("kernel")).unwrap();
     let wait = mutants.iter().find(|mutant| mutant.kind == Kind::RaiseWait).unwrap();
     assert_eq!(
@@ -119,35 +121,35 @@ fn a_mutant_says_where_it_is_and_moves_no_line() {
 }
 
 #[test]
-fn a_survey_tells_killed_from_survived() {
+fn a_survey_distinguishes_killed_mutants_from_survivors() {
     let mutants = mutants(PTX, Some("kernel")).unwrap();
     let run = |text: &str, seed: u64| match () {
         _ if !text.contains("bar.arrive") => Outcome::Stopped("deadlock".into()),
-        // Only the second seed shows the missing fence.
+        // Only the second seed reveals the missing fence.
         _ if !text.contains("membar.gl") && seed == 7 => Outcome::Bits(vec![2]),
         _ => Outcome::Bits(vec![1]),
     };
     let survey = survey(PTX, &mutants, &[3, 7], run).unwrap();
     let killed: Vec<_> = survey.fates.iter().filter(|(_, fate)| *fate != Fate::Survived).collect();
     assert_eq!(killed.len(), 3);
-    assert_eq!(killed[0].1, Fate::Killed { seed: 3, by: Death::Finding("deadlock".into()) });
-    assert_eq!(killed[1].1, Fate::Killed { seed: 7, by: Death::WrongBits });
-    assert_eq!((survey.of(Class::Barrier), survey.of(Class::Fence)), ((1, 4), (2, 3)));
+    assert_eq!(killed[0].1, Fate::Killed { seed: 3, by: KilledBy::Finding("deadlock".into()) });
+    assert_eq!(killed[1].1, Fate::Killed { seed: 7, by: KilledBy::WrongBits });
+    assert_eq!((survey.of_class(Class::Barrier), survey.of_class(Class::Fence)), ((1, 4), (2, 3)));
     let report = survey.to_string();
     assert!(report.contains("Barrier        1       4\n") && report.contains("all            3      27\n"), "{report}");
     assert!(report.contains("survivors:\n  NeverLeave in helper at PTX line 6 (PTX line 6)"), "{report}");
 }
 
 #[test]
-fn a_survey_needs_a_sound_original_and_valid_edits() {
+fn a_survey_requires_a_deterministic_original_and_valid_mutants() {
     let mutants = mutants(PTX, Some("kernel")).unwrap();
-    let unsteady = survey(PTX, &mutants, &[1, 2], |_, seed| Outcome::Bits(vec![seed as u8]));
-    assert_eq!(unsteady.unwrap_err(), SurveyError::Unsteady { first: 1, seed: 2 });
+    let nondeterministic = survey(PTX, &mutants, &[1, 2], |_, seed| Outcome::Bits(vec![seed as u8]));
+    assert_eq!(nondeterministic.unwrap_err(), SurveyError::Nondeterministic { first: 1, seed: 2 });
     let stopped = survey(PTX, &mutants, &[1], |_, _| Outcome::Stopped("a race".into()));
     assert_eq!(stopped.unwrap_err().to_string(), "the original, seed 1: a race");
     let invalid = survey(PTX, &mutants, &[1], |text, _| match text {
         PTX => Outcome::Bits(Vec::new()),
-        _ => Outcome::Invalid("no PTX".into()),
+        _ => Outcome::Invalid("not PTX".into()),
     });
     assert!(matches!(invalid.unwrap_err(), SurveyError::Invalid { .. }));
 }

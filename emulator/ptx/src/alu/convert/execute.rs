@@ -1,16 +1,16 @@
 //! How cvt computes: integers directly, floating-point numbers by way of f64, which holds them all, with shorter ways for
 //! the commonest pairs.
 
-use super::convert::{Clamp, Convert, FloatRound, FloatType, IntType};
-use super::float::{flush_if, saturate};
-use super::formats::{BF16, F16, Format, decode as widen, encode, encode_directed};
-use super::half::relu;
-use super::integer::INTEGER_BITS;
-use super::lanes::Frame;
-use super::rounding::{Direction, Down, Nearest, Round, Up, Zero, narrow, narrow_odd};
+use super::types::{Clamp, Convert, FloatRound, FloatType, IntType};
+use crate::alu::float::{flush_if, saturate};
+use crate::alu::formats::{BF16, F16, Format, decode as widen, encode, encode_directed};
+use crate::alu::half::relu;
+use crate::alu::integer::INTEGER_BITS;
+use crate::alu::lanes::Frame;
+use crate::alu::rounding::{Direction, Down, Nearest, Round, Up, Zero, narrow, narrow_odd};
 use crate::registers::LANES;
 
-pub(super) fn execute(op: Convert, frame: &mut Frame) {
+pub fn execute(op: Convert, frame: &mut Frame) {
     match op {
         Convert::IntToInt { from, to, sat: false, register } => int_to_int(from, to, register, frame),
         Convert::IntToInt { from, to, sat: true, register } => int_to_int_sat(from, to, register, frame),

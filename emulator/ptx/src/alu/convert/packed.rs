@@ -2,14 +2,14 @@
 
 use std::marker::PhantomData;
 
-use super::convert::{Clamp, Rounding};
-use super::convert_lanes::narrow_half;
-use super::formats::{BF16, E4M3, E5M2, F16, Format, LARGEST_TF32, decode as widen, encode, encode_tf32};
-use super::half::relu;
-use super::lanes::{Binary, Frame, Unary};
-use super::parts::Modifiers;
-use super::rounding::{Direction, Nearest, Round, Zero};
-use super::{Decoded, Kind, Op};
+use super::execute::narrow_half;
+use super::types::{Clamp, Rounding};
+use crate::alu::formats::{BF16, E4M3, E5M2, F16, Format, LARGEST_TF32, decode as widen, encode, encode_tf32};
+use crate::alu::half::relu;
+use crate::alu::lanes::{Binary, Frame, Unary};
+use crate::alu::parts::Modifiers;
+use crate::alu::rounding::{Direction, Nearest, Round, Zero};
+use crate::alu::{Decoded, Kind, Op};
 use crate::ast::Operand;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) fn is_packed(ty: &str) -> bool {
 
 const WORD: Kind = Kind::Int(32);
 
-pub(super) fn decode(
+pub fn decode(
     modifiers: &mut Modifiers,
     round: Rounding,
     clamp: Clamp,
@@ -137,7 +137,7 @@ pub(super) fn decode_pack(modifiers: &mut Modifiers, operands: &[Operand]) -> Re
     modifiers.plain(Op::ConvertPacked(ConvertPacked::Pack { bits, signed }), WORD, sources, operands)
 }
 
-pub(super) fn execute(op: ConvertPacked, frame: &mut Frame) {
+pub fn execute(op: ConvertPacked, frame: &mut Frame) {
     match op {
         ConvertPacked::Halves { bf16: false, round: Round::Nearest, clamp: Clamp::NONE } => {
             frame.map2(|a, b| encode::<F16>(a) << 16 | encode::<F16>(b));

@@ -1,12 +1,12 @@
-//! What can be taken out of an instruction.
+//! The edits of an instruction that make mutants.
 
-use super::Kind;
-use super::statement::Text;
-use crate::ast::{Instruction, Operand};
+use super::mutant::Kind;
+use super::statement::InstructionText;
+use ptx_emulator::ast::{Instruction, Operand};
 
-/// The ways to break an instruction, each with the text to put in its place; an empty one takes it out.
-/// `forward`: it is a branch, and goes forward.
-pub fn edits(instruction: &Instruction, text: &Text, forward: bool) -> Vec<(Kind, String)> {
+/// The edits of an instruction, each with the text that replaces it; an empty text removes the instruction.
+/// `forward`: the instruction is a branch to a later instruction.
+pub fn edits(instruction: &Instruction, text: &InstructionText, forward: bool) -> Vec<(Kind, String)> {
     let opcode: Vec<&str> = instruction.opcode.iter().map(String::as_str).collect();
     let mut edits = Vec::new();
     match opcode[0] {
@@ -30,8 +30,8 @@ pub fn edits(instruction: &Instruction, text: &Text, forward: bool) -> Vec<(Kind
 
 type Edits = Vec<(Kind, String)>;
 
-/// Reductions (`bar.red`) stay: without them there would be no result.
-fn barrier(opcode: &[&str], text: &Text, edits: &mut Edits) {
+/// Reductions (`bar.red`) are not removed, as they have a result.
+fn barrier(opcode: &[&str], text: &InstructionText, edits: &mut Edits) {
     let has = |part| opcode.contains(&part);
     if has("warp") {
         edits.push((Kind::RemoveWarpBarrier, String::new()));
@@ -43,7 +43,7 @@ fn barrier(opcode: &[&str], text: &Text, edits: &mut Edits) {
     }
 }
 
-fn copy(opcode: &[&str], instruction: &Instruction, text: &Text, edits: &mut Edits) {
+fn copy(opcode: &[&str], instruction: &Instruction, text: &InstructionText, edits: &mut Edits) {
     if opcode.contains(&"wait_all") {
         edits.push((Kind::RemoveWait, String::new()));
     } else if opcode.contains(&"wait_group") {
@@ -54,7 +54,7 @@ fn copy(opcode: &[&str], instruction: &Instruction, text: &Text, edits: &mut Edi
     } else if opcode.contains(&"commit_group") {
         edits.push((Kind::RemoveCommit, String::new()));
     } else if let ["cp", "async", "ca" | "cg", ..] = opcode {
-        // A cache policy comes last.
+        // A cache policy is the last operand.
         let policy = usize::from(opcode.contains(&"L2::cache_hint"));
         if let [to, from, bytes, _, rest @ ..] = text.operands()
             && rest.len() == policy
@@ -65,7 +65,7 @@ fn copy(opcode: &[&str], instruction: &Instruction, text: &Text, edits: &mut Edi
     }
 }
 
-fn fence(opcode: &[&str], text: &Text, edits: &mut Edits) {
+fn fence(opcode: &[&str], text: &InstructionText, edits: &mut Edits) {
     edits.push((Kind::RemoveFence, String::new()));
     let ordinary = matches!(opcode, ["membar", _] | ["fence", "sc" | "acq_rel", _] | ["fence", _]);
     if let Some((scope, rest)) = opcode.split_last()
@@ -76,7 +76,7 @@ fn fence(opcode: &[&str], text: &Text, edits: &mut Edits) {
     }
 }
 
-fn order(opcode: &[&str], text: &Text, edits: &mut Edits) {
+fn order(opcode: &[&str], text: &InstructionText, edits: &mut Edits) {
     let scope = |part: &str| matches!(part, "gpu" | "sys" | "cluster");
     let orders = |part: &str| matches!(part, "acquire" | "release" | "acq_rel");
     let replaced = |wanted: &dyn Fn(&str) -> bool, with: &'static str| -> Vec<String> {
@@ -94,20 +94,20 @@ fn order(opcode: &[&str], text: &Text, edits: &mut Edits) {
     if opcode.iter().any(|part| scope(part)) {
         edits.push((Kind::NarrowScope, text.with_opcode(&replaced(&scope, "cta"))));
     } else if matches!(opcode[0], "atom" | "red") && opcode.contains(&"global") && !opcode.contains(&"cta") {
-        // Without a scope it is the device's. The order, if one is given, comes first.
+        // The default scope is the device. A memory order, if present, precedes the scope.
         let after = 1 + usize::from(opcode.get(1).is_some_and(|part| orders(part) || *part == "relaxed"));
         edits.push((Kind::NarrowScope, text.with_opcode(&[&opcode[..after], &["cta"], &opcode[after..]].concat())));
     }
 }
 
-fn comparison(opcode: &[&str], text: &Text, edits: &mut Edits) {
+fn comparison(opcode: &[&str], text: &InstructionText, edits: &mut Edits) {
     let integer = |part: &&str| matches!(*part, "u16" | "u32" | "u64" | "s16" | "s32" | "s64");
     let shifted = match opcode.get(1) {
         Some(&"lt") => "le",
         Some(&"le") => "lt",
         Some(&"gt") => "ge",
         Some(&"ge") => "gt",
-        // Unsigned comparisons by their old names.
+        // Unsigned comparisons also have these names.
         Some(&"lo") => "ls",
         Some(&"ls") => "lo",
         Some(&"hi") => "hs",
@@ -119,8 +119,8 @@ fn comparison(opcode: &[&str], text: &Text, edits: &mut Edits) {
     }
 }
 
-/// Both values the same, so that types and literals stay as they are.
-fn selection(opcode: &[&str], text: &Text, edits: &mut Edits) {
+/// Selects between two equal values, so that types and literals remain valid.
+fn selection(opcode: &[&str], text: &InstructionText, edits: &mut Edits) {
     if let [to, first, second, predicate] = text.operands()[..] {
         edits.push((Kind::SelectFirst, text.with_operands(opcode, &[to, first, first, predicate])));
         edits.push((Kind::SelectSecond, text.with_operands(opcode, &[to, second, second, predicate])));
