@@ -47,7 +47,7 @@ impl Limits {
     }
 }
 
-/// What a multiprocessor runs out of first.
+/// The resource of an SM that limits the number of resident blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
