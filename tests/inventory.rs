@@ -5,6 +5,7 @@
 mod environment;
 
 use ironwarp::bench::cases::ALL;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -80,4 +81,30 @@ fn nothing_is_missing() {
     }
     assert!(missing.is_empty(), "missing:\n  {}", missing.join("\n  "));
     assert_eq!(docs.matches("\n| `").count(), methods, "rows of docs/operations.md and operations of src/ops");
+}
+
+/// The folders of the first column of docs/architecture.md's table, without the closing slash.
+fn documented_folders(page: &str) -> BTreeSet<String> {
+    let (_, table) = page.split_once("\n## Folders\n").expect("a section about folders");
+    let rows = table.split("\n## ").next().unwrap().lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split_once("/` |")).map(|(folder, _)| folder.to_owned()).collect()
+}
+
+/// Every folder below `root`, as paths from the project.
+fn folders(root: &str) -> Vec<String> {
+    let entries = fs::read_dir(environment::project().join(root)).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let names = paths.map(|path| format!("{root}/{}", path.file_name().unwrap().to_str().unwrap()));
+    names.flat_map(|folder| [vec![folder.clone()], folders(&folder)].concat()).collect()
+}
+
+#[test]
+fn the_architecture_page_lists_every_folder() {
+    let root = environment::project();
+    let documented = documented_folders(&read(&root.join("docs/architecture.md")));
+    let gone: Vec<&String> = documented.iter().filter(|folder| !root.join(folder).is_dir()).collect();
+    assert!(gone.is_empty(), "docs/architecture.md lists folders that do not exist: {gone:?}");
+    let existing = ["kernels", "src"].into_iter().flat_map(folders).chain(["kernels", "src"].map(String::from));
+    let missing: Vec<String> = existing.filter(|folder| !documented.contains(folder)).collect();
+    assert!(missing.is_empty(), "docs/architecture.md does not list {missing:?}");
 }
