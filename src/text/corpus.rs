@@ -386,7 +386,7 @@ mod tests {
             ("empty.txt", "empty.txt: the file is empty"),
             ("latin.txt", "latin.txt at byte 3: line 1: not UTF-8 text (byte 0xe9)"),
             ("bad.jsonl", "bad.jsonl at byte 21: line 2: missing field `text`"),
-            ("short.bin", "short.bin at byte 3: truncated: a shard's header has 1024 bytes, the file 3"),
+            ("short.bin", "short.bin at byte 3: truncated: a shard's header has 1024 bytes, but the file has 3"),
             ("none.txt", "none.txt: No such file or directory (os error 2)"),
         ] {
             let error = open(&folder.path().join(name), 0.1).unwrap_err().to_string();
