@@ -1,337 +1,405 @@
-// Causal attention, backward.  p[i,j] = exp(s[i,j] - lse[i]), s[i,j] = q[i].k[j] / sqrt(HS) for j <= i,
-//                              ds[i,j] = p[i,j] * (dout[i].v[j] - delta[i]), delta[i] = dout[i].out[i],
-//                              dq = ds.k / sqrt(HS), dk = ds^T.q / sqrt(HS), dv = p^T.dout
-// Shapes:   dout, out (B, T, C), qkv, dqkv (B, T, 3C) bf16; lse (B, NH, T), statistics (2, B, NH, T) f32; row-major, heads
-//           (NH, HS) beside each other in C
-// Writes:   dqkv, statistics "="
-// Requires: HS as the suffix says; T < 2^31; 16-byte-aligned pointers
-// Launch:   attention_backward_dq_*, then attention_backward_dkdv_*. A block of 4 warps a head and 128 queries, or 128
-//           keys (64 beyond HS = 64), those with the most products first, in groups of heads whose rows fit in L2
-// Numerics: bf16 products with f32 sums; p and ds rounded to bf16 for theirs, delta and all else f32; one rounding at the end
-// Traffic:  queries: q, dout, out, lse, dq, statistics once, k and v up to each block's last query; keys: k, v, dk, dv once,
-//           q, dout, statistics from each block's first key on. L2 has what is read again
+// Causal attention, backward (FlashAttention-2), with O = out and dO = dout.
+//           S[i,j] = q[i].k[j] / sqrt(HS) for j <= i, P[i,j] = exp(S[i,j] - lse[i]), dP = dO * V^T,
+//           delta = rowsum(dO * O), dS[i,j] = P[i,j] * (dP[i,j] - delta[i]),
+//           dQ = dS * K / sqrt(HS), dK = dS^T * Q / sqrt(HS), dV = P^T * dO
+// Shapes:   dout, out (B, T, C), qkv, dqkv (B, T, 3C) bf16; lse (B, NH, T), stats (2, B, NH, T) f32; row-major,
+//           C = (NH, HS)
+// Writes:   dqkv, stats "="
+// Requires: HS as in the kernel's suffix; T < 2^31; 16-byte-aligned pointers
+// Launch:   attention_backward_dq_*, then attention_backward_dkdv_*; one CTA of 4 warps per head and resident tile of
+//           128 queries (dQ), 128 keys (dKdV up to HS = 64) or 64 keys (dKdV beyond); tiles with the most work first,
+//           in groups of heads whose rows fit in L2; smem 4 * HS * (RESIDENT_ROWS + 2 * STREAMED_ROWS) bytes, in dKdV
+//           16 * STREAMED_ROWS more
+// Numerics: bf16 MMAs with f32 accumulation; P and dS are rounded to bf16 for their MMAs, delta and all else is f32;
+//           one rounding of each output at the end
+// Traffic:  dQ: q, dout, out, lse, dq, stats once, k and v up to the row of the CTA's last query; dKdV: k, v, dk, dv
+//           once, q, dout, stats from the row of the CTA's first key on. Repeated reads mostly hit L2
 //
-// Each kernel owns the rows that it sums for, and has their sums in registers: neither adds to memory, so that no order of
-// blocks is seen, and neither passes p or ds through shared memory. It costs two products more than the five there must be.
+// Each kernel accumulates its outputs in registers, without atomics, so the result does not depend on the order of
+// CTAs. P and dS never go through shared memory. The price is two GEMMs more than the minimum of five, because both
+// kernels compute S and dP.
+//
+// One template serves both kernels. A CTA keeps a resident tile pair and loops over streamed tile pairs; tile QK of a
+// pair is Q or K, tile DOV is dO or V:
+//
+//                           dQ kernel (queries resident)       dKdV kernel (keys resident)
+//   resident QK, DOV        Q, dO  (RESIDENT_ROWS, HS)         K, V  (RESIDENT_ROWS, HS)
+//   streamed QK, DOV        K, V   (STREAMED_ROWS, HS)         Q, dO (STREAMED_ROWS, HS)
+//   acc_s                   S  = Q * K^T,   then P             S^T  = K * Q^T,   then P^T
+//   acc_dp                  dP = dO * V^T,  then dS            dP^T = V * dO^T,  then dS^T
+//   acc[DQ_DK]              dQ += dS * K                       dK += dS^T * Q
+//   acc[DV]                 (none)                             dV += P^T * dO
+//   lse, delta              of rows, in registers              of columns, in shared memory
 #include "attention.cuh"
 #include "params/attention.h"
 
 #include "common/math.cuh"
 
 constexpr uint32_t THREADS = ATTENTION_BACKWARD_THREADS, WARPS = THREADS / WARP;
+// Indices of the tiles of a pair and of the outputs: see the table above.
+constexpr uint32_t QK = 0, DOV = 1;
+constexpr uint32_t DQ_DK = 0, DV = 1;
 
-// How work is cut. The block owns ROWS rows of one side, OWN_KEYS or queries; those of the other side pass by in tiles.
-template <uint32_t HS_, bool OWN_KEYS_>
-struct Cut {
-    static constexpr uint32_t HS = HS_, STEPS = HS / 16;
-    static constexpr bool OWN_KEYS = OWN_KEYS_, NARROW = HS <= ATTENTION_BACKWARD_MAX_SMALL_HS;
-    // Two sums of 32 rows would not fit in registers beyond.
-    static constexpr uint32_t ROWS = OWN_KEYS && !NARROW ? ATTENTION_BACKWARD_RESIDENT_ROWS / 2 : ATTENTION_BACKWARD_RESIDENT_ROWS;
-    static constexpr uint32_t TILE = NARROW ? ATTENTION_BACKWARD_STREAMED_ROWS : ATTENTION_BACKWARD_STREAMED_ROWS / 2;
-    // A warp's own rows, 16 an mma, and those of the other side that it takes at a time.
-    static constexpr uint32_t WARP_ROWS = ROWS / WARPS, A = WARP_ROWS / 16, PORTION = 32;
-    static constexpr bool SQUARE = WARP_ROWS == PORTION;
-    static_assert(SQUARE || (OWN_KEYS && 2 * WARP_ROWS == PORTION), "what the mask takes");
-    // Of the two own matrices, those that stay in registers: as many as ptxas finds room for beside the sums.
-    static constexpr uint32_t HELD =
-        OWN_KEYS ? (HS <= 32 || (!NARROW && HS < 128) ? 2 : HS == 128 ? 1 : 0) : (NARROW ? 2 : HS == 80 ? 1 : 0);
-    // Steps whose loads ptxas may mix. It spills where it may mix more.
-    static constexpr uint32_t UNROLLED = 4;
-    static constexpr uint32_t ROW = HS * sizeof(bf16), SUMS = OWN_KEYS ? 2 : 1;
-    // What a stage has: two matrices, and where keys are owned the queries' statistics.
-    static constexpr uint32_t MATRICES = 2 * TILE * ROW, STAGE = MATRICES + (OWN_KEYS ? 2 * TILE * sizeof(float) : 0);
+// Tile sizes and register budget of the dKdV kernel (DKDV) or the dQ kernel.
+template <uint32_t HS_, bool DKDV_>
+struct Config {
+    static constexpr uint32_t HS = HS_, K_STEPS = HS / MMA_K;
+    static constexpr bool DKDV = DKDV_, SMALL_HS = HS <= ATTENTION_BACKWARD_MAX_SMALL_HS;
+    // Beyond SMALL_HS, acc_dk and acc_dv of 32 rows per warp would not fit in registers.
+    static constexpr uint32_t RESIDENT_ROWS = ATTENTION_BACKWARD_RESIDENT_ROWS / (DKDV && !SMALL_HS ? 2 : 1);
+    static constexpr uint32_t STREAMED_ROWS = ATTENTION_BACKWARD_STREAMED_ROWS / (SMALL_HS ? 1 : 2);
+    // Resident rows of a warp, and streamed rows per process_tile call (a sub-tile).
+    static constexpr uint32_t WARP_M = RESIDENT_ROWS / WARPS, MMA_ITERS_M = WARP_M / MMA_M, SUB_TILE_N = 32;
+    static constexpr bool SQUARE = WARP_M == SUB_TILE_N;
+    static_assert(SQUARE || (DKDV && 2 * WARP_M == SUB_TILE_N), "the shapes that the causal mask supports");
+    // Resident tiles (0 to 2) whose fragments stay in registers: as many as fit next to the accumulators.
+    static constexpr uint32_t REGISTER_TILES =
+        DKDV ? (HS <= 32 || (!SMALL_HS && HS < 128) ? 2 : HS == 128 ? 1 : 0) : (SMALL_HS ? 2 : HS == 80 ? 1 : 0);
+    // k-steps whose loads ptxas may interleave. With more, it spills.
+    static constexpr uint32_t UNROLL = 4;
+    static constexpr uint32_t ROW_BYTES = HS * sizeof(bf16), OUTPUTS = DKDV ? 2 : 1;
+    // A stage holds a streamed tile pair; in the dKdV kernel, -lse * log2(e) and -delta of its queries follow.
+    static constexpr uint32_t STATS_OFFSET = 2 * STREAMED_ROWS * ROW_BYTES;
+    static constexpr uint32_t STAGE_BYTES = STATS_OFFSET + (DKDV ? 2 * STREAMED_ROWS * sizeof(float) : 0);
 };
 
-// Where a warp's operands are, and its rows' statistics. Own and passing rows are q and dout where they are queries, k and v
-// where they are keys: matrix 0 and 1.
+// The work of one warp on streamed tiles.
 template <class C>
 struct Warp {
-    static constexpr uint32_t A = C::A, N = C::PORTION / 8, HS = C::HS;
-    FragmentA held[C::HELD ? C::HELD * C::STEPS : 1][A];
-    // By rows for an mma's A, transposed for its B of a product over rows; by columns for the B of one over columns.
-    SharedToRegister<HS> by_rows, by_columns;
-    uint32_t own;
-    float scale;
-    // -lse * log2(e) and -delta of own queries, row lane / 4 + 8 * half of each of the A.
-    float lse[A][2], delta[A][2];
+    static constexpr uint32_t MMA_ITERS_M = C::MMA_ITERS_M, MMA_ITERS_N = C::SUB_TILE_N / MMA_N, HS = C::HS;
+    FragmentA resident_frag[C::REGISTER_TILES ? C::REGISTER_TILES * C::K_STEPS : 1][MMA_ITERS_M];
+    // row_loader: A fragments of the resident tiles and, transposed, B fragments of "* streamed".
+    // column_loader: B fragments of "* streamed^T".
+    SharedToRegister<HS> row_loader, column_loader;
+    // Shared address of the warp's rows of the resident tile pair.
+    uint32_t resident;
+    float softmax_scale_log2;
+    // dQ kernel: -lse * log2(e) and -delta of the warp's queries. A lane holds rows lane / 4 + 8 * half of each MMA.
+    float minus_lse[MMA_ITERS_M][2], minus_delta[MMA_ITERS_M][2];
 
-    __device__ Warp(uint32_t own, float scale)
-        : by_rows(lane_id() / 8 % 2, lane_id() / 16), by_columns(lane_id() / 16, lane_id() / 8 % 2), own(own), scale(scale) {
-        if constexpr (C::HELD > 0) {
+    __device__ Warp(uint32_t resident, float softmax_scale_log2)
+        : row_loader(lane_id() / 8 % 2, lane_id() / 16),
+          column_loader(lane_id() / 16, lane_id() / 8 % 2),
+          resident(resident),
+          softmax_scale_log2(softmax_scale_log2) {
+        if constexpr (C::REGISTER_TILES > 0) {
 #pragma unroll
-            for (uint32_t i = 0; i < C::HELD * C::STEPS; i++) load_own(held[i], i / C::STEPS, i % C::STEPS);
+            for (uint32_t i = 0; i < C::REGISTER_TILES * C::K_STEPS; i++) {
+                load_resident(resident_frag[i], i / C::K_STEPS, i % C::K_STEPS);
+            }
         }
     }
 
-    __device__ void load_own(FragmentA (&to)[A], uint32_t matrix, uint32_t step) const {
+    // Loads the warp's A fragments (WARP_M, 16) of resident tile QK or DOV at a k-step.
+    __device__ void load_resident(FragmentA (&a)[MMA_ITERS_M], uint32_t tile, uint32_t step) const {
 #pragma unroll
-        for (uint32_t i = 0; i < A; i++) {
-            by_rows.template load<false>(to[i].regs, own + matrix * C::ROWS * C::ROW, 16 * i, step);
+        for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+            const uint32_t resident_tile = resident + tile * C::RESIDENT_ROWS * C::ROW_BYTES;
+            row_loader.template load<false>(a[i].regs, resident_tile, MMA_M * i, step);
         }
     }
 
-    // Own rows of a matrix by a portion of passing rows.
-    template <uint32_t MATRIX>
-    __device__ void multiply(Accumulator (&d)[A][N], uint32_t passing) const {
-        constexpr bool HELD = MATRIX < C::HELD;
-#pragma unroll(HELD ? C::STEPS : C::UNROLLED)
-        for (uint32_t step = 0; step < C::STEPS; step++) {
-            FragmentA loaded[A];
-            if constexpr (!HELD) load_own(loaded, MATRIX, step);
-            const FragmentA *a = HELD ? held[HELD ? MATRIX * C::STEPS + step : 0] : loaded;
+    // acc (WARP_M, SUB_TILE_N) += resident (WARP_M, HS) * streamed^T, streamed (SUB_TILE_N, HS)
+    template <uint32_t TILE>
+    __device__ void multiply_resident(Accumulator (&acc)[MMA_ITERS_M][MMA_ITERS_N], uint32_t streamed) const {
+        constexpr bool IN_REGISTERS = TILE < C::REGISTER_TILES;
+#pragma unroll(IN_REGISTERS ? C::K_STEPS : C::UNROLL)
+        for (uint32_t step = 0; step < C::K_STEPS; step++) {
+            FragmentA loaded[MMA_ITERS_M];
+            if constexpr (!IN_REGISTERS) load_resident(loaded, TILE, step);
+            const FragmentA *a = IN_REGISTERS ? resident_frag[IN_REGISTERS ? TILE * C::K_STEPS + step : 0] : loaded;
 #pragma unroll
-            for (uint32_t j = 0; j < N / 2; j++) {
+            for (uint32_t j = 0; j < MMA_ITERS_N / 2; j++) {
                 uint32_t b[4];
-                by_columns.template load<false>(b, passing, 16 * j, step);
+                column_loader.template load<false>(b, streamed, 16 * j, step);
 #pragma unroll
-                for (uint32_t i = 0; i < A; i++) {
-                    mma(d[i][2 * j], a[i], {{b[0], b[1]}});
-                    mma(d[i][2 * j + 1], a[i], {{b[2], b[3]}});
+                for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+                    // (16, 8) += resident (16, 16) * streamed^T, streamed (8, 16)
+                    mma(acc[i][2 * j], a[i], {{b[0], b[1]}});
+                    mma(acc[i][2 * j + 1], a[i], {{b[2], b[3]}});
                 }
             }
         }
     }
 
-    // Adds p or ds times a portion of passing rows.
-    __device__ void add(Accumulator (&sums)[A][HS / 8], const Accumulator (&weights)[A][N], uint32_t passing) const {
+    // acc (WARP_M, HS) += p_or_ds (WARP_M, SUB_TILE_N) * streamed (SUB_TILE_N, HS)
+    __device__ void multiply_streamed(Accumulator (&acc)[MMA_ITERS_M][HS / MMA_N],
+                                      const Accumulator (&p_or_ds)[MMA_ITERS_M][MMA_ITERS_N], uint32_t streamed) const {
 #pragma unroll
-        for (uint32_t j = 0; j < N / 2; j++) {
-            FragmentA a[A];
+        for (uint32_t j = 0; j < MMA_ITERS_N / 2; j++) {
+            FragmentA a[MMA_ITERS_M];
 #pragma unroll
-            for (uint32_t i = 0; i < A; i++) a[i] = pack_a_fragment(weights[i][2 * j], weights[i][2 * j + 1]);
+            for (uint32_t i = 0; i < MMA_ITERS_M; i++) a[i] = pack_a_fragment(p_or_ds[i][2 * j], p_or_ds[i][2 * j + 1]);
 #pragma unroll
-            for (uint32_t step = 0; step < C::STEPS; step++) {
+            for (uint32_t step = 0; step < C::K_STEPS; step++) {
                 uint32_t b[4];
-                by_rows.template load<true>(b, passing, 16 * j, step);
+                row_loader.template load<true>(b, streamed, 16 * j, step);
 #pragma unroll
-                for (uint32_t i = 0; i < A; i++) {
-                    mma(sums[i][2 * step], a[i], {{b[0], b[1]}});
-                    mma(sums[i][2 * step + 1], a[i], {{b[2], b[3]}});
+                for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+                    // (16, 8) += p_or_ds (16, 16) * streamed (16, 8)
+                    mma(acc[i][2 * step], a[i], {{b[0], b[1]}});
+                    mma(acc[i][2 * step + 1], a[i], {{b[2], b[3]}});
                 }
             }
         }
     }
 
-    // A portion of passing rows, whose statistics these are where they are queries. On the DIAGONAL `beside_last` is as below.
+    // Processes a sub-tile of SUB_TILE_N streamed rows; the comments say what each phase computes in the dQ and in the
+    // dKdV kernel. `streamed_qk` is its shared address in the streamed QK tile, `stats` points to its
+    // queries' -lse * log2(e) (dKdV).
     template <bool DIAGONAL>
-    __device__ void take(Accumulator (&sums)[C::SUMS][A][HS / 8], uint32_t passing, const float *statistics, bool beside_last = false) const {
-        Accumulator p[A][N] = {}, ds[A][N];
-        multiply<0>(p, passing);
-        if constexpr (DIAGONAL) mask(p, beside_last);
+    __device__ void process_tile(Accumulator (&acc)[C::OUTPUTS][MMA_ITERS_M][HS / MMA_N], uint32_t streamed_qk,
+                                 const float *stats, bool diagonal_in_second_half = false) const {
+        Accumulator acc_s[MMA_ITERS_M][MMA_ITERS_N] = {}, acc_dp[MMA_ITERS_M][MMA_ITERS_N];
+        // S = Q * K^T or S^T = K * Q^T
+        multiply_resident<QK>(acc_s, streamed_qk);
+        if constexpr (DIAGONAL) mask(acc_s, diagonal_in_second_half);
+        // P = 2^(S * softmax_scale_log2 - lse * log2(e)), in place of S
 #pragma unroll
-        for (uint32_t j = 0; j < N; j++) {
-            float of_columns[2];
-            if constexpr (C::OWN_KEYS) load_pair(of_columns, statistics, j);
+        for (uint32_t j = 0; j < MMA_ITERS_N; j++) {
+            float column_minus_lse[2];
+            if constexpr (C::DKDV) load_column_pair(column_minus_lse, stats, j);
 #pragma unroll
-            for (uint32_t i = 0; i < A; i++) {
+            for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
 #pragma unroll
                 for (uint32_t k = 0; k < 4; k++) {
-                    p[i][j].c[k] = exp2_approx(fmaf(p[i][j].c[k], scale, C::OWN_KEYS ? of_columns[k % 2] : lse[i][k / 2]));
+                    const float shift = C::DKDV ? column_minus_lse[k % 2] : minus_lse[i][k / 2];
+                    acc_s[i][j].c[k] = exp2_approx(fmaf(acc_s[i][j].c[k], softmax_scale_log2, shift));
                 }
             }
         }
-        const uint32_t second = passing + C::TILE * C::ROW;
+        // dP - delta = dO * V^T - delta or its transpose: the accumulators start from -delta
+        const uint32_t streamed_dov = streamed_qk + C::STREAMED_ROWS * C::ROW_BYTES;
 #pragma unroll
-        for (uint32_t j = 0; j < N; j++) {
-            float of_columns[2];
-            if constexpr (C::OWN_KEYS) load_pair(of_columns, statistics + C::TILE, j);
+        for (uint32_t j = 0; j < MMA_ITERS_N; j++) {
+            float column_minus_delta[2];
+            if constexpr (C::DKDV) load_column_pair(column_minus_delta, stats + C::STREAMED_ROWS, j);
 #pragma unroll
-            for (uint32_t i = 0; i < A; i++) {
+            for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
 #pragma unroll
-                for (uint32_t k = 0; k < 4; k++) ds[i][j].c[k] = C::OWN_KEYS ? of_columns[k % 2] : delta[i][k / 2];
+                for (uint32_t k = 0; k < 4; k++) {
+                    acc_dp[i][j].c[k] = C::DKDV ? column_minus_delta[k % 2] : minus_delta[i][k / 2];
+                }
             }
         }
-        multiply<1>(ds, second);
-        if constexpr (C::OWN_KEYS) add(sums[1], p, second);
+        multiply_resident<DOV>(acc_dp, streamed_dov);
+        // dV += P^T * dO
+        if constexpr (C::DKDV) multiply_streamed(acc[DV], acc_s, streamed_dov);
+        // dS = P * (dP - delta) elementwise, in place of dP - delta
 #pragma unroll
-        for (uint32_t i = 0; i < A; i++) {
+        for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
 #pragma unroll
-            for (uint32_t j = 0; j < N; j++) {
+            for (uint32_t j = 0; j < MMA_ITERS_N; j++) {
 #pragma unroll
-                for (uint32_t k = 0; k < 4; k++) ds[i][j].c[k] *= p[i][j].c[k];
+                for (uint32_t k = 0; k < 4; k++) acc_dp[i][j].c[k] *= acc_s[i][j].c[k];
             }
         }
-        add(sums[0], ds, passing);
+        // dQ += dS * K or dK += dS^T * Q
+        multiply_streamed(acc[DQ_DK], acc_dp, streamed_qk);
     }
 
-    // Of the lane's two columns of tile `j`.
-    __device__ static void load_pair(float (&to)[2], const float *from, uint32_t j) {
+    // Loads -lse * log2(e) or -delta of the two columns that this lane holds in MMA `j`.
+    __device__ static void load_column_pair(float (&to)[2], const float *from, uint32_t j) {
         const float2 pair = *reinterpret_cast<const float2 *>(from + 8 * j + lane_id() % 4 * 2);
         to[0] = pair.x;
         to[1] = pair.y;
     }
 
-    // Takes out the keys behind each query: where rows begin alike, a triangle. 16 keys are beside the portion's first queries,
-    // or `beside_last`: then no query of the first half sees them.
-    __device__ void mask(Accumulator (&s)[A][N], bool beside_last) const {
-        const int32_t lane = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
-        const int32_t most = C::OWN_KEYS ? -lane : lane;
+    // Causal mask: sets the scores of keys after their query to -infinity. If SQUARE, resident and streamed rows start
+    // at the same token and the mask is a triangle. Otherwise the warp's 16 keys are those of the first half of the
+    // sub-tile's 32 queries, or with `diagonal_in_second_half` of the second half: then no query of the first half sees
+    // them.
+    __device__ void mask(Accumulator (&acc_s)[MMA_ITERS_M][MMA_ITERS_N], bool diagonal_in_second_half) const {
+        // Of this lane's first accumulator element.
+        const int32_t row_minus_column = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
+        const int32_t query_minus_key = C::DKDV ? -row_minus_column : row_minus_column;
 #pragma unroll
-        for (uint32_t i = 0; i < A; i++) {
+        for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
 #pragma unroll
-            for (uint32_t j = 0; j < N; j++) {
+            for (uint32_t j = 0; j < MMA_ITERS_N; j++) {
 #pragma unroll
                 for (uint32_t k = 0; k < 4; k++) {
                     const int32_t row = 16 * i + k / 2 * 8, column = (C::SQUARE ? 8 * j : 8 * (j % 2)) + k % 2;
-                    const int32_t behind = C::OWN_KEYS ? row - column : column - row;
-                    // `most` is from -7 to 7: beyond, a tile of 8 keys is behind all of a tile of 8 queries or none.
-                    bool hidden = behind >= 7 || (behind > -7 && behind > most);
-                    if (!C::SQUARE) hidden = j < N / 2 ? beside_last || hidden : beside_last && hidden;
-                    if (hidden) s[i][j].c[k] = -INFINITY;
+                    const int32_t key_minus_query = C::DKDV ? row - column : column - row;
+                    // query_minus_key is in [-7, 7]. Outside that range the compiler knows whether 8 x 8 elements are
+                    // all masked or all visible.
+                    bool masked = key_minus_query >= 7 || (key_minus_query > -7 && key_minus_query > query_minus_key);
+                    if (!C::SQUARE) {
+                        const bool first_half = j < MMA_ITERS_N / 2;
+                        masked = first_half ? diagonal_in_second_half || masked : diagonal_in_second_half && masked;
+                    }
+                    if (masked) acc_s[i][j].c[k] = -INFINITY;
                 }
             }
         }
     }
 };
 
-// lse in base 2 and delta of the warp's queries, for itself and for the keys' kernel.
+// dQ kernel: computes -delta = -rowsum(dO * O) and -lse * log2(e) of the warp's queries, from `query` on. Both stay in
+// registers and are stored to `stats` for the dKdV kernel. `dout` is the warp's rows of dO in shared memory.
 template <class C>
-__device__ inline void find_statistics(const AttentionBackwardParams &params, Warp<C> &warp, const uint4 *dout, uint32_t head,
-                                       uint32_t query) {
+__device__ inline void compute_delta(const AttentionBackwardParams &params, Warp<C> &warp, const uint4 *dout,
+                                     uint32_t head, uint32_t query) {
     constexpr uint32_t CHUNKS = C::HS / VECTOR;
     const uint32_t channels = params.nh * C::HS;
     const bf16 *out = params.out + uint64_t(head / params.nh) * params.t * channels + head % params.nh * C::HS;
 #pragma unroll
-    for (uint32_t i = 0; i < C::WARP_ROWS / 8; i++) {
-        // Four lanes share a row, those of eight rows at one column meet no bank twice.
+    for (uint32_t i = 0; i < C::WARP_M / 8; i++) {
+        // Four lanes share a row. The lanes of eight rows read the same column, which has no bank conflict.
         const uint32_t row = 8 * i + lane_id() % 8;
-        const bool there = query + row < params.t;
-        float delta = 0, lse = 0;
-        if (there) {
+        const bool in_bounds = query + row < params.t;
+        float delta = 0, minus_lse = 0;
+        if (in_bounds) {
 #pragma unroll
             for (uint32_t j = 0; j < CHUNKS; j += 4) {
                 const uint32_t chunk = j + lane_id() / 8;
                 if (j + 4 > CHUNKS && chunk >= CHUNKS) break;
-                const f32x8 of_out = load(out + (uint64_t(query + row) * channels + chunk * VECTOR));
-                const f32x8 of_dout = unpack(dout[swizzled_offset<CHUNKS>(row, chunk) / 16]);
+                const f32x8 o = load(out + (uint64_t(query + row) * channels + chunk * VECTOR));
+                const f32x8 d_o = unpack(dout[swizzled_offset<CHUNKS>(row, chunk) / 16]);
 #pragma unroll
-                for (uint32_t x = 0; x < VECTOR; x++) delta = fmaf(of_dout.at[x], of_out.at[x], delta);
+                for (uint32_t x = 0; x < VECTOR; x++) delta = fmaf(d_o.at[x], o.at[x], delta);
             }
         }
         delta += __shfl_xor_sync(ALL_LANES, delta, 8);
         delta += __shfl_xor_sync(ALL_LANES, delta, 16);
-        if (there && lane_id() < 8) {
-            const uint64_t place = uint64_t(head) * params.t + query + row;
-            lse = params.lse[place] * -LOG2_E;
-            params.stats[place] = lse;
-            params.stats[uint64_t(params.batch_heads) * params.t + place] = -delta;
+        if (in_bounds && lane_id() < 8) {
+            const uint64_t index = uint64_t(head) * params.t + query + row;
+            minus_lse = params.lse[index] * -LOG2_E;
+            params.stats[index] = minus_lse;
+            params.stats[uint64_t(params.batch_heads) * params.t + index] = -delta;
         }
-        warp.lse[i / 2][i % 2] = __shfl_sync(ALL_LANES, lse, lane_id() / 4);
-        warp.delta[i / 2][i % 2] = __shfl_sync(ALL_LANES, -delta, lane_id() / 4);
+        warp.minus_lse[i / 2][i % 2] = __shfl_sync(ALL_LANES, minus_lse, lane_id() / 4);
+        warp.minus_delta[i / 2][i % 2] = __shfl_sync(ALL_LANES, -delta, lane_id() / 4);
     }
 }
 
-// Writes the warp's sums by way of shared memory, where its own rows were, which all lanes have read.
+// Epilogue: stores one output of the warp, times `scale`. It goes through shared memory in place of the warp's rows of
+// the resident tile, which all lanes have read.
 template <class C>
-__device__ inline void finish(const Accumulator (&sums)[C::A][C::HS / 8], float scale, bf16 *to, uint32_t stride, uint4 *slab,
-                              int32_t rows) {
+__device__ inline void epilogue(const Accumulator (&acc)[C::MMA_ITERS_M][C::HS / MMA_N], float scale, bf16 *to,
+                                uint32_t stride, uint4 *staging, int32_t rows_left) {
 #pragma unroll
-    for (uint32_t i = 0; i < C::A; i++) {
+    for (uint32_t i = 0; i < C::MMA_ITERS_M; i++) {
 #pragma unroll
         for (uint32_t half = 0; half < 2; half++) {
 #pragma unroll
-            for (uint32_t j = 0; j < C::HS / 8; j++) {
+            for (uint32_t j = 0; j < C::HS / MMA_N; j++) {
                 const uint32_t row = 16 * i + 8 * half + lane_id() / 4;
-                reinterpret_cast<uint32_t *>(slab)[swizzled_offset<C::HS / VECTOR>(row, j) / 4 + lane_id() % 4] =
-                    pack_bf16x2(sums[i][j].c[2 * half] * scale, sums[i][j].c[2 * half + 1] * scale);
+                reinterpret_cast<uint32_t *>(staging)[swizzled_offset<C::HS / VECTOR>(row, j) / 4 + lane_id() % 4] =
+                    pack_bf16x2(acc[i][j].c[2 * half] * scale, acc[i][j].c[2 * half + 1] * scale);
             }
         }
     }
-    __syncwarp();  // lanes read what others have written
-    store_tile<C::HS, C::WARP_ROWS, false>(to, stride, slab, rows);
+    __syncwarp();  // RAW: lanes read what other lanes wrote to the staging buffer
+    store_tile<C::HS, C::WARP_M, false>(to, stride, staging, rows_left);
 }
 
-// A head's rows.
+// The rows of one head.
 template <uint32_t HS>
-struct Head {
+struct HeadRows {
+    // The head's first rows of q (k and v follow `channels` and 2 * `channels` later) and of dout.
     const bf16 *qkv, *dout;
     uint32_t channels, t;
 
-    __device__ Head(const AttentionBackwardParams &params, uint32_t head) : channels(params.nh * HS), t(params.t) {
-        // 64 bits: B*T*C may pass 2^32.
+    __device__ HeadRows(const AttentionBackwardParams &params, uint32_t head) : channels(params.nh * HS), t(params.t) {
+        // 64 bits: B*T*C may exceed 2^32.
         const uint64_t token = uint64_t(head / params.nh) * t;
         qkv = params.qkv + (token * 3 * channels + head % params.nh * HS);
         dout = params.dout + (token * channels + head % params.nh * HS);
     }
 
-    // q and dout, or k and v, of ROWS tokens from `row` on, one behind the other.
-    template <bool KEYS, uint32_t ROWS, bool UNROLLED>
-    __device__ void fetch(uint32_t to, uint32_t row) const {
+    // Issues the copies of a tile pair, K and V or Q and dO, of ROWS tokens from `row` on.
+    template <bool KV, uint32_t ROWS, bool UNROLL>
+    __device__ void copy_tile_pair(uint32_t dst, uint32_t row) const {
         const bf16 *tokens = qkv + uint64_t(row) * 3 * channels;
-        if constexpr (KEYS) {
-            copy_tile_async<HS, ROWS, THREADS, 2, UNROLLED>(to, tokens + channels, 3 * channels, t - row, channels);
+        if constexpr (KV) {
+            copy_tile_async<HS, ROWS, THREADS, 2, UNROLL>(dst, tokens + channels, 3 * channels, t - row, channels);
         } else {
-            copy_tile_async<HS, ROWS, THREADS, 1, UNROLLED>(to, tokens, 3 * channels, t - row);
-            copy_tile_async<HS, ROWS, THREADS, 1, UNROLLED>(to + ROWS * HS * sizeof(bf16), dout + uint64_t(row) * channels, channels, t - row);
+            copy_tile_async<HS, ROWS, THREADS, 1, UNROLL>(dst, tokens, 3 * channels, t - row);
+            copy_tile_async<HS, ROWS, THREADS, 1, UNROLL>(dst + ROWS * HS * sizeof(bf16),
+                                                          dout + uint64_t(row) * channels, channels, t - row);
         }
     }
 };
 
 template <class C>
 __device__ inline void backward(const AttentionBackwardParams &params) {
-    constexpr uint32_t HS = C::HS, ROW = C::ROW, TILE = C::TILE;
+    constexpr uint32_t HS = C::HS, ROW_BYTES = C::ROW_BYTES, STREAMED_ROWS = C::STREAMED_ROWS;
+    // Shared memory: the resident tile pair, then two stages of streamed tile pairs.
+    constexpr uint32_t RESIDENT_TILE_BYTES = C::RESIDENT_ROWS * ROW_BYTES;
     extern __shared__ uint4 shared[];
-    const uint32_t tiles_owned = C::OWN_KEYS ? params.kv_tiles : params.q_tiles;
-    const CtaCoord at = cta_coord(params.batch_heads, params.heads_per_group, tiles_owned);
-    // Blocks with the most products first: the first keys, the last queries.
-    const uint32_t first = (C::OWN_KEYS ? at.tile : tiles_owned - 1 - at.tile) * C::ROWS;
-    const uint32_t own = shared_address(shared), stages = own + 2 * C::ROWS * ROW;
-    const Head<HS> head(params, at.head);
-    const auto fetch = [&](uint32_t row) {
-        const uint32_t to = stages + row / TILE % 2 * C::STAGE;
-        head.template fetch<!C::OWN_KEYS, TILE, true>(to, row);
-        if (C::OWN_KEYS && (2 * TILE == THREADS || threadIdx.x < 2 * TILE)) {
-            const uint32_t which = threadIdx.x / TILE, query = row + threadIdx.x % TILE;
-            const uint64_t place = (uint64_t(which) * params.batch_heads + at.head) * params.t + query;
-            cp_async_4(to + C::MATRICES + threadIdx.x * sizeof(float), params.stats + place, query < params.t);
+    const uint32_t resident_tiles = C::DKDV ? params.kv_tiles : params.q_tiles;
+    const CtaCoord coord = cta_coord(params.batch_heads, params.heads_per_group, resident_tiles);
+    // Tiles with the most work go first: the first keys, the last queries.
+    const uint32_t first_row = (C::DKDV ? coord.tile : resident_tiles - 1 - coord.tile) * C::RESIDENT_ROWS;
+    const uint32_t resident = shared_address(shared), stages = resident + 2 * RESIDENT_TILE_BYTES;
+    const HeadRows<HS> head(params, coord.head);
+    // Issues the cp.async copies of the streamed tile pair that starts at token `row` to its stage.
+    const auto issue_stage = [&](uint32_t row) {
+        const uint32_t stage = stages + row / STREAMED_ROWS % 2 * C::STAGE_BYTES;
+        head.template copy_tile_pair<!C::DKDV, STREAMED_ROWS, true>(stage, row);
+        if (C::DKDV && (2 * STREAMED_ROWS == THREADS || threadIdx.x < 2 * STREAMED_ROWS)) {
+            const uint32_t stat = threadIdx.x / STREAMED_ROWS, query = row + threadIdx.x % STREAMED_ROWS;
+            const uint64_t index = (uint64_t(stat) * params.batch_heads + coord.head) * params.t + query;
+            cp_async_4(stage + C::STATS_OFFSET + threadIdx.x * sizeof(float), params.stats + index, query < params.t);
         }
         cp_async_commit();
     };
-    // Keys are for the queries from their own on, queries for the keys up to their own.
-    uint32_t passing = C::OWN_KEYS ? first : 0;
-    const uint32_t end = ((C::OWN_KEYS ? params.t : min(first + C::ROWS, params.t)) + TILE - 1) / TILE * TILE;
-    head.template fetch<C::OWN_KEYS, C::ROWS, false>(own, first);
-    fetch(passing);
+    // Streamed rows are [row, end): queries see the keys up to their own token, and keys are visible to the queries
+    // from their own token on.
+    uint32_t row = C::DKDV ? first_row : 0;
+    const uint32_t row_limit = C::DKDV ? params.t : min(first_row + C::RESIDENT_ROWS, params.t);
+    const uint32_t end = (row_limit + STREAMED_ROWS - 1) / STREAMED_ROWS * STREAMED_ROWS;
+    // Prologue: the resident tile pair and the first streamed one.
+    head.template copy_tile_pair<C::DKDV, C::RESIDENT_ROWS, false>(resident, first_row);
+    issue_stage(row);
     cp_async_wait<0>();
-    __syncthreads();  // what all threads copied is there
+    __syncthreads();  // RAW: the copies of all threads have arrived
 
-    const uint32_t warp_row = warp_id() * C::WARP_ROWS, row = first + warp_row;
-    uint4 *slab = shared + warp_row * ROW / 16;
-    Warp<C> warp(own + warp_row * ROW, params.softmax_scale_log2);
-    if constexpr (!C::OWN_KEYS) find_statistics<C>(params, warp, slab + C::ROWS * ROW / 16, at.head, row);
-    Accumulator sums[C::SUMS][C::A][HS / 8] = {};
+    const uint32_t warp_offset = warp_id() * C::WARP_M, warp_row = first_row + warp_offset;
+    uint4 *warp_rows = shared + warp_offset * ROW_BYTES / 16;
+    Warp<C> warp(resident + warp_offset * ROW_BYTES, params.softmax_scale_log2);
+    if constexpr (!C::DKDV) {
+        compute_delta<C>(params, warp, warp_rows + RESIDENT_TILE_BYTES / 16, coord.head, warp_row);
+    }
+    // Mainloop over sub-tiles: the copies of the next streamed tile pair are in flight while this one is processed.
+    Accumulator acc[C::OUTPUTS][C::MMA_ITERS_M][HS / MMA_N] = {};
 #pragma unroll 1
     do {
-        if (passing % TILE == 0 && passing + TILE < end) fetch(passing + TILE);
-        const uint32_t stage = 2 * C::ROWS * ROW + passing / TILE % 2 * C::STAGE, i = passing % TILE;
-        const float *statistics = reinterpret_cast<const float *>(shared) + (stage + C::MATRICES) / 4 + i;
-        const int32_t ahead = C::OWN_KEYS ? passing - row : row - passing;
-        if (ahead > 0) {
-            warp.template take<false>(sums, own + stage + i * ROW, statistics);
-        } else if (ahead >= int32_t(C::WARP_ROWS) - int32_t(C::PORTION)) {
-            warp.template take<true>(sums, own + stage + i * ROW, statistics, ahead < 0);
+        if (row % STREAMED_ROWS == 0 && row + STREAMED_ROWS < end) issue_stage(row + STREAMED_ROWS);
+        const uint32_t stage = 2 * RESIDENT_TILE_BYTES + row / STREAMED_ROWS % 2 * C::STAGE_BYTES;
+        const uint32_t i = row % STREAMED_ROWS;
+        const float *stats = reinterpret_cast<const float *>(shared) + (stage + C::STATS_OFFSET) / 4 + i;
+        // Above 0, all queries see all keys; below the warp's diagonal, none does and the sub-tile is skipped.
+        const int32_t query_minus_key = C::DKDV ? row - warp_row : warp_row - row;
+        if (query_minus_key > 0) {
+            warp.template process_tile<false>(acc, resident + stage + i * ROW_BYTES, stats);
+        } else if (query_minus_key >= int32_t(C::WARP_M) - int32_t(C::SUB_TILE_N)) {
+            warp.template process_tile<true>(acc, resident + stage + i * ROW_BYTES, stats, query_minus_key < 0);
         }
-        passing += C::PORTION;
-        if (passing % TILE == 0) {
+        row += C::SUB_TILE_N;
+        if (row % STREAMED_ROWS == 0) {
             cp_async_wait<0>();
-            __syncthreads();  // the next tile is there, and nobody reads this one any more
+            // RAW: the next stage has arrived. WAR: all warps have read this one, which may be overwritten.
+            __syncthreads();
         }
-    } while (passing != end);
+    } while (row != end);
 
     const uint32_t stride = 3 * head.channels;
-    bf16 *to = params.dqkv + (head.qkv - params.qkv) + uint64_t(row) * stride;
-    if constexpr (C::OWN_KEYS) {
-        finish<C>(sums[0], params.softmax_scale, to + head.channels, stride, slab, params.t - row);
-        finish<C>(sums[1], 1.0f, to + 2 * head.channels, stride, slab + C::ROWS * ROW / 16, params.t - row);
+    bf16 *to = params.dqkv + (head.qkv - params.qkv) + uint64_t(warp_row) * stride;
+    if constexpr (C::DKDV) {
+        epilogue<C>(acc[DQ_DK], params.softmax_scale, to + head.channels, stride, warp_rows, params.t - warp_row);
+        epilogue<C>(acc[DV], 1.0f, to + 2 * head.channels, stride, warp_rows + RESIDENT_TILE_BYTES / 16,
+                    params.t - warp_row);
     } else {
-        finish<C>(sums[0], params.softmax_scale, to, stride, slab, params.t - row);
+        epilogue<C>(acc[DQ_DK], params.softmax_scale, to, stride, warp_rows, params.t - warp_row);
     }
 }
 
-#define KERNEL(SIDE, OWN_KEYS, HS)                                                                                     \
+#define KERNEL(NAME, DKDV, HS)                                                                                         \
     extern "C" __global__ void __launch_bounds__(ATTENTION_BACKWARD_THREADS, ATTENTION_BACKWARD_MIN_BLOCKS)            \
-        attention_backward_##SIDE##_hs##HS(const __grid_constant__ AttentionBackwardParams params) {                   \
-        backward<Cut<HS, OWN_KEYS>>(params);                                                                           \
+        attention_backward_##NAME##_hs##HS(const __grid_constant__ AttentionBackwardParams params) {                   \
+        backward<Config<HS, DKDV>>(params);                                                                            \
     }
 #define KERNELS(HS)            \
     KERNEL(dq, false, HS)      \

@@ -344,22 +344,22 @@ fn mutants_are_killed() {
             16,
             "attention",
             Kind::ShiftComparison,
-            "if (passing % TILE == 0 && passing + TILE < end) fetch",
-            "a surplus tile, which is not read",
+            "if (row % STREAMED_ROWS == 0 && row + STREAMED_ROWS < end) issue_stage",
+            "one streamed tile too many, which is not read",
         ),
         equivalent(
             8,
             "attention",
             Kind::NeverLeave,
-            "if (passing % TILE == 0 && passing + TILE < end) fetch",
+            "if (row % STREAMED_ROWS == 0 && row + STREAMED_ROWS < end) issue_stage",
             "as above",
         ),
         equivalent(
             8,
             "attention",
             Kind::NeverLeave,
-            "if (passing % TILE == 0) {",
-            "an additional barrier in the middle of a tile",
+            "if (row % STREAMED_ROWS == 0) {",
+            "a barrier in the middle of a tile",
         ),
     ];
     assert_mutants_killed("attention_backward_sm80", &trials(), EQUIVALENT);
