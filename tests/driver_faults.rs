@@ -1,7 +1,7 @@
-//! What may go wrong between the backend and the driver: every driver call with every error code, memory that ends, a
-//! kernel that hangs, and drivers and cards that will not do.
+//! Faults between the backend and the driver: every driver call with every error code, exhausted memory, kernels that hang,
+//! and unusable drivers and devices. By default a sample of the calls and codes: [`emulator_trials::tier`].
 
-// The emulator's own entries are called by name; each use says why it is sound.
+// The emulator's own entry points are called by name; each use states why it is sound.
 #![allow(unsafe_code)]
 
 #[path = "common/environment.rs"]
@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cudarc::driver::CudaContext;
+use emulator_trials::tier;
 use half::bf16;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::runtime::driver;
@@ -30,25 +31,25 @@ use ironwarp::train::trainer::Trainer;
 use ironwarp::{Error, Result};
 use libloading::Library;
 
-/// The emulator's settings belong to the process, so tests take turns.
+/// The emulator, locked: its settings belong to the process, so only one test at a time may change them.
 struct Emulator {
-    _turn: MutexGuard<'static, ()>,
-    /// Keeps the primary context, so that what is left behind in it can be seen.
+    _lock: MutexGuard<'static, ()>,
+    /// Keeps the primary context alive, so that leaked memory in it can be detected.
     context: std::sync::Arc<CudaContext>,
 }
 
 fn emulator() -> Emulator {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static LOCK: Mutex<()> = Mutex::new(());
+    let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     driver::emulate(&driver::find_emulator().unwrap()).unwrap();
-    Emulator { _turn: turn, context: CudaContext::new(0).unwrap() }
+    Emulator { _lock: lock, context: CudaContext::new(0).unwrap() }
 }
 
 fn entry<F: Copy>(name: &str) -> F {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
-    // SAFETY: loaded already; nothing is initialised again.
+    // SAFETY: the library is already loaded, so no initialiser runs.
     let library = LIBRARY.get_or_init(|| unsafe { Library::new(driver::find_emulator().unwrap()) }.unwrap());
-    // SAFETY: each caller names a function with its type.
+    // SAFETY: each caller states the type of the function that it names.
     *unsafe { library.get::<F>(name.as_bytes()) }.unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -58,7 +59,7 @@ impl Emulator {
         assert_eq!(entry::<extern "C" fn(*const i8) -> u32>("ironwarp_emulator_set_faults")(rules.as_ptr().cast()), 0);
     }
 
-    /// How often each driver function is called by `run`.
+    /// The number of calls of each driver function in `run`.
     fn calls(&self, run: impl FnOnce()) -> BTreeMap<String, u64> {
         entry::<extern "C" fn()>("ironwarp_emulator_clear_counts")();
         run();
@@ -75,15 +76,15 @@ impl Emulator {
     }
 }
 
-/// All codes that the interface has, and two that it has not.
+/// All error codes of the driver API, and two that it does not define.
 fn codes() -> Vec<u32> {
     let name: extern "C" fn(u32, *mut *const i8) -> u32 = entry("cuGetErrorName");
     let known = (1..1000).filter(|&code| name(code, &mut std::ptr::null()) == 0);
     known.chain([12_345, u32::MAX]).collect()
 }
 
-/// Uses a device from its opening to its end: memory of two categories, copies both ways, a launch, and an operation of
-/// two launches with scratch memory.
+/// Opens a device, allocates memory of two categories, copies in both directions, launches a kernel and an operation of two
+/// kernels with scratch memory, and closes the device.
 fn scenario() -> Result<Vec<f32>> {
     let cuda = Cuda::new(0)?;
     cuda.account_to(Category::Activations);
@@ -101,11 +102,11 @@ fn scenario() -> Result<Vec<f32>> {
     Ok(results)
 }
 
-/// What became of a run.
+/// The result of a run with a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// The call was one that gives something back, or asks again: the results are right.
-    Right,
+    /// The results are correct: the failing call releases something, or is repeated.
+    Correct,
     Unavailable,
     OutOfMemory,
     DeviceLost,
@@ -115,10 +116,15 @@ enum Outcome {
 fn every_call_with_every_code() {
     let emulator = emulator();
     let codes = codes();
-    inject(&emulator, scenario, |_, _| codes.clone());
+    // A sampled run tries every eighth code, beginning with another one for each call.
+    let step = tier::choose(8, 1);
+    inject(&emulator, scenario, |name, k| {
+        let first = (name.len() + k as usize) % step;
+        codes.iter().copied().skip(first).step_by(step).collect()
+    });
 }
 
-/// A very small model to be trained.
+/// A trainer of a very small model.
 fn trainer() -> Result<Trainer<Cuda>> {
     let config = Config { context: 8, vocab: 20, layers: 1, heads: 1, channels: 16 };
     Trainer::new(Cuda::new(0)?, init::random(config, 1), (1, 8), Recompute::None, OptimizerConfig::default(), 1)
@@ -129,7 +135,7 @@ fn batch(n: i32) -> MicroBatch {
     MicroBatch { tokens: ids(0), targets: ids(1) }
 }
 
-/// Trains until a micro-step was recorded and replayed, with micro-batches sent ahead; all that a run reads back.
+/// Trains until a micro-step was captured as a graph and replayed, with prefetched micro-batches. The losses, norms and weights.
 fn training() -> Result<Vec<f32>> {
     let mut trainer = trainer()?;
     let len = trainer.grads().layout().len;
@@ -146,9 +152,9 @@ fn training() -> Result<Vec<f32>> {
     Ok(results)
 }
 
-/// The host queues a step of any number of micro-batches without waiting for the device, a graph and a few calls each.
+/// The host enqueues a step of any number of micro-batches without waiting for the device: a graph and a few calls each.
 #[test]
-fn a_step_is_queued_without_waiting() {
+fn a_step_is_enqueued_without_waiting() {
     let emulator = emulator();
     let mut trainer = trainer().unwrap();
     let batches: Vec<MicroBatch> = (0..6).map(batch).collect();
@@ -162,7 +168,7 @@ fn a_step_is_queued_without_waiting() {
     for waits in ["cuStreamSynchronize", "cuEventSynchronize", "cuCtxSynchronize", "cuMemcpyDtoHAsync_v2"] {
         assert!(!calls.contains_key(waits), "{waits}: {calls:?}");
     }
-    // Beside the graphs two launches of the norm and two of AdamW.
+    // In addition to the graphs, two launches for the norm and two for AdamW.
     assert_eq!((calls["cuGraphLaunch"], calls["cuLaunchKernel"]), (6, 4), "{calls:?}");
     assert!(!calls.contains_key("cuMemAllocAsync"), "{calls:?}");
 }
@@ -172,34 +178,51 @@ fn every_call_of_a_training() {
     let emulator = emulator();
     let others = emulator.calls(|| drop(scenario().unwrap()));
     let used = emulator.calls(|| drop(training().unwrap()));
-    for (taken, given_back) in [
+    for (acquire, release) in [
         ("cuMemHostAlloc", "cuMemFreeHost"),
         ("cuGraphInstantiateWithFlags", "cuGraphExecDestroy"),
         ("cuEventCreate", "cuEventDestroy_v2"),
         ("cuStreamCreate", "cuStreamDestroy_v2"),
     ] {
-        assert!(used[taken] > 0 && used[taken] == used[given_back], "{taken}: {used:?}");
+        assert!(used[acquire] > 0 && used[acquire] == used[release], "{acquire}: {used:?}");
     }
-    // Both micro-steps were recorded, and replayed afterwards.
+    // Both micro-steps were captured, and replayed afterwards.
     assert_eq!((used["cuStreamBeginCapture_v2"], used["cuGraphLaunch"]), (2, 4), "{used:?}");
-    // Every allocation fails, and every call for recordings and page-locked memory; of the others three stand for all,
-    // unless IRONWARP_ALL_FAULTS asks for every one.
-    let every = std::env::var_os("IRONWARP_ALL_FAULTS").is_some();
-    inject(&emulator, training, |name, k| match name {
-        "cuMemAllocAsync" => vec![2],
-        _ if !others.contains_key(name) && used[name] <= 6 => vec![[719, 2, 214][k as usize % 3], 901],
-        _ if every || k % used[name].div_ceil(3) == 0 => vec![[719, 2, 12_345, 214, 901, 801, 600][k as usize % 7]],
-        _ => vec![],
+    // Every allocation fails, and every call for graphs and pinned memory with two codes. The other functions fail three times
+    // each, or in every call if `tier::every_fault`. A sampled run tries every fourth allocation, one code, and one call.
+    let (all, every) = (tier::thorough() || tier::every_fault(), tier::every_fault());
+    inject(&emulator, training, |name, k| {
+        let of_training_alone = !others.contains_key(name) && used[name] <= 6;
+        let step = match name {
+            "cuMemAllocAsync" => {
+                if all {
+                    1
+                } else {
+                    4
+                }
+            }
+            _ if every || of_training_alone => 1,
+            _ => used[name].div_ceil(if all { 3 } else { 1 }),
+        };
+        let mut codes = match name {
+            "cuMemAllocAsync" => vec![2],
+            _ if of_training_alone => vec![[719, 2, 214][k as usize % 3], 901],
+            _ => vec![[719, 2, 12_345, 214, 901, 801, 600][k as usize % 7]],
+        };
+        if !all && codes.len() > 1 {
+            codes.remove(k as usize % 2);
+        }
+        if k % step == 0 { codes } else { vec![] }
     });
 }
 
-/// Runs a scenario again and again, each time with another call failing with one of the codes that are asked for.
+/// Runs a scenario once for each call and each of its `codes`, with this call failing with this code.
 fn inject(emulator: &Emulator, scenario: fn() -> Result<Vec<f32>>, codes: impl Fn(&str, u64) -> Vec<u32>) {
     let want = scenario().unwrap();
     let calls = emulator.calls(|| assert_eq!(scenario().unwrap(), want));
     let before = emulator.free_memory();
     let mut table: BTreeMap<&str, BTreeMap<Outcome, u64>> = BTreeMap::new();
-    let (mut runs, mut kept) = (0, 0);
+    let (mut runs, mut lost) = (0, 0);
     for (name, &count) in &calls {
         for (k, code) in (1..=count).flat_map(|k| codes(name, k).into_iter().map(move |code| (k, code))) {
             let outcome = outcome(emulator, scenario, &format!("{name}:{k}={code}"), &want);
@@ -208,12 +231,12 @@ fn inject(emulator: &Emulator, scenario: fn() -> Result<Vec<f32>>, codes: impl F
             }
             *table.entry(name).or_default().entry(outcome).or_default() += 1;
             runs += 1;
-            // What the driver refused to take back stays with it; anything else must not.
+            // Memory that the driver refuses to free stays allocated; nothing else may.
             let now = emulator.free_memory();
             if !name.starts_with("cuMemFree") {
-                assert_eq!(before - kept, now, "{name}:{k}={code} leaked");
+                assert_eq!(before - lost, now, "{name}:{k}={code} leaked");
             }
-            kept = before - now;
+            lost = before - now;
         }
     }
     println!("{} functions, {} calls: {runs} runs", calls.len(), calls.values().sum::<u64>());
@@ -222,7 +245,7 @@ fn inject(emulator: &Emulator, scenario: fn() -> Result<Vec<f32>>, codes: impl F
     }
 }
 
-/// What becomes of a scenario with a fault, `NAME:K=CODE`.
+/// Runs a scenario with a fault, `NAME:K=CODE`.
 fn outcome(emulator: &Emulator, scenario: fn() -> Result<Vec<f32>>, fault: &str, want: &[f32]) -> Outcome {
     emulator.set_faults(fault);
     let start = Instant::now();
@@ -232,7 +255,7 @@ fn outcome(emulator: &Emulator, scenario: fn() -> Result<Vec<f32>>, fault: &str,
     match result {
         Ok(results) => {
             assert!(results == want, "{fault}: other results");
-            Outcome::Right
+            Outcome::Correct
         }
         Err(Error::Unavailable(_)) => Outcome::Unavailable,
         Err(Error::OutOfDeviceMemory(error)) => {
@@ -272,11 +295,11 @@ fn a_lost_device_stays_lost_and_names_the_kernel() {
         assert_eq!(x.to_vec(&cuda).unwrap_err().to_string(), first);
         assert_eq!(cuda.zeros::<f32>(8).unwrap_err().to_string(), first);
     });
-    assert!(calls.is_empty(), "the driver was asked: {calls:?}");
+    assert!(calls.is_empty(), "the driver was called: {calls:?}");
 }
 
 #[test]
-fn memory_that_ends_tells_who_holds_it() {
+fn exhausted_memory_is_reported_with_its_categories() {
     let emulator = emulator();
     let before = emulator.free_memory();
     let cuda = Cuda::new(0).unwrap();
@@ -289,7 +312,7 @@ fn memory_that_ends_tells_who_holds_it() {
         assert!(text.contains("requested for activations, ") && text.contains("GiB of 80.0 GiB free"), "{text}");
         assert!(text.ends_with("held: weights 1.0 MiB; lower --batch or --context, or use --recompute"), "{text}");
     }
-    // What is smaller still fits.
+    // A smaller allocation still succeeds.
     let _small: Tensor<Cuda, f32> = Tensor::zeros(&cuda, [8]).unwrap();
     assert_eq!(cuda.device().held(), [(Category::Weights, 1 << 20), (Category::Activations, 32)]);
     drop((_weights, _small));
@@ -298,7 +321,7 @@ fn memory_that_ends_tells_who_holds_it() {
     assert_eq!(emulator.free_memory(), before);
 }
 
-/// A program that is run again with other settings.
+/// Exit code and output of the `ironwarp` command with arguments and environment variables.
 fn ironwarp(args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new(environment::command());
     command.args(args).env("IRONWARP_EMULATOR", driver::find_emulator().unwrap());
@@ -311,7 +334,7 @@ fn ironwarp(args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String
 }
 
 #[test]
-fn drivers_and_cards_that_will_not_do_are_one_line() {
+fn unusable_drivers_and_devices_are_one_line() {
     let info = ["info", "--device", "emulated"];
     let (code, text) = ironwarp(&info, &[]);
     assert!(
@@ -364,7 +387,7 @@ fn drivers_and_cards_that_will_not_do_are_one_line() {
     assert_eq!(code, Some(0), "{text}");
 }
 
-/// A stand-in for a kernel that hangs: the end of the queue that never comes.
+/// Simulates a kernel that hangs: the event at the end of the stream is never reached.
 #[test]
 fn a_kernel_that_hangs_is_named() {
     let emulator = emulator();
@@ -379,9 +402,9 @@ fn a_kernel_that_hangs_is_named() {
     assert_eq!(text, "device lost: gelu_forward (N·C = 24) did not end within 0.2 s (IRONWARP_CUDA_TIMEOUT)");
 }
 
-/// Of several kernels any may be to blame, unless each was waited for.
+/// Any of several kernels may have failed, unless each launch was waited for.
 #[test]
-fn the_kernels_that_may_be_to_blame_are_named() {
+fn the_kernels_that_may_have_failed_are_named() {
     let emulator = emulator();
     for (wait, says) in [
         (false, "in one of 2 kernels: gelu_forward (N·C = 24), gelu_forward (N·C = 8); IRONWARP_CUDA_SYNC=1 tells"),
@@ -403,7 +426,7 @@ fn the_kernels_that_may_be_to_blame_are_named() {
     }
 }
 
-/// An endless loop of the device's own: the emulator ends it by its budget of steps, as a display driver's watchdog would.
+/// An endless loop in a kernel: the emulator's step budget ends it, as the watchdog of a display driver would.
 #[test]
 fn an_endless_loop_is_named() {
     let emulator = emulator();
@@ -423,7 +446,7 @@ fn an_endless_loop_is_named() {
     drop(emulator);
 }
 
-/// PTX that a driver refuses is explained by its compiler.
+/// The error for PTX that the driver rejects quotes its compiler.
 #[test]
 fn a_kernel_that_does_not_load_shows_the_jit_log() {
     let _emulator = emulator();
@@ -438,6 +461,6 @@ fn a_kernel_that_does_not_load_shows_the_jit_log() {
     let text = gelu.unwrap_err().to_string();
     assert!(text.starts_with("gelu.cu cannot be loaded for compute capability 8.0: PTX: CUDA_ERROR_"), "{text}");
     assert!(text.contains("; its compiler says: ") && text.contains("frobnicate"), "{text}");
-    // The device is none the worse.
+    // The device still works.
     cuda.device().synchronize().unwrap();
 }

@@ -6,20 +6,23 @@ use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::CudaContext;
 use emulator_trials::mutate::{Kind, Mutant, Outcome, Survey, mutants, survey};
+use emulator_trials::tier;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::launch::images::IMAGES;
 
 use crate::emulator::{Alone, alone, shared};
 use crate::environment::{project, real_gpu};
 
-/// Schedules, orders of blocks and warps, in which the bits must be the same.
-const SCHEDULES: u64 = 1000;
+/// Schedules, orders of blocks and warps, in which the bits must be the same: in a sampled and in a thorough run.
+const SCHEDULES: [u64; 2] = [25, 1000];
 /// Runs on a real GPU, which schedules blocks and warps by itself.
 const RUNS: usize = 20;
 /// Schedules in which a mutant must survive to count as a survivor.
 const SEEDS: [u64; 4] = [0, 1, 2, 3];
 /// A mutant loops endlessly if a launch executes this many times the warp instructions of its trial's largest launch.
 const STEP_BUDGET_FACTOR: u64 = 4;
+/// A sampled run tries every 8th mutant of a kind, and at least one of each kind and kernel.
+const SAMPLE_STEP: usize = 8;
 
 /// A small piece of work whose outputs depend on the kernels alone.
 pub struct Trial {
@@ -76,16 +79,17 @@ pub fn assert_schedules_agree(family: &str, trials: &[Trial]) {
         return assert_runs_agree(family, trials);
     }
     let Some(cuda) = alone() else { return };
+    let schedules = tier::choose(SCHEDULES[0], SCHEDULES[1]);
     for trial in trials {
         let mut first = None;
-        for seed in 0..SCHEDULES {
+        for seed in 0..schedules {
             cuda.set_seed(seed);
             let now = bits(&(trial.run)(&cuda));
             let first = first.get_or_insert_with(|| now.clone());
             assert!(*first == now, "{family}, {}: schedule {seed} gives other bits than schedule 0", trial.why);
         }
     }
-    println!("{family}: {} trials, {SCHEDULES} schedules each, same bits", trials.len());
+    println!("{family}: {} trials, {schedules} schedules each, same bits", trials.len());
 }
 
 fn assert_runs_agree(family: &str, trials: &[Trial]) {
@@ -100,7 +104,8 @@ fn assert_runs_agree(family: &str, trials: &[Trial]) {
     println!("{family}: {} trials, {RUNS} runs each, same bits", trials.len());
 }
 
-/// Fails unless every mutant of the family's kernels is killed, except the equivalent ones.
+/// Fails unless every mutant of the family's kernels is killed, except the equivalent ones. A sampled run tries a part of
+/// the mutants, and so finds at most the listed number of each equivalent.
 pub fn assert_mutants_killed(stem: &'static str, trials: &[Trial], equivalents: &[Equivalent]) {
     let Some(cuda) = alone() else { return };
     cuda.set_quiet(true);
@@ -115,8 +120,9 @@ pub fn assert_mutants_killed(stem: &'static str, trials: &[Trial], equivalents: 
     let hook = std::panic::take_hook();
     // Most mutants end in a panic, by an assertion or an error, and are killed by it.
     std::panic::set_hook(Box::new(|_| {}));
+    let numbered = kernels.iter().enumerate();
     let surveyed: Result<Vec<Survey>, String> =
-        kernels.iter().map(|kernel| survey_kernel(&cuda, image.ptx, stem, kernel, &trials)).collect();
+        numbered.map(|(number, kernel)| survey_kernel(&cuda, image.ptx, stem, (number, kernel), &trials)).collect();
     std::panic::set_hook(hook);
     let mut total = Survey::default();
     surveyed.unwrap_or_else(|error| panic!("{stem}: {error}")).into_iter().for_each(|survey| total.merge(survey));
@@ -127,10 +133,11 @@ pub fn assert_mutants_killed(stem: &'static str, trials: &[Trial], equivalents: 
     assert!(unexcused.is_empty(), "{stem}: survived:\n{}", unexcused.join("\n"));
     let mut counts = vec![0; equivalents.len()];
     total.survivors().filter_map(excuse).for_each(|index| counts[index] += 1);
+    let right = |listed: usize, survived: usize| if tier::thorough() { survived == listed } else { survived <= listed };
     let wrong: Vec<String> = equivalents
         .iter()
         .zip(&counts)
-        .filter(|(equivalent, survived)| equivalent.count != **survived)
+        .filter(|(equivalent, survived)| !right(equivalent.count, **survived))
         .map(|(Equivalent { count, kernel, kind, line, .. }, survived)| {
             format!("{kernel}, {kind:?}, {line:?}: {survived} survived, {count} are listed")
         })
@@ -159,12 +166,12 @@ fn reduced(ptx: &str, kernel: &str, trials: &[Budgeted<'_>]) -> String {
     text
 }
 
-/// Runs the mutants of a kernel.
+/// Runs the mutants of a kernel, which is the `number`-th of its file.
 fn survey_kernel(
     alone: &Alone,
     ptx: &str,
     stem: &str,
-    kernel: &str,
+    (number, kernel): (usize, &str),
     trials: &[Budgeted<'_>],
 ) -> Result<Survey, String> {
     // The results of the original, by trial. Holding the lock also keeps runs from overlapping.
@@ -208,6 +215,8 @@ fn survey_kernel(
     let enough = mutants(&reduced, Some(kernel)).is_ok() && matches!(run(&reduced, SEEDS[0]), Outcome::Bits(_));
     let ptx = if enough { &reduced } else { ptx };
     let mutants = mutants(ptx, Some(kernel)).map_err(|error| error.to_string())?;
+    // Kernels of a file are often instances of one template, with the same mutants: the offset makes their samples differ.
+    let mutants = tier::sample(mutants, |mutant| mutant.kind, SAMPLE_STEP, number);
     survey(ptx, &mutants, &SEEDS, run).map_err(|error| format!("{kernel}: {error}"))
 }
 

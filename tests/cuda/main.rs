@@ -2,7 +2,7 @@
 //!
 //! One file per operation family, each with the same sections: accuracy against the formula, edge shapes, outputs that must
 //! stay untouched, non-finite numbers, device memory traffic, and [`kernel_checks::Trial`]s, which run in many schedules and
-//! with mutants of the kernels.
+//! with mutants of the kernels: [`emulator_trials::tier`] says how many.
 //!
 //! With `IRONWARP_TEST_DEVICE=cuda` everything that needs no emulator runs on a real GPU.
 

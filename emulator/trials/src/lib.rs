@@ -5,12 +5,14 @@
 //!   tests use. Both need the feature `kernels`.
 //! - [`mutate`] generates and runs mutants of any kernel. `cargo run -p emulator-trials --bin mutants` prints which mutants
 //!   of the trial kernels are killed.
+//! - [`tier`] says how much of all that the tests of the workspace run.
 
 #[cfg(feature = "kernels")]
 mod case;
 pub mod mutate;
 #[cfg(feature = "kernels")]
 mod random;
+pub mod tier;
 #[cfg(feature = "kernels")]
 pub mod trials;
 
