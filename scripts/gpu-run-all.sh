@@ -176,10 +176,10 @@ facts_of_gpu() {
 # A few small tests of every family, because the tools slow kernels down by a factor of 100.
 sanitize() {
     local tool sanitizer
-    local filters=(gelu::forward grad_norm::it_is_finite adamw::a_bad_step embedding::an_id_that_is_none
-        embedding::dwpe_past_t layernorm::bad_numbers cross_entropy::any_negative cross_entropy::loss_sum_passes
-        attention::equal_keys attention::backward::equal_tokens attention_decode::one_position matmul::bad_numbers
-        sampling::greedy_and recording::a_replay model::a_resumed_trainer)
+    local filters=(gelu::forward grad_norm::the_norm_is_finite adamw::a_bad_step embedding::an_invalid_id
+        embedding::dwpe_past_t layernorm::non_finite cross_entropy::formula::any_negative
+        cross_entropy::loss_sum_propagates attention::equal_keys attention::backward::equal_tokens
+        attention_decode::one_position matmul::non_finite sampling::greedy_and graph::a_replay model::a_resumed_trainer)
     # The toolkit is often not in PATH.
     sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
     for tool in memcheck racecheck synccheck initcheck; do
@@ -359,7 +359,7 @@ if [[ -z $no_gpu ]]; then
     unset IRONWARP_TEST_DEVICE
 else
     # Without a GPU, the kernels are tested on the emulated GPU; schedules and mutants would take minutes.
-    tests cuda-emulated 120 cuda --skip any_schedule --skip mutants_die
+    tests cuda-emulated 120 cuda --skip any_schedule --skip mutants_are_killed
     instructions
     bench
     train

@@ -108,3 +108,22 @@ fn the_architecture_page_lists_every_folder() {
     let missing: Vec<String> = existing.filter(|folder| !documented.contains(folder)).collect();
     assert!(missing.is_empty(), "docs/architecture.md does not list {missing:?}");
 }
+
+/// libtest ignores a filter that matches no test, so a renamed test would silently be left out of the GPU bundle's run.
+#[test]
+fn filters_of_the_gpu_bundle_match_tests() {
+    let script = read(&environment::project().join("scripts/gpu-run-all.sh"));
+    let folder = environment::project().join("tests/cuda");
+    let (_, list) = script.split_once("local filters=(").expect("a list of filters");
+    for filter in list.split(')').next().unwrap().split_whitespace() {
+        let (module, test) = filter.rsplit_once("::").expect("a module and the beginning of a test's name");
+        let stem = module.replace("::", "/");
+        let files = [format!("{stem}.rs"), format!("{stem}/mod.rs")].map(|file| folder.join(file));
+        let file = files.iter().find(|file| file.is_file()).unwrap_or_else(|| panic!("{filter}: no {stem}.rs"));
+        assert!(read(file).contains(&format!("#[test]\nfn {test}")), "{filter}: no such test in {}", file.display());
+    }
+    let every = read(&folder.join("gelu.rs"));
+    for skipped in script.split("--skip ").skip(1).map(|rest| rest.split_whitespace().next().unwrap()) {
+        assert!(every.contains(&format!("#[test]\nfn {skipped}")), "--skip {skipped}: no such test in gelu.rs");
+    }
+}
