@@ -243,7 +243,6 @@ def backends():
 def attend(backend, q, k, v, causal=True):
     """SDPA of (B, T, NH, HS) with one backend; (B, T, C)."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
-
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     kinds = dict(flash="FLASH_ATTENTION", cudnn="CUDNN_ATTENTION", efficient="EFFICIENT_ATTENTION", math="MATH")
     with sdpa_kernel(getattr(SDPBackend, kinds[backend])):
@@ -279,12 +278,11 @@ def attention_backward(s):
 
     formula = lambda qkv, dout: torch.autograd.grad(attention_formula(*split(qkv.requires_grad_())), qkv, dout)
     run = lambda out, leaves, dout: torch.autograd.grad(out, leaves, dout, retain_graph=True)
-    concatenate = lambda grads, inputs: (torch.stack(grads, 2).flatten(2),)
+    cat = lambda grads, inputs: (torch.stack(grads, 2).flatten(2),)
     peers = []
     for name in backends():
         peers.append(eager(f"sdpa {name} backward", run, prepare=functools.partial(packed, name)))
-        prepare = functools.partial(separate, name)
-        peers.append(eager(f"sdpa {name} backward, separate", run, prepare=prepare, view=concatenate))
+        peers.append(eager(f"sdpa {name} backward, separate", run, prepare=functools.partial(separate, name), view=cat))
     c = s.nh * s.hs
     return Case(lambda: (normal(s.b, s.t, 3 * c), normal(s.b, s.t, c)), peers, formula)
 
@@ -350,8 +348,7 @@ def cross_entropy_backward(s):
 
         return run
 
-    scale = lambda: torch.full((s.n,), 1 / s.n, device=DEVICE)
-    prepare = lambda logits, targets: (logits.detach().requires_grad_(), targets, scale())
+    prepare = lambda x, targets: (x.detach().requires_grad_(), targets, torch.full((s.n,), 1 / s.n, device=DEVICE))
 
     def explicit(logits, targets):
         x = logits[:, : s.v].float()
@@ -427,7 +424,7 @@ def adamw(s):
 
 
 def gpt2(s, rows, vocab=None):
-    """The model, with `rows` rows of the token table. Its loss is over the first `vocab` logits, by default over all."""
+    """The model, with `rows` rows in the token table. Its loss is over the first `vocab` logits (default: all)."""
 
     class Block(nn.Module):
         def __init__(self):
@@ -498,8 +495,6 @@ def training_step(s):
         shrink = lambda p: 1 - LR * DECAY * (p.dim() >= 2)
         return loss, *(p * shrink(p) - LR * clip * g / (clip * g.abs() + ADAM_EPS) for p, g in zip(w.values(), grads))
 
-    peers = [
-        eager("step", functools.partial(step, model)),
-        Peer("torch.compile step", lambda: functools.partial(step, compile_(model))),
-    ]
+    peers = [eager("step", functools.partial(step, model)),
+             Peer("torch.compile step", lambda: functools.partial(step, compile_(model)))]  # fmt: skip
     return Case(lambda: (integers(s.v, s.b, s.t), integers(s.v, s.b, s.t)), peers, formula)
