@@ -1,18 +1,21 @@
-// Attention over a KV cache.
-//           store   k_cache[b, position + t] = k[b, t], v_cache[b, position + t] = v[b, t]
-//           decode  the same of one token, then out = sum over j <= position of softmax(q.k[j] / sqrt(HS)) * v[j]
+// Attention over a KV cache (split-KV, as in Flash-Decoding).
+//           store    k_cache[b, position + t] = k[b, t], v_cache[b, position + t] = v[b, t]
+//           decode   stores the new token likewise, then out = sum_{j <= position} softmax(q.k[j] / sqrt(HS)) * v[j]
+//           combine  merges the partial results of the splits
 // Shapes:   qkv (B, T, 3, NH, HS), caches (B, T_max, NH, HS), out (B, 1, NH, HS) bf16; decode: T = 1; row-major
 // Writes:   rows position..position+T of both caches, out "="
 // Requires: HS % 8 == 0, decode: HS <= 256; 16-byte-aligned pointers
-// Launch:   store   grid ceil(B*T*C/2048), block 256; one thread = one vector of k and of v
-//           decode  grid B*splits*NH, block 128; a block = a head's share of the positions. _hs64, _hs128, _hs256 by the
-//                   largest HS: 8, 16, 32 lanes a position
-//           join    grid ceil(B*C/8/128), block 128; one thread = one vector of out; left out for one split
-// Numerics: f32; exponentials ex2.approx of differences from a running maximum. Sums over the positions of 8 to 32 lanes'
-//           turns, then over a block's lanes and warps, then over splits: their order depends on the shape alone
-// Traffic:  store 8*B*T*C bytes; decode 2*B*C*(6 + 2*position) bytes, and 8*(HS + 3) + 8*HS a head and split; memory-bound
+// Launch:   store    grid ceil(B*T*C/2048), block 256; one thread = one vector of k and one of v
+//           decode   grid B*num_splits*NH, block 128; one CTA = one head and one split of the positions. _hs64, _hs128
+//                    and _hs256 are for HS up to that size: 8, 16, 32 lanes per position
+//           combine  grid ceil(B*C/8/128), block 128; one thread = one vector of out; not launched if num_splits is 1
+// Numerics: f32; online softmax with ex2.approx. Sums are taken over the positions of each group of 8 to 32 lanes, then
+//           over a CTA's groups and warps, then over splits: their order depends only on the shape
+// Traffic:  store 8*B*T*C bytes; decode 2*B*C*(6 + 2*position) bytes, and with several splits 8 + 9.5*HS bytes per head
+//           and split for the partial results; memory-bound
 //
-// The new token's row of a cache is read from qkv and written by the block that has its position, so that no block waits.
+// The new token's k and v are read from qkv and written to the caches by the CTA whose split contains its position, so
+// that no CTA waits for another.
 #include "common/math.cuh"
 #include "common/reduce.cuh"
 #include "params/attention_decode.h"
@@ -30,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(KV_CACHE_STORE_THREADS)
     const uint32_t vectors = params.c / VECTOR;
     const uint32_t token = i / vectors, sequence = token / params.t;
     const uint32_t column = (i - token * vectors) * VECTOR;
-    // 64 bits: both may pass 2^32.
+    // 64 bits: both indices may exceed 2^32.
     const uint64_t from = uint64_t(token) * 3 * params.c + column;
     const uint64_t row = sequence * params.max_t + params.position + (token - sequence * params.t);
     const uint64_t to = row * params.c + column;
@@ -42,56 +45,62 @@ extern "C" __global__ void __launch_bounds__(KV_CACHE_STORE_THREADS)
 // ---------------------------------------------------------------------------------------------------------------------
 // decode
 
-// Of some positions: the largest score, the sum of 2^(score - max), and that of v by the same weights, for 8 columns.
-struct Partial {
-    float max;
-    float sum;
-    f32x8 acc;
+// Online softmax over some positions: the largest score, the sum of p = 2^(score - row_max), and the sum of p * v for
+// 8 columns.
+struct SoftmaxState {
+    float row_max;
+    float row_sum;
+    f32x8 acc_o;
 
-    // To another maximum.
-    __device__ void rescale(float to) {
-        const float factor = exp2_approx(max - to);
-        max = to;
-        sum *= factor;
+    // Rescales the sums to another maximum.
+    __device__ void rescale(float new_max) {
+        const float factor = exp2_approx(row_max - new_max);
+        row_max = new_max;
+        row_sum *= factor;
 #pragma unroll
-        for (float &x : acc.at) x *= factor;
+        for (float &x : acc_o.at) x *= factor;
     }
 
-    __device__ void add(float weight, float sum_of, const f32x8 &v) {
-        sum = fmaf(weight, sum_of, sum);
+    // Adds sums that were taken with weight 1: `sum` and `v` are a position's 1 and v, or another state's row_sum and
+    // acc_o.
+    __device__ void add(float weight, float sum, const f32x8 &v) {
+        row_sum = fmaf(weight, sum, row_sum);
 #pragma unroll
-        for (uint32_t i = 0; i < VECTOR; i++) acc.at[i] = fmaf(weight, v.at[i], acc.at[i]);
+        for (uint32_t i = 0; i < VECTOR; i++) acc_o.at[i] = fmaf(weight, v.at[i], acc_o.at[i]);
     }
 };
 
-// The lowest finite f32: of no positions. It keeps scores of -infinity from -infinity - -infinity.
+// row_max of no positions: the lowest finite f32. With -infinity, a masked score would give -infinity - -infinity =
+// NaN.
 constexpr float LOWEST = -3.40282347e38f;
 
-__device__ inline f32x8 normalized(const Partial &partial) {
+// acc_o / row_sum
+__device__ inline f32x8 normalized(const SoftmaxState &state) {
     f32x8 out;
 #pragma unroll
-    for (uint32_t i = 0; i < VECTOR; i++) out.at[i] = partial.acc.at[i] / partial.sum;
+    for (uint32_t i = 0; i < VECTOR; i++) out.at[i] = state.acc_o.at[i] / state.row_sum;
     return out;
 }
 
-__device__ inline f32x8 joined(const float4 &low, const float4 &high) {
+__device__ inline f32x8 concat(const float4 &low, const float4 &high) {
     return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 }
 
-// What a block works on. A position's HS columns are a vector each of the first lanes of LANES.
+// One CTA's work: a split of the positions of one head. A group of LANES lanes processes one position; its HS columns
+// are one vector for each of the group's first lanes.
 template <uint32_t LANES>
-struct Share {
-    // Positions of a warp in one turn.
+struct KvSplit {
+    // Positions that a warp processes at the same time.
     static constexpr uint32_t GROUPS = WARP / LANES;
-    // Turns whose loads are under way together: 8 vectors a lane, 16 KB a block.
-    static constexpr uint32_t AHEAD = 4;
+    // Positions of a group whose loads are in flight together: 8 vectors per lane, 16 KB per CTA.
+    static constexpr uint32_t UNROLL = 4;
 
     uint32_t head, split, sequence;
-    uint32_t vectors;  // of a position
-    uint32_t vector;   // the lane's
+    uint32_t vectors;  // of a row of q, k or v
+    uint32_t vector;   // this lane's
 
-    __device__ Share(const AttentionDecodeParams &params) : vectors(params.hs / VECTOR), vector(lane_id() % LANES) {
-        // Heads are fastest: blocks that run together read neighbours.
+    __device__ KvSplit(const AttentionDecodeParams &params) : vectors(params.hs / VECTOR), vector(lane_id() % LANES) {
+        // Heads vary fastest: CTAs that run at the same time read neighbouring columns of the same rows.
         const uint32_t rest = blockIdx.x / params.nh;
         head = blockIdx.x - rest * params.nh;
         sequence = rest / params.num_splits;
@@ -100,8 +109,9 @@ struct Share {
 
     __device__ uint32_t column(const AttentionDecodeParams &params) const { return head * params.hs + vector * VECTOR; }
 
-    // q in units that make a score an exponent of 2. Read once a warp.
-    __device__ f32x8 query(const AttentionDecodeParams &params) const {
+    // Loads this lane's vector of q, times softmax_scale_log2 so that scores are exponents of 2. The first group reads
+    // it and the others get it by shuffles.
+    __device__ f32x8 load_q(const AttentionDecodeParams &params) const {
         bf16x8 raw = make_uint4(0, 0, 0, 0);
         if (lane_id() < vectors) raw = load_packed(params.qkv + sequence * 3ull * params.c + column(params));
         uint32_t *const pairs[] = {&raw.x, &raw.y, &raw.z, &raw.w};
@@ -113,14 +123,16 @@ struct Share {
         return q;
     }
 
-    // AHEAD turns from position `first` on, for the lane's group.
-    __device__ void turn(const AttentionDecodeParams &params, const f32x8 &q, uint32_t first, uint32_t end,
-                         Partial &partial) const {
+    // Processes UNROLL positions of this lane's group: `first`, `first` + GROUPS and so on, as far as they are before
+    // `end`.
+    __device__ void process_positions(const AttentionDecodeParams &params, const f32x8 &q, uint32_t first, uint32_t end,
+                                      SoftmaxState &state) const {
+        // Loads of k and v
         const uint64_t new_row = sequence * 3ull * params.c + column(params);
         const uint64_t cache = sequence * params.max_t * params.c + column(params);
-        bf16x8 k[AHEAD], v[AHEAD];
+        bf16x8 k[UNROLL], v[UNROLL];
 #pragma unroll
-        for (uint32_t i = 0; i < AHEAD; i++) {
+        for (uint32_t i = 0; i < UNROLL; i++) {
             const uint32_t position = first + i * GROUPS;
             k[i] = v[i] = make_uint4(0, 0, 0, 0);
             if (position >= end || vector >= vectors) continue;
@@ -129,10 +141,11 @@ struct Share {
             k[i] = load_packed(is_new ? params.qkv + new_row + params.c : params.k_cache + at);
             v[i] = load_packed(is_new ? params.qkv + new_row + 2 * params.c : params.v_cache + at);
         }
-        float scores[AHEAD];
-        float max = partial.max;
+        // S = q.k and its maximum
+        float scores[UNROLL];
+        float new_max = state.row_max;
 #pragma unroll
-        for (uint32_t i = 0; i < AHEAD; i++) {
+        for (uint32_t i = 0; i < UNROLL; i++) {
             const f32x8 key = unpack(k[i]);
             float score = 0.0f;
 #pragma unroll
@@ -142,14 +155,15 @@ struct Share {
                 score += __shfl_xor_sync(ALL_LANES, score, distance);
             }
             scores[i] = first + i * GROUPS < end ? score : -INFINITY;
-            max = fmaxf(max, scores[i]);
+            new_max = fmaxf(new_max, scores[i]);
         }
-        partial.rescale(max);
+        state.rescale(new_max);
+        // O += P * v, and the new token's k and v to the caches
 #pragma unroll
-        for (uint32_t i = 0; i < AHEAD; i++) {
-            partial.add(exp2_approx(scores[i] - max), 1.0f, unpack(v[i]));
+        for (uint32_t i = 0; i < UNROLL; i++) {
+            state.add(exp2_approx(scores[i] - new_max), 1.0f, unpack(v[i]));
             const uint32_t position = first + i * GROUPS;
-            // In no other block: all splits but the last are whole turns.
+            // True in one CTA only: splits but the last are whole iterations, which do not reach beyond `end`.
             if (position == params.position && vector < vectors) {
                 const uint64_t at = cache + uint64_t(position) * params.c;
                 store_packed(params.k_cache + at, k[i]);
@@ -159,68 +173,71 @@ struct Share {
     }
 };
 
-// Over the warp's groups, for each vector; all lanes get it.
+// Combines the states of a warp's groups, for each vector; all lanes get the result.
 template <uint32_t LANES>
-__device__ inline void join_groups(Partial &partial) {
-    partial.rescale(warp_reduce<Max>(partial.max));
+__device__ inline void combine_groups(SoftmaxState &state) {
+    state.rescale(warp_reduce<Max>(state.row_max));
 #pragma unroll
     for (uint32_t distance = WARP / 2; distance >= LANES; distance /= 2) {
-        partial.sum += __shfl_xor_sync(ALL_LANES, partial.sum, distance);
+        state.row_sum += __shfl_xor_sync(ALL_LANES, state.row_sum, distance);
 #pragma unroll
-        for (float &x : partial.acc.at) x += __shfl_xor_sync(ALL_LANES, x, distance);
+        for (float &x : state.acc_o.at) x += __shfl_xor_sync(ALL_LANES, x, distance);
     }
 }
 
-// Over the block's warps, in their order; the first LANES threads get it. All must take part.
+// Combines the states of a CTA's warps in the order of the warps; the first LANES threads get the result. All threads
+// must execute it.
 template <uint32_t LANES>
-__device__ inline Partial join_warps(const Partial &partial) {
+__device__ inline SoftmaxState combine_warps(const SoftmaxState &state) {
     __shared__ float2 stats[WARPS];
-    // Halves apart: neighbours 16 bytes apart have no bank conflict.
+    // Low and high halves of the vectors are stored apart: neighbouring lanes then are 16 bytes apart and have no bank
+    // conflict.
     __shared__ float4 halves[WARPS][2][LANES];
     const uint32_t warp = warp_id(), lane = lane_id();
     if (lane < LANES) {
-        const f32x8 &acc = partial.acc;
-        halves[warp][0][lane] = make_float4(acc.at[0], acc.at[1], acc.at[2], acc.at[3]);
-        halves[warp][1][lane] = make_float4(acc.at[4], acc.at[5], acc.at[6], acc.at[7]);
-        if (lane == 0) stats[warp] = make_float2(partial.max, partial.sum);
+        const f32x8 &acc_o = state.acc_o;
+        halves[warp][0][lane] = make_float4(acc_o.at[0], acc_o.at[1], acc_o.at[2], acc_o.at[3]);
+        halves[warp][1][lane] = make_float4(acc_o.at[4], acc_o.at[5], acc_o.at[6], acc_o.at[7]);
+        if (lane == 0) stats[warp] = make_float2(state.row_max, state.row_sum);
     }
-    __syncthreads();  // the first warp reads what all have written
-    Partial all = {LOWEST, 0.0f, {}};
+    __syncthreads();  // RAW: the first warp reads what all warps wrote
+    SoftmaxState all = {LOWEST, 0.0f, {}};
     if (threadIdx.x >= LANES) return all;
 #pragma unroll
-    for (uint32_t i = 0; i < WARPS; i++) all.max = fmaxf(all.max, stats[i].x);
+    for (uint32_t i = 0; i < WARPS; i++) all.row_max = fmaxf(all.row_max, stats[i].x);
 #pragma unroll
     for (uint32_t i = 0; i < WARPS; i++) {
-        all.add(exp2_approx(stats[i].x - all.max), stats[i].y, joined(halves[i][0][lane], halves[i][1][lane]));
+        all.add(exp2_approx(stats[i].x - all.row_max), stats[i].y, concat(halves[i][0][lane], halves[i][1][lane]));
     }
     return all;
 }
 
 template <uint32_t LANES>
 __device__ inline void decode(const AttentionDecodeParams &params) {
-    constexpr uint32_t GROUPS = Share<LANES>::GROUPS, TURN = WARPS * GROUPS * Share<LANES>::AHEAD;
-    const Share<LANES> share(params);
-    const f32x8 q = share.query(params);
-    const uint32_t begin = share.split * params.positions_per_split;
+    constexpr uint32_t GROUPS = KvSplit<LANES>::GROUPS, WARP_POSITIONS = GROUPS * KvSplit<LANES>::UNROLL;
+    const KvSplit<LANES> kv(params);
+    const f32x8 q = kv.load_q(params);
+    const uint32_t begin = kv.split * params.positions_per_split;
     const uint32_t end = min(begin + params.positions_per_split, params.position + 1);
-    Partial partial = {LOWEST, 0.0f, {}};
-    // The same for a warp's lanes, which shuffle.
-    const uint32_t first_of_warp = warp_id() * (GROUPS * Share<LANES>::AHEAD), group = lane_id() / LANES;
-    for (uint32_t first = begin + first_of_warp; first < end; first += TURN) {
-        share.turn(params, q, first + group, end, partial);
+    SoftmaxState state = {LOWEST, 0.0f, {}};
+    // All lanes of a warp run the same number of iterations, because the loop body shuffles.
+    const uint32_t warp_first = warp_id() * WARP_POSITIONS, group = lane_id() / LANES;
+    for (uint32_t first = begin + warp_first; first < end; first += WARPS * WARP_POSITIONS) {
+        kv.process_positions(params, q, first + group, end, state);
     }
-    join_groups<LANES>(partial);
-    const Partial all = join_warps<LANES>(partial);
-    if (threadIdx.x >= share.vectors) return;
+    combine_groups<LANES>(state);
+    const SoftmaxState all = combine_warps<LANES>(state);
+    if (threadIdx.x >= kv.vectors) return;
     if (params.num_splits == 1) {
-        store(params.out + uint64_t(share.sequence) * params.c + share.column(params), normalized(all));
+        store(params.out + uint64_t(kv.sequence) * params.c + kv.column(params), normalized(all));
         return;
     }
-    const uint64_t at = (uint64_t(share.sequence) * params.nh + share.head) * params.num_splits + share.split;
-    float4 *const to = params.partials + at * 2 * share.vectors + share.vector;
-    to[0] = make_float4(all.acc.at[0], all.acc.at[1], all.acc.at[2], all.acc.at[3]);
-    to[share.vectors] = make_float4(all.acc.at[4], all.acc.at[5], all.acc.at[6], all.acc.at[7]);
-    if (threadIdx.x == 0) params.stats[at] = make_float2(all.max, all.sum);
+    // The split's partial result, for attention_decode_combine.
+    const uint64_t at = (uint64_t(kv.sequence) * params.nh + kv.head) * params.num_splits + kv.split;
+    float4 *const to = params.partials + at * 2 * kv.vectors + kv.vector;
+    to[0] = make_float4(all.acc_o.at[0], all.acc_o.at[1], all.acc_o.at[2], all.acc_o.at[3]);
+    to[kv.vectors] = make_float4(all.acc_o.at[4], all.acc_o.at[5], all.acc_o.at[6], all.acc_o.at[7]);
+    if (threadIdx.x == 0) params.stats[at] = make_float2(all.row_max, all.row_sum);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -250,13 +267,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const uint64_t at = uint64_t(head) * params.num_splits;
     const float2 *const stats = params.stats + at;
     const float4 *const from = params.partials + at * 2 * vectors + (i - head * vectors);
-    Partial all = {LOWEST, 0.0f, {}};
+    SoftmaxState all = {LOWEST, 0.0f, {}};
 #pragma unroll 4
-    for (uint32_t split = 0; split < params.num_splits; split++) all.max = fmaxf(all.max, stats[split].x);
+    for (uint32_t split = 0; split < params.num_splits; split++) all.row_max = fmaxf(all.row_max, stats[split].x);
 #pragma unroll 4
     for (uint32_t split = 0; split < params.num_splits; split++) {
         const float4 *const halves = from + uint64_t(split) * 2 * vectors;
-        all.add(exp2_approx(stats[split].x - all.max), stats[split].y, joined(halves[0], halves[vectors]));
+        all.add(exp2_approx(stats[split].x - all.row_max), stats[split].y, concat(halves[0], halves[vectors]));
     }
     store(params.out + uint64_t(i) * VECTOR, normalized(all));
 }
