@@ -23,8 +23,8 @@ constexpr float LAYERNORM_EPS = 1e-5f;
 // ---------------------------------------------------------------------------------------------------------------------
 // device helpers
 
-// Calls f(i, v) for the row's vectors v = thread + i * STRIDE of one thread: neighbouring threads access neighbouring
-// vectors. The first FULL of the VECTORS iterations need no bounds check: even the smallest row of the kernel has them.
+// Calls f(i, v) for a thread's vectors of the row, v = thread, thread + STRIDE, ...: neighbouring threads access
+// neighbouring vectors. The first FULL of VECTORS iterations need no bounds check: every row of the kernel has them.
 template <int FULL, uint32_t VECTORS, uint32_t STRIDE, typename F>
 __device__ inline void for_each_vector(uint32_t thread, uint32_t vectors, F f) {
 #pragma unroll

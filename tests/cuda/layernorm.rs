@@ -300,7 +300,7 @@ fn mutants_are_killed() {
             1,
             "backward_c2048",
             Kind::ShiftComparison,
-            "r + 1 < ROWS_PER_BLOCK",
+            "column_sums[index] = sum;",
             "one more iteration, which belongs to no block_row",
         ),
         equivalent(
