@@ -421,8 +421,8 @@ fn mutants_are_killed() {
     const EQUIVALENT: &[Equivalent] = &[
         equivalent(2, FORWARD, ShiftComparison, "for (uint32_t first = blockIdx.y", FIRST),
         equivalent(1, FORWARD, NeverLeave, "for (uint32_t first = blockIdx.y", FIRST),
-        equivalent(1, FORWARD, ShiftComparison, "const bool there", FIRST),
-        equivalent(1, FORWARD, NeverLeave, "tokens[r] = there", FIRST),
+        equivalent(1, FORWARD, ShiftComparison, "const bool in_bounds", FIRST),
+        equivalent(1, FORWARD, NeverLeave, "tokens[r] = in_bounds", FIRST),
         equivalent(1, FORWARD, ShiftComparison, "if (sequence >= params.b) break", FIRST),
         equivalent(1, FORWARD, NeverLeave, "if (sequence >= params.b) break", FIRST),
         equivalent(
@@ -430,7 +430,7 @@ fn mutants_are_killed() {
             COUNT,
             NeverLeave,
             "for (uint32_t pass = 1",
-            "with one pass, zeros are written where heads are written later",
+            "with one pass, zeros are written where carries are written later",
         ),
         // In rank_in_warp and in the sum over tiles, which are inlined through this line.
         equivalent(
@@ -448,15 +448,15 @@ fn mutants_are_killed() {
             "the last round is followed by __syncthreads",
         ),
         equivalent(1, SORT, SelectSecond, "sort_pass(params, pass)", "no tile follows the last"),
-        // In sum_positions: the minimum of two equal numbers, and a loop that is always entered.
-        equivalent(1, SUM, ShiftComparison, "sum_positions(params", "either of two equal numbers is the minimum"),
-        equivalent(1, SUM, NeverLeave, "sum_positions(params", "every share has a sequence: there are 16 per share"),
-        equivalent(1, REDUCE, NeverLeave, "while (end - has > 1)", "a search in a single block ends there"),
+        // In sum_by_position: the minimum of two equal numbers, and a loop that is always entered.
+        equivalent(1, SUM, ShiftComparison, "sum_by_position(params", "either of two equal numbers is the minimum"),
+        equivalent(1, SUM, NeverLeave, "sum_by_position(params", "a warp always has a sequence: 16 per warp"),
+        equivalent(1, REDUCE, NeverLeave, "while (end - last > 1)", "a search in a single block ends there"),
         equivalent(
             1,
             REDUCE,
             ShiftComparison,
-            "sum = sum_shares(",
+            "sum = reduce_warps(",
             "the sum of a warp other than the first, which is not read",
         ),
     ];
