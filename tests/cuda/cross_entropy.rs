@@ -173,7 +173,7 @@ fn trials() -> Vec<Trial> {
         forward_trial("a block per row", &[FORWARD_BLOCK], every_path(2571, 2584)),
         backward_trial("a warp per row, one of them in the second block", &[BACKWARD_WARP], every_path(27, 40)),
         backward_trial("a block per row", &[BACKWARD_20K], every_path(2571, 2584)),
-        backward_trial("five groups of vectors, two of them unused", &[BACKWARD_51K], rows(1, 20493, 20504, 3.0)),
+        backward_trial("five batches of vectors, two of them unused", &[BACKWARD_51K], rows(1, 20493, 20504, 3.0)),
         backward_trial("a row that is read twice", &[BACKWARD_STREAM], rows(1, 51213, 51224, 3.0)),
         sum_trial("aligned, three losses past the last vector", 4099, 0, Write::Overwrite),
         sum_trial("not aligned", 1030, 1, Write::Accumulate),
@@ -195,8 +195,8 @@ fn more_trials() -> Vec<Trial> {
     let mut all = trials();
     all.extend([
         forward_trial("no columns past the last whole vector", &[FORWARD_WARP], rows(1, 40, 56, 3.0)),
-        forward_trial("a warp's second group", &[FORWARD_WARP], rows(1, 1291, 1304, 3.0)),
-        forward_trial("a thread's second group", &[FORWARD_BLOCK], rows(1, 10251, 10264, 3.0)),
+        forward_trial("a warp's second batch", &[FORWARD_WARP], rows(1, 1291, 1304, 3.0)),
+        forward_trial("a thread's second batch", &[FORWARD_BLOCK], rows(1, 10251, 10264, 3.0)),
         backward_trial("every path", &[BACKWARD_51K], every_path(20493, 20504)),
         backward_trial("every path", &[BACKWARD_STREAM], every_path(51213, 51224)),
         backward_trial("no columns past the last whole vector", &[BACKWARD_STREAM], rows(1, 51208, 51224, 3.0)),
@@ -250,9 +250,9 @@ fn any_schedule_gives_the_same_bits() {
 #[test]
 fn mutants_are_killed() {
     // Each row names the line of the kernel's call, so its reason covers all survivors of a kind in the inlined functions.
-    const LOOPS: &str = "a group past the row is -infinity, which adds nothing; the exit of a loop that always has a first \
+    const LOOPS: &str = "a batch past the row is -infinity, which adds nothing; the exit of a loop that always has a first \
                          iteration; a block's row has more vectors than a stride";
-    const HELD: &str = "the first vector and the first groups are inside every row that has this kernel; a group past the row is \
+    const HELD: &str = "the first vector and the first batches are inside every row that has this kernel; a batch past the row is \
                         -infinity, which adds nothing; other threads read the target's logit, too";
     const LOGARITHM: &str =
         "logf scales arguments below 2^-126 and above 2^127, but a sum is 0, from 1 to 2^31, or not finite";
