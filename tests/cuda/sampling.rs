@@ -395,8 +395,8 @@ fn mutants_are_killed() {
         "where all tokens are kept, the sweeps find the lowest key, and all tokens with that key are kept as well";
     const DIVISION: &str = "nvcc's test whether a 64-bit division can be one of 32 bits, which is only faster";
     const EQUIVALENT: &[Equivalent] = &[
-        equivalent(1, "sample", Kind::SelectSecond, "row.v ? LOWEST : best.key", ALL),
-        equivalent(1, "sample", Kind::NeverLeave, "/ share * share", DIVISION),
+        equivalent(1, "sample", Kind::SelectSecond, "row.v ? NEG_INFINITY_KEY : best.key", ALL),
+        equivalent(1, "sample", Kind::NeverLeave, "/ w * w", DIVISION),
         equivalent(1, "sample", Kind::NeverLeave, "/ width", DIVISION),
     ];
     assert_mutants_killed("sampling", &more_trials(), EQUIVALENT);
