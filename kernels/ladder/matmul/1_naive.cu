@@ -1,25 +1,24 @@
-// Matmul, step 1 of docs/study/ladder.md: everything from device memory.  out = x * weight^T
+// Matmul, step 1 of docs/study/ladder.md: everything from global memory.  out = x * weight^T
 // Shapes:   x (N, C), weight (OC, C), out (N, OC) bf16; row-major
 // Writes:   out "="
-// Requires: N and OC whole tiles; no bias, residual or GELU
-// Launch:   as kernels/matmul_sm80.cu: a block a tile of out, of (128, 256) and 256 threads or of (64, 64) and 128
-// Numerics: f32 sums in the order of the terms; one rounding at the end
-// Traffic:  4*N*OC*C bytes asked: two elements for each multiplication
+// Requires: N % BLOCK_M == 0, OC % BLOCK_N == 0; no bias, residual or GELU
+// Launch:   as kernels/matmul_sm80.cu: one CTA per output tile, of 128 x 256 with 256 threads or of 64 x 64 with 128
+// Numerics: f32 accumulation in the order of k; one rounding at the end
+// Traffic:  4*N*OC*C bytes requested: two elements for each multiplication
 #include "../../common/types.cuh"
 #include "../../params/matmul.h"
 
-template <uint32_t ROWS, uint32_t COLUMNS, uint32_t THREADS>
+template <uint32_t BLOCK_M, uint32_t BLOCK_N, uint32_t THREADS>
 __device__ inline void forward(const MatmulForwardParams &params) {
-    const uint32_t first_row = blockIdx.x % params.tiles_m * ROWS;
-    const uint32_t first_column = blockIdx.x / params.tiles_m * COLUMNS;
+    const uint32_t block_m = blockIdx.x % params.tiles_m * BLOCK_M, block_n = blockIdx.x / params.tiles_m * BLOCK_N;
     // Neighbouring lanes have neighbouring columns of one row.
-    for (uint32_t i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
-        const uint32_t row = first_row + i / COLUMNS, column = first_column + i % COLUMNS;
-        // All lanes ask for one element of x, and each for another row of weight: 32 sectors for 64 bytes.
-        const bf16 *x = params.x + uint64_t(row) * params.c, *weight = params.weight + uint64_t(column) * params.c;
+    for (uint32_t i = threadIdx.x; i < BLOCK_M * BLOCK_N; i += THREADS) {
+        const uint32_t m = block_m + i / BLOCK_N, n = block_n + i % BLOCK_N;
+        // All lanes read the same element of x, and each reads a different row of weight: 32 sectors for 64 bytes.
+        const bf16 *x = params.x + uint64_t(m) * params.c, *weight = params.weight + uint64_t(n) * params.c;
         float sum = 0.0f;
         for (uint32_t k = 0; k < params.c; k++) sum = fmaf(__bfloat162float(x[k]), __bfloat162float(weight[k]), sum);
-        params.out[uint64_t(row) * params.oc + column] = __float2bfloat16(sum);
+        params.out[uint64_t(m) * params.oc + n] = __float2bfloat16(sum);
     }
 }
 

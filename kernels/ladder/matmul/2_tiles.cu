@@ -1,67 +1,69 @@
 // Matmul, step 2 of docs/study/ladder.md: tiles in shared memory.  out = x * weight^T
-// Change:   the block reads the rows of x and of weight that its tile needs once, TERMS terms at a time, and multiplies from
-//           shared memory. A thread keeps the sums of several rows and columns, so that what it reads serves several FMAs
+// Change:   the CTA reads the rows of x and weight that its tile needs only once, BLOCK_K elements at a time, and
+//           multiplies from shared memory. A thread accumulates several rows and columns, so that each value it reads
+//           serves several FMAs
 // Shapes:   x (N, C), weight (OC, C), out (N, OC) bf16; row-major
 // Writes:   out "="
-// Requires: N and OC whole tiles, C % 32 == 0; 16-byte-aligned pointers; no bias, residual or GELU
-// Launch:   as kernels/matmul_sm80.cu: a block a tile of out, of (128, 256) and 256 threads or of (64, 64) and 128
-// Numerics: f32 sums in the order of the terms; one rounding at the end
-// Traffic:  (rows + columns of a tile) * C * 2 bytes a block, and out
+// Requires: N % BLOCK_M == 0, OC % BLOCK_N == 0, C % BLOCK_K == 0; 16-byte-aligned pointers; no bias, residual or GELU
+// Launch:   as kernels/matmul_sm80.cu: one CTA per output tile, of 128 x 256 with 256 threads or of 64 x 64 with 128
+// Numerics: f32 accumulation in the order of k; one rounding at the end
+// Traffic:  (BLOCK_M + BLOCK_N) * C * 2 bytes per CTA, and out
 #include "../../common/types.cuh"
 #include "../../params/matmul.h"
 
-constexpr uint32_t TERMS = MATMUL_BLOCK_K;
-// A float more than a row has, so that neighbouring rows begin in neighbouring banks.
-using Row = float[TERMS + 1];
+constexpr uint32_t BLOCK_K = MATMUL_BLOCK_K;
+// A row of a tile, padded by one float so that neighbouring rows begin in neighbouring banks.
+using Row = float[BLOCK_K + 1];
 
-// SIZE rows of an operand, TERMS of each row's terms, to shared memory as f32.
-template <uint32_t SIZE, uint32_t THREADS>
+// Copies a ROWS x BLOCK_K tile of an operand to shared memory as f32.
+template <uint32_t ROWS, uint32_t THREADS>
 __device__ inline void copy_tile(Row *to, const bf16 *from, uint32_t stride) {
-    constexpr uint32_t CHUNKS = TERMS / VECTOR;
+    constexpr uint32_t CHUNKS = BLOCK_K / VECTOR;
     const uint32_t row = threadIdx.x / CHUNKS, column = threadIdx.x % CHUNKS * VECTOR;
 #pragma unroll
-    for (uint32_t first = 0; first < SIZE; first += THREADS / CHUNKS) {
+    for (uint32_t first = 0; first < ROWS; first += THREADS / CHUNKS) {
         const f32x8 values = load(from + uint64_t(first + row) * stride + column);
 #pragma unroll
         for (uint32_t k = 0; k < VECTOR; k++) to[first + row][column + k] = values.at[k];
     }
 }
 
-template <uint32_t ROWS, uint32_t COLUMNS, uint32_t THREADS>
+template <uint32_t BLOCK_M, uint32_t BLOCK_N, uint32_t THREADS>
 __device__ inline void forward(const MatmulForwardParams &params) {
-    // Threads along the tile's rows and columns. A thread's rows lie DOWN apart, its columns ACROSS.
-    constexpr uint32_t DOWN = 16, ACROSS = THREADS / DOWN, OWN_ROWS = ROWS / DOWN, OWN_COLUMNS = COLUMNS / ACROSS;
+    // The CTA's threads are a grid of THREADS_M x THREADS_N. A thread's THREAD_M rows are THREADS_M apart, its THREAD_N
+    // columns THREADS_N apart.
+    constexpr uint32_t THREADS_M = 16, THREADS_N = THREADS / THREADS_M;
+    constexpr uint32_t THREAD_M = BLOCK_M / THREADS_M, THREAD_N = BLOCK_N / THREADS_N;
     extern __shared__ Row shared[];
-    Row *x = shared, *weight = shared + ROWS;
-    const uint32_t first_row = blockIdx.x % params.tiles_m * ROWS;
-    const uint32_t first_column = blockIdx.x / params.tiles_m * COLUMNS;
-    const uint32_t row = threadIdx.x / ACROSS, column = threadIdx.x % ACROSS;
+    Row *x = shared, *weight = shared + BLOCK_M;
+    const uint32_t block_m = blockIdx.x % params.tiles_m * BLOCK_M, block_n = blockIdx.x / params.tiles_m * BLOCK_N;
+    const uint32_t row = threadIdx.x / THREADS_N, column = threadIdx.x % THREADS_N;
 
-    float sums[OWN_ROWS][OWN_COLUMNS] = {};
-    for (uint32_t term = 0; term < params.c; term += TERMS) {
-        copy_tile<ROWS, THREADS>(x, params.x + uint64_t(first_row) * params.c + term, params.c);
-        copy_tile<COLUMNS, THREADS>(weight, params.weight + uint64_t(first_column) * params.c + term, params.c);
-        __syncthreads();  // threads read what others have copied
+    float acc[THREAD_M][THREAD_N] = {};
+    for (uint32_t k_begin = 0; k_begin < params.c; k_begin += BLOCK_K) {
+        copy_tile<BLOCK_M, THREADS>(x, params.x + uint64_t(block_m) * params.c + k_begin, params.c);
+        copy_tile<BLOCK_N, THREADS>(weight, params.weight + uint64_t(block_n) * params.c + k_begin, params.c);
+        __syncthreads();  // RAW: threads read what others have copied
 #pragma unroll 4
-        for (uint32_t k = 0; k < TERMS; k++) {
-            float a[OWN_ROWS];
+        for (uint32_t k = 0; k < BLOCK_K; k++) {
+            float a[THREAD_M];
 #pragma unroll
-            for (uint32_t i = 0; i < OWN_ROWS; i++) a[i] = x[row + i * DOWN][k];
+            for (uint32_t i = 0; i < THREAD_M; i++) a[i] = x[row + i * THREADS_M][k];
 #pragma unroll
-            for (uint32_t j = 0; j < OWN_COLUMNS; j++) {
-                const float b = weight[column + j * ACROSS][k];
+            for (uint32_t j = 0; j < THREAD_N; j++) {
+                const float b = weight[column + j * THREADS_N][k];
 #pragma unroll
-                for (uint32_t i = 0; i < OWN_ROWS; i++) sums[i][j] = fmaf(a[i], b, sums[i][j]);
+                for (uint32_t i = 0; i < THREAD_M; i++) acc[i][j] = fmaf(a[i], b, acc[i][j]);
             }
         }
-        __syncthreads();  // all have read before the next terms are written
+        __syncthreads();  // WAR: all threads have read these tiles before the next ones are copied
     }
 
 #pragma unroll
-    for (uint32_t i = 0; i < OWN_ROWS; i++) {
-        bf16 *out = params.out + uint64_t(first_row + row + i * DOWN) * params.oc + first_column + column;
+    for (uint32_t i = 0; i < THREAD_M; i++) {
+        bf16 *out = params.out + uint64_t(block_m + row + i * THREADS_M) * params.oc + block_n + column;
 #pragma unroll
-        for (uint32_t j = 0; j < OWN_COLUMNS; j++) out[j * ACROSS] = __float2bfloat16(sums[i][j]);
+        for (uint32_t j = 0; j < THREAD_N; j++) out[j * THREADS_N] = __float2bfloat16(acc[i][j]);
     }
 }
 
