@@ -1,37 +1,39 @@
-// Attention, step 2 of docs/study/ladder.md: tiles in shared memory.  out[i] = sum_j softmax_j(q[i].k[j] * scale) * v[j], j <= i
-// Change:   a block fetches keys and values once for its 128 queries, 64 at a time. A thread has its query, and then its sums,
-//           in registers, so that a score is computed and used once. Scores lie the other way round, a warp's beside each other
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, heads (NH, HS) beside each other in C
-// Writes:   out, lse "="; the scores below, which a GPU has one of: launches on two streams would share them
-// Requires: HS = 64, T % 128 == 0; B*NH*T*T <= SCORES, or it traps; 16-byte-aligned pointers
-// Launch:   as kernels/attention_forward_sm80.cu: a block of 128 threads a head and 128 queries
+// Causal attention, step 2 of docs/study/ladder.md: tiles in shared memory.  out = softmax(Q * K^T * scale) * V
+// Change:   a CTA reads k and v only once for its 128 queries, BLOCK_N = 64 rows at a time. A thread keeps its query,
+//           and in the second pass its row of O, in registers, so that each score is computed and used once. The scores
+//           are transposed, so that those of a warp are adjacent
+// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
+// Writes:   out, lse "="; all_scores below, of which there is one per GPU: launches on two streams would share it
+// Requires: HS = 64, T % 128 == 0; B*NH*T*T <= SCORES, or the kernel traps; 16-byte-aligned pointers
+// Launch:   as kernels/attention_forward_sm80.cu: one CTA of 128 threads per head and BLOCK_M = 128 queries
 // Numerics: f32 throughout, base 2; one rounding at the end
-// Traffic:  q, out, lse once; of k and v each block reads the rows up to its last query's, and 8 bytes of scores for each
+// Traffic:  q, out and lse once; each CTA reads k and v up to the row of its last query, and 8 bytes of scores for each
 //           query and each of those rows
 #include "../../common/math.cuh"
 #include "../../common/types.cuh"
 #include "../../params/attention.h"
 
 constexpr uint32_t HS = 64, CHUNKS = HS / VECTOR, SCORES = 1 << 18;
-constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_BLOCK_M, KEYS = ATTENTION_FORWARD_BLOCK_N;
-// (B, NH, T keys, T queries).
+constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS;
+constexpr uint32_t BLOCK_M = ATTENTION_FORWARD_BLOCK_M, BLOCK_N = ATTENTION_FORWARD_BLOCK_N;
+// (B, NH, T keys, T queries): S.
 __device__ float all_scores[SCORES];
 
-// A row of keys or values as f32: the first halves of its vectors, then the second, so that lanes write side
-// by side.
+// A row of K or V as f32: the first halves of its vectors, then the second halves, so that lanes write adjacent float4.
 using Row = float4[2][CHUNKS];
 
 __device__ inline f32x8 vector(const Row &row, uint32_t chunk) {
-    // All lanes read one address.
+    // All lanes read the same address.
     const float4 a = row[0][chunk], b = row[1][chunk];
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
 }
 
+// Copies a BLOCK_N x HS tile of K or V to shared memory.
 __device__ inline void copy_tile(Row *to, const bf16 *from, uint32_t stride) {
-    const uint32_t own_row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    const uint32_t thread_row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
 #pragma unroll
-    for (uint32_t first = 0; first < KEYS; first += THREADS / CHUNKS) {
-        const uint32_t row = first + own_row;
+    for (uint32_t first = 0; first < BLOCK_N; first += THREADS / CHUNKS) {
+        const uint32_t row = first + thread_row;
         const f32x8 values = load(from + uint64_t(row) * stride + chunk * VECTOR);
         const float(&at)[VECTOR] = values.at;
         to[row][0][chunk] = make_float4(at[0], at[1], at[2], at[3]);
@@ -43,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
     if (uint64_t(params.batch_heads) * params.t * params.t > SCORES) __trap();
     extern __shared__ Row tile[];
-    const uint32_t head = blockIdx.x / params.q_tiles, first_query = blockIdx.x % params.q_tiles * QUERIES;
+    const uint32_t head = blockIdx.x / params.q_tiles, first_query = blockIdx.x % params.q_tiles * BLOCK_M;
     const uint32_t query = first_query + threadIdx.x, c = params.nh * HS, stride = 3 * c;
     const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
     float *scores = all_scores + uint64_t(head) * params.t * params.t + query;
@@ -51,12 +53,13 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     f32x8 q[CHUNKS];
 #pragma unroll
     for (uint32_t i = 0; i < CHUNKS; i++) q[i] = load(sequence + uint64_t(query) * stride + i * VECTOR);
-    float max = -INFINITY;
-    for (uint32_t first = 0; first < first_query + QUERIES; first += KEYS) {
+    // First pass: S = Q * K^T and row_max
+    float row_max = -INFINITY;
+    for (uint32_t first = 0; first < first_query + BLOCK_M; first += BLOCK_N) {
         copy_tile(tile, sequence + uint64_t(first) * stride + c, stride);
-        __syncthreads();  // threads read what others have copied
+        __syncthreads();  // RAW: threads read what others have copied
 #pragma unroll 2
-        for (uint32_t key = 0; key < KEYS; key++) {
+        for (uint32_t key = 0; key < BLOCK_N; key++) {
             float score = 0.0f;
 #pragma unroll
             for (uint32_t i = 0; i < CHUNKS; i++) {
@@ -66,36 +69,37 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
             }
             score = first + key <= query ? score * params.softmax_scale_log2 : -INFINITY;
             scores[uint64_t(first + key) * params.t] = score;
-            max = fmaxf(max, score);
+            row_max = fmaxf(row_max, score);
         }
-        __syncthreads();  // all have read before the next keys are written
+        __syncthreads();  // WAR: all threads have read the tile before the next one is copied
     }
 
-    f32x8 out[CHUNKS] = {};
-    float sum = 0.0f;
-    for (uint32_t first = 0; first < first_query + QUERIES; first += KEYS) {
+    // Second pass: P = 2^(S - row_max), row_sum and O = P * V
+    f32x8 acc_o[CHUNKS] = {};
+    float row_sum = 0.0f;
+    for (uint32_t first = 0; first < first_query + BLOCK_M; first += BLOCK_N) {
         copy_tile(tile, sequence + uint64_t(first) * stride + 2 * c, stride);
-        __syncthreads();  // threads read what others have copied
+        __syncthreads();  // RAW: threads read what others have copied
 #pragma unroll 2
-        for (uint32_t key = 0; key < KEYS; key++) {
-            const float weight = exp2_approx(scores[uint64_t(first + key) * params.t] - max);
-            sum += weight;
+        for (uint32_t key = 0; key < BLOCK_N; key++) {
+            const float p = exp2_approx(scores[uint64_t(first + key) * params.t] - row_max);
+            row_sum += p;
 #pragma unroll
             for (uint32_t i = 0; i < CHUNKS; i++) {
                 const f32x8 v = vector(tile[key], i);
 #pragma unroll
-                for (uint32_t j = 0; j < VECTOR; j++) out[i].at[j] = fmaf(weight, v.at[j], out[i].at[j]);
+                for (uint32_t j = 0; j < VECTOR; j++) acc_o[i].at[j] = fmaf(p, v.at[j], acc_o[i].at[j]);
             }
         }
-        __syncthreads();  // all have read before the next values are written
+        __syncthreads();  // WAR: all threads have read the tile before the next one is copied
     }
-    const float inverse = 1.0f / sum;
+    const float inverse = 1.0f / row_sum;
     bf16 *to = params.out + (uint64_t(head / params.nh) * params.t + query) * c + head % params.nh * HS;
 #pragma unroll
     for (uint32_t i = 0; i < CHUNKS; i++) {
 #pragma unroll
-        for (float &value : out[i].at) value *= inverse;
-        store(to + i * VECTOR, out[i]);
+        for (float &value : acc_o[i].at) value *= inverse;
+        store(to + i * VECTOR, acc_o[i]);
     }
-    params.lse[uint64_t(head) * params.t + query] = (max + log2_approx(sum)) * 0.693147181f;
+    params.lse[uint64_t(head) * params.t + query] = (row_max + log2_approx(row_sum)) * 0.693147181f;
 }

@@ -1,147 +1,155 @@
-// Attention, step 4 of docs/study/ladder.md: tensor cores.  out[i] = sum_j softmax_j(q[i].k[j] * scale) * v[j], j <= i
-// Change:   both products by mma, 16 queries of a warp at a time. All operands stay bf16 in shared memory, but for the weights:
-//           what the first product leaves in a lane is what the second wants there, rounded. Four lanes share a row
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, heads (NH, HS) beside each other in C
+// Causal attention, step 4 of docs/study/ladder.md: tensor cores.  out = softmax(Q * K^T * scale) * V
+// Change:   both GEMMs use mma, for 16 queries of a warp at a time. Q, K and V stay bf16 in shared memory. P does not
+//           go there: the accumulators of S are in the layout of an A fragment and only need rounding. Four lanes share
+//           a row
+// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   out, lse "="
 // Requires: HS = 64, T % 128 == 0; 16-byte-aligned pointers
-// Launch:   as kernels/attention_forward_sm80.cu: a block of 4 warps a head and 128 queries
-// Numerics: bf16 products with f32 sums; online softmax in base 2; weights rounded to bf16 for the second product, their sum
-//           before that; one rounding at the end
-// Traffic:  q, out, lse once; of k and v each block reads the rows up to its last query's
+// Launch:   as kernels/attention_forward_sm80.cu: one CTA of 4 warps per head and BLOCK_M = 128 queries
+// Numerics: as kernels/attention_forward_sm80.cu
+// Traffic:  q, out and lse once; each CTA reads k and v up to the row of its last query
 #include "../../attention.cuh"
 #include "../../common/math.cuh"
 #include "../../params/attention.h"
 
-constexpr uint32_t HS = 64, STEPS = HS / 16, CHUNKS = HS / VECTOR;
-constexpr uint32_t THREADS = ATTENTION_FORWARD_THREADS, QUERIES = ATTENTION_FORWARD_BLOCK_M, KEYS = ATTENTION_FORWARD_BLOCK_N;
-constexpr uint32_t WARP_QUERIES = QUERIES / (THREADS / WARP);
+constexpr uint32_t HS = 64, K_STEPS = HS / MMA_K, CHUNKS = HS / VECTOR, THREADS = ATTENTION_FORWARD_THREADS;
+constexpr uint32_t BLOCK_M = ATTENTION_FORWARD_BLOCK_M, BLOCK_N = ATTENTION_FORWARD_BLOCK_N;
+constexpr uint32_t WARP_M = BLOCK_M / (THREADS / WARP), MMA_ITERS_M = WARP_M / MMA_M;
 
-// Where 16-byte chunk `chunk` of a row lies: all rows begin in one bank.
-__device__ inline uint32_t place(uint32_t row, uint32_t chunk) { return row * CHUNKS + chunk; }
+// Index of 16-byte chunk `chunk` of a row: all rows begin in the same bank.
+__device__ inline uint32_t chunk_at(uint32_t row, uint32_t chunk) { return row * CHUNKS + chunk; }
 
-// ROWS rows of q, k or v to shared memory.
+// Copies a ROWS x HS tile of Q, K or V to shared memory.
 template <uint32_t ROWS>
 __device__ inline void copy_tile(bf16x8 *to, const bf16 *from, uint32_t stride) {
-    const uint32_t own_row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    const uint32_t thread_row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
 #pragma unroll
     for (uint32_t first = 0; first < ROWS; first += THREADS / CHUNKS) {
-        const uint32_t row = first + own_row;
-        to[place(row, chunk)] = load_packed(from + uint64_t(row) * stride + chunk * VECTOR);
+        const uint32_t row = first + thread_row;
+        to[chunk_at(row, chunk)] = load_packed(from + uint64_t(row) * stride + chunk * VECTOR);
     }
 }
 
-// What a lane has of 16 queries: rows lane / 4 and 8 behind it.
-struct Rows {
-    Accumulator out[HS / 8];
-    // Largest score, times scale, and the lane's part of the sum of 2^(score - max).
-    float max[2], sum[2];
+// O (16, HS) before the division by row_sum, the largest score so far times softmax_scale_log2, and this lane's part of
+// sum_j 2^(score - row_max). A lane holds the rows lane / 4 + 8 * half.
+struct SoftmaxState {
+    Accumulator acc_o[HS / MMA_N];
+    float row_max[2], row_sum[2];
 };
 
-// Adds a tile of keys and values to 16 queries' rows, of which the first is `ahead` of the tile's first key.
-__device__ inline void add(Rows &rows, uint32_t queries, uint32_t keys, uint32_t values, int32_t ahead, float scale) {
-    // Which of a fragment's four matrices, 8 by 8, the lane gives a row's address for.
-    const uint32_t matrix_row = lane_id() % 8, upper = lane_id() / 8 % 2, half = lane_id() / 16;
-    Accumulator s[KEYS / 8] = {};
+// Processes a K/V tile for 16 queries; the first query's token minus the tile's first key's is `query_minus_key`.
+__device__ inline void process_tile(SoftmaxState &state, uint32_t q_tile, uint32_t k_tile, uint32_t v_tile,
+                                    int32_t query_minus_key, float softmax_scale_log2) {
+    // Row and 8 x 8 matrix of the fragment whose row address this lane passes to ldmatrix.
+    const uint32_t row = lane_id() % 8, bit0 = lane_id() / 8 % 2, bit1 = lane_id() / 16;
+    // S (16, BLOCK_N) = Q (16, HS) * K^T, K (BLOCK_N, HS)
+    Accumulator acc_s[BLOCK_N / MMA_N] = {};
 #pragma unroll
-    for (uint32_t step = 0; step < STEPS; step++) {
-        FragmentA q;
-        ldmatrix_x4<false>(q.regs, queries + 16 * place(8 * upper + matrix_row, 2 * step + half));
+    for (uint32_t step = 0; step < K_STEPS; step++) {
+        FragmentA q_frag;
+        ldmatrix_x4<false>(q_frag.regs, q_tile + 16 * chunk_at(8 * bit0 + row, 2 * step + bit1));
 #pragma unroll
-        for (uint32_t j = 0; j < KEYS / 16; j++) {
-            uint32_t k[4];
-            ldmatrix_x4<false>(k, keys + 16 * place(16 * j + 8 * half + matrix_row, 2 * step + upper));
-            mma(s[2 * j], q, {{k[0], k[1]}});
-            mma(s[2 * j + 1], q, {{k[2], k[3]}});
+        for (uint32_t j = 0; j < BLOCK_N / 16; j++) {
+            uint32_t k_frag[4];
+            ldmatrix_x4<false>(k_frag, k_tile + 16 * chunk_at(16 * j + 8 * bit1 + row, 2 * step + bit0));
+            // S (16, 8) += Q (16, 16) * K^T, K (8, 16)
+            mma(acc_s[2 * j], q_frag, {{k_frag[0], k_frag[1]}});
+            mma(acc_s[2 * j + 1], q_frag, {{k_frag[2], k_frag[3]}});
         }
     }
 #pragma unroll
-    for (uint32_t low = 0; low < 2; low++) {
-        const int32_t last = ahead + int32_t(lane_id() / 4 + 8 * low) - int32_t(lane_id() % 4 * 2);
+    for (uint32_t half = 0; half < 2; half++) {
+        // causal mask and row_max; four lanes share a row
+        const int32_t last_key = query_minus_key + int32_t(lane_id() / 4 + 8 * half) - int32_t(lane_id() % 4 * 2);
         float largest = -INFINITY;
 #pragma unroll
-        for (uint32_t j = 0; j < KEYS / 8; j++) {
+        for (uint32_t j = 0; j < BLOCK_N / MMA_N; j++) {
 #pragma unroll
             for (uint32_t i = 0; i < 2; i++) {
-                float &score = s[j].c[2 * low + i];
-                if (int32_t(8 * j + i) > last) score = -INFINITY;
+                float &score = acc_s[j].c[2 * half + i];
+                if (int32_t(8 * j + i) > last_key) score = -INFINITY;
                 largest = fmaxf(largest, score);
             }
         }
         largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 2));
-        const float before = rows.max[low], max = fmaxf(before, largest * scale), factor = exp2_approx(before - max);
-        rows.max[low] = max;
-        rows.sum[low] *= factor;
+        const float old_max = state.row_max[half], new_max = fmaxf(old_max, largest * softmax_scale_log2);
+        const float rescale = exp2_approx(old_max - new_max);
+        state.row_max[half] = new_max;
+        state.row_sum[half] *= rescale;
+        // P in place of S, row_sum, and O rescaled to the new row_max
 #pragma unroll
-        for (uint32_t j = 0; j < KEYS / 8; j++) {
+        for (uint32_t j = 0; j < BLOCK_N / MMA_N; j++) {
 #pragma unroll
             for (uint32_t i = 0; i < 2; i++) {
-                s[j].c[2 * low + i] = exp2_approx(fmaf(s[j].c[2 * low + i], scale, -max));
-                rows.sum[low] += s[j].c[2 * low + i];
-                rows.out[j].c[2 * low + i] *= factor;
+                acc_s[j].c[2 * half + i] = exp2_approx(fmaf(acc_s[j].c[2 * half + i], softmax_scale_log2, -new_max));
+                state.row_sum[half] += acc_s[j].c[2 * half + i];
+                state.acc_o[j].c[2 * half + i] *= rescale;
             }
         }
     }
+    // O (16, HS) += P (16, BLOCK_N) * V (BLOCK_N, HS)
 #pragma unroll
-    for (uint32_t j = 0; j < KEYS / 16; j++) {
-        const FragmentA p = pack_a_fragment(s[2 * j], s[2 * j + 1]);
+    for (uint32_t j = 0; j < BLOCK_N / 16; j++) {
+        const FragmentA p_frag = pack_a_fragment(acc_s[2 * j], acc_s[2 * j + 1]);
 #pragma unroll
-        for (uint32_t step = 0; step < STEPS; step++) {
-            uint32_t v[4];
-            ldmatrix_x4<true>(v, values + 16 * place(16 * j + 8 * upper + matrix_row, 2 * step + half));
-            mma(rows.out[2 * step], p, {{v[0], v[1]}});
-            mma(rows.out[2 * step + 1], p, {{v[2], v[3]}});
+        for (uint32_t step = 0; step < K_STEPS; step++) {
+            uint32_t v_frag[4];
+            ldmatrix_x4<true>(v_frag, v_tile + 16 * chunk_at(16 * j + 8 * bit0 + row, 2 * step + bit1));
+            // O (16, 8) += P (16, 16) * V (16, 8)
+            mma(state.acc_o[2 * step], p_frag, {{v_frag[0], v_frag[1]}});
+            mma(state.acc_o[2 * step + 1], p_frag, {{v_frag[2], v_frag[3]}});
         }
     }
 }
 
-// 16 rows, in pairs as mma leaves them: 8 rows of 16 bytes a request, half sectors.
-__device__ inline void write(const Rows &rows, bf16 *out, float *lse, uint32_t c) {
+// Stores O / row_sum and lse of 16 queries, in pairs in the mma layout: a request is 8 rows of 16 bytes, half sectors.
+__device__ inline void epilogue(const SoftmaxState &state, bf16 *out, float *lse, uint32_t c) {
     const uint32_t row = lane_id() / 4, column = lane_id() % 4 * 2;
 #pragma unroll
-    for (uint32_t low = 0; low < 2; low++) {
-        float sum = rows.sum[low];
-        sum += __shfl_xor_sync(ALL_LANES, sum, 1);
-        sum += __shfl_xor_sync(ALL_LANES, sum, 2);
-        const float inverse = 1.0f / sum;
+    for (uint32_t half = 0; half < 2; half++) {
+        float row_sum = state.row_sum[half];
+        row_sum += __shfl_xor_sync(ALL_LANES, row_sum, 1);
+        row_sum += __shfl_xor_sync(ALL_LANES, row_sum, 2);
+        const float inverse = 1.0f / row_sum;
 #pragma unroll
-        for (uint32_t j = 0; j < HS / 8; j++) {
-            bf16 *to = out + uint64_t(8 * low + row) * c + 8 * j + column;
-            const float *pair = &rows.out[j].c[2 * low];
+        for (uint32_t j = 0; j < HS / MMA_N; j++) {
+            bf16 *to = out + uint64_t(8 * half + row) * c + 8 * j + column;
+            const float *pair = &state.acc_o[j].c[2 * half];
             *reinterpret_cast<uint32_t *>(to) = pack_bf16x2(pair[0] * inverse, pair[1] * inverse);
         }
-        if (column == 0) lse[8 * low + row] = (rows.max[low] + log2_approx(sum)) * LN_2;
+        if (column == 0) lse[8 * half + row] = (state.row_max[half] + log2_approx(row_sum)) * LN_2;
     }
 }
 
 extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTION_FORWARD_MIN_BLOCKS)
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
     extern __shared__ bf16x8 shared[];
-    bf16x8 *keys = shared + QUERIES * CHUNKS, *values = keys + KEYS * CHUNKS;
-    const uint32_t head = blockIdx.x / params.q_tiles, query = blockIdx.x % params.q_tiles * QUERIES;
-    const uint32_t c = params.nh * HS, stride = 3 * c, warp_query = warp_id() * WARP_QUERIES;
+    bf16x8 *k_tile = shared + BLOCK_M * CHUNKS, *v_tile = k_tile + BLOCK_N * CHUNKS;
+    const uint32_t head = blockIdx.x / params.q_tiles, query = blockIdx.x % params.q_tiles * BLOCK_M;
+    const uint32_t c = params.nh * HS, stride = 3 * c, warp_query = warp_id() * WARP_M;
     const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
 
-    copy_tile<QUERIES>(shared, sequence + uint64_t(query) * stride, stride);
-    Rows rows[WARP_QUERIES / 16] = {};
-    for (Rows &of : rows) of.max[0] = of.max[1] = -INFINITY;
-    for (uint32_t first = 0; first < query + QUERIES; first += KEYS) {
+    copy_tile<BLOCK_M>(shared, sequence + uint64_t(query) * stride, stride);
+    SoftmaxState state[MMA_ITERS_M] = {};
+    for (SoftmaxState &s : state) s.row_max[0] = s.row_max[1] = -INFINITY;
+    for (uint32_t first = 0; first < query + BLOCK_M; first += BLOCK_N) {
         const bf16 *from = sequence + uint64_t(first) * stride;
-        copy_tile<KEYS>(keys, from + c, stride);
-        copy_tile<KEYS>(values, from + 2 * c, stride);
-        __syncthreads();  // warps read what others have copied
+        copy_tile<BLOCK_N>(k_tile, from + c, stride);
+        copy_tile<BLOCK_N>(v_tile, from + 2 * c, stride);
+        __syncthreads();  // RAW: warps read what others have copied
 #pragma unroll
-        for (uint32_t i = 0; i < WARP_QUERIES / 16; i++) {
-            const uint32_t own = warp_query + 16 * i;
-            add(rows[i], shared_address(shared + place(own, 0)), shared_address(keys), shared_address(values),
-                int32_t(query + own - first), params.softmax_scale_log2);
+        for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+            const uint32_t row = warp_query + 16 * i;
+            process_tile(state[i], shared_address(shared + chunk_at(row, 0)), shared_address(k_tile),
+                         shared_address(v_tile), int32_t(query + row - first), params.softmax_scale_log2);
         }
-        __syncthreads();  // all have read before the next tile is written
+        __syncthreads();  // WAR: all warps have read the tiles before the next ones are copied
     }
 #pragma unroll
-    for (uint32_t i = 0; i < WARP_QUERIES / 16; i++) {
-        const uint64_t own = query + warp_query + 16 * i;
-        bf16 *out = params.out + (uint64_t(head / params.nh) * params.t + own) * c + head % params.nh * HS;
-        write(rows[i], out, params.lse + uint64_t(head) * params.t + own, c);
+    for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+        const uint64_t row = query + warp_query + 16 * i;
+        bf16 *out = params.out + (uint64_t(head / params.nh) * params.t + row) * c + head % params.nh * HS;
+        epilogue(state[i], out, params.lse + uint64_t(head) * params.t + row, c);
     }
 }
