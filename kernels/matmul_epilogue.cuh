@@ -27,8 +27,8 @@ struct EpilogueStaging {
         }
     }
 
-    // Reads eight columns as two 16-byte loads. Shared memory serves 8 lanes of such a load at a time: four of them load
-    // their second half first, because the first halves of all eight are in the same 16 banks.
+    // Reads eight columns as two 16-byte loads. Shared memory serves 8 lanes of such a load at a time. Four of them
+    // load their second half first, because the first halves of all eight are in the same 16 banks.
     __device__ void read(f32x8 &to, uint32_t row, uint32_t column) const {
         const bool swapped = lane_id() / 4 % 2 != 0;
         const float4 a = load(&at[row][column + 4 * swapped]), b = load(&at[row][column + 4 * !swapped]);

@@ -117,8 +117,9 @@ struct SharedToRegister {
                                         : swizzled_offset<CHUNKS>(8 * half_k + row, warp_mn / VECTOR + half_mn);
     }
 
-    // Loads fragment `i` along M or N of a k-step. Advancing by two chunks flips bit 5 of the address, swizzled or not,
-    // hence the XOR; the rows of other fragments and k-steps have the same swizzle.
+    // Loads fragment `i` along M or N of a k-step. Fragments further along a row start a multiple of two chunks later:
+    // XORing this distance (bit 5 and up) into the swizzled offset gives theirs. Rows of other fragments and k-steps
+    // have the same swizzle.
     __device__ void load(uint32_t (&regs)[4], uint32_t operand_stage, uint32_t i, uint32_t k_step) const {
         const uint32_t rows = 16 * (MAJOR == Major::K ? i : k_step), chunks = 2 * (MAJOR == Major::K ? k_step : i);
         ldmatrix_x4<MAJOR == Major::MN>(regs, operand_stage + (lane_offset ^ chunks * 16) + rows * CHUNKS * 16);

@@ -39,7 +39,7 @@ struct AttentionForwardParams {
 constexpr uint32_t ATTENTION_BACKWARD_THREADS = 128;
 /// minBlocks of `attention_backward_*`: CTAs that an SM must be able to hold, which limits the registers of a thread.
 constexpr uint32_t ATTENTION_BACKWARD_MIN_BLOCKS = 2;
-/// Largest head size with full tiles; beyond it, streamed tiles and the dKdV kernel's resident tiles have half the rows.
+/// Largest head size with full tiles; beyond, streamed tiles and the dKdV kernel's resident tiles have half the rows.
 constexpr uint32_t ATTENTION_BACKWARD_MAX_SMALL_HS = 64;
 /// Rows of a resident tile, 32 per warp: queries in the dQ kernel, keys in the dKdV kernel.
 constexpr uint32_t ATTENTION_BACKWARD_RESIDENT_ROWS = 128;

@@ -1060,7 +1060,7 @@ const _: () = {
 pub const ATTENTION_BACKWARD_THREADS: u32 = 128;
 /// minBlocks of `attention_backward_*`: CTAs that an SM must be able to hold, which limits the registers of a thread.
 pub const ATTENTION_BACKWARD_MIN_BLOCKS: u32 = 2;
-/// Largest head size with full tiles; beyond it, streamed tiles and the dKdV kernel's resident tiles have half the rows.
+/// Largest head size with full tiles; beyond, streamed tiles and the dKdV kernel's resident tiles have half the rows.
 pub const ATTENTION_BACKWARD_MAX_SMALL_HS: u32 = 64;
 /// Rows of a resident tile, 32 per warp: queries in the dQ kernel, keys in the dKdV kernel.
 pub const ATTENTION_BACKWARD_RESIDENT_ROWS: u32 = 128;
