@@ -1,7 +1,6 @@
-//! The state behind the entries: one lock over everything, let go while an operation executes.
+//! The state of the driver, behind one lock that is released while an operation executes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUresult::{
@@ -12,30 +11,32 @@ use ptx_emulator::Limits;
 use ptx_emulator::memory::Memory;
 
 use crate::boundary::{Device, Handle};
-use crate::capture::Capture;
-use crate::context::{self, Context, Primary};
-use crate::error::{Because, Error, Result, ensure, say};
-use crate::event::Event;
+use crate::error::{Because, Error, Result, ensure};
 use crate::fault;
-use crate::function::Function;
-use crate::graph::{Executable, Graph};
-use crate::library::{Kernel, Library};
-use crate::memory::Owned;
-use crate::module::Module;
-use crate::pinned::Pinned;
-use crate::pool::Pool;
+use crate::handle::{Kind, new_handle};
+use crate::object::allocation::Owned;
+use crate::object::capture::Capture;
+use crate::object::context::{self, Context, Primary};
+use crate::object::event::Event;
+use crate::object::function::Function;
+use crate::object::graph::{Executable, Graph};
+use crate::object::library::{Kernel, Library};
+use crate::object::module::Module;
+use crate::object::pinned::Pinned;
+use crate::object::pool::Pool;
+use crate::object::stream::Stream;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::record::Record;
+use crate::report;
 use crate::settings::{self, Settings};
-use crate::stream::Stream;
 
-/// Everything the library knows.
+/// The state of the driver.
 pub struct Driver {
     initialised: bool,
-    /// A kernel, copy or fill is executing, outside the lock; one at a time.
+    /// A kernel, copy or fill is executing, without holding the lock. Only one executes at a time.
     pub running: bool,
-    /// Host functions that are running.
+    /// Number of host functions that are running.
     pub callbacks: u32,
     pub settings: Settings,
     pub limits: Limits,
@@ -45,7 +46,7 @@ pub struct Driver {
     pub record: Record,
     pub primary: Primary,
     pub contexts: BTreeMap<Handle, Context>,
-    /// Contexts that are no more, to be told from those that never were.
+    /// Contexts that were destroyed, to distinguish them from invalid handles.
     pub destroyed: BTreeSet<Handle>,
     pub streams: BTreeMap<Handle, Stream>,
     pub events: BTreeMap<Handle, Event>,
@@ -67,81 +68,62 @@ pub struct Driver {
 pub type Guard = MutexGuard<'static, Driver>;
 
 static DRIVER: LazyLock<Mutex<Driver>> = LazyLock::new(|| Mutex::new(Driver::new(Settings::default())));
-/// Told whenever an operation has ended.
+/// Notified whenever an operation has ended.
 static PROGRESS: Condvar = Condvar::new();
 
-/// What a handle names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Context = 1,
-    Stream,
-    Event,
-    Module,
-    Function,
-    Library,
-    Kernel,
-    Graph,
-    Node,
-    Executable,
-    Pool,
-}
-
-/// A handle nobody had before: not an address of anything, so that a program which looks inside dies at once.
-pub fn new_handle(kind: Kind) -> Handle {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    0xEC00_0000_0000_0000 | (kind as u64) << 48 | NEXT.fetch_add(1, Ordering::Relaxed) << 4
-}
-
-/// The state, for entries that need `cuInit` before them.
+/// Locks the state, for functions that require `cuInit`.
 ///
 /// # Errors
-/// There was none.
+/// `cuInit` was not called.
 pub fn lock() -> Result<Guard> {
     let driver = lock_any();
     ensure!(driver.initialised, CUDA_ERROR_NOT_INITIALIZED, "cuInit was not called, or failed");
     Ok(driver)
 }
 
-/// Whether there was a `cuInit`, for entries that look at their arguments before the state.
+/// Checks that `cuInit` was called, for functions that check their arguments before they lock the state.
 ///
 /// # Errors
-/// There was none.
+/// `cuInit` was not called.
 pub fn ready() -> Result<()> {
     lock().map(drop)
 }
 
-/// The state, initialised or not.
+/// Locks the state, whether or not `cuInit` was called.
 pub fn lock_any() -> Guard {
     DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for the end of an operation that executes.
+/// Waits until an operation ends.
 pub fn wait(driver: Guard) -> Guard {
     PROGRESS.wait(driver).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes those who [`wait`].
+/// Wakes the threads in [`wait`].
 pub fn notify() {
     PROGRESS.notify_all();
 }
 
-/// `cuInit`: the environment is read here, and an error in it ends the matter.
+/// `cuInit`: reads the environment.
+///
+/// # Errors
+/// A flag is set, or a variable of the environment has an invalid value.
 pub fn initialise(flags: u32) -> Result<()> {
-    ensure!(flags == 0, CUDA_ERROR_INVALID_VALUE, "flags are {flags:#x}, must be 0");
+    ensure!(flags == 0, CUDA_ERROR_INVALID_VALUE, "flags are {flags:#x} but must be 0");
     let mut driver = lock_any();
     if driver.initialised {
         return Ok(());
     }
-    let settings = settings::from_process().map_err(|wrong| {
-        say(&wrong);
-        CUDA_ERROR_INVALID_VALUE.because(wrong)
+    let settings = settings::from_process().map_err(|error| {
+        report::print(&error);
+        CUDA_ERROR_INVALID_VALUE.because(error)
     })?;
     *driver = Driver::new(settings);
     driver.initialised = true;
     Ok(())
 }
 
-/// Forgets everything, as if the process had just started; the environment is read again.
+/// Resets the state to that at the start of the process, and reads the environment again.
 pub fn reset() -> Result<(), String> {
     let mut driver = lock_any();
     while driver.is_busy() {
@@ -160,7 +142,10 @@ impl Driver {
             initialised: false,
             running: false,
             callbacks: 0,
-            limits: settings.arch.limits().unwrap_or_else(|| unreachable!("settings allow only what has limits")),
+            limits: settings
+                .arch
+                .limits()
+                .unwrap_or_else(|| unreachable!("settings allow only architectures with limits")),
             memory: Arc::new(Memory::new(settings.memory)),
             random: Random::new(settings.seed),
             queue: Queue::default(),
@@ -186,12 +171,15 @@ impl Driver {
         }
     }
 
-    /// Something executes, and will [`notify`] when it ends.
+    /// Whether an operation executes, which calls [`notify`] when it ends.
     pub fn is_busy(&self) -> bool {
         self.running || self.callbacks > 0
     }
 
-    /// The calling thread's context, which must be live and without an error.
+    /// The calling thread's current context.
+    ///
+    /// # Errors
+    /// There is none, it was destroyed, or it has an error.
     pub fn current(&self) -> Result<Handle> {
         let Some(top) = context::top() else {
             return Err(CUDA_ERROR_INVALID_CONTEXT.because("no context is current to this thread"));
@@ -199,7 +187,10 @@ impl Driver {
         self.healthy(top)
     }
 
-    /// A context that is live and without an error: every call after a failed launch answers that launch's code.
+    /// Checks a context.
+    ///
+    /// # Errors
+    /// The context was destroyed, or an operation in it has failed: then the error of that operation.
     pub fn healthy(&self, context: Handle) -> Result<Handle> {
         match &self.context(context)?.failed {
             Some(failed) => Err(failed.clone()),
@@ -223,31 +214,34 @@ impl Driver {
         if self.destroyed.contains(&handle) {
             return CUDA_ERROR_CONTEXT_IS_DESTROYED.because(format!("context {handle:#x} was destroyed"));
         }
-        CUDA_ERROR_INVALID_CONTEXT.because(format!("{handle:#x} is no context"))
+        CUDA_ERROR_INVALID_CONTEXT.because(format!("{handle:#x} is not a context"))
     }
 }
 
-/// An object of a table, whose handle may be anything.
+/// The object of a handle.
+///
+/// # Errors
+/// The handle is invalid.
 pub fn find<'a, T>(table: &'a BTreeMap<Handle, T>, what: &str, handle: Handle) -> Result<&'a T> {
     table.get(&handle).ok_or_else(|| not_live(what, handle))
 }
 
-/// [`find`], to change it.
+/// [`find`] for a mutable object.
 pub fn find_mut<'a, T>(table: &'a mut BTreeMap<Handle, T>, what: &str, handle: Handle) -> Result<&'a mut T> {
     table.get_mut(&handle).ok_or_else(|| not_live(what, handle))
 }
 
 fn not_live(what: &str, handle: Handle) -> Error {
-    CUDA_ERROR_INVALID_HANDLE.because(format!("{handle:#x} is no live {what}"))
+    CUDA_ERROR_INVALID_HANDLE.because(format!("{handle:#x} is not a live {what}"))
 }
 
-/// There is one device.
+/// Checks a device ordinal.
 pub fn check_device(device: Device) -> Result<()> {
-    ensure!(device == 0, CUDA_ERROR_INVALID_DEVICE, "device {device}: there is one, device 0");
+    ensure!(device == 0, CUDA_ERROR_INVALID_DEVICE, "device {device} does not exist: the only device is 0");
     Ok(())
 }
 
-/// What `cuDriverGetVersion` answers, which may come before `cuInit`.
+/// The answer of `cuDriverGetVersion`, which may be called before `cuInit`.
 pub fn driver_version() -> i32 {
     let driver = lock_any();
     if driver.initialised {

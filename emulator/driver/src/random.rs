@@ -1,6 +1,6 @@
 //! Seeded random numbers (SplitMix64: Steele, Lea, Flood 2014).
 
-/// A sequence that its seed determines.
+/// A sequence of numbers that its seed determines.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -17,7 +17,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`, which is not zero and far below 2⁶⁴.
+    /// A number below `bound`, which must not be zero and must be far below 2⁶⁴.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }

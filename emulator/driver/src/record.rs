@@ -1,4 +1,4 @@
-//! What launches counted and found, for tests and for the counts file.
+//! The counts and findings of launches, for tests and for the counts file.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use emulator_counts::LaunchRecord;
 
-use crate::error::say;
+use crate::report;
 
-/// Launches whose counts are kept; of more, the oldest go.
+/// Number of launches whose counts are kept: the newest.
 const KEPT: usize = 16384;
 
 /// Counts and findings of a process.
@@ -27,7 +27,7 @@ impl Record {
         Self { file, launches: 0, kept: VecDeque::new(), finding: String::new() }
     }
 
-    /// The number of the launch that begins, from 1.
+    /// Counts a launch and returns its number, from 1.
     pub fn begin_launch(&mut self) -> u64 {
         self.launches += 1;
         self.launches
@@ -37,7 +37,9 @@ impl Record {
     pub fn launched(&mut self, launch: &LaunchRecord) {
         let line = match serde_json::to_string(launch) {
             Ok(line) => line,
-            Err(error) => return say(&format!("the counts of launch {} cannot be written: {error}", launch.launch)),
+            Err(error) => {
+                return report::print(&format!("the counts of launch {} cannot be written: {error}", launch.launch));
+            }
         };
         if let Some(path) = &self.file {
             // One write, so that lines of several processes do not mix.
@@ -45,7 +47,7 @@ impl Record {
             let file = OpenOptions::new().create(true).append(true).open(path);
             let written = file.and_then(|mut file| file.write_all(whole.as_bytes()));
             if let Err(error) = written {
-                say(&format!("counts cannot be written to {}: {error}", path.display()));
+                report::print(&format!("counts cannot be written to {}: {error}", path.display()));
                 self.file = None;
             }
         }

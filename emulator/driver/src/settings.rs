@@ -1,27 +1,28 @@
-//! What the environment says: read once a process, and again at `ironwarp_emulator_reset`.
+//! The settings of the library, from the environment. They are read once per process, and again by
+//! `ironwarp_emulator_reset`.
 
 use std::path::PathBuf;
 
 use ptx_emulator::Arch;
 
-use crate::fault::{self, Rule};
+use crate::fault_rule::{self, Rule};
 
-/// What can be set.
+/// The settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub arch: Arch,
     /// Bytes of device memory.
     pub memory: u64,
-    /// As cuDriverGetVersion answers: 1000 × major + 10 × minor.
+    /// The answer of `cuDriverGetVersion`: 1000 × major + 10 × minor.
     pub driver_version: i32,
-    /// Host threads that execute a launch.
+    /// Number of host threads that execute a launch.
     pub threads: usize,
     pub seed: u64,
     pub checks: bool,
     pub step_budget: u64,
     /// A file to which every launch appends its counts as a line of JSON.
     pub counts: Option<PathBuf>,
-    /// Allocations that a context leaves behind are listed.
+    /// Whether allocations that a context has not freed are listed when it ends.
     pub leaks: bool,
     pub faults: Vec<Rule>,
 }
@@ -47,7 +48,7 @@ impl Default for Settings {
 /// Reads the process's environment.
 ///
 /// # Errors
-/// The first variable that cannot be understood, and what was expected.
+/// The first variable with an invalid value, and what was expected.
 pub fn from_process() -> Result<Settings, String> {
     read(|name| std::env::var(name).ok())
 }
@@ -76,7 +77,7 @@ fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
     set(&variable, "COUNTS", "a path", &mut settings.counts, |text| Some(Some(PathBuf::from(text))))?;
     set(&variable, "LEAKS", "on or off", &mut settings.leaks, switch)?;
     if let Some(text) = variable("IRONWARP_EMULATOR_FAULTS") {
-        settings.faults = fault::parse(&text).map_err(|wrong| format!("IRONWARP_EMULATOR_FAULTS: {wrong}"))?;
+        settings.faults = fault_rule::parse(&text).map_err(|error| format!("IRONWARP_EMULATOR_FAULTS: {error}"))?;
     }
     Ok(settings)
 }
@@ -85,12 +86,12 @@ fn set<T>(
     variable: &impl Fn(&str) -> Option<String>,
     name: &str,
     expected: &str,
-    place: &mut T,
+    setting: &mut T,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<(), String> {
     let name = format!("IRONWARP_EMULATOR_{name}");
     if let Some(text) = variable(&name).filter(|text| !text.is_empty()) {
-        *place = parse(&text).ok_or_else(|| format!("{name}='{text}': expected {expected}"))?;
+        *setting = parse(&text).ok_or_else(|| format!("{name}='{text}': expected {expected}"))?;
     }
     Ok(())
 }
@@ -103,7 +104,7 @@ fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// `16GiB`, `512MiB`, `4096`: more than zero bytes, and fewer than an address can name.
+/// A size: `16GiB`, `512MiB`, `4096`. It must be more than zero bytes and fit the address space.
 fn size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let shift = match text[digits..].trim() {
@@ -123,11 +124,11 @@ mod tests {
     use super::*;
 
     fn with(name: &str, value: &str) -> Result<Settings, String> {
-        read(|asked| (asked == name).then(|| value.to_owned()))
+        read(|variable| (variable == name).then(|| value.to_owned()))
     }
 
     #[test]
-    fn values_are_read() {
+    fn values_are_parsed() {
         assert_eq!(with("IRONWARP_EMULATOR_MEMORY", "16GiB").unwrap().memory, 16 << 30);
         assert_eq!(with("IRONWARP_EMULATOR_MEMORY", "4096").unwrap().memory, 4096);
         assert_eq!(with("IRONWARP_EMULATOR_ARCH", "90").unwrap().arch, Arch::SM_90);
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_names_variable_and_expectation() {
+    fn an_invalid_value_is_reported_with_its_variable_and_what_was_expected() {
         for (name, value) in [
             ("ARCH", "86"),
             ("MEMORY", "16GB"),

@@ -1,4 +1,4 @@
-//! What an operation does when its time has come.
+//! The operations of streams and graphs, and their execution.
 
 use std::sync::Arc;
 
@@ -13,23 +13,22 @@ use ptx_emulator::{Kernel, Launch, LaunchError, Limits, Settings};
 
 use crate::boundary::{Handle, HostFunction, StreamCallback, UserData};
 use crate::copy::Copy;
-use crate::driver::Driver;
 use crate::error::{Because, Error, Result};
 use crate::export::callback;
 
 /// An operation of a stream, or a node of a graph.
 #[derive(Debug, Clone)]
 pub enum Work {
-    /// Something to wait for.
+    /// No work: only a point in the order.
     Nothing,
-    /// An event is recorded.
+    /// Records an event.
     Event(Handle),
-    /// In a graph: an event recorded elsewhere is waited for.
+    /// In a graph: waits for an event that is recorded outside of the graph.
     Await(Handle),
     Launch(Arc<Grid>),
     Copy(Arc<Copy>),
     Fill(Fill),
-    /// Stream-ordered freeing.
+    /// Frees memory in stream order.
     Free(u64),
     Host(HostFunction, UserData),
     Callback(StreamCallback, Handle, UserData),
@@ -55,21 +54,21 @@ pub struct Fill {
     pub pitch: u64,
     /// 1, 2 or 4 bytes.
     pub pattern: Vec<u8>,
-    /// Patterns a row.
+    /// Number of patterns per row.
     pub width: u64,
     pub height: u64,
 }
 
-/// What executing needs of the driver.
-pub struct Device {
+/// The state of the driver that an operation executes with.
+pub struct DeviceState {
     pub memory: Arc<Memory>,
-    limits: Limits,
-    settings: Settings,
-    /// The number of the launch, should this be one.
-    number: u64,
+    pub limits: Limits,
+    pub settings: Settings,
+    /// The number of the launch, if the operation is one.
+    pub launch: u64,
 }
 
-/// What the driver must note afterwards.
+/// What the driver records after an operation.
 pub enum Effect {
     None,
     Event(Handle),
@@ -77,26 +76,8 @@ pub enum Effect {
     Launched(Box<LaunchRecord>),
 }
 
-impl Device {
-    /// Each operation gets a seed of its own, so that two launches of a kernel do not run alike.
-    pub fn new(driver: &mut Driver, work: &Work) -> Self {
-        let Driver { settings, random, memory, limits, record, .. } = driver;
-        Self {
-            memory: memory.clone(),
-            limits: *limits,
-            settings: Settings {
-                seed: random.next(),
-                checks: settings.checks,
-                threads: settings.threads,
-                step_budget: settings.step_budget,
-            },
-            number: if let Work::Launch(_) = work { record.begin_launch() } else { 0 },
-        }
-    }
-}
-
 impl Grid {
-    /// As the executing crate wants it.
+    /// The launch in terms of `ptx_emulator`.
     pub fn launch(&self) -> Launch<'_> {
         Launch {
             kernel: &self.kernel,
@@ -111,16 +92,16 @@ impl Grid {
 }
 
 impl Work {
-    /// A function of the caller's.
+    /// Whether the operation calls a function of the caller.
     pub fn is_host(&self) -> bool {
         matches!(self, Work::Host(..) | Work::Callback(..))
     }
 
-    /// Does it.
+    /// Executes the operation.
     ///
     /// # Errors
-    /// What the context has to answer from now on.
-    pub fn execute(&self, device: &Device) -> Result<Effect> {
+    /// The error that every later call in the context answers.
+    pub fn execute(&self, device: &DeviceState) -> Result<Effect> {
         match self {
             Work::Nothing | Work::Await(_) => Ok(Effect::None),
             Work::Event(event) => Ok(Effect::Event(*event)),
@@ -148,13 +129,13 @@ impl Fill {
     }
 }
 
-/// Ranges are checked when an operation is submitted, so here the memory was freed before the operation's turn.
+/// Ranges are checked when an operation is submitted, so the memory was freed before the operation was executed.
 fn out_of_bounds(error: MemoryError) -> Error {
     CUDA_ERROR_ILLEGAL_ADDRESS.because(format!("an operation of a stream: {error}"))
 }
 
-fn launch(grid: &Grid, device: &Device) -> Result<Effect> {
-    let number = device.number;
+fn launch(grid: &Grid, device: &DeviceState) -> Result<Effect> {
+    let number = device.launch;
     match grid.launch().run(&device.memory, &device.limits, &device.settings) {
         Ok(counts) => Ok(Effect::Launched(Box::new(LaunchRecord {
             launch: number,
@@ -169,7 +150,7 @@ fn launch(grid: &Grid, device: &Device) -> Result<Effect> {
     }
 }
 
-/// What hardware would answer, had it noticed.
+/// The code that hardware answers for such an error, if it detects it.
 fn code_of(error: &LaunchError) -> cudarc::driver::sys::CUresult {
     match error {
         LaunchError::Found(finding) => match finding.check {

@@ -1,15 +1,15 @@
-//! Functions of the caller's that the driver calls.
+//! Functions of the caller that the driver calls.
 
 use std::ffi::c_void;
 
-use super::Handle;
+use super::pointer::Handle;
 
-/// What a callback gets back: the caller's own pointer, never looked into.
+/// The caller's pointer that a callback receives. The driver never dereferences it.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy)]
 pub struct UserData(*mut c_void);
 
-// SAFETY: only carried; the API says that callbacks run on another thread.
+// SAFETY: the pointer is only passed on, and the API documents that callbacks run on another thread.
 unsafe impl Send for UserData {}
 // SAFETY: as above.
 unsafe impl Sync for UserData {}
@@ -56,10 +56,10 @@ impl StreamCallback {
 pub struct SharedSize(Option<unsafe extern "C" fn(i32) -> usize>);
 
 impl SharedSize {
-    /// What the function says of a block size, or `fixed` without one.
+    /// The function's value for a block size; `fixed` if there is no function.
     pub fn of(self, block: u32, fixed: usize) -> usize {
         match self.0 {
-            // SAFETY: the caller passed the function to be asked for block sizes.
+            // SAFETY: the caller passed the function to be called with block sizes.
             Some(function) => unsafe { function(block as i32) },
             None => fixed,
         }

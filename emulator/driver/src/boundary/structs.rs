@@ -1,7 +1,10 @@
-//! C structures that hold enumerations, with integers in their place. `tests` hold their layout against cudarc's.
+//! C structures with integers in place of enumerations. The tests compare their layout with cudarc's.
 
-use super::host::Unified;
-use super::{Handle, HostPointer};
+use super::host::{HostPointer, Unified};
+use super::pointer::{Handle, In, plain};
+
+plain!(LaunchConfig, LaunchAttribute, CopyArea2D, CopyArea3D, CtxCreateParams, PoolProps);
+plain!(InstantiateParams, MemLocation, MemAccess, EdgeData);
 
 /// `CUlaunchConfig`
 #[repr(C)]
@@ -11,11 +14,11 @@ pub struct LaunchConfig {
     pub block: [u32; 3],
     pub dynamic_shared: u32,
     pub stream: Handle,
-    pub attributes: super::In<LaunchAttribute>,
+    pub attributes: In<LaunchAttribute>,
     pub attribute_count: u32,
 }
 
-/// `CUlaunchAttribute`; what the value means depends on the name.
+/// `CUlaunchAttribute`; the name determines the meaning of the value.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct LaunchAttribute {
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn structures_lie_as_in_the_header() {
+    fn layouts_are_those_of_the_header() {
         same_layout!(LaunchConfig, sys::CUlaunchConfig, block = blockDimX, dynamic_shared = sharedMemBytes);
         same_layout!(
             LaunchConfig,
@@ -199,6 +202,6 @@ mod tests {
         same_layout!(EdgeData, sys::CUgraphEdgeData);
         same_layout!(Uuid, sys::CUuuid);
         same_layout!(DeviceProperties, sys::CUdevprop, warp = SIMDWidth, texture_alignment = textureAlign);
-        same_layout!(super::super::DevicePointer, sys::CUdeviceptr);
+        same_layout!(crate::boundary::DevicePointer, sys::CUdeviceptr);
     }
 }

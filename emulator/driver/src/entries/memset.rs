@@ -1,12 +1,12 @@
-//! Filling memory. Also the entries without `Async` return before it has happened, as on hardware.
+//! Memory fills. As on hardware, the functions without `Async` also return before the fill is executed.
 
 use cudarc::driver::sys::CUresult::CUDA_ERROR_INVALID_VALUE;
 
+use super::stream::enqueue;
 use crate::boundary::{DevicePointer, Handle, NullStream};
 use crate::driver;
 use crate::error::{Result, ensure};
 use crate::export::exports;
-use crate::stream::enqueue;
 use crate::work::{Fill, Work};
 
 /// Rows to fill.
@@ -34,7 +34,11 @@ impl Area {
         }
         let unit = pattern.len();
         let aligned = address.is_multiple_of(unit as u64) && pitch.is_multiple_of(unit);
-        ensure!(aligned, CUDA_ERROR_INVALID_VALUE, "address {address:#x} or pitch {pitch} is no multiple of {unit}");
+        ensure!(
+            aligned,
+            CUDA_ERROR_INVALID_VALUE,
+            "the address {address:#x} or the pitch {pitch} is not a multiple of {unit}"
+        );
         let row = width.checked_mul(unit);
         let wide = height > 1 && row.is_some_and(|row| row > pitch);
         ensure!(!wide, CUDA_ERROR_INVALID_VALUE, "rows of {width} values do not fit a pitch of {pitch} bytes");

@@ -1,6 +1,6 @@
-//! Graphs: captured work, instantiated and launched as a whole.
+//! Graphs: captured work that is instantiated and launched as a whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cudarc::driver::sys::CUgraphInstantiateResult::CUDA_GRAPH_INSTANTIATE_SUCCESS;
 use cudarc::driver::sys::CUgraphNodeType;
@@ -9,89 +9,18 @@ use cudarc::driver::sys::CUresult::{
 };
 
 use crate::boundary::{Buffer, EdgeData, Handle, In, InOut, InstantiateParams, NullStream, Out, OutList};
-use crate::driver::{self, Driver, Kind, find, find_mut, new_handle};
+use crate::driver::{self, Driver, find, find_mut};
 use crate::error::{Because, Result, ensure};
-use crate::event::Recorded;
+use crate::executor;
 use crate::export::exports;
-use crate::queue;
+use crate::handle::{Kind, new_handle};
+use crate::object::event::Recorded;
+use crate::object::graph::{Executable, Graph, Node};
 use crate::work::Work;
 
-/// Instantiation flags. Freeing what a graph allocated, uploading (2) and node priorities (8) change nothing here.
+/// Instantiation flags. Automatic freeing, uploading (2) and node priorities (8) have no effect.
 const FREES_ON_LAUNCH: u64 = 1;
 const FROM_DEVICE: u64 = 4;
-
-/// A graph. Nodes come after those they depend on, in the order of their handles too.
-#[derive(Debug, Default, Clone)]
-pub struct Graph {
-    nodes: BTreeMap<Handle, Node>,
-    /// Not the program's yet.
-    capturing: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Node {
-    work: Work,
-    needs: Vec<Handle>,
-}
-
-/// A graph ready to be launched.
-#[derive(Debug)]
-pub struct Executable {
-    /// Work, and the indices of what comes before it.
-    steps: Vec<(Work, Vec<usize>)>,
-    flags: u64,
-    /// The end of its last launch: launches of one executable do not overlap.
-    last: Option<u64>,
-}
-
-impl Graph {
-    pub fn capturing() -> Self {
-        Self { nodes: BTreeMap::new(), capturing: true }
-    }
-
-    /// The capture is over.
-    pub fn done(&mut self) {
-        self.capturing = false;
-    }
-
-    pub fn add(&mut self, work: Work, needs: Vec<Handle>) -> Handle {
-        let handle = new_handle(Kind::Node);
-        self.nodes.insert(handle, Node { work, needs });
-        handle
-    }
-
-    pub fn contains(&self, node: Handle) -> bool {
-        self.nodes.contains_key(&node)
-    }
-
-    /// The nodes and all that comes before them.
-    pub fn closure(&self, nodes: &[Handle]) -> BTreeSet<Handle> {
-        let mut found = BTreeSet::new();
-        let mut open = nodes.to_vec();
-        while let Some(handle) = open.pop() {
-            if let Some(node) = self.nodes.get(&handle)
-                && found.insert(handle)
-            {
-                open.extend(&node.needs);
-            }
-        }
-        found
-    }
-
-    fn edges(&self) -> Vec<(Handle, Handle)> {
-        self.nodes.iter().flat_map(|(&to, node)| node.needs.iter().map(move |&from| (from, to))).collect()
-    }
-
-    /// The same graph with nodes of its own.
-    fn copy(&self) -> Self {
-        let names: BTreeMap<Handle, Handle> = self.nodes.keys().map(|&old| (old, new_handle(Kind::Node))).collect();
-        let copy = |(old, node): (&Handle, &Node)| {
-            let needs = node.needs.iter().map(|need| names[need]).collect();
-            (names[old], Node { work: node.work.clone(), needs })
-        };
-        Self { nodes: self.nodes.iter().map(copy).collect(), capturing: false }
-    }
-}
 
 impl Driver {
     pub fn add_graph(&mut self, graph: Graph) -> Handle {
@@ -100,7 +29,7 @@ impl Driver {
         handle
     }
 
-    /// A graph that is the program's own.
+    /// A graph that is not being captured.
     fn own_graph(&self, handle: Handle) -> Result<&Graph> {
         let graph = find(&self.graphs, "graph", handle)?;
         ensure!(!graph.capturing, CUDA_ERROR_ILLEGAL_STATE, "the graph is still being captured");
@@ -109,7 +38,7 @@ impl Driver {
 
     fn node(&self, handle: Handle) -> Result<(&Graph, &Node)> {
         let found = self.graphs.values().find_map(|graph| graph.nodes.get(&handle).map(|node| (graph, node)));
-        found.ok_or_else(|| CUDA_ERROR_INVALID_HANDLE.because(format!("{handle:#x} is no node of a live graph")))
+        found.ok_or_else(|| CUDA_ERROR_INVALID_HANDLE.because(format!("{handle:#x} is not a node of a live graph")))
     }
 
     fn instantiate(&mut self, graph: Handle, flags: u64) -> Result<Handle> {
@@ -119,21 +48,21 @@ impl Driver {
         let known = flags & FROM_DEVICE == 0;
         ensure!(known, CUDA_ERROR_NOT_SUPPORTED, "graphs launched from the device are not emulated");
         let nodes = &self.own_graph(graph)?.nodes;
-        let places: BTreeMap<Handle, usize> = nodes.keys().enumerate().map(|(i, &handle)| (handle, i)).collect();
-        let step = |node: &Node| (node.work.clone(), node.needs.iter().map(|need| places[need]).collect());
+        let indices: BTreeMap<Handle, usize> = nodes.keys().enumerate().map(|(i, &handle)| (handle, i)).collect();
+        let step = |node: &Node| (node.work.clone(), node.needs.iter().map(|need| indices[need]).collect());
         let steps = nodes.values().map(step).collect();
         let handle = new_handle(Kind::Executable);
         self.executables.insert(handle, Executable { steps, flags, last: None });
         Ok(handle)
     }
 
-    /// Queues all nodes at the end of a stream.
+    /// Queues the work of all nodes at the end of a stream.
     fn launch_graph(&mut self, executable: Handle, stream: Handle) -> Result<()> {
         let Executable { steps, last, .. } = find(&self.executables, "executable graph", executable)?;
         let (steps, last) = (steps.clone(), *last);
         let owner = find(&self.streams, "stream", stream)?;
         let captured = owner.branch.is_some();
-        ensure!(!captured, CUDA_ERROR_NOT_SUPPORTED, "graphs inside of captured graphs are not emulated");
+        ensure!(!captured, CUDA_ERROR_NOT_SUPPORTED, "launching a graph in a captured stream is not emulated");
         let context = self.healthy(owner.context)?;
         let mut before = self.needs_of_work(stream)?;
         before.extend(last);
@@ -167,29 +96,29 @@ fn launch(executable: Handle, stream: Handle, null: NullStream) -> Result<()> {
     let mut driver = driver::lock()?;
     let stream = driver.stream(stream, null)?;
     driver.launch_graph(executable, stream)?;
-    drop(queue::relieve(driver));
+    drop(executor::relieve(driver));
     Ok(())
 }
 
 /// `cuGraphInstantiateWithParams`
 fn instantiate_with(out: Out<Handle>, graph: Handle, params: InOut<InstantiateParams>) -> Result<()> {
-    let mut wanted = params.get()?;
-    let executable = driver::lock()?.instantiate(graph, wanted.flags)?;
-    (wanted.error_node, wanted.result) = (0, CUDA_GRAPH_INSTANTIATE_SUCCESS as u32);
-    params.set(wanted)?;
+    let mut fields = params.get()?;
+    let executable = driver::lock()?.instantiate(graph, fields.flags)?;
+    (fields.error_node, fields.result) = (0, CUDA_GRAPH_INSTANTIATE_SUCCESS as u32);
+    params.set(fields)?;
     out.set(executable)
 }
 
-/// `cuGraphInstantiate` with an error log, which stays empty.
+/// `cuGraphInstantiate` with an error log, which is left empty.
 fn instantiate_with_log(out: Out<Handle>, graph: Handle, node: Out<Handle>, log: Buffer, size: usize) -> Result<()> {
     let executable = driver::lock()?.instantiate(graph, 0)?;
-    node.set_if_wanted(0);
+    node.set_optional(0);
     log.set("", size);
     out.set(executable)
 }
 
-/// Lists as the graph calls return them: without a place for them only their number, else as many as there is room
-/// for, the rest of the places zero.
+/// Returns a list as the functions for graphs do: with a null pointer only its length, otherwise as many elements as the
+/// caller provides space for, padded with zeros.
 fn fill_list(list: &[Handle], out: OutList<Handle>, count: InOut<usize>) -> Result<()> {
     if !out.is_null() {
         let room = count.get()?;
@@ -202,7 +131,11 @@ fn fill_list(list: &[Handle], out: OutList<Handle>, count: InOut<usize>) -> Resu
 fn edges(graph: Handle, from: OutList<Handle>, to: OutList<Handle>, count: InOut<usize>) -> Result<()> {
     let driver = driver::lock()?;
     let edges = find(&driver.graphs, "graph", graph)?.edges();
-    ensure!(from.is_null() == to.is_null(), CUDA_ERROR_INVALID_VALUE, "room for one end of the edges only");
+    ensure!(
+        from.is_null() == to.is_null(),
+        CUDA_ERROR_INVALID_VALUE,
+        "only one of the two lists of nodes is a null pointer"
+    );
     let (starts, ends): (Vec<Handle>, Vec<Handle>) = edges.into_iter().unzip();
     let room = if from.is_null() { 0 } else { count.get()? };
     fill_list(&starts, from, count)?;
@@ -223,7 +156,7 @@ fn node_dependents(node: Handle, out: OutList<Handle>, count: InOut<usize>) -> R
     fill_list(&dependents, out, count)
 }
 
-/// Edges carry no data here, which older programs cannot tell and newer ones read as zero.
+/// Writes the data of edges, which is always zero: edges with data are not emulated.
 fn no_edge_data(edges: OutList<EdgeData>, count: InOut<usize>) -> Result<()> {
     if !edges.is_null() {
         edges.set(&vec![EdgeData::default(); count.get()?])?;
@@ -234,7 +167,7 @@ fn no_edge_data(edges: OutList<EdgeData>, count: InOut<usize>) -> Result<()> {
 exports! {
     fn cuGraphCreate(out: Out<Handle>, flags: u32) {
         let mut driver = driver::lock()?;
-        ensure!(flags == 0 && !out.is_null(), CUDA_ERROR_INVALID_VALUE, "flags are {flags:#x}, or a null pointer");
+        ensure!(flags == 0 && !out.is_null(), CUDA_ERROR_INVALID_VALUE, "the flags {flags:#x} are not 0, or the graph is a null pointer");
         out.set(driver.add_graph(Graph::default()))?;
     }
 
@@ -272,7 +205,7 @@ exports! {
     fn cuGraphInstantiateWithParams / cuGraphInstantiateWithParams_ptsz(
         null; out: Out<Handle>, graph: Handle, params: InOut<InstantiateParams>
     ) {
-        // Uploading needs a stream on hardware; here it changes nothing whichever it is.
+        // The stream is only used for uploading, which has no effect.
         let _ = null;
         instantiate_with(out, graph, params)?;
     }

@@ -1,4 +1,4 @@
-//! The device: one T4, A100 or H100, by name, limits and attributes.
+//! The device: its name, limits and attributes, which are those of a T4, A100 or H100.
 
 mod attributes;
 
@@ -12,12 +12,12 @@ use crate::export::exports;
 
 const BUS_ID: &str = "0000:01:00.0";
 
-/// `Emulated sm_80 GPU`: nobody may take it for hardware.
+/// `Emulated sm_80 GPU`: the name shows that the device is not hardware.
 fn name(arch: Arch) -> String {
     format!("Emulated sm_{}{} GPU", arch.major, arch.minor)
 }
 
-/// The same on every run, another for every architecture.
+/// The UUID: the same in every process, and different for every architecture.
 fn uuid(arch: Arch) -> Uuid {
     let mut bytes = *b"ironwarp-emul-80";
     (bytes[14], bytes[15]) = (b'0' + arch.major as u8, b'0' + arch.minor as u8);
@@ -25,11 +25,11 @@ fn uuid(arch: Arch) -> Uuid {
 }
 
 fn write_text(out: Buffer, size: i32, text: &str) -> Result<()> {
-    let room = usize::try_from(size).ok().filter(|&size| size > 0 && !out.is_null());
-    let Some(room) = room else {
-        return Err(CUDA_ERROR_INVALID_VALUE.because("no room for the text"));
+    let size = usize::try_from(size).ok().filter(|&size| size > 0 && !out.is_null());
+    let Some(size) = size else {
+        return Err(CUDA_ERROR_INVALID_VALUE.because("the buffer for the text is null or empty"));
     };
-    out.set(text, room);
+    out.set(text, size);
     Ok(())
 }
 
@@ -103,8 +103,8 @@ exports! {
 
     fn cuDeviceGetByPCIBusId(out: Out<Device>, bus_id: Text) {
         driver::ready()?;
-        let wanted = bus_id.get()?;
-        ensure!(wanted == BUS_ID, CUDA_ERROR_INVALID_DEVICE, "no device at {wanted}: there is one, at {BUS_ID}");
+        let bus_id = bus_id.get()?;
+        ensure!(bus_id == BUS_ID, CUDA_ERROR_INVALID_DEVICE, "no device at {bus_id}: the only device is at {BUS_ID}");
         out.set(0)?;
     }
 
@@ -116,7 +116,7 @@ exports! {
     }
 
     fn cuDeviceGetExecAffinitySupport(out: Out<i32>, kind: u32, device: Device) {
-        // No kind of affinity is emulated.
+        // Execution affinity is not emulated.
         let _ = kind;
         driver::ready()?;
         check_device(device)?;

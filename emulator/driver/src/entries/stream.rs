@@ -1,71 +1,26 @@
-//! Streams: which operation comes after which.
+//! Streams, and the order of their operations.
 
 use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
 };
 
 use crate::boundary::{Device, Handle, HostFunction, NullStream, Out, StreamCallback, UserData};
-use crate::capture::Branch;
-use crate::driver::{self, Driver, Guard, Kind, find, find_mut, new_handle};
+use crate::driver::{self, Driver, Guard, find, find_mut};
 use crate::error::{Because, Result, ensure};
+use crate::executor;
 use crate::export::exports;
-use crate::queue;
+use crate::handle::{Kind, new_handle};
+use crate::object::stream::{Stream, StreamKind};
 use crate::work::Work;
 
-/// Lowest and highest priority. They change nothing but what is answered: every order that is allowed may happen.
+/// Lowest and highest priority. Priorities have no effect on the order of execution.
 pub const PRIORITIES: (i32, i32) = (0, -5);
 const NON_BLOCKING: u32 = 1;
 const LEGACY: Handle = 1;
 const PER_THREAD: Handle = 2;
 
-/// A stream.
-#[derive(Debug)]
-pub struct Stream {
-    pub context: Handle,
-    kind: StreamKind,
-    flags: u32,
-    priority: i32,
-    /// The last operation.
-    tail: Option<u64>,
-    /// Recorded events that the next operation waits for.
-    pub waits: Vec<u64>,
-    /// The stream is being captured.
-    pub branch: Option<Branch>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StreamKind {
-    /// The context's default stream, in step with all blocking streams.
-    Legacy,
-    Blocking,
-    NonBlocking,
-}
-
-impl Stream {
-    pub fn legacy(context: Handle) -> Self {
-        Self::new(context, StreamKind::Legacy, 0, 0)
-    }
-
-    fn new(context: Handle, kind: StreamKind, flags: u32, priority: i32) -> Self {
-        Self { context, kind, flags, priority, tail: None, waits: Vec::new(), branch: None }
-    }
-
-    pub fn is_legacy(&self) -> bool {
-        self.kind == StreamKind::Legacy
-    }
-
-    /// In step with the default stream.
-    pub fn is_blocking(&self) -> bool {
-        self.kind == StreamKind::Blocking
-    }
-
-    fn own(&self) -> impl Iterator<Item = u64> {
-        self.tail.into_iter().chain(self.waits.iter().copied())
-    }
-}
-
 impl Driver {
-    /// What a stream argument names.
+    /// The stream that a stream argument stands for.
     pub fn stream(&mut self, handle: Handle, null: NullStream) -> Result<Handle> {
         let per_thread = match handle {
             0 => null == NullStream::PerThread,
@@ -99,7 +54,7 @@ impl Driver {
         Ok(handle)
     }
 
-    /// What must end before new work of a stream may begin.
+    /// The operations that must end before new work of a stream may start.
     pub fn needs(&self, handle: Handle) -> Result<Vec<u64>> {
         let stream = find(&self.streams, "stream", handle)?;
         let context = self.context(stream.context)?;
@@ -116,14 +71,14 @@ impl Driver {
         Ok(needs)
     }
 
-    /// The work of a stream that is waited for; the default stream's is that of every blocking stream too.
+    /// The operations that a wait for a stream waits for. For the default stream they include those of all blocking streams.
     fn work_of(&self, handle: Handle) -> Result<Vec<u64>> {
         let stream = find(&self.streams, "stream", handle)?;
         if stream.is_legacy() { self.needs(handle) } else { Ok(stream.own().collect()) }
     }
 
-    /// Queues an operation at the end of a stream, or notes it in the graph that the stream is captured into.
-    /// Returns the operation that was queued.
+    /// Queues an operation at the end of a stream, or adds it to the graph if the stream is being captured. Returns the id of
+    /// a queued operation.
     pub fn submit(&mut self, handle: Handle, work: Work) -> Result<Option<u64>> {
         let stream = find(&self.streams, "stream", handle)?;
         let context = self.healthy(stream.context)?;
@@ -136,13 +91,13 @@ impl Driver {
         Ok(Some(id))
     }
 
-    /// [`Driver::needs`], when work is about to be queued.
+    /// [`Driver::needs`], and the check that work may be queued.
     pub fn needs_of_work(&mut self, handle: Handle) -> Result<Vec<u64>> {
         self.refuse_implicit_capture(handle)?;
         self.needs(handle)
     }
 
-    /// Makes an operation the last of its stream.
+    /// Makes an operation the last one of its stream.
     pub fn set_tail(&mut self, handle: Handle, id: u64) -> Result<()> {
         let stream = find_mut(&mut self.streams, "stream", handle)?;
         stream.tail = Some(id);
@@ -154,7 +109,7 @@ impl Driver {
         Ok(())
     }
 
-    /// The stream's pending work goes on without it.
+    /// Removes a stream. Its pending operations remain queued.
     fn destroy_stream(&mut self, handle: Handle) -> Result<()> {
         let stream = find(&self.streams, "stream", handle)?;
         ensure!(!stream.is_legacy(), CUDA_ERROR_INVALID_HANDLE, "the default stream cannot be destroyed");
@@ -171,18 +126,18 @@ impl Driver {
     }
 }
 
-/// Queues an operation, and executes the oldest ones if there are too many.
+/// Queues an operation, and executes the oldest ones if too many are pending.
 pub fn enqueue(mut driver: Guard, stream: Handle, work: Work) -> Result<(Guard, Option<u64>)> {
     let id = driver.submit(stream, work)?;
-    Ok((queue::relieve(driver), id))
+    Ok((executor::relieve(driver), id))
 }
 
-/// Waits for the work of a stream.
+/// Waits for the operations of a stream.
 pub fn synchronize(mut driver: Guard, stream: Handle) -> Result<Guard> {
     driver.refuse_captured_stream(stream)?;
     let context = find(&driver.streams, "stream", stream)?.context;
     let work = driver.work_of(stream)?;
-    let driver = queue::finish(driver, &work);
+    let driver = executor::finish(driver, &work);
     driver.healthy(context)?;
     Ok(driver)
 }
@@ -194,7 +149,7 @@ fn query(mut driver: Guard, stream: Handle) -> Result<()> {
     if !work.iter().any(|&id| driver.queue.is_pending(id)) {
         return Ok(());
     }
-    queue::advance(driver, &work).healthy(context)?;
+    executor::advance(driver, &work).healthy(context)?;
     Err(CUDA_ERROR_NOT_READY.because("work is pending"))
 }
 
@@ -257,7 +212,7 @@ exports! {
         let mut driver = driver::lock()?;
         let stream = driver.stream(stream, null)?;
         out.set(find(&driver.streams, "stream", stream)?.context)?;
-        green.set_if_wanted(0);
+        green.set_optional(0);
     }
 
     fn cuLaunchHostFunc / cuLaunchHostFunc_ptsz(null; stream: Handle, function: HostFunction, data: UserData) {
@@ -272,7 +227,7 @@ exports! {
     ) {
         let mut driver = driver::lock()?;
         let named = driver.stream(stream, null)?;
-        ensure!(!function.is_null() && flags == 0, CUDA_ERROR_INVALID_VALUE, "no function, or flags {flags:#x}");
+        ensure!(!function.is_null() && flags == 0, CUDA_ERROR_INVALID_VALUE, "the function is null, or the flags {flags:#x} are not 0");
         let captured = find(&driver.streams, "stream", named)?.branch.is_some();
         ensure!(!captured, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "callbacks cannot be captured");
         enqueue(driver, named, Work::Callback(function, stream, data)).map(drop)?;

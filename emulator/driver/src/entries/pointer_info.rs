@@ -1,4 +1,4 @@
-//! What an address belongs to.
+//! Attributes of pointers.
 
 use cudarc::driver::sys::CUpointer_attribute as Attribute;
 use cudarc::driver::sys::CUresult::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED};
@@ -12,7 +12,7 @@ const HOST: u32 = 1;
 const DEVICE: u32 = 2;
 const READ_WRITE: u32 = 3;
 
-/// An attribute's value, in the width that the API gives it.
+/// The value of an attribute, in the width that the API defines for it.
 #[derive(Debug, Clone, Copy)]
 enum Value {
     Byte(u8),
@@ -21,7 +21,7 @@ enum Value {
 }
 
 impl Value {
-    fn put(self, out: Out<u64>) -> Result<()> {
+    fn write(self, out: Out<u64>) -> Result<()> {
         match self {
             Value::Byte(value) => out.cast().set(value),
             Value::Word(value) => out.cast().set(value),
@@ -30,8 +30,8 @@ impl Value {
     }
 }
 
-/// The memory that an address lies in.
-struct Place {
+/// The allocation that an address belongs to.
+struct Memory {
     device: bool,
     context: Handle,
     base: u64,
@@ -41,14 +41,14 @@ struct Place {
 }
 
 impl Driver {
-    fn place_of(&self, address: DevicePointer) -> Option<Place> {
+    fn memory_of(&self, address: DevicePointer) -> Option<Memory> {
         if let Some(allocation) = self.memory.find(address) {
             let owned = self.allocations.get(&allocation.base);
-            // Variables of modules have no owner in the table.
+            // The variables of modules are not in the table of allocations.
             let of_module =
                 || self.modules.values().find(|m| m.code.globals.iter().any(|g| g.address == allocation.base));
             let context = owned.map_or_else(|| of_module().map_or(0, |module| module.context), |owned| owned.context);
-            return Some(Place {
+            return Some(Memory {
                 device: true,
                 context,
                 base: allocation.base,
@@ -58,41 +58,41 @@ impl Driver {
             });
         }
         let (context, base, size) = self.pinned.range(address)?;
-        Some(Place { device: false, context, base, size, pool: 0, number: base >> 9 })
+        Some(Memory { device: false, context, base, size, pool: 0, number: base >> 9 })
     }
 }
 
-fn attribute(name: u32, place: &Place, address: u64) -> Result<Value> {
+fn attribute(name: u32, memory: &Memory, address: u64) -> Result<Value> {
     let known = |attribute: Attribute| attribute as u32 == name;
     Ok(match name {
-        _ if known(Attribute::CU_POINTER_ATTRIBUTE_CONTEXT) => Value::Long(place.context),
+        _ if known(Attribute::CU_POINTER_ATTRIBUTE_CONTEXT) => Value::Long(memory.context),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE) => {
-            Value::Word(if place.device { DEVICE } else { HOST })
+            Value::Word(if memory.device { DEVICE } else { HOST })
         }
-        _ if known(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_POINTER) && place.device => Value::Long(address),
-        _ if known(Attribute::CU_POINTER_ATTRIBUTE_HOST_POINTER) && !place.device => Value::Long(address),
+        _ if known(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_POINTER) && memory.device => Value::Long(address),
+        _ if known(Attribute::CU_POINTER_ATTRIBUTE_HOST_POINTER) && !memory.device => Value::Long(address),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_POINTER)
             || known(Attribute::CU_POINTER_ATTRIBUTE_HOST_POINTER) =>
         {
-            return Err(CUDA_ERROR_INVALID_VALUE.because("host and device do not share this memory"));
+            return Err(CUDA_ERROR_INVALID_VALUE.because("the host and the device do not share this memory"));
         }
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) => Value::Byte(0),
-        _ if known(Attribute::CU_POINTER_ATTRIBUTE_BUFFER_ID) => Value::Long(place.number),
+        _ if known(Attribute::CU_POINTER_ATTRIBUTE_BUFFER_ID) => Value::Long(memory.number),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_IS_MANAGED) => Value::Byte(0),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL) => Value::Word(0),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE) => Value::Byte(0),
-        _ if known(Attribute::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR) => Value::Long(place.base),
-        _ if known(Attribute::CU_POINTER_ATTRIBUTE_RANGE_SIZE) => Value::Long(place.size),
+        _ if known(Attribute::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR) => Value::Long(memory.base),
+        _ if known(Attribute::CU_POINTER_ATTRIBUTE_RANGE_SIZE) => Value::Long(memory.size),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_MAPPED) => Value::Byte(1),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES) => Value::Long(0),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE) => Value::Byte(0),
         _ if known(Attribute::CU_POINTER_ATTRIBUTE_ACCESS_FLAGS) => Value::Word(READ_WRITE),
-        _ if known(Attribute::CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE) => Value::Long(place.pool),
+        _ if known(Attribute::CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE) => Value::Long(memory.pool),
         _ => return Err(CUDA_ERROR_NOT_SUPPORTED.because(format!("pointer attribute {name} is not emulated"))),
     })
 }
 
-/// What is answered of memory the driver does not know, where that is no error.
+/// The value of an attribute of memory that the driver does not know, for the function that accepts such memory.
 fn unknown(name: u32) -> Value {
     let byte = [
         Attribute::CU_POINTER_ATTRIBUTE_SYNC_MEMOPS,
@@ -114,19 +114,19 @@ exports! {
     fn cuPointerGetAttribute(out: Out<u64>, name: u32, address: DevicePointer) {
         let driver = driver::lock()?;
         driver.current()?;
-        let Some(place) = driver.place_of(address) else {
-            return Err(CUDA_ERROR_INVALID_VALUE.because(format!("{address:#x} is not memory the driver knows")));
+        let Some(memory) = driver.memory_of(address) else {
+            return Err(CUDA_ERROR_INVALID_VALUE.because(format!("the driver does not know memory at {address:#x}")));
         };
-        attribute(name, &place, address)?.put(out)?;
+        attribute(name, &memory, address)?.write(out)?;
     }
 
     fn cuPointerGetAttributes(count: u32, names: In<u32>, outs: In<Out<u64>>, address: DevicePointer) {
         let driver = driver::lock()?;
         driver.current()?;
-        let place = driver.place_of(address);
+        let memory = driver.memory_of(address);
         for (name, out) in names.list(count as usize)?.into_iter().zip(outs.list(count as usize)?) {
-            let value = place.as_ref().and_then(|place| attribute(name, place, address).ok());
-            value.unwrap_or_else(|| unknown(name)).put(out)?;
+            let value = memory.as_ref().and_then(|memory| attribute(name, memory, address).ok());
+            value.unwrap_or_else(|| unknown(name)).write(out)?;
         }
     }
 }

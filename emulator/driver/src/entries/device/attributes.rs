@@ -1,5 +1,5 @@
-//! Device attributes: those of the T4, A100 (SXM4, 80 GB) and H100 (SXM5) where they describe the chip, and 0 for what
-//! the chip can do and the emulator cannot.
+//! Device attributes: those of the T4, A100 (SXM4, 80 GB) and H100 (SXM5), but 0 for features of the chip that are not
+//! emulated.
 
 use cudarc::driver::sys::CUdevice_attribute::{self as Attribute, *};
 use ptx_emulator::{Arch, Limits};
@@ -11,7 +11,7 @@ const MAX_PITCH: i32 = i32::MAX;
 const CONSTANT_BYTES: i32 = 65536;
 const TEXTURE_ALIGNMENT: i32 = 512;
 
-/// What differs between the chips beyond [`Limits`].
+/// The attributes that differ between the chips, apart from [`Limits`].
 struct Chip {
     /// Kilohertz.
     clock: i32,
@@ -65,7 +65,7 @@ fn chip(arch: Arch) -> Chip {
     }
 }
 
-/// An attribute by its number; `None` for one that the 13.0 interface does not have.
+/// The value of an attribute; `None` if the 13.0 interface does not have the attribute.
 pub fn find(arch: Arch, limits: &Limits, name: i32) -> Option<i32> {
     let chip = chip(arch);
     let chip_values: [(Attribute, i32); 12] = [
@@ -87,7 +87,7 @@ pub fn find(arch: Arch, limits: &Limits, name: i32) -> Option<i32> {
     Some(value)
 }
 
-/// The old structure of properties.
+/// The properties of the deprecated `cuDeviceGetProperties`.
 pub fn properties(arch: Arch, limits: &Limits) -> DeviceProperties {
     DeviceProperties {
         threads_per_block: limits.threads_per_block as i32,
@@ -103,7 +103,7 @@ pub fn properties(arch: Arch, limits: &Limits) -> DeviceProperties {
     }
 }
 
-/// What execution enforces.
+/// The attributes that are limits of execution.
 fn of_limits(limits: &Limits) -> [(Attribute, i32); 17] {
     [
         (CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, limits.threads_per_block as i32),
@@ -126,7 +126,7 @@ fn of_limits(limits: &Limits) -> [(Attribute, i32); 17] {
     ]
 }
 
-/// The same for all chips.
+/// The attributes that are the same for all chips.
 const CONSTANT: &[(Attribute, i32)] = &[
     (CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY, CONSTANT_BYTES),
     (CU_DEVICE_ATTRIBUTE_MAX_PITCH, MAX_PITCH),
@@ -203,7 +203,7 @@ const CONSTANT: &[(Attribute, i32)] = &[
     (CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS, 0),
     (CU_DEVICE_ATTRIBUTE_MEM_DECOMPRESS_ALGORITHM_MASK, 0),
     (CU_DEVICE_ATTRIBUTE_MEM_DECOMPRESS_MAXIMUM_LENGTH, 0),
-    // Not emulated: graphics, and arrays with what they are for.
+    // Not emulated: graphics, arrays, textures and surfaces.
     (CU_DEVICE_ATTRIBUTE_D3D12_CIG_SUPPORTED, 0),
     (CU_DEVICE_ATTRIBUTE_VULKAN_CIG_SUPPORTED, 0),
     (CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED, 0),

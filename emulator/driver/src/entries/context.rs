@@ -1,79 +1,33 @@
-//! Contexts: the primary one, others, and each thread's stack of them.
+//! Contexts: the primary context, other contexts, and each thread's stack of current contexts.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::thread::ThreadId;
 
 use cudarc::driver::sys::CUlimit;
 use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED, CUDA_ERROR_UNSUPPORTED_LIMIT,
 };
 
+use super::stream;
 use crate::boundary::{CtxCreateParams, Device, Handle, In, Out};
-use crate::driver::{self, Driver, Guard, Kind, check_device, new_handle};
-use crate::error::{Because, Error, Result, ensure};
+use crate::driver::{self, Driver, Guard, check_device};
+use crate::error::{Because, Result, ensure};
+use crate::executor;
 use crate::export::exports;
-use crate::queue;
-use crate::stream::{self, Stream};
+use crate::handle::{Kind, new_handle};
+use crate::object::context::{Context, DEFAULT_LIMITS, LIMITS, pop, push, top};
+use crate::object::stream::Stream;
 
-/// What `cuCtxGetApiVersion` answers for contexts of the interface since 3.2.
+/// The answer of `cuCtxGetApiVersion` for contexts of the interface since CUDA 3.2.
 const API_VERSION: u32 = 3020;
-/// Flags that mean something here: scheduling, mapped host memory, local memory, synchronous memory operations.
+/// The known flags: scheduling, mapped host memory, local memory, synchronous memory operations.
 const FLAGS: u32 = 0xFF;
-const LIMITS: usize = 7;
-/// As the driver sets them: stack, printf, heap, depth, pending launches, L2 granularity, persisting L2.
-const DEFAULT_LIMITS: [usize; LIMITS] = [1024, 1 << 20, 8 << 20, 2, 2048, 64, 0];
-
-/// A context.
-#[derive(Debug)]
-pub struct Context {
-    pub id: u64,
-    flags: u32,
-    /// The error of a launch; each later call answers it.
-    pub failed: Option<Error>,
-    /// The default stream.
-    pub legacy: Handle,
-    /// The default streams of threads that asked for one.
-    pub per_thread: HashMap<ThreadId, Handle>,
-    /// The last operations of streams that were destroyed with work pending.
-    pub orphans: Vec<u64>,
-    limits: [usize; LIMITS],
-    cache_config: u32,
-    shared_config: u32,
-}
-
-/// The device's primary context.
-#[derive(Debug, Default)]
-pub struct Primary {
-    context: Option<Handle>,
-    retained: u32,
-    flags: u32,
-}
-
-thread_local! {
-    static STACK: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The calling thread's current context, if it has one; it may be destroyed.
-pub fn top() -> Option<Handle> {
-    STACK.with(|stack| stack.borrow().last().copied())
-}
-
-fn push(context: Handle) {
-    STACK.with(|stack| stack.borrow_mut().push(context));
-}
-
-fn pop() -> Option<Handle> {
-    STACK.with(|stack| stack.borrow_mut().pop())
-}
-
 impl Driver {
     fn create_context(&mut self, flags: u32) -> Result<Handle> {
         ensure!(flags & !FLAGS == 0, CUDA_ERROR_INVALID_VALUE, "context flags {flags:#x} are unknown");
         ensure!(
             flags & 7 <= 4 && flags & 7 != 3,
             CUDA_ERROR_INVALID_VALUE,
-            "context flags {flags:#x}: one schedule only"
+            "context flags {flags:#x}: at most one scheduling flag is permitted"
         );
         let handle = new_handle(Kind::Context);
         let legacy = new_handle(Kind::Stream);
@@ -93,7 +47,7 @@ impl Driver {
         Ok(handle)
     }
 
-    /// Frees all that belongs to a context.
+    /// Removes a context and everything that belongs to it.
     fn remove_context(&mut self, handle: Handle) {
         self.report_leaks(handle);
         self.queue.abandon(handle);
@@ -109,7 +63,7 @@ impl Driver {
         self.allocations.retain(|&address, owned| {
             let stays = owned.context != handle;
             if !stays {
-                // An address that is gone already is no news at the end.
+                // An address that was already freed needs no report here.
                 let _ = memory.free(address);
             }
             stays
@@ -120,10 +74,10 @@ impl Driver {
     }
 }
 
-/// Executes what is pending in a context, then removes it.
+/// Executes the pending operations of a context, then removes the context.
 fn destroy(driver: Guard, handle: Handle) {
     let pending = driver.queue.of_context(handle);
-    queue::finish(driver, &pending).remove_context(handle);
+    executor::finish(driver, &pending).remove_context(handle);
 }
 
 fn create(out: Out<Handle>, flags: u32, device: Device) -> Result<()> {
@@ -161,18 +115,18 @@ fn release_primary(all: bool) -> Result<()> {
     Ok(())
 }
 
-/// Waits for all of a context's work.
+/// Waits for all operations of a context.
 fn synchronize(driver: Guard, context: Handle) -> Result<()> {
     let mut driver = driver;
     driver.refuse_all_captures(context)?;
     let pending = driver.queue.of_context(context);
-    queue::finish(driver, &pending).healthy(context).map(drop)
+    executor::finish(driver, &pending).healthy(context).map(drop)
 }
 
 fn limit(name: u32) -> Result<usize> {
     let known = (name as usize) < LIMITS;
     ensure!(known, CUDA_ERROR_UNSUPPORTED_LIMIT, "limit {name} is unknown");
-    // Device-side launches are not executed.
+    // Device-side launches are not emulated.
     let unsupported = [CUlimit::CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH, CUlimit::CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT];
     ensure!(
         unsupported.iter().all(|&l| l as u32 != name),
@@ -238,7 +192,7 @@ exports! {
     fn cuCtxDestroy = cuCtxDestroy_v2(context: Handle) {
         let driver = driver::lock()?;
         driver.context(context)?;
-        ensure!(driver.primary.context != Some(context), CUDA_ERROR_INVALID_CONTEXT, "the primary context is released");
+        ensure!(driver.primary.context != Some(context), CUDA_ERROR_INVALID_CONTEXT, "the primary context must be released instead");
         destroy(driver, context);
         if top() == Some(context) {
             pop();
@@ -255,7 +209,7 @@ exports! {
         let Some(context) = pop() else {
             return Err(CUDA_ERROR_INVALID_CONTEXT.because("no context is current to this thread"));
         };
-        out.set_if_wanted(context);
+        out.set_optional(context);
     }
 
     fn cuCtxSetCurrent(context: Handle) {
@@ -360,8 +314,8 @@ exports! {
 
     fn cuCtxGetStreamPriorityRange(least: Out<i32>, greatest: Out<i32>) {
         driver::lock()?.current()?;
-        least.set_if_wanted(stream::PRIORITIES.0);
-        greatest.set_if_wanted(stream::PRIORITIES.1);
+        least.set_optional(stream::PRIORITIES.0);
+        greatest.set_optional(stream::PRIORITIES.1);
     }
 
     fn cuCtxResetPersistingL2Cache() {

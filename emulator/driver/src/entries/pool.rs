@@ -1,33 +1,20 @@
-//! Memory pools. Nothing is kept back: what is freed is free, so that a use after it is found.
+//! Memory pools. They keep no freed memory, so that accesses to freed memory are detected.
 
 use cudarc::driver::sys::CUmemPool_attribute as Attribute;
 use cudarc::driver::sys::CUresult::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED};
 
 use crate::boundary::{Device, Handle, In, InOut, MemAccess, MemLocation, Out, PoolProps};
-use crate::driver::{self, Driver, Kind, check_device, find, find_mut, new_handle};
+use crate::driver::{self, Driver, check_device, find, find_mut};
 use crate::error::{Because, Result, ensure};
 use crate::export::exports;
+use crate::handle::{Kind, new_handle};
+use crate::object::pool::Pool;
 
 const ON_DEVICE: u32 = 1;
 const PINNED: u32 = 1;
 const READ_WRITE: u32 = 3;
 
-/// A pool.
-#[derive(Debug)]
-pub struct Pool {
-    /// The three switches for reusing memory, which change nothing here.
-    reuse: [u32; 3],
-    threshold: u64,
-    highest: u64,
-}
-
-impl Default for Pool {
-    fn default() -> Self {
-        Self { reuse: [1; 3], threshold: 0, highest: 0 }
-    }
-}
-
-/// An attribute's value: switches are 32 bits wide, sizes 64.
+/// The value of an attribute: switches have 32 bits, sizes 64.
 enum Value {
     Switch(u32),
     Size(u64),
@@ -65,7 +52,7 @@ fn set_attribute(handle: Handle, name: u32, switch: In<u32>, size: In<u64>) -> R
         _ if name == Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH as u32
             || name == Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH as u32 =>
         {
-            ensure!(size.get()? == 0, CUDA_ERROR_INVALID_VALUE, "a high-water mark can only be set to 0");
+            ensure!(size.get()? == 0, CUDA_ERROR_INVALID_VALUE, "a high-water mark can only be reset to 0");
             pool.highest = 0;
         }
         _ => return Err(CUDA_ERROR_INVALID_VALUE.because(format!("pool attribute {name} cannot be set"))),
@@ -116,7 +103,7 @@ exports! {
     }
 
     fn cuMemPoolTrimTo(pool: Handle, keep: usize) {
-        // Nothing is kept back, so that there is never anything to trim.
+        // Pools keep no freed memory, so there is nothing to trim.
         let _ = keep;
         find(&driver::lock()?.pools, "memory pool", pool)?;
     }
@@ -136,10 +123,10 @@ exports! {
         let driver = driver::lock()?;
         find(&driver.pools, "memory pool", pool)?;
         for access in access.list(count)? {
-            ensure!(access.location.kind == ON_DEVICE, CUDA_ERROR_INVALID_VALUE, "access is given to devices");
+            ensure!(access.location.kind == ON_DEVICE, CUDA_ERROR_INVALID_VALUE, "only devices can have access");
             check_device(access.location.id)?;
             let own = access.flags == READ_WRITE;
-            ensure!(own, CUDA_ERROR_INVALID_VALUE, "a device's access to its own pool cannot be taken away");
+            ensure!(own, CUDA_ERROR_INVALID_VALUE, "a device's access to its own pool cannot be revoked");
         }
     }
 
@@ -147,7 +134,7 @@ exports! {
         let driver = driver::lock()?;
         find(&driver.pools, "memory pool", pool)?;
         let location = location.get()?;
-        ensure!(location.kind == ON_DEVICE, CUDA_ERROR_INVALID_VALUE, "access is given to devices");
+        ensure!(location.kind == ON_DEVICE, CUDA_ERROR_INVALID_VALUE, "only devices can have access");
         check_device(location.id)?;
         out.set(READ_WRITE)?;
     }

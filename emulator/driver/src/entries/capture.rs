@@ -1,8 +1,7 @@
-//! Capturing streams into graphs.
+//! Capture of streams into graphs.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::thread::ThreadId;
 
 use cudarc::driver::sys::CUresult::{
     self, CUDA_ERROR_ILLEGAL_STATE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED,
@@ -15,7 +14,8 @@ use crate::boundary::{EdgeData, Handle, HandleList, In, InOut, Out};
 use crate::driver::{self, Driver, Guard, find, find_mut};
 use crate::error::{Because, Result, ensure};
 use crate::export::exports;
-use crate::graph::Graph;
+use crate::object::capture::{Branch, Capture};
+use crate::object::graph::Graph;
 use crate::work::Work;
 
 const GLOBAL: u32 = 0;
@@ -23,26 +23,6 @@ const RELAXED: u32 = 2;
 const NONE: u32 = 0;
 const ACTIVE: u32 = 1;
 const INVALIDATED: u32 = 2;
-
-/// A capture in progress.
-#[derive(Debug)]
-pub struct Capture {
-    pub context: Handle,
-    graph: Handle,
-    mode: u32,
-    origin: Handle,
-    thread: ThreadId,
-    /// Something forbidden was called; all that is left is to end it.
-    invalid: bool,
-}
-
-/// A stream's part in a capture.
-#[derive(Debug)]
-pub struct Branch {
-    pub capture: u64,
-    /// The nodes that the stream's next one comes after.
-    pub heads: Vec<Handle>,
-}
 
 thread_local! {
     static MODE: Cell<u32> = const { Cell::new(GLOBAL) };
@@ -57,7 +37,7 @@ impl Driver {
         ensure!(stream.branch.is_none(), CUDA_ERROR_ILLEGAL_STATE, "the stream is being captured already");
         let context = stream.context;
         let graph = self.add_graph(Graph::capturing());
-        // The graph's handle is unique, and so is the capture's number with it.
+        // The graph's handle is unique, so it also serves as the capture's id.
         let capture =
             Capture { context, graph, mode, origin: handle, thread: std::thread::current().id(), invalid: false };
         self.captures.insert(graph, capture);
@@ -65,7 +45,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Ends a capture; the graph, unless something went wrong in it.
+    /// Ends a capture and returns its graph.
+    ///
+    /// # Errors
+    /// The capture was invalidated, or must not be ended here. An invalid capture is ended nevertheless.
     fn end_capture(&mut self, handle: Handle) -> Result<Handle> {
         let Some(branch) = &find(&self.streams, "stream", handle)?.branch else {
             return Err(CUDA_ERROR_ILLEGAL_STATE.because("the stream is not being captured"));
@@ -75,21 +58,25 @@ impl Driver {
             return Err(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED.because("the capture was abandoned"));
         };
         let own_thread = *mode == RELAXED || *thread == std::thread::current().id();
-        ensure!(own_thread, CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "the capture was begun by another thread");
-        ensure!(*origin == handle, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "the capture was begun on another stream");
+        ensure!(own_thread, CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "the capture was started by another thread");
+        ensure!(*origin == handle, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "the capture was started on another stream");
         let (graph, invalid) = (*graph, *invalid);
         let joined = self.all_joined(id, graph, &branch.heads)?;
         self.forget_capture(id);
         if invalid || !joined {
             self.graphs.remove(&graph);
         }
-        ensure!(!invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "something was called that a capture forbids");
+        ensure!(
+            !invalid,
+            CUDA_ERROR_STREAM_CAPTURE_INVALIDATED,
+            "a call was made that is not permitted during capture"
+        );
         ensure!(joined, CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "work of another stream was not joined by an event");
         find_mut(&mut self.graphs, "graph", graph)?.done();
         Ok(graph)
     }
 
-    /// Whether the origin's heads come after all that other streams captured.
+    /// Whether the heads of the origin stream depend on all nodes that other streams captured.
     fn all_joined(&self, capture: u64, graph: Handle, heads: &[Handle]) -> Result<bool> {
         let before = find(&self.graphs, "graph", graph)?.closure(heads);
         let branches = self.streams.values().filter_map(|stream| stream.branch.as_ref());
@@ -103,7 +90,7 @@ impl Driver {
         }
     }
 
-    /// A stream of the capture is destroyed.
+    /// Ends a capture, one of whose streams is destroyed.
     pub fn abandon_capture(&mut self, id: u64) {
         let graph = self.captures.get(&id).map(|capture| capture.graph);
         self.forget_capture(id);
@@ -120,13 +107,13 @@ impl Driver {
         }
     }
 
-    /// A capture into which work may still go.
+    /// A capture that has not been invalidated.
     pub fn valid_capture(&self, id: u64) -> Result<&Capture> {
         let capture = self.captures.get(&id).filter(|capture| !capture.invalid);
         capture.ok_or_else(|| CUDA_ERROR_STREAM_CAPTURE_INVALIDATED.because("the capture was invalidated"))
     }
 
-    /// Adds a node instead of queuing an operation.
+    /// Adds a node to the graph instead of queuing an operation.
     pub fn capture_work(&mut self, handle: Handle, work: Work) -> Result<()> {
         let Some(branch) = &find(&self.streams, "stream", handle)?.branch else {
             return Ok(());
@@ -142,7 +129,7 @@ impl Driver {
         Ok(())
     }
 
-    /// A stream waits for an event of a capture, and thereby becomes part of it.
+    /// Adds a stream that waits for an event of a capture to that capture.
     pub fn join_capture(&mut self, handle: Handle, id: u64, heads: &[Handle]) -> Result<()> {
         self.valid_capture(id)?;
         let stream = find_mut(&mut self.streams, "stream", handle)?;
@@ -163,14 +150,14 @@ impl Driver {
         Ok(())
     }
 
-    /// A captured stream waits for an event that is outside the capture.
+    /// Invalidates the capture of a stream that waits for an event recorded outside the capture.
     pub fn refuse_uncaptured(&mut self, handle: Handle) -> Result<()> {
         let capture = find(&self.streams, "stream", handle)?.branch.as_ref().map(|branch| branch.capture);
         self.invalidate(capture.as_slice());
         Err(CUDA_ERROR_STREAM_CAPTURE_ISOLATION.because("the event was recorded outside the capture"))
     }
 
-    /// The host waits for a stream, which must not be part of a capture.
+    /// Refuses to wait for a stream that is part of a capture.
     pub fn refuse_captured_stream(&mut self, handle: Handle) -> Result<()> {
         self.refuse_implicit_capture(handle)?;
         let capture = find(&self.streams, "stream", handle)?.branch.as_ref().map(|branch| branch.capture);
@@ -179,7 +166,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Work of the default stream would have to wait for blocking streams, one of which is being captured.
+    /// Refuses work on the default stream while a blocking stream, with which it synchronises, is being captured.
     pub fn refuse_implicit_capture(&mut self, handle: Handle) -> Result<()> {
         let stream = find(&self.streams, "stream", handle)?;
         if !stream.is_legacy() {
@@ -187,17 +174,21 @@ impl Driver {
         }
         let blocking = self.streams.values().filter(|s| s.context == stream.context && s.is_blocking());
         let captures: Vec<u64> = blocking.filter_map(|s| s.branch.as_ref().map(|b| b.capture)).collect();
-        self.refuse(&captures, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "the default stream is in step with a captured one")
+        self.refuse(
+            &captures,
+            CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
+            "the default stream synchronises with a stream that is being captured",
+        )
     }
 
-    /// The host waits for a whole context.
+    /// Refuses to wait for a context while a stream of it is being captured.
     pub fn refuse_all_captures(&mut self, context: Handle) -> Result<()> {
         let captures: Vec<u64> =
             self.captures.iter().filter(|(_, c)| c.context == context).map(|(&id, _)| id).collect();
         self.refuse(&captures, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a stream of the context is being captured")
     }
 
-    /// A call that could be unsafe while anything is captured, unless the thread or the capture says otherwise.
+    /// Refuses a potentially unsafe call during a capture, unless the mode of the thread or of the capture permits it.
     pub fn refuse_unsafe(&mut self) -> Result<()> {
         let (mode, thread) = (MODE.get(), std::thread::current().id());
         let forbids = |capture: &Capture| match mode {
@@ -206,7 +197,11 @@ impl Driver {
             _ => capture.mode != RELAXED && capture.thread == thread,
         };
         let captures: Vec<u64> = self.captures.iter().filter(|(_, c)| forbids(c)).map(|(&id, _)| id).collect();
-        self.refuse(&captures, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "not allowed while a stream is being captured")
+        self.refuse(
+            &captures,
+            CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+            "the call is not permitted while a stream is being captured",
+        )
     }
 
     fn refuse(&mut self, captures: &[u64], code: CUresult, why: &str) -> Result<()> {
@@ -222,7 +217,7 @@ impl Driver {
     }
 }
 
-/// Where `cuStreamGetCaptureInfo` puts what is asked for.
+/// The outputs of `cuStreamGetCaptureInfo`.
 struct Info {
     status: Out<u32>,
     id: Out<u64>,
@@ -239,10 +234,10 @@ impl Info {
         let Some(branch) = branch.filter(|_| status == ACTIVE) else {
             return Ok(());
         };
-        self.id.set_if_wanted(branch.capture);
-        self.graph.set_if_wanted(driver.valid_capture(branch.capture)?.graph);
-        self.heads.set_if_wanted(HandleList::from(branch.heads.as_slice()));
-        self.count.set_if_wanted(branch.heads.len());
+        self.id.set_optional(branch.capture);
+        self.graph.set_optional(driver.valid_capture(branch.capture)?.graph);
+        self.heads.set_optional(HandleList::from(branch.heads.as_slice()));
+        self.count.set_optional(branch.heads.len());
         Ok(())
     }
 }
@@ -256,7 +251,7 @@ fn update(driver: Guard, stream: Handle, nodes: &[Handle], flags: u32) -> Result
     };
     let capture = branch.capture;
     let graph = find(&driver.graphs, "graph", driver.valid_capture(capture)?.graph)?;
-    ensure!(nodes.iter().all(|n| graph.contains(*n)), CUDA_ERROR_INVALID_VALUE, "a node of another graph");
+    ensure!(nodes.iter().all(|n| graph.contains(*n)), CUDA_ERROR_INVALID_VALUE, "a node belongs to another graph");
     let mut heads: BTreeSet<Handle> = nodes.iter().copied().collect();
     if flags == 0 {
         heads.extend(&branch.heads);
@@ -321,7 +316,7 @@ exports! {
     ) {
         let mut driver = driver::lock()?;
         let stream = driver.stream(stream, null)?;
-        edges.set_if_wanted(HandleList::NULL);
+        edges.set_optional(HandleList::NULL);
         Info { status, id, graph, heads, count }.fill(driver, stream)?;
     }
 

@@ -1,25 +1,26 @@
-//! What is exported and not emulated: each such entry says so by name, and answers `CUDA_ERROR_NOT_SUPPORTED`.
+//! Functions that are exported but not emulated. Each reports its name and answers `CUDA_ERROR_NOT_SUPPORTED`.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::sys::CUresult::CUDA_ERROR_NOT_SUPPORTED;
 
-use crate::error::{Because, Result, say};
+use crate::error::{Because, Result};
 use crate::export::exports;
+use crate::report;
 
-/// Says once a process that an entry is missing, and always answers so.
+/// Refuses a call. The message on standard error is printed once per function and process.
 fn refuse(name: &'static str) -> Result<()> {
-    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(name) {
-        say(&format!("{name} is not emulated"));
+    static REPORTED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    if REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(name) {
+        report::print(&format!("{name} is not emulated"));
     }
     Err(CUDA_ERROR_NOT_SUPPORTED.because("not emulated"))
 }
 
 macro_rules! unsupported {
     ($($name:ident)*) => {
-        // Arguments that C passes and nobody reads do no harm: the caller cleans them up.
+        // The arguments that C passes may be ignored: by the calling convention the caller removes them.
         exports! { $(fn $name() { refuse(stringify!($name))?; })* }
     };
 }
@@ -113,7 +114,7 @@ unsupported! {
     cuStreamWriteValue32_v2 cuStreamWriteValue32_v2_ptsz cuStreamWriteValue64 cuStreamWriteValue64_ptsz
     cuStreamWriteValue64_v2 cuStreamWriteValue64_v2_ptsz cuStreamCopyAttributes cuStreamCopyAttributes_ptsz
     cuStreamGetAttribute cuStreamGetAttribute_ptsz cuStreamSetAttribute cuStreamSetAttribute_ptsz
-    // Linking, tensor maps, other ways to code.
+    // Linking, tensor maps, export tables.
     cuGetExportTable cuLibraryGetUnifiedFunction cuLinkAddData cuLinkAddData_v2 cuLinkAddFile cuLinkAddFile_v2
     cuLinkComplete cuLinkCreate cuLinkCreate_v2 cuLinkDestroy cuTensorMapEncodeIm2col cuTensorMapEncodeIm2colWide
     cuTensorMapEncodeTiled cuTensorMapReplaceAddress
@@ -128,7 +129,7 @@ unsupported! {
     cuCoredumpGetAttributeGlobal cuCoredumpSetAttribute cuCoredumpSetAttributeGlobal cuDeviceGetLuid
     cuDeviceRegisterAsyncNotification cuDeviceUnregisterAsyncNotification cuLogsCurrent cuLogsDumpToFile
     cuLogsDumpToMemory cuLogsRegisterCallback cuLogsUnregisterCallback cuProfilerInitialize
-    // The interface before 3.2, with 32-bit addresses, and other names that no header leads to any more.
+    // The interface before CUDA 3.2, with 32-bit addresses, and other names that the headers no longer use.
     cuCtxAttach cuCtxCreate cuCtxDetach cuDeviceTotalMem cuFuncSetBlockShape cuFuncSetSharedSize cuLaunch
     cuLaunchCooperativeKernelMultiDevice cuLaunchGrid cuLaunchGridAsync cuMemAlloc cuMemAllocHost cuMemAllocPitch
     cuMemFree cuMemGetAddressRange cuMemGetInfo cuMemcpy2D cuMemcpy2DAsync cuMemcpy2DUnaligned cuMemcpy3D

@@ -1,97 +1,50 @@
-//! Launching kernels.
+//! Kernel launches.
 
 use std::sync::Arc;
 
-use cudarc::driver::sys::CUlaunchAttributeID as Name;
 use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_INVALID_CLUSTER_SIZE, CUDA_ERROR_INVALID_HANDLE,
-    CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED,
+    CUDA_ERROR_INVALID_VALUE,
 };
 use ptx_emulator::{Arch, Kernel};
 
-use crate::boundary::{Extra, Handle, In, KernelParams, LaunchAttribute, LaunchConfig, NullStream};
+use super::occupancy::Blocks;
+use super::stream::enqueue;
+use crate::boundary::{Extra, Handle, In, KernelParams, LaunchConfig, NullStream};
 use crate::driver::{self, Driver, Guard, find};
 use crate::error::{Because, Result, ensure};
 use crate::export::exports;
-use crate::function::Function;
-use crate::occupancy::Blocks;
-use crate::stream::enqueue;
+use crate::launch_shape::Shape;
+use crate::object::function::Function;
 use crate::work::{Grid, Work};
 
-/// Blocks of a cluster that any device can hold, and that a function may be allowed to ask for.
+/// The most blocks of a cluster that is portable.
 const PORTABLE_CLUSTER: u32 = 8;
+/// The most blocks of a cluster of a function that permits non-portable sizes.
 const LARGEST_CLUSTER: u32 = 16;
 
-/// What a launch asks for.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    pub grid: [u32; 3],
-    pub block: [u32; 3],
-    pub dynamic_shared: u32,
-    cluster: Option<[u32; 3]>,
-    cooperative: bool,
-}
-
-impl Shape {
-    fn new(grid: [u32; 3], block: [u32; 3], dynamic_shared: u32) -> Self {
-        Self { grid, block, dynamic_shared, cluster: None, cooperative: false }
-    }
-
-    /// Reads a configuration. No attribute is passed over: it is obeyed, changes nothing here, or is refused.
-    pub fn from_config(config: &LaunchConfig) -> Result<Self> {
-        let mut shape = Self::new(config.grid, config.block, config.dynamic_shared);
-        for attribute in config.attributes.list(config.attribute_count as usize)? {
-            shape.apply(&attribute)?;
-        }
-        Ok(shape)
-    }
-
-    fn apply(&mut self, attribute: &LaunchAttribute) -> Result<()> {
-        let name = attribute.name;
-        let is = |known: Name| known as u32 == name;
-        // Order in the stream is kept, every block sees all memory, and where data is cached is nothing to results.
-        let without_effect = [
-            Name::CU_LAUNCH_ATTRIBUTE_IGNORE,
-            Name::CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW,
-            Name::CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY,
-            Name::CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE,
-            Name::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            Name::CU_LAUNCH_ATTRIBUTE_PRIORITY,
-            Name::CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP,
-            Name::CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN,
-            Name::CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
-        ];
-        match name {
-            _ if is(Name::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) => {
-                self.cluster = Some([0, 1, 2].map(|axis| attribute.word(axis)));
-            }
-            _ if is(Name::CU_LAUNCH_ATTRIBUTE_COOPERATIVE) => self.cooperative = attribute.word(0) != 0,
-            _ if without_effect.iter().any(|&known| is(known)) => {}
-            _ => return Err(CUDA_ERROR_NOT_SUPPORTED.because(format!("launch attribute {name} is not emulated"))),
-        }
-        Ok(())
-    }
-
-    pub fn threads(&self) -> u32 {
-        self.block.iter().product()
-    }
-}
-
 impl Driver {
-    /// The blocks of a cluster, which the device must be able to hold and the grid to be made of.
+    /// The extents of a launch's cluster.
+    ///
+    /// # Errors
+    /// The device does not support the cluster, or the grid is not a multiple of it.
     pub fn cluster(&self, function: &Function, shape: &Shape) -> Result<[u32; 3]> {
         let cluster = shape.cluster.or(function.attributes.cluster()).unwrap_or([1; 3]);
         let size = cluster.iter().fold(1_u32, |size, &n| size.saturating_mul(n));
-        let most = match (self.settings.arch < Arch::SM_90, function.attributes.large_clusters) {
+        let limit = match (self.settings.arch < Arch::SM_90, function.attributes.large_clusters) {
             (true, _) => 1,
             (false, true) => LARGEST_CLUSTER,
             (false, false) => PORTABLE_CLUSTER,
         };
-        let fits = size > 0 && size <= most;
-        ensure!(fits, CUDA_ERROR_INVALID_CLUSTER_SIZE, "a cluster of {cluster:?} blocks: at most {most} in all");
+        let fits = size > 0 && size <= limit;
+        ensure!(fits, CUDA_ERROR_INVALID_CLUSTER_SIZE, "a cluster of {cluster:?} blocks: at most {limit} are possible");
         let divides = shape.grid.iter().zip(cluster).all(|(blocks, n)| blocks.is_multiple_of(n));
         let grid = shape.grid;
-        ensure!(divides, CUDA_ERROR_INVALID_CLUSTER_SIZE, "a grid of {grid:?} blocks is not made of {cluster:?}");
+        ensure!(
+            divides,
+            CUDA_ERROR_INVALID_CLUSTER_SIZE,
+            "a grid of {grid:?} blocks is not a multiple of the cluster {cluster:?}"
+        );
         Ok(cluster)
     }
 
@@ -109,18 +62,18 @@ impl Driver {
         if shape.cooperative {
             let blocks = Blocks::of(function, &self.limits, shape.threads(), shape.dynamic_shared);
             let resident = u64::from(blocks.per_multiprocessor) * u64::from(self.limits.multiprocessors);
-            let asked: u64 = shape.grid.iter().map(|&n| u64::from(n)).product();
+            let blocks: u64 = shape.grid.iter().map(|&n| u64::from(n)).product();
             ensure!(
-                asked <= resident,
+                blocks <= resident,
                 CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE,
-                "a cooperative grid of {asked} blocks: {resident} can run at once"
+                "a cooperative grid of {blocks} blocks: at most {resident} can be resident"
             );
         }
         Ok(grid)
     }
 }
 
-/// The parameter block from whichever of the two forms is used. It is copied: the caller may change it after the call.
+/// The parameter block, from either of the two forms. It is a copy, as the caller may change the parameters after the call.
 fn params(kernel: &Kernel, list: KernelParams, extra: Extra) -> Result<Vec<u8>> {
     if kernel.params.is_empty() {
         return Ok(Vec::new());
@@ -130,11 +83,16 @@ fn params(kernel: &Kernel, list: KernelParams, extra: Extra) -> Result<Vec<u8>> 
         return list.gather(&kernel.params, kernel.param_bytes);
     }
     let (name, bytes) = (&kernel.name, kernel.param_bytes as usize);
-    ensure!(!extra.is_null(), CUDA_ERROR_INVALID_VALUE, "{name} has {} parameters, none given", kernel.params.len());
+    ensure!(
+        !extra.is_null(),
+        CUDA_ERROR_INVALID_VALUE,
+        "{name} has {} parameters, but none are given",
+        kernel.params.len()
+    );
     let mut block = extra.block()?;
-    let most = bytes.next_multiple_of(16);
-    let fits = (bytes..=most).contains(&block.len());
-    ensure!(fits, CUDA_ERROR_INVALID_VALUE, "{name} has {bytes} bytes of parameters, {} were given", block.len());
+    let padded = bytes.next_multiple_of(16);
+    let fits = (bytes..=padded).contains(&block.len());
+    ensure!(fits, CUDA_ERROR_INVALID_VALUE, "{name} has {bytes} bytes of parameters, but {} are given", block.len());
     block.truncate(bytes);
     Ok(block)
 }

@@ -1,49 +1,28 @@
-//! Events: marks in streams, to be waited for.
+//! Events.
 //!
-//! Their times are made up: a count of what the device has done, which grows and means nothing. Never a timing.
+//! The time of an event is the number of operations that have been executed. It increases, but it is not a measurement.
 
 use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_CAPTURED_EVENT, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY,
     CUDA_ERROR_NOT_SUPPORTED,
 };
 
+use super::stream::enqueue;
 use crate::boundary::{Handle, NullStream, Out};
-use crate::driver::{self, Driver, Guard, Kind, find, find_mut, new_handle};
+use crate::driver::{self, Driver, Guard, find, find_mut};
 use crate::error::{Because, Result, ensure};
+use crate::executor;
 use crate::export::exports;
-use crate::queue;
-use crate::stream::enqueue;
+use crate::handle::{Kind, new_handle};
+use crate::object::event::{Event, Recorded};
 use crate::work::Work;
 
 const NO_TIMING: u32 = 2;
 const INTERPROCESS: u32 = 4;
 const EXTERNAL: u32 = 1;
 
-/// An event.
-#[derive(Debug)]
-pub struct Event {
-    pub context: Handle,
-    flags: u32,
-    pub recorded: Recorded,
-    /// When the mark was passed, if it was.
-    time: Option<u64>,
-}
-
-/// What an event marks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Recorded {
-    Never,
-    /// An operation, which may have ended.
-    At(u64),
-    /// Nodes of a graph that is or was being captured.
-    Captured {
-        capture: u64,
-        heads: Vec<Handle>,
-    },
-}
-
 impl Driver {
-    /// The operation of an event has come; a later recording may have overtaken it.
+    /// Sets the time of an event whose recording was executed, unless it has been recorded again since.
     pub fn event_happened(&mut self, handle: Handle, operation: u64) {
         let now = self.queue.now();
         if let Some(event) = self.events.get_mut(&handle)
@@ -53,7 +32,10 @@ impl Driver {
         }
     }
 
-    /// An event that is queried, waited for or measured by the host.
+    /// An event that the host queries, waits for or reads the time of.
+    ///
+    /// # Errors
+    /// The event was recorded in a captured stream.
     fn event_of_host(&self, handle: Handle) -> Result<&Event> {
         let event = find(&self.events, "event", handle)?;
         self.healthy(event.context)?;
@@ -62,7 +44,7 @@ impl Driver {
         Ok(event)
     }
 
-    /// Says that an event marks an operation that was just queued.
+    /// Sets the recording of an event to an operation that was just queued.
     pub fn event_recorded(&mut self, handle: Handle, operation: u64) -> Result<()> {
         let event = find_mut(&mut self.events, "event", handle)?;
         event.recorded = Recorded::At(operation);
@@ -90,7 +72,7 @@ fn record(mut driver: Guard, event: Handle, stream: Handle, null: NullStream, fl
     }
 }
 
-/// Makes the stream's next operation wait for what the event marks now.
+/// Makes the stream's next operation wait for the current recording of the event.
 fn wait(mut driver: Guard, stream: Handle, null: NullStream, event: Handle, flags: u32) -> Result<()> {
     let stream = driver.stream(stream, null)?;
     ensure!(flags & !EXTERNAL == 0, CUDA_ERROR_INVALID_VALUE, "wait flags {flags:#x} are unknown");
@@ -116,7 +98,7 @@ fn synchronize(mut driver: Guard, event: Handle) -> Result<()> {
         return Ok(());
     };
     driver.refuse_unsafe()?;
-    queue::finish(driver, &[operation]).healthy(context).map(drop)
+    executor::finish(driver, &[operation]).healthy(context).map(drop)
 }
 
 fn query(mut driver: Guard, event: Handle) -> Result<()> {
@@ -129,17 +111,17 @@ fn query(mut driver: Guard, event: Handle) -> Result<()> {
     if !driver.queue.is_pending(operation) {
         return Ok(());
     }
-    queue::advance(driver, &[operation]).healthy(context)?;
+    executor::advance(driver, &[operation]).healthy(context)?;
     Err(CUDA_ERROR_NOT_READY.because("the event is pending"))
 }
 
-/// Made-up milliseconds between two events.
+/// The nominal milliseconds between two events: thousandths of the number of operations.
 fn elapsed(start: Handle, end: Handle) -> Result<f32> {
     let driver = driver::lock()?;
     let (start, end) = (driver.event_of_host(start)?, driver.event_of_host(end)?);
     for event in [start, end] {
         let timed = event.flags & NO_TIMING == 0 && event.recorded != Recorded::Never;
-        ensure!(timed, CUDA_ERROR_INVALID_HANDLE, "an event without timing, or never recorded");
+        ensure!(timed, CUDA_ERROR_INVALID_HANDLE, "an event has timing disabled or was never recorded");
     }
     match (start.time, end.time) {
         (Some(start), Some(end)) => Ok((end as f32 - start as f32) * 1e-3),

@@ -1,33 +1,25 @@
-//! Device memory: allocating, freeing, asking about.
+//! Device memory: allocation, freeing and queries.
 
 use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_FOUND, CUDA_ERROR_NOT_SUPPORTED, CUDA_ERROR_OUT_OF_MEMORY,
 };
 use ptx_emulator::memory::MemoryError;
 
+use super::stream::enqueue;
 use crate::boundary::{DevicePointer, Handle, NullStream, Out};
 use crate::driver::{self, Driver, Guard, find};
-use crate::error::{Because, Error, Result, ensure, say};
+use crate::error::{Because, Error, Result, ensure};
+use crate::executor;
 use crate::export::exports;
-use crate::queue;
-use crate::stream::enqueue;
+use crate::object::allocation::Owned;
+use crate::report;
 use crate::work::Work;
 
-/// Rows of `cuMemAllocPitch` are multiples of this.
+/// The pitch of `cuMemAllocPitch` is a multiple of this.
 const PITCH: usize = 512;
 
-/// A live allocation's owner.
-#[derive(Debug)]
-pub struct Owned {
-    pub context: Handle,
-    /// The pool of a stream-ordered allocation.
-    pub pool: Option<Handle>,
-    /// `cuMemFreeAsync` was called.
-    freeing: bool,
-}
-
 impl Driver {
-    /// The range must lie in one allocation.
+    /// Checks that a range lies in one allocation.
     pub fn check_range(&self, address: DevicePointer, bytes: u64) -> Result<()> {
         let found = self.memory.find(address);
         let inside = found.is_some_and(|a| bytes <= a.base + a.size - address);
@@ -40,12 +32,12 @@ impl Driver {
         Ok(())
     }
 
-    /// Lists what a context leaves behind, if the environment asks for it.
+    /// Lists the allocations that a context has not freed, if the setting `leaks` is on.
     pub fn report_leaks(&self, context: Handle) {
         if self.settings.leaks {
             for (&address, _) in self.allocations.iter().filter(|(_, owned)| owned.context == context) {
                 let size = self.memory.find(address).map_or(0, |allocation| allocation.size);
-                say(&format!("{size} bytes at {address:#x} were not freed before their context ended"));
+                report::print(&format!("{size} bytes at {address:#x} were not freed before their context ended"));
             }
         }
     }
@@ -57,13 +49,13 @@ impl Driver {
     }
 }
 
-/// Allocates; when memory is short, what is queued for freeing is freed first.
+/// Allocates memory. If there is not enough, pending operations, which may free memory, are executed first.
 fn allocate(mut driver: Guard, context: Handle, bytes: usize, pool: Option<Handle>) -> Result<u64> {
     match driver.try_allocate(context, bytes as u64, pool) {
         Ok(address) => Ok(address),
         Err(_) => {
             let pending = driver.queue.all();
-            let mut driver = queue::finish(driver, &pending);
+            let mut driver = executor::finish(driver, &pending);
             driver.healthy(context)?;
             let again = driver.try_allocate(context, bytes as u64, pool);
             again.map_err(|error| CUDA_ERROR_OUT_OF_MEMORY.because(error.to_string()))
@@ -76,18 +68,18 @@ fn allocate_now(bytes: usize) -> Result<u64> {
     let mut driver = driver::lock()?;
     let context = driver.current()?;
     driver.refuse_unsafe()?;
-    ensure!(bytes > 0, CUDA_ERROR_INVALID_VALUE, "an allocation of 0 bytes");
+    ensure!(bytes > 0, CUDA_ERROR_INVALID_VALUE, "an allocation must have more than 0 bytes");
     allocate(driver, context, bytes, None)
 }
 
-/// `cuMemFree`: waits for everything that may still use the memory.
+/// `cuMemFree`: waits for all operations that may still use the memory.
 fn free_now(address: DevicePointer) -> Result<()> {
     let mut driver = driver::lock()?;
     let context = driver.current()?;
     driver.refuse_unsafe()?;
     let owner = driver.freeable(address)?.context;
     let pending = driver.queue.of_context(owner);
-    let mut driver = queue::finish(driver, &pending);
+    let mut driver = executor::finish(driver, &pending);
     driver.healthy(context)?;
     driver.allocations.remove(&address);
     driver.memory.free(address).map_err(|error| CUDA_ERROR_INVALID_VALUE.because(error.to_string()))
@@ -100,12 +92,13 @@ impl Driver {
     }
 
     fn not_freeable(&self, address: DevicePointer) -> Error {
-        let place = self.memory.describe(address);
-        CUDA_ERROR_INVALID_VALUE.because(format!("{address:#x} is no allocation that can be freed: {place}"))
+        let location = self.memory.describe(address);
+        CUDA_ERROR_INVALID_VALUE.because(format!("{address:#x} cannot be freed: {location}"))
     }
 }
 
-/// `cuMemAllocAsync`: the address is good at once; using it before the stream's turn is not noticed.
+/// `cuMemAllocAsync`. The memory is allocated at once, so a use of it before its allocation in the stream's order is not
+/// detected.
 fn allocate_async(bytes: usize, pool: Option<Handle>, stream: Handle, null: NullStream) -> Result<u64> {
     let mut driver = driver::lock()?;
     let stream = driver.stream(stream, null)?;
@@ -128,7 +121,7 @@ fn free_async(address: DevicePointer, stream: Handle, null: NullStream) -> Resul
         return Ok(());
     }
     let pooled = driver.freeable(address)?.pool.is_some();
-    ensure!(pooled, CUDA_ERROR_INVALID_VALUE, "{address:#x} does not come from a stream-ordered allocation");
+    ensure!(pooled, CUDA_ERROR_INVALID_VALUE, "{address:#x} is not a stream-ordered allocation");
     let (mut driver, _) = enqueue(driver, stream, Work::Free(address))?;
     if let Some(owned) = driver.allocations.get_mut(&address) {
         owned.freeing = true;
@@ -141,8 +134,8 @@ exports! {
         let driver = driver::lock()?;
         driver.current()?;
         let limit = driver.memory.limit();
-        free.set_if_wanted((limit - driver.memory.used()) as usize);
-        total.set_if_wanted(limit as usize);
+        free.set_optional((limit - driver.memory.used()) as usize);
+        total.set_optional(limit as usize);
     }
 
     fn cuMemAlloc_v2(out: Out<DevicePointer>, bytes: usize) {
@@ -156,10 +149,10 @@ exports! {
     ) {
         driver::ready()?;
         ensure!(!out.is_null() && !pitch.is_null(), CUDA_ERROR_INVALID_VALUE, "a null pointer for a result");
-        ensure!([4, 8, 16].contains(&element), CUDA_ERROR_INVALID_VALUE, "element size {element}: 4, 8 or 16");
+        ensure!([4, 8, 16].contains(&element), CUDA_ERROR_INVALID_VALUE, "the element size is {element} but must be 4, 8 or 16");
         let row = width.checked_next_multiple_of(PITCH);
         let Some((row, bytes)) = row.and_then(|row| Some((row, row.checked_mul(height)?))) else {
-            return Err(CUDA_ERROR_INVALID_VALUE.because(format!("{height} rows of {width} bytes")));
+            return Err(CUDA_ERROR_INVALID_VALUE.because(format!("{height} rows of {width} bytes are larger than the address space")));
         };
         out.set(allocate_now(bytes)?)?;
         pitch.set(row)?;
@@ -175,8 +168,8 @@ exports! {
         let Some(allocation) = driver.memory.find(address) else {
             return Err(CUDA_ERROR_NOT_FOUND.because(format!("{address:#x}: {}", driver.memory.describe(address))));
         };
-        base.set_if_wanted(allocation.base);
-        size.set_if_wanted(allocation.size as usize);
+        base.set_optional(allocation.base);
+        size.set_optional(allocation.size as usize);
     }
 
     fn cuMemAllocAsync / cuMemAllocAsync_ptsz(null; out: Out<DevicePointer>, bytes: usize, stream: Handle) {

@@ -1,4 +1,4 @@
-//! How many blocks run at once. Registers are estimated from the PTX, so that figures limited by them are estimates.
+//! Occupancy. Registers are estimated from the PTX, so figures that registers limit are estimates.
 
 use cudarc::driver::sys::CUresult::{CUDA_ERROR_INVALID_CLUSTER_SIZE, CUDA_ERROR_INVALID_VALUE};
 use ptx_emulator::{Arch, Limits};
@@ -7,17 +7,17 @@ use crate::boundary::{Handle, In, LaunchConfig, Out, SharedSize};
 use crate::driver::{self, Guard};
 use crate::error::{Result, ensure};
 use crate::export::exports;
-use crate::function::Function;
-use crate::launch::Shape;
+use crate::launch_shape::Shape;
+use crate::object::function::Function;
 
 const WARP: u32 = 32;
-/// Registers and shared memory are handed out in units of this.
+/// Units in which registers and shared memory are allocated.
 const REGISTER_UNIT: u32 = 256;
 const SHARED_UNIT: u32 = 128;
-/// Caching overrides, which change nothing here.
+/// The flag to disable the caching override, which has no effect.
 const FLAGS: u32 = 1;
 
-/// Blocks of a function that a multiprocessor holds.
+/// Number of blocks of a function that are resident on an SM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocks {
     pub per_multiprocessor: u32,
@@ -41,13 +41,13 @@ impl Blocks {
     }
 }
 
-/// A function argument, and a block size that it can have.
+/// The blocks per SM of a function with blocks of `threads` threads.
 fn blocks(handle: Handle, threads: i32, dynamic_shared: usize, flags: u32) -> Result<i32> {
     let (driver, function) = locked(handle)?;
     let (function, _) = driver.healthy_function(function)?;
     let limit = function.max_threads(&driver.limits);
     let fits = u32::try_from(threads).is_ok_and(|threads| (1..=limit).contains(&threads));
-    ensure!(fits, CUDA_ERROR_INVALID_VALUE, "a block of {threads} threads: from 1 to {limit}");
+    ensure!(fits, CUDA_ERROR_INVALID_VALUE, "a block of {threads} threads: the range is from 1 to {limit}");
     ensure!(flags & !FLAGS == 0, CUDA_ERROR_INVALID_VALUE, "flags {flags:#x} are unknown");
     let shared = u32::try_from(dynamic_shared).unwrap_or(u32::MAX);
     Ok(Blocks::of(function, &driver.limits, threads as u32, shared).per_multiprocessor as i32)
@@ -59,16 +59,16 @@ fn locked(handle: Handle) -> Result<(Guard, Handle)> {
     Ok((driver, function))
 }
 
-/// The block size with which most threads run at once, the largest such, and the grid that fills the device.
+/// The block size with which the most threads are resident (the largest of several), and the grid that fills the device.
 fn best_block(handle: Handle, size: SharedSize, dynamic_shared: usize, limit: i32, flags: u32) -> Result<(i32, i32)> {
     let (driver, function) = locked(handle)?;
     let (function, _) = driver.healthy_function(function)?;
-    let (most, multiprocessors) = (function.max_threads(&driver.limits), driver.limits.multiprocessors);
+    let (limit_of_function, multiprocessors) = (function.max_threads(&driver.limits), driver.limits.multiprocessors);
     drop(driver);
-    let most = if limit > 0 { most.min(limit as u32) } else { most };
+    let limit = if limit > 0 { limit_of_function.min(limit as u32) } else { limit_of_function };
     let (mut best, mut best_threads) = ((0, 0), 0);
-    for threads in (1..=most.div_ceil(WARP)).rev().map(|warps| (warps * WARP).min(most)) {
-        // The size function is the caller's: it must not be called under the lock.
+    for threads in (1..=limit.div_ceil(WARP)).rev().map(|warps| (warps * WARP).min(limit)) {
+        // The size function belongs to the caller, so it must not be called while the lock is held.
         let shared = size.of(threads, dynamic_shared);
         let resident = blocks(handle, threads as i32, shared, flags)?;
         if resident as u32 * threads > best_threads {
@@ -79,20 +79,20 @@ fn best_block(handle: Handle, size: SharedSize, dynamic_shared: usize, limit: i3
     Ok(best)
 }
 
-/// Dynamic shared memory a block may have if so many are to run at once.
-fn available_shared(handle: Handle, wanted: i32, threads: i32) -> Result<usize> {
+/// Bytes of dynamic shared memory per block with which `resident` blocks fit an SM.
+fn available_shared(handle: Handle, resident: i32, threads: i32) -> Result<usize> {
     let without = blocks(handle, threads, 0, 0)?;
     let (driver, function) = locked(handle)?;
     let (function, _) = driver.healthy_function(function)?;
-    let fits = (1..=without).contains(&wanted);
-    ensure!(fits, CUDA_ERROR_INVALID_VALUE, "{wanted} blocks of {threads} threads: {without} at most");
+    let fits = (1..=without).contains(&resident);
+    ensure!(fits, CUDA_ERROR_INVALID_VALUE, "{resident} blocks of {threads} threads: at most {without} are possible");
     let limits = &driver.limits;
-    let share = limits.shared_per_multiprocessor / wanted as u32 / SHARED_UNIT * SHARED_UNIT;
+    let share = limits.shared_per_multiprocessor / resident as u32 / SHARED_UNIT * SHARED_UNIT;
     let most = share.saturating_sub(limits.shared_reserved).min(limits.shared_per_block_optin());
     Ok(most.saturating_sub(function.kernel.static_shared) as usize)
 }
 
-/// Clusters that run at once, supposing that any multiprocessors may form one.
+/// Number of resident clusters, assuming that a cluster may consist of blocks on any SMs.
 fn clusters(handle: Handle, config: In<LaunchConfig>) -> Result<i32> {
     let shape = Shape::from_config(&config.get()?)?;
     let (driver, function) = locked(handle)?;
@@ -102,7 +102,7 @@ fn clusters(handle: Handle, config: In<LaunchConfig>) -> Result<i32> {
     Ok((blocks.per_multiprocessor * driver.limits.multiprocessors / size) as i32)
 }
 
-/// The largest cluster of a function.
+/// The most blocks of a cluster of a function.
 fn largest_cluster(handle: Handle, config: In<LaunchConfig>) -> Result<i32> {
     let shape = Shape::from_config(&config.get()?)?;
     let (driver, function) = locked(handle)?;
@@ -110,7 +110,7 @@ fn largest_cluster(handle: Handle, config: In<LaunchConfig>) -> Result<i32> {
     let clusters = driver.settings.arch >= Arch::SM_90;
     ensure!(clusters, CUDA_ERROR_INVALID_CLUSTER_SIZE, "only compute capability 9.0 has clusters");
     let blocks = Blocks::of(function, &driver.limits, shape.threads(), shape.dynamic_shared);
-    ensure!(blocks.per_multiprocessor > 0, CUDA_ERROR_INVALID_VALUE, "not even one such block fits a multiprocessor");
+    ensure!(blocks.per_multiprocessor > 0, CUDA_ERROR_INVALID_VALUE, "a block of this shape does not fit an SM");
     Ok(if function.attributes.large_clusters { 16 } else { 8 })
 }
 

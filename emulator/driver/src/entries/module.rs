@@ -1,4 +1,4 @@
-//! Modules: PTX text, loaded into a context.
+//! Modules: PTX text that is loaded into a context.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,28 +14,19 @@ use ptx_emulator::memory::Memory;
 use ptx_emulator::{LoadError, Module as Code};
 
 use crate::boundary::{DevicePointer, Handle, Image, In, JitOptions, JitValues, Out, OutList, Text};
-use crate::driver::{self, Driver, Guard, Kind, find, find_mut, new_handle};
+use crate::driver::{self, Driver, Guard, find, find_mut};
 use crate::error::{Because, Error, Result, ensure};
+use crate::executor;
 use crate::export::exports;
-use crate::function::Function;
-use crate::queue;
+use crate::handle::{Kind, new_handle};
+use crate::object::function::Function;
+use crate::object::module::Module;
 
 const ELF: [u8; 4] = *b"\x7FELF";
 const FATBIN: [u8; 4] = 0xBA55_ED50_u32.to_le_bytes();
 const FATBIN_WRAPPER: [u8; 4] = 0x4662_43B1_u32.to_le_bytes();
 
-/// A module of a context.
-#[derive(Debug)]
-pub struct Module {
-    pub context: Handle,
-    pub code: Arc<Code>,
-    /// 10 × major + minor of `.version`.
-    pub ptx_version: i32,
-    /// Function handles given out, by kernel.
-    functions: BTreeMap<String, Handle>,
-}
-
-/// A driver version, and the PTX version it brought.
+/// Driver versions, each with the PTX version that it introduced.
 const PTX_OF_DRIVER: &[(i32, i32)] = &[
     (13010, 91),
     (13000, 90),
@@ -55,7 +46,7 @@ const PTX_OF_DRIVER: &[(i32, i32)] = &[
 /// An image's text.
 ///
 /// # Errors
-/// The image is binary, or no text at all.
+/// The image is binary, empty, or not UTF-8.
 pub fn text_of(image: Image) -> Result<String> {
     let Some(magic) = image.magic() else {
         return Err(CUDA_ERROR_INVALID_VALUE.because("a null pointer for the image"));
@@ -77,16 +68,17 @@ pub fn text_of_file(path: Text) -> Result<String> {
 
 fn refuse_binary(bytes: &[u8]) -> Result<()> {
     let binary = [ELF, FATBIN, FATBIN_WRAPPER].iter().any(|magic| bytes.starts_with(magic));
-    ensure!(!binary, CUDA_ERROR_NO_BINARY_FOR_GPU, "machine code cannot be emulated: load the PTX");
+    ensure!(!binary, CUDA_ERROR_NO_BINARY_FOR_GPU, "machine code cannot be emulated: the image must be PTX");
     Ok(())
 }
 
 fn utf8(bytes: Vec<u8>) -> Result<String> {
     ensure!(!bytes.is_empty(), CUDA_ERROR_INVALID_IMAGE, "the image is empty");
-    String::from_utf8(bytes).map_err(|_| CUDA_ERROR_INVALID_IMAGE.because("the image is neither text nor known code"))
+    String::from_utf8(bytes)
+        .map_err(|_| CUDA_ERROR_INVALID_IMAGE.because("the image is neither text nor a known binary format"))
 }
 
-/// 10 × major + minor of the first `.version`; 0 if there is none, which the parser will say.
+/// 10 × major + minor of the first `.version`; 0 if there is none, which the parser will report.
 fn ptx_version(text: &str) -> i32 {
     let version = text.split(".version").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
     let (major, minor) = version.split_once('.').unwrap_or_default();
@@ -94,14 +86,14 @@ fn ptx_version(text: &str) -> i32 {
 }
 
 impl Driver {
-    /// Parses and places PTX; says which code a failure is.
+    /// Loads PTX into `memory`; returns the code and its PTX version.
     pub fn compile(&self, text: &str, memory: &Memory) -> Result<(Code, i32)> {
         let (version, driver) = (ptx_version(text), self.settings.driver_version);
         let newest = PTX_OF_DRIVER.iter().find(|&&(since, _)| since <= driver).map_or(70, |&(_, ptx)| ptx);
         ensure!(
             version <= newest,
             CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
-            ".version {}.{} is newer than {}.{}, the last that a driver of version {driver} knows",
+            ".version {}.{} is newer than {}.{}, the newest that a driver of version {driver} supports",
             version / 10,
             version % 10,
             newest / 10,
@@ -122,7 +114,7 @@ impl Driver {
         Ok(handle)
     }
 
-    /// The function of a kernel's name: the same handle every time.
+    /// The function of a kernel's name. Its handle is the same at every call.
     pub fn function_of(&mut self, module: Handle, name: &str) -> Result<Handle> {
         let found = find_mut(&mut self.modules, "module", module)?;
         if let Some(&known) = found.functions.get(name) {
@@ -130,8 +122,8 @@ impl Driver {
         }
         let Some(kernel) = found.code.kernel(name).cloned() else {
             let names: Vec<&str> = found.code.kernels.iter().map(|kernel| kernel.name.as_str()).collect();
-            let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            return Err(CUDA_ERROR_NOT_FOUND.because(format!("no kernel '{name}'; the module has {has}")));
+            let kernels = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(CUDA_ERROR_NOT_FOUND.because(format!("no kernel '{name}'; the module's kernels: {kernels}")));
         };
         let handle = new_handle(Kind::Function);
         found.functions.insert(name.to_owned(), handle);
@@ -146,7 +138,7 @@ impl Driver {
         Ok(module)
     }
 
-    /// Forgets a module and its functions.
+    /// Removes a module and its functions.
     pub fn remove_module(&mut self, handle: Handle) {
         if let Some(module) = self.modules.remove(&handle) {
             module.code.unload(&self.memory);
@@ -163,11 +155,11 @@ fn code_of(error: &LoadError) -> CUresult {
     }
 }
 
-/// Waits for everything that may still run code of a module, then unloads it.
+/// Waits for all operations that may execute code of a module, then unloads the module.
 pub fn unload(driver: Guard, module: Handle) -> Result<()> {
     let context = driver.healthy_module(module)?.context;
     let pending = driver.queue.of_context(context);
-    queue::finish(driver, &pending).remove_module(module);
+    executor::finish(driver, &pending).remove_module(module);
     Ok(())
 }
 
@@ -180,8 +172,8 @@ fn load(out: Out<Handle>, text: Result<String>) -> Result<()> {
     out.set(module)
 }
 
-/// Options that change nothing here: how to optimise, what to say of lines, which device, how intermediate code other
-/// than PTX computes.
+/// Options without effect: optimisation, debug information, the target, and floating-point options for intermediate code
+/// other than PTX.
 const IGNORED: &[Jit] = &[
     Jit::CU_JIT_MAX_REGISTERS,
     Jit::CU_JIT_THREADS_PER_BLOCK,
@@ -204,10 +196,10 @@ const IGNORED: &[Jit] = &[
     Jit::CU_JIT_FMA,
 ];
 
-/// Where the compiler's words go.
+/// The outputs among the options: the logs of the compiler.
 #[derive(Default)]
 struct Logs {
-    /// The index of a buffer and its size, and the index of the size.
+    /// The index of the buffer; the index of its size, and the size.
     info: (Option<usize>, Option<(usize, usize)>),
     error: (Option<usize>, Option<(usize, usize)>),
     wall_time: Option<usize>,
@@ -236,7 +228,7 @@ impl Logs {
 
     fn write(&self, options: JitOptions, failure: Option<&Error>) {
         let error = failure.map(|failure| format!("ptxas emulation: {}\n", failure.text)).unwrap_or_default();
-        let info = if failure.is_none() { "the emulator executes PTX: nothing was compiled\n" } else { "" };
+        let info = if failure.is_none() { "the emulator executes PTX without compiling it\n" } else { "" };
         for ((buffer, size), text) in [(self.info, info), (self.error, error.as_str())] {
             if let (Some(buffer), Some((index, size))) = (buffer, size) {
                 let written = options.buffer(buffer).set(text, size);
@@ -249,7 +241,7 @@ impl Logs {
     }
 }
 
-/// Runs a loading call, and puts its failure's text where the options say.
+/// Loads code, and writes the text of an error to the log that the options name.
 pub fn with_logs(count: u32, names: In<u32>, values: JitValues, load: impl FnOnce() -> Result<()>) -> Result<()> {
     let options = JitOptions::new(count, names, values)?;
     let logs = Logs::new(options)?;
@@ -313,8 +305,8 @@ exports! {
         let Some(global) = code.global(&name) else {
             return Err(CUDA_ERROR_NOT_FOUND.because(format!("no variable '{name}'")));
         };
-        address.set_if_wanted(global.address);
-        size.set_if_wanted(global.size as usize);
+        address.set_optional(global.address);
+        size.set_optional(global.size as usize);
     }
 }
 
@@ -323,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read() {
+    fn versions_are_parsed() {
         assert_eq!(ptx_version("// text\n.version 8.7\n.target sm_80"), 87);
         assert_eq!(ptx_version(".version\t9.0 .target"), 90);
         assert_eq!(ptx_version(".version x"), 0);
@@ -331,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn binaries_are_told_from_text() {
+    fn binaries_are_distinguished_from_text() {
         for image in [&b"\x7FELF\x02\x01"[..], &0xBA55_ED50_u32.to_le_bytes(), &0x4662_43B1_u32.to_le_bytes()] {
             assert_eq!(refuse_binary(image).unwrap_err().code, CUDA_ERROR_NO_BINARY_FOR_GPU as u32);
         }

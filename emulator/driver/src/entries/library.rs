@@ -1,4 +1,4 @@
-//! Libraries: code that is loaded once and becomes a module in each context that uses it.
+//! Libraries: code that is loaded once, and as a module into each context that uses it.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -6,40 +6,18 @@ use std::ffi::CString;
 use cudarc::driver::sys::CUresult::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_FOUND, CUDA_ERROR_NOT_SUPPORTED};
 use ptx_emulator::memory::Memory;
 
+use super::function;
+use super::module::{text_of, text_of_file, unload, with_logs};
 use crate::boundary::{Device, DevicePointer, Handle, Image, In, JitValues, Out, OutList, Text};
-use crate::driver::{self, Driver, Kind, check_device, find, find_mut, new_handle};
+use crate::driver::{self, Driver, check_device, find, find_mut};
 use crate::error::{Because, Result, ensure};
 use crate::export::exports;
-use crate::function::{self, Attributes};
-use crate::module::{text_of, text_of_file, unload, with_logs};
-
-/// A library.
-#[derive(Debug)]
-pub struct Library {
-    text: String,
-    /// In the order of the text.
-    kernels: Vec<Handle>,
-    /// Its module in each context that used it.
-    modules: BTreeMap<Handle, Handle>,
-}
-
-/// A kernel of a library, in no context.
-#[derive(Debug)]
-pub struct Kernel {
-    library: Handle,
-    name: CString,
-    attributes: Attributes,
-}
-
-impl Library {
-    /// A context ends.
-    pub fn leave(&mut self, context: Handle) {
-        self.modules.remove(&context);
-    }
-}
+use crate::handle::{Kind, new_handle};
+use crate::object::function::Attributes;
+use crate::object::library::{Kernel, Library};
 
 impl Driver {
-    /// Code is checked without a context: its variables are placed in a memory that is thrown away.
+    /// Loads a library. The code is checked without a context, with its variables in a temporary memory.
     fn add_library(&mut self, text: String) -> Result<Handle> {
         let (code, _) = self.compile(&text, &Memory::new(self.settings.memory))?;
         let library = new_handle(Kind::Library);
@@ -55,7 +33,7 @@ impl Driver {
         Ok(library)
     }
 
-    /// The library's module in the current context.
+    /// The library's module in the current context, where it is loaded if necessary.
     fn module_of_library(&mut self, handle: Handle) -> Result<Handle> {
         let context = self.current()?;
         let library = find(&self.libraries, "library", handle)?;
@@ -68,7 +46,7 @@ impl Driver {
         Ok(module)
     }
 
-    /// The function that a function or kernel handle means in the current context.
+    /// The function that a function or kernel handle stands for in the current context.
     pub fn function_or_kernel(&mut self, handle: Handle) -> Result<Handle> {
         if self.functions.contains_key(&handle) || !self.kernels.contains_key(&handle) {
             return Ok(handle);
@@ -159,8 +137,8 @@ exports! {
         let Some(global) = find(&driver.modules, "module", module)?.code.global(&name) else {
             return Err(CUDA_ERROR_NOT_FOUND.because(format!("no variable '{name}'")));
         };
-        address.set_if_wanted(global.address);
-        size.set_if_wanted(global.size as usize);
+        address.set_optional(global.address);
+        size.set_optional(global.size as usize);
     }
 
     fn cuKernelGetFunction(out: Out<Handle>, kernel: Handle) {

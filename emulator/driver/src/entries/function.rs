@@ -1,116 +1,14 @@
-//! Functions: kernels of a module, with what was set for them.
-
-use std::ffi::CString;
-use std::sync::Arc;
+//! Functions: kernels of a module with their attributes.
 
 use cudarc::driver::sys::CUfunction_attribute as Attribute;
 use cudarc::driver::sys::CUfunctionLoadingState::CU_FUNCTION_LOADING_STATE_LOADED;
-use cudarc::driver::sys::CUresult::{CUDA_ERROR_INVALID_CLUSTER_SIZE, CUDA_ERROR_INVALID_VALUE};
-use ptx_emulator::{Kernel, Limits};
+use cudarc::driver::sys::CUresult::CUDA_ERROR_INVALID_VALUE;
 
 use crate::boundary::{Handle, Out, Text};
 use crate::driver::{self, Driver, find, find_mut};
 use crate::error::{Because, Result, ensure};
 use crate::export::exports;
-
-/// A function.
-#[derive(Debug)]
-pub struct Function {
-    pub module: Handle,
-    pub kernel: Arc<Kernel>,
-    pub attributes: Attributes,
-    /// Set for this function and not for the library's kernel.
-    own_attributes: bool,
-    name: CString,
-}
-
-/// What can be set for a function.
-#[derive(Debug, Clone, Copy)]
-pub struct Attributes {
-    static_shared: u32,
-    /// Dynamic shared memory of a block at most.
-    pub dynamic_shared: u32,
-    carveout: i32,
-    cluster: [i32; 3],
-    pub large_clusters: bool,
-    scheduling: i32,
-}
-
-impl Attributes {
-    /// Without opting in, a block has 48 KiB for static and dynamic shared memory together.
-    pub fn new(kernel: &Kernel, limits: &Limits) -> Self {
-        let dynamic_shared = limits.shared_per_block.saturating_sub(kernel.static_shared);
-        let (carveout, cluster, large_clusters, scheduling) = (-1, [0; 3], false, 0);
-        Self { static_shared: kernel.static_shared, dynamic_shared, carveout, cluster, large_clusters, scheduling }
-    }
-
-    /// Static and dynamic shared memory together.
-    pub fn shared_limit(&self) -> u32 {
-        self.static_shared + self.dynamic_shared
-    }
-
-    /// Sets one of those that can be set.
-    pub fn set(&mut self, limits: &Limits, name: u32, value: i32) -> Result<()> {
-        let is = |attribute: Attribute| attribute as u32 == name;
-        let cluster = Attribute::CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH as u32;
-        match name {
-            _ if is(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) => {
-                let most = limits.shared_per_block_optin().saturating_sub(self.static_shared);
-                let fits = u32::try_from(value).is_ok_and(|bytes| bytes <= most);
-                ensure!(
-                    fits,
-                    CUDA_ERROR_INVALID_VALUE,
-                    "{value} bytes of dynamic shared memory: with {} static ones at most {most}",
-                    self.static_shared
-                );
-                self.dynamic_shared = value as u32;
-            }
-            _ if is(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) => {
-                ensure!((-1..=100).contains(&value), CUDA_ERROR_INVALID_VALUE, "a carveout of {value} percent");
-                self.carveout = value;
-            }
-            _ if (cluster..cluster + 3).contains(&name) => {
-                ensure!((0..=16).contains(&value), CUDA_ERROR_INVALID_CLUSTER_SIZE, "a cluster of {value} blocks");
-                self.cluster[(name - cluster) as usize] = value;
-            }
-            _ if is(Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED) => self.large_clusters = value != 0,
-            _ if is(Attribute::CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE) => self.scheduling = value,
-            _ => return Err(CUDA_ERROR_INVALID_VALUE.because(format!("function attribute {name} cannot be set"))),
-        }
-        Ok(())
-    }
-
-    /// The cluster that a launch has without saying so.
-    pub fn cluster(&self) -> Option<[u32; 3]> {
-        self.cluster.iter().all(|&n| n > 0).then(|| self.cluster.map(|n| n as u32))
-    }
-}
-
-impl Function {
-    pub fn new(module: Handle, kernel: Arc<Kernel>, limits: &Limits) -> Self {
-        let name = CString::new(kernel.name.as_str()).unwrap_or_default();
-        let attributes = Attributes::new(&kernel, limits);
-        Self { module, kernel, attributes, own_attributes: false, name }
-    }
-
-    /// Takes over what was set for a library's kernel, unless something was set for the function itself.
-    pub fn adopt(&mut self, attributes: Attributes) {
-        if !self.own_attributes {
-            self.attributes = attributes;
-        }
-    }
-
-    /// Threads of a block at most.
-    pub fn max_threads(&self, limits: &Limits) -> u32 {
-        self.kernel.max_threads.unwrap_or(limits.threads_per_block).min(limits.threads_per_block)
-    }
-
-    /// Registers of a thread: an estimate from the PTX, not more than let a full block run.
-    pub fn registers(&self, limits: &Limits) -> u32 {
-        let share = limits.registers_per_multiprocessor / self.max_threads(limits).next_multiple_of(32);
-        self.kernel.registers.clamp(16, limits.registers_per_thread).min(share / 8 * 8)
-    }
-}
+use crate::object::function::Function;
 
 impl Driver {
     pub fn function_attribute(&self, handle: Handle, name: u32) -> Result<i32> {
@@ -146,7 +44,7 @@ impl Driver {
         constants.map(|global| global.size).sum()
     }
 
-    /// A function of a context that is well.
+    /// A function and its context, which must have no error.
     pub fn healthy_function(&self, handle: Handle) -> Result<(&Function, Handle)> {
         let function = find(&self.functions, "function", handle)?;
         let context = find(&self.modules, "module", function.module)?.context;
@@ -154,15 +52,16 @@ impl Driver {
     }
 }
 
-/// Where a parameter lies in the parameter block.
+/// Writes the offset and the size of a parameter in the parameter block.
 pub fn param_info(driver: &Driver, function: Handle, index: usize, offset: Out<usize>, size: Out<usize>) -> Result<()> {
     let (function, _) = driver.healthy_function(function)?;
     let params = &function.kernel.params;
     let Some(param) = params.get(index) else {
-        return Err(CUDA_ERROR_INVALID_VALUE.because(format!("parameter {index} of {}", params.len())));
+        return Err(CUDA_ERROR_INVALID_VALUE
+            .because(format!("parameter {index} does not exist: the function has {}", params.len())));
     };
     offset.set(param.offset as usize)?;
-    size.set_if_wanted(param.size as usize);
+    size.set_optional(param.size as usize);
     Ok(())
 }
 
