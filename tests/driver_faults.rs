@@ -355,19 +355,23 @@ fn unusable_drivers_and_devices_are_one_line() {
         (
             "IRONWARP_EMULATOR_FAULTS",
             "cuInit:*=803",
-            "the CUDA driver does not start: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803): ",
+            "the CUDA driver failed to initialise: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803): ",
         ),
-        ("IRONWARP_EMULATOR_FAULTS", "cuInit:*=12345", "the CUDA driver does not start: CUDA error 12345, which"),
+        (
+            "IRONWARP_EMULATOR_FAULTS",
+            "cuInit:*=12345",
+            "the CUDA driver failed to initialise: CUDA error 12345 (unknown to this driver)",
+        ),
         (
             "IRONWARP_EMULATOR_DRIVER_VERSION",
             "12040",
-            "the CUDA driver is too old: it has CUDA 12.4, 13.0 or newer is needed (NVIDIA's driver 580); ",
+            "the CUDA driver is too old: it supports CUDA 12.4, but 13.0 or newer is required (NVIDIA's driver 580); ",
         ),
         ("IRONWARP_CUDA_TIMEOUT", "soon", "IRONWARP_CUDA_TIMEOUT='soon': expected seconds, such as 600 or 0.5"),
         (
             "IRONWARP_EMULATOR_ARCH",
             "75",
-            "the GPU is too old: Emulated sm_75 GPU has compute capability 7.5, 8.0 or newer is needed; ",
+            "the GPU is too old: Emulated sm_75 GPU has compute capability 7.5, but 8.0 or newer is required; ",
         ),
         (
             "IRONWARP_EMULATOR",
@@ -399,7 +403,7 @@ fn a_kernel_that_hangs_is_named() {
     emulator.set_faults("cuEventQuery:*=CUDA_ERROR_NOT_READY");
     let text = out.to_vec(&cuda).unwrap_err().to_string();
     emulator.set_faults("");
-    assert_eq!(text, "device lost: gelu_forward (N·C = 24) did not end within 0.2 s (IRONWARP_CUDA_TIMEOUT)");
+    assert_eq!(text, "device lost: gelu_forward (N·C = 24) did not complete within 0.2 s (IRONWARP_CUDA_TIMEOUT)");
 }
 
 /// Any of several kernels may have failed, unless each launch was waited for.
@@ -407,7 +411,10 @@ fn a_kernel_that_hangs_is_named() {
 fn the_kernels_that_may_have_failed_are_named() {
     let emulator = emulator();
     for (wait, says) in [
-        (false, "in one of 2 kernels: gelu_forward (N·C = 24), gelu_forward (N·C = 8); IRONWARP_CUDA_SYNC=1 tells"),
+        (
+            false,
+            "in one of 2 kernels: gelu_forward (N·C = 24), gelu_forward (N·C = 8); IRONWARP_CUDA_SYNC=1 identifies",
+        ),
         (true, "in gelu_forward (N·C = 24)"),
     ] {
         let cuda = Cuda::new(0).unwrap();
@@ -460,7 +467,7 @@ fn a_kernel_that_does_not_load_shows_the_jit_log() {
     let gelu = cuda.gelu_forward(GeluForward { x: x.view(), out: out.view_mut() });
     let text = gelu.unwrap_err().to_string();
     assert!(text.starts_with("gelu.cu cannot be loaded for compute capability 8.0: PTX: CUDA_ERROR_"), "{text}");
-    assert!(text.contains("; its compiler says: ") && text.contains("frobnicate"), "{text}");
+    assert!(text.contains("; JIT compiler: ") && text.contains("frobnicate"), "{text}");
     // The device still works.
     cuda.device().synchronize().unwrap();
 }

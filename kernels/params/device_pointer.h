@@ -4,12 +4,21 @@
 
 #include <stdint.h>
 
-// Kernels see a typed pointer. The host cannot dereference it and sees its 64-bit address.
+// Kernels see `T *`. The host cannot dereference it and sees `DevPtr<T>`: bindgen replaces this template by the type of the
+// same name in src/cuda/launch/device_ptr.rs, and the element types by Rust's.
 #ifdef __CUDACC__
 #include "../common/types.cuh"
 #define DEVICE_POINTER(T) T *
 #else
-#define DEVICE_POINTER(T) uint64_t
+struct bf16;
+struct float2;
+struct float4;
+struct uint2;
+struct uint4;
+template <typename T> struct DevPtr {
+    uint64_t address;
+};
+#define DEVICE_POINTER(T) DevPtr<T>
 #endif
 
 #endif

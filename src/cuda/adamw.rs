@@ -15,11 +15,11 @@ pub(super) fn update(cuda: &Cuda, op: AdamW<'_, Cuda>) -> Result<()> {
     const NAME: &str = AdamW::<Cuda>::NAME;
     let p = op.check()?;
     let Some(master) = op.master else {
-        return Err(Error::invalid("adamw: check() has let bf16 weights without a master pass"));
+        return Err(Error::invalid("adamw: check() accepted bf16 weights without master weights"));
     };
     let AdamWSettings { learning_rate, beta1, beta2, eps, weight_decay, step, max_norm, seed, first_index } =
         op.settings;
-    // In double precision, as the reference does: 1 - βᵗ cancels when β is close to 1.
+    // In f64, as in the reference: 1 - βᵗ cancels when β is close to 1.
     let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
     let params = AdamWParams {
         weight: op.weight.aligned(NAME, "weight")?,
@@ -27,8 +27,8 @@ pub(super) fn update(cuda: &Cuda, op: AdamW<'_, Cuda>) -> Result<()> {
         grad: op.grad.aligned(NAME, "grad")?,
         m: op.m.aligned(NAME, "m")?,
         v: op.v.aligned(NAME, "v")?,
-        norm: op.guard.norm.address(),
-        loss: op.guard.loss.address(),
+        norm: op.guard.norm.ptr(),
+        loss: op.guard.loss.ptr(),
         len: p as u64,
         seed,
         step,

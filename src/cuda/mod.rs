@@ -28,6 +28,7 @@ mod grad_norm;
 mod layernorm;
 mod sampling;
 
+pub use launch::device_ptr::DevPtr;
 pub(crate) use runtime::Operand;
 pub use runtime::{Buffer, Cuda, Event, Graph, SliceMut};
 
@@ -60,8 +61,8 @@ impl Backend for Cuda {
         self.device().capture(work)
     }
 
-    fn replay(&self, recording: &Graph) -> Result<()> {
-        self.device().replay(recording)
+    fn replay(&self, graph: &Graph) -> Result<()> {
+        self.device().replay(graph)
     }
 
     fn workspace_bytes(sizes: StepSizes) -> u64 {

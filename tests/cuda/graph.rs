@@ -105,7 +105,7 @@ fn launches_of_other_threads_are_not_captured() {
 fn only_operations_can_be_captured() {
     let cuda = shared();
     let (mut x, mut out) = (numbers(&cuda, 1.0), numbers(&cuda, 0.0));
-    let message = "only operations can be recorded: no copies, no waiting, no other recordings";
+    let message = "only operations can be captured: copies, waits and nested captures are not allowed";
     let rejected = |work: &mut dyn FnMut() -> ironwarp::Result<()>| {
         assert_eq!(cuda.capture(work).map(drop).unwrap_err().to_string(), message);
     };
@@ -120,11 +120,11 @@ fn only_operations_can_be_captured() {
     gelu(&cuda, &x, &mut out).unwrap();
     assert!(first(&cuda, &out) > 0.8);
     let other = Cuda::with_context(cuda.device().stream().context()).unwrap();
-    let message = "a recording can only be replayed on the device that made it";
+    let message = "a graph can only be replayed on the device that captured it";
     assert_eq!(other.replay(&graph).unwrap_err().to_string(), message);
-    let mark = cuda.record_event().unwrap();
-    let message = "a mark orders the work of the device that made it, and no other's";
-    assert_eq!(other.wait_event(&mark).unwrap_err().to_string(), message);
+    let event = cuda.record_event().unwrap();
+    let message = "an event can only be used with the device that recorded it";
+    assert_eq!(other.wait_event(&event).unwrap_err().to_string(), message);
     other.device().synchronize().unwrap();
 }
 

@@ -162,18 +162,18 @@ struct Addresses {
 impl From<Gemm<'_, Cuda>> for Addresses {
     fn from(gemm: Gemm<'_, Cuda>) -> Self {
         let d = match gemm.d {
-            MatrixD::Compute(d) => d.address(),
-            MatrixD::Accum(d) => d.address(),
+            MatrixD::Compute(d) => d.ptr().address(),
+            MatrixD::Accum(d) => d.ptr().address(),
         };
         let (bias, aux) = match gemm.epilogue {
             Epilogue::Default => (None, None),
-            Epilogue::Bias(bias) => (Some(bias.address()), None),
-            Epilogue::GeluAuxBias { bias, aux } => (Some(bias.address()), Some(aux.address())),
-            Epilogue::DGelu(aux) => (None, Some(aux.address())),
-            Epilogue::BGradB(dbias) => (Some(dbias.address()), None),
+            Epilogue::Bias(bias) => (Some(bias.ptr().address()), None),
+            Epilogue::GeluAuxBias { bias, aux } => (Some(bias.ptr().address()), Some(aux.ptr().address())),
+            Epilogue::DGelu(aux) => (None, Some(aux.ptr().address())),
+            Epilogue::BGradB(dbias) => (Some(dbias.ptr().address()), None),
         };
-        let c = if let MatrixC::Separate(c) = gemm.c { c.address() } else { d };
-        Addresses { a: gemm.a.matrix.address(), b: gemm.b.matrix.address(), c, d, bias, aux }
+        let c = if let MatrixC::Separate(c) = gemm.c { c.ptr().address() } else { d };
+        Addresses { a: gemm.a.matrix.ptr().address(), b: gemm.b.matrix.ptr().address(), c, d, bias, aux }
     }
 }
 
@@ -339,7 +339,7 @@ impl Plan {
                 pointer(*d),
                 self.d.raw,
                 &raw const algorithm,
-                pointer(library.workspace.view().address()),
+                pointer(library.workspace.view().ptr().address()),
                 WORKSPACE_BYTES,
                 library.cuda.device().stream().cu_stream().cast(),
             )

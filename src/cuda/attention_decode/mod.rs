@@ -1,7 +1,12 @@
 //! Attention over a KV cache: see [`crate::ops::KvCacheStore`], [`crate::ops::AttentionDecode`] and
 //! `kernels/attention_decode.cu`.
 
+mod config;
+
+use config::KvSplits;
+
 use super::Cuda;
+use super::launch::device_ptr::{DevPtr, float4};
 use super::launch::params::*;
 use super::launch::spec::{Grid, Kernel, Spec};
 use super::runtime::Operand;
@@ -21,19 +26,12 @@ const fn decode_kernel(name: &'static str) -> Decode {
 const DECODE_64: Decode = decode_kernel("attention_decode_hs64");
 const DECODE_128: Decode = decode_kernel("attention_decode_hs128");
 const DECODE_256: Decode = decode_kernel("attention_decode_hs256");
-const JOIN: Decode = Kernel::new(STEM, "attention_decode_combine", ATTENTION_DECODE_THREADS);
+const COMBINE: Decode = Kernel::new(STEM, "attention_decode_combine", ATTENTION_DECODE_THREADS);
 
-pub(super) const KERNELS: &[Spec] = &[STORE.spec, DECODE_64.spec, DECODE_128.spec, DECODE_256.spec, JOIN.spec];
+pub(super) const KERNELS: &[Spec] = &[STORE.spec, DECODE_64.spec, DECODE_128.spec, DECODE_256.spec, COMBINE.spec];
 
 const VECTOR: usize = <Cuda as Storage>::VECTOR;
-/// Blocks that keep any GPU busy: heads that are fewer share their positions among several.
-const BUSY: usize = 1024;
-/// Positions of a share, at least: with fewer, what a share adds to the traffic is more than a thirtieth.
-const LEAST_POSITIONS: usize = 128;
-/// Positions of a block in one turn, at most; a share is whole turns.
-const TURN: usize = 64;
-
-/// A size as kernels take it.
+/// A size in 32 bits, below `limit`.
 fn below(operation: &'static str, rule: &str, size: usize, limit: u64) -> Result<u32> {
     match u32::try_from(size) {
         Ok(small) if u64::from(small) < limit => Ok(small),
@@ -60,14 +58,6 @@ pub(super) fn store(cuda: &Cuda, op: KvCacheStore<'_, Cuda>) -> Result<()> {
     cuda.device().launch(&STORE, Grid::of((len as usize).div_ceil(KV_CACHE_STORE_THREADS as usize)), sizes, &params)
 }
 
-/// How many shares the positions of each head are cut into, and how long all but the last are. The shape alone decides,
-/// and so the order of sums.
-fn shares(heads: usize, positions: usize) -> (usize, usize) {
-    let splits = BUSY.div_ceil(heads).min(positions.div_ceil(LEAST_POSITIONS));
-    let share = positions.div_ceil(splits).next_multiple_of(TURN);
-    (positions.div_ceil(share), share)
-}
-
 pub(super) fn decode(cuda: &Cuda, op: AttentionDecode<'_, Cuda>) -> Result<()> {
     const NAME: &str = AttentionDecode::<Cuda>::NAME;
     let CacheDims { b, nh, hs, max_t, .. } = op.check()?;
@@ -75,22 +65,24 @@ pub(super) fn decode(cuda: &Cuda, op: AttentionDecode<'_, Cuda>) -> Result<()> {
     let hs_32 = below(NAME, "HS <= 256", hs, u64::from(ATTENTION_DECODE_MAX_HS) + 1)?;
     let position = below(NAME, "position < 2^31", op.position, 1 << 31)?;
     let len = below(NAME, "B·C/8 < 2^31", b * (c / VECTOR), 1 << 31)?;
-    let (splits, positions_per_split) = shares(heads, op.position + 1);
-    // Sums first, as they are read and written by vectors.
-    let (sums, stats) = (heads * splits * hs * size_of::<f32>(), heads * splits * 2 * size_of::<f32>());
-    let workspace = if splits > 1 { Some(cuda.device().workspace(sums + stats)?) } else { None };
-    let partials = workspace.as_ref().map_or(0, |workspace| workspace.address());
+    let splits = KvSplits::new(heads, op.position + 1);
+    // The outputs of all splits come first, as vector accesses need their alignment; row_max and row_sum follow.
+    let partials_bytes = heads * splits.count * hs * size_of::<f32>();
+    let stats_bytes = heads * splits.count * 2 * size_of::<f32>();
+    let is_split = splits.count > 1;
+    let workspace = if is_split { Some(cuda.device().workspace(partials_bytes + stats_bytes)?) } else { None };
+    let partials: DevPtr<float4> = workspace.as_ref().map_or(DevPtr::NULL, |workspace| workspace.ptr());
     let params = AttentionDecodeParams {
         qkv: op.qkv.aligned(NAME, "qkv")?,
         k_cache: op.k_cache.aligned(NAME, "k_cache")?,
         v_cache: op.v_cache.aligned(NAME, "v_cache")?,
         out: op.out.aligned(NAME, "out")?,
         partials,
-        stats: partials + sums as u64,
+        stats: partials.byte_offset(partials_bytes).cast(),
         max_t: max_t as u64,
         position,
-        num_splits: splits as u32,
-        positions_per_split: positions_per_split as u32,
+        num_splits: splits.count as u32,
+        positions_per_split: splits.positions as u32,
         c: c as u32,
         nh: nh as u32,
         hs: hs_32,
@@ -102,10 +94,11 @@ pub(super) fn decode(cuda: &Cuda, op: AttentionDecode<'_, Cuda>) -> Result<()> {
         65..=128 => &DECODE_128,
         _ => &DECODE_256,
     };
-    let sizes = [("B", b), ("NH", nh), ("HS", hs), ("position", op.position), ("splits", splits)];
-    cuda.device().launch(kernel, Grid::of(heads * splits), sizes, &params)?;
-    if splits == 1 {
+    let sizes = [("B", b), ("NH", nh), ("HS", hs), ("position", op.position), ("splits", splits.count)];
+    cuda.device().launch(kernel, Grid::of(heads * splits.count), sizes, &params)?;
+    if !is_split {
         return Ok(());
     }
-    cuda.device().launch(&JOIN, Grid::of((len as usize).div_ceil(ATTENTION_DECODE_THREADS as usize)), sizes, &params)
+    let combine_grid = Grid::of((len as usize).div_ceil(ATTENTION_DECODE_THREADS as usize));
+    cuda.device().launch(&COMBINE, combine_grid, sizes, &params)
 }

@@ -1,6 +1,10 @@
 //! Cross-entropy: see [`crate::ops::CrossEntropyForward`] and `kernels/cross_entropy.cu`.
 //!
-//! Targets are not seen by the host: one of V or more makes its loss and its row's gradient NaN.
+//! The host does not see the targets. A target of V or more makes its loss and the gradient of its row NaN.
+
+mod config;
+
+use config::{Backward, Forward};
 
 use super::Cuda;
 use super::launch::params::*;
@@ -8,27 +12,27 @@ use super::launch::spec::{Grid, Kernel, Spec};
 use super::runtime::Operand;
 use crate::error::{Error, Result};
 use crate::ops::{CrossEntropyBackward, CrossEntropyForward, LossDims, LossSum, Operation, Write};
-use crate::tensor::Storage;
 
 const STEM: &str = "cross_entropy";
 
-type Forward = Kernel<CrossEntropyForwardParams>;
-type Backward = Kernel<CrossEntropyBackwardParams>;
-
-const fn forward_kernel(name: &'static str) -> Forward {
+const fn forward_kernel(name: &'static str) -> Kernel<CrossEntropyForwardParams> {
     Kernel::new(STEM, name, CROSS_ENTROPY_THREADS).min_blocks(CROSS_ENTROPY_MIN_BLOCKS)
 }
 
-const fn backward_kernel(name: &'static str, blocks: u32) -> Backward {
-    Kernel::new(STEM, name, CROSS_ENTROPY_THREADS).min_blocks(blocks)
+const fn backward_kernel(name: &'static str, min_blocks: u32) -> Kernel<CrossEntropyBackwardParams> {
+    Kernel::new(STEM, name, CROSS_ENTROPY_THREADS).min_blocks(min_blocks)
 }
 
-const FORWARD_WARP: Forward = forward_kernel("cross_entropy_forward_warp");
-const FORWARD_BLOCK: Forward = forward_kernel("cross_entropy_forward_block");
-const BACKWARD_WARP: Backward = backward_kernel("cross_entropy_backward_warp", CROSS_ENTROPY_MIN_BLOCKS);
-const BACKWARD_20K: Backward = backward_kernel("cross_entropy_backward_20k", CROSS_ENTROPY_MIN_BLOCKS);
-const BACKWARD_51K: Backward = backward_kernel("cross_entropy_backward_51k", CROSS_ENTROPY_51K_MIN_BLOCKS);
-const BACKWARD_STREAM: Backward = backward_kernel("cross_entropy_backward_stream", CROSS_ENTROPY_MIN_BLOCKS);
+const FORWARD_WARP: Kernel<CrossEntropyForwardParams> = forward_kernel("cross_entropy_forward_warp");
+const FORWARD_BLOCK: Kernel<CrossEntropyForwardParams> = forward_kernel("cross_entropy_forward_block");
+const BACKWARD_WARP: Kernel<CrossEntropyBackwardParams> =
+    backward_kernel("cross_entropy_backward_warp", CROSS_ENTROPY_MIN_BLOCKS);
+const BACKWARD_20K: Kernel<CrossEntropyBackwardParams> =
+    backward_kernel("cross_entropy_backward_20k", CROSS_ENTROPY_MIN_BLOCKS);
+const BACKWARD_51K: Kernel<CrossEntropyBackwardParams> =
+    backward_kernel("cross_entropy_backward_51k", CROSS_ENTROPY_51K_MIN_BLOCKS);
+const BACKWARD_STREAM: Kernel<CrossEntropyBackwardParams> =
+    backward_kernel("cross_entropy_backward_stream", CROSS_ENTROPY_MIN_BLOCKS);
 const LOSS_SUM: Kernel<LossSumParams> = Kernel::new(STEM, "loss_sum", LOSS_SUM_THREADS);
 
 pub(super) const KERNELS: &[Spec] = &[
@@ -41,7 +45,7 @@ pub(super) const KERNELS: &[Spec] = &[
     LOSS_SUM.spec,
 ];
 
-/// V and Vp as kernels take them: targets are i32, so that more columns than those count cannot be meant.
+/// V and Vp in 32 bits. Targets are i32, so no larger vocabulary could be indexed.
 fn columns(operation: &'static str, dims: LossDims) -> Result<(u32, u32)> {
     match i32::try_from(dims.vp) {
         Ok(vp) => Ok((dims.v as u32, vp as u32)),
@@ -51,32 +55,24 @@ fn columns(operation: &'static str, dims: LossDims) -> Result<(u32, u32)> {
     }
 }
 
-/// Vectors that lie wholly inside of V.
-fn whole_vectors(v: u32) -> u32 {
-    v / <Cuda as Storage>::VECTOR as u32
-}
-
-fn blocks_of_warps(n: usize) -> Grid {
-    Grid::of(n.div_ceil(CROSS_ENTROPY_WARP_ROWS_PER_BLOCK as usize))
-}
-
 pub(super) fn forward(cuda: &Cuda, op: CrossEntropyForward<'_, Cuda>) -> Result<()> {
     const NAME: &str = CrossEntropyForward::<Cuda>::NAME;
     let dims = op.check()?;
     let (v, vp) = columns(NAME, dims)?;
     let params = CrossEntropyForwardParams {
         logits: op.logits.aligned(NAME, "logits")?,
-        targets: op.targets.address(),
-        losses: op.losses.address(),
+        targets: op.targets.ptr(),
+        losses: op.losses.ptr(),
         n: dims.n as u64,
         v,
         vp,
     };
-    let (kernel, grid) = match whole_vectors(v) {
-        vectors if vectors <= CROSS_ENTROPY_WARP_MAX_VECTORS => (&FORWARD_WARP, blocks_of_warps(dims.n)),
-        _ => (&FORWARD_BLOCK, Grid::of(dims.n)),
+    let choice = Forward::new(v);
+    let kernel = match choice {
+        Forward::Warp => &FORWARD_WARP,
+        Forward::Block => &FORWARD_BLOCK,
     };
-    cuda.device().launch(kernel, grid, sizes(dims), &params)
+    cuda.device().launch(kernel, Grid::of(choice.ctas(dims.n)), sizes(dims), &params)
 }
 
 pub(super) fn backward(cuda: &Cuda, op: CrossEntropyBackward<'_, Cuda>) -> Result<()> {
@@ -85,27 +81,28 @@ pub(super) fn backward(cuda: &Cuda, op: CrossEntropyBackward<'_, Cuda>) -> Resul
     let (v, vp) = columns(NAME, dims)?;
     let params = CrossEntropyBackwardParams {
         logits: op.logits.aligned(NAME, "logits")?,
-        targets: op.targets.address(),
-        losses: op.losses.address(),
+        targets: op.targets.ptr(),
+        losses: op.losses.ptr(),
         n: dims.n as u64,
         vp: vp.into(),
         v,
         scale: op.scale as f32,
     };
-    let (kernel, grid) = match whole_vectors(v) {
-        vectors if vectors <= CROSS_ENTROPY_WARP_MAX_VECTORS => (&BACKWARD_WARP, blocks_of_warps(dims.n)),
-        vectors if vectors <= CROSS_ENTROPY_20K_MAX_VECTORS => (&BACKWARD_20K, Grid::of(dims.n)),
-        vectors if vectors <= CROSS_ENTROPY_51K_MAX_VECTORS => (&BACKWARD_51K, Grid::of(dims.n)),
-        _ => (&BACKWARD_STREAM, Grid::of(dims.n)),
+    let choice = Backward::new(v);
+    let kernel = match choice {
+        Backward::Warp => &BACKWARD_WARP,
+        Backward::Columns20k => &BACKWARD_20K,
+        Backward::Columns51k => &BACKWARD_51K,
+        Backward::Stream => &BACKWARD_STREAM,
     };
-    cuda.device().launch(kernel, grid, sizes(dims), &params)
+    cuda.device().launch(kernel, Grid::of(choice.ctas(dims.n)), sizes(dims), &params)
 }
 
 pub(super) fn sum_losses(cuda: &Cuda, op: LossSum<'_, Cuda>) -> Result<()> {
     let n = op.check()?;
     let params = LossSumParams {
-        losses: op.losses.address(),
-        total: op.total.address(),
+        losses: op.losses.ptr(),
+        total: op.total.ptr(),
         n: n as u64,
         scale: op.scale as f32,
         accumulate: (op.write == Write::Accumulate).into(),

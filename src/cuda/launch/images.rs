@@ -1,51 +1,53 @@
-//! The compiled kernels that the program carries.
+//! The compiled kernels that are embedded in the program.
 
 /// A kernel file compiled for an architecture.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     /// The file's name without `.cu`.
     pub stem: &'static str,
-    /// Ten times the compute capability, with an `a` where the code runs on no other: `80`, `90a`.
+    /// Ten times the compute capability, with an `a` if the code runs on this architecture only: `80`, `90a`.
     pub arch: &'static str,
-    /// Assembly that a driver compiles for the GPU it finds.
+    /// PTX, which the driver compiles for the GPU at hand.
     pub ptx: &'static str,
-    /// Machine code, made of `ptx`.
+    /// Machine code that ptxas compiled from `ptx`.
     pub cubin: &'static [u8],
-    /// What each kernel of the machine code takes, by name.
+    /// Resource usage of each kernel in `cubin`, sorted by name.
     pub resources: &'static [Resources],
 }
 
-/// What a kernel takes of a multiprocessor, as ptxas says.
+/// Resource usage of a kernel as ptxas reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
-    /// The entry point.
+    /// Name of the entry point.
     pub kernel: &'static str,
-    /// Registers a thread.
+    /// Registers per thread.
     pub registers: u32,
-    /// Local memory a thread.
+    /// Local memory per thread, in bytes.
     pub stack_bytes: u32,
-    /// Stores of spilled registers a thread, in bytes: 0, or the build would have failed.
+    /// Bytes per thread that spill stores write. Always 0, as the build fails on spills.
     pub spill_store_bytes: u32,
-    /// Loads of spilled registers a thread, in bytes: 0 as well.
+    /// Bytes per thread that spill loads read. Always 0, as the build fails on spills.
     pub spill_load_bytes: u32,
-    /// Static shared memory a block, without the 1 KiB that the system reserves. Dynamic is the launch's.
+    /// Static shared memory per block in bytes, without the 1 KiB that the driver reserves. A launch adds dynamic shared
+    /// memory.
     pub shared_bytes: u32,
 }
 
-/// Every kernel file with every architecture of the build, by stem and architecture.
+/// Every kernel file for every architecture of the build, sorted by stem and architecture.
 pub static IMAGES: &[Image] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
-/// What to load of an [`Image`].
+/// Code of an [`Image`] that a driver can load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code<'a> {
-    /// Machine code for the very architecture.
+    /// Machine code for exactly the device's architecture.
     Cubin(&'a [u8]),
-    /// PTX of an older architecture, for the driver to compile.
+    /// PTX for the same or an older architecture, which the driver compiles.
     Ptx(&'a str),
 }
 
-/// The code of a kernel file for a compute capability such as `(9, 0)`, best first: the exact machine code, then PTX from
-/// the newest architecture that fits. What a driver cannot load, the next may do for.
+/// The code of a kernel file for a compute capability such as `(9, 0)`, best first: machine code for exactly this
+/// architecture, then PTX from the newest architecture that fits to the oldest. If the driver rejects one candidate, it
+/// may accept the next.
 pub fn candidates(stem: &str, capability: (u32, u32)) -> Vec<Code<'static>> {
     select(IMAGES, stem, capability)
 }
@@ -53,7 +55,7 @@ pub fn candidates(stem: &str, capability: (u32, u32)) -> Vec<Code<'static>> {
 fn select(images: &[Image], stem: &str, (major, minor): (u32, u32)) -> Vec<Code<'static>> {
     let device = 10 * major + minor;
     let mut fitting: Vec<&Image> = images.iter().filter(|image| image.stem == stem && image.fits(device)).collect();
-    // Of two for the same architecture, the one that may use all its instructions.
+    // Of two images for one architecture the specific one (90a) comes first: it may use all instructions.
     fitting.sort_by_key(|image| std::cmp::Reverse((image.number(), image.is_specific())));
     let exact = fitting.first().filter(|image| image.number() == device).map(|image| Code::Cubin(image.cubin));
     exact.into_iter().chain(fitting.iter().map(|image| Code::Ptx(image.ptx))).collect()
@@ -97,7 +99,7 @@ mod tests {
             ("a", (12, 1), vec![ptx("a90"), ptx("a80")]),
             ("a", (7, 5), vec![]),
             ("b_sm90", (9, 0), vec![cubin("B90a"), ptx("b90a")]),
-            // wgmma is Hopper's alone.
+            // wgmma exists on Hopper only.
             ("b_sm90", (10, 0), vec![]),
             ("c", (9, 0), vec![]),
         ] {
@@ -105,7 +107,7 @@ mod tests {
         }
     }
 
-    /// PTX names its sources from the project's folder, wherever it was built.
+    /// PTX contains source paths relative to the project's folder, wherever it was built.
     #[test]
     fn the_build_embedded_every_kernel() {
         assert!(IMAGES.iter().any(|image| image.stem == "gelu"));

@@ -1,7 +1,7 @@
-//! What a kernel and its launcher agree on.
+//! The contract between a kernel and its launcher.
 //!
-//! The two are written in two languages. `tests/contract.rs` holds every [`Spec`] against the kernel's PTX, and
-//! [`crate::cuda::runtime::device::Device`] holds every launch against its [`Spec`].
+//! The two are written in two languages. `tests/contract.rs` compares every [`Spec`] with the kernel's PTX, and
+//! [`Device`](crate::cuda::runtime::device::Device) checks every launch against its [`Spec`].
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,21 +11,21 @@ use bytemuck::Pod;
 /// A kernel as its launcher sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
-    /// The file: `kernels/<stem>.cu`.
+    /// The source file, `kernels/<stem>.cu`.
     pub stem: &'static str,
-    /// The entry point.
+    /// Name of the entry point.
     pub name: &'static str,
-    /// Threads of a block, along x.
+    /// Threads per block; all of them lie along x.
     pub threads: u32,
-    /// Blocks that a multiprocessor must have room for, as far as registers decide; 1 where the kernel says nothing.
+    /// `minBlocksPerMultiprocessor` of the kernel's `__launch_bounds__`; 1 if the kernel states none.
     pub min_blocks: u32,
-    /// Bytes of the one parameter.
+    /// Size of the kernel's only parameter in bytes.
     pub param_bytes: usize,
-    /// The most dynamic shared memory that a launch may ask for, in bytes.
+    /// The largest dynamic shared memory that a launch may request, in bytes per block.
     pub dynamic_shared: u32,
 }
 
-/// A [`Spec`] with the type of its parameter.
+/// A [`Spec`] together with the type of the kernel's parameter.
 #[derive(Debug)]
 pub(in crate::cuda) struct Kernel<P> {
     pub spec: Spec,
@@ -38,20 +38,20 @@ impl<P: Pod> Kernel<P> {
         Kernel { spec, params: PhantomData }
     }
 
-    /// With the second number of its `__launch_bounds__`.
+    /// Sets the second argument of the kernel's `__launch_bounds__`.
     pub const fn min_blocks(mut self, blocks: u32) -> Self {
         self.spec.min_blocks = blocks;
         self
     }
 
-    /// With dynamic shared memory of at most so many bytes.
+    /// Sets the largest dynamic shared memory in bytes.
     pub const fn dynamic_shared(mut self, bytes: u32) -> Self {
         self.spec.dynamic_shared = bytes;
         self
     }
 }
 
-/// Blocks along x and y, and dynamic shared memory.
+/// The grid of a launch: thread blocks along x and y, and dynamic shared memory per block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cuda) struct Grid {
     pub x: usize,
@@ -60,19 +60,19 @@ pub(in crate::cuda) struct Grid {
 }
 
 impl Grid {
-    /// Blocks in a row.
+    /// A one-dimensional grid of `x` blocks without dynamic shared memory.
     pub fn of(x: usize) -> Self {
         Grid { x, y: 1, dynamic_shared: 0 }
     }
 
-    /// Several rows of them.
+    /// Sets the number of blocks along y.
     pub fn rows(self, y: usize) -> Self {
         Grid { y, ..self }
     }
 
-    /// With dynamic shared memory.
+    /// Sets the dynamic shared memory in bytes.
     pub fn shared(self, bytes: usize) -> Self {
-        // What does not fit is too much in any case, and refused by the launch.
+        // A size beyond u32 exceeds every kernel's limit, so the launch rejects u32::MAX just as well.
         Grid { dynamic_shared: bytes.try_into().unwrap_or(u32::MAX), ..self }
     }
 }
@@ -80,19 +80,19 @@ impl Grid {
 /// The sizes of a launch, for messages: `N = 6, C = 768`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cuda) struct Sizes {
-    // In place, as every launch makes one and only failures print it.
-    list: [(&'static str, usize); Sizes::MOST],
+    // An inline array: every launch builds one, and only failures print it.
+    list: [(&'static str, usize); Sizes::CAPACITY],
     len: usize,
 }
 
 impl Sizes {
-    const MOST: usize = 6;
+    const CAPACITY: usize = 6;
 }
 
 impl<const R: usize> From<[(&'static str, usize); R]> for Sizes {
     fn from(sizes: [(&'static str, usize); R]) -> Self {
-        const { assert!(R <= Sizes::MOST) };
-        let mut list = [("", 0); Sizes::MOST];
+        const { assert!(R <= Sizes::CAPACITY) };
+        let mut list = [("", 0); Sizes::CAPACITY];
         list[..R].copy_from_slice(&sizes);
         Sizes { list, len: R }
     }

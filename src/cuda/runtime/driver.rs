@@ -1,6 +1,5 @@
-//! The CUDA driver: the system's, or the emulated one.
+//! The CUDA driver: the installed one, or the emulated one.
 
-use std::ffi::c_char;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -11,71 +10,71 @@ use libloading::Library;
 use super::faults::Fault;
 use crate::{Error, Result};
 
-/// The oldest driver that loads what the build makes: PTX 9.0 and machine code of CUDA 13.0.
+/// The oldest driver that loads what the build compiles: PTX 9.0 and cubins of CUDA 13.0.
 const OLDEST: i32 = 13000;
-/// NVIDIA's number for it on Linux.
+/// NVIDIA's version number of that driver on Linux.
 const OLDEST_RELEASE: &str = "580";
 
-/// Stays loaded for the life of the process: functions of it are handed out.
+/// The library stays loaded for the life of the process, as its functions are handed out.
 static EMULATOR: OnceLock<Library> = OnceLock::new();
 
-/// Loads the emulated driver from its file, `libcuda_emulator.so`. Its name inside is `libcuda.so`, under which cudarc
-/// then finds it loaded: call this before any other CUDA function.
+/// Loads the emulated driver from its file, `libcuda_emulator.so`. The library's soname is `libcuda.so`, so cudarc then
+/// finds it as the loaded driver. Call this before any other CUDA function.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if it cannot be loaded, or is something else.
+/// [`Error::Unavailable`] if the file cannot be loaded, or is another library.
 pub fn emulate(path: &Path) -> Result<()> {
     if EMULATOR.get().is_some() {
         return Ok(());
     }
-    let refuse = |cause: String| {
+    let unavailable = |cause: String| {
         let path = path.display();
         Error::Unavailable(format!("no emulated CUDA driver at {path} ({cause}); `make emulator` builds it"))
     };
-    // SAFETY: a library's initialisers run; the emulator's touch nothing but itself.
+    // SAFETY: loading runs the library's initialisers. The emulator's have no effects outside of the library.
     #[allow(unsafe_code)]
-    let library = unsafe { Library::new(path) }.map_err(|error| refuse(error.to_string()))?;
-    // SAFETY: the symbol is looked for, and not used.
+    let library = unsafe { Library::new(path) }.map_err(|error| unavailable(error.to_string()))?;
+    // SAFETY: the symbol is looked up, but not used.
     #[allow(unsafe_code)]
     let version = unsafe { library.get::<*const ()>(b"ironwarp_emulator_version") };
-    version.map_err(|_| refuse("it is a library, but not the emulator".into()))?;
-    // If another thread was first, the same library is loaded twice over, and stays.
+    version.map_err(|_| unavailable("this library is not the emulator".into()))?;
+    // If another thread was faster, the same library is loaded twice. That is harmless, and both stay loaded.
     let _ = EMULATOR.set(library);
     Ok(())
 }
 
-/// Where the emulated driver is: the file that IRONWARP_EMULATOR names, else the one that `make emulator` leaves in the
-/// release folder, looked for beside the running program and in the folders above it.
+/// Finds the file of the emulated driver: the one that IRONWARP_EMULATOR names, or the one that `make emulator` puts into
+/// the release folder, which is searched for next to the running program and in the folders above.
 ///
 /// # Errors
-/// [`Error::Unavailable`] with the places looked at.
+/// [`Error::Unavailable`] with the folders searched.
 pub fn find_emulator() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("IRONWARP_EMULATOR") {
         return Ok(path.into());
     }
     let program = std::env::current_exe().map_err(|cause| Error::io("find", "the running program", cause))?;
     let folders = || program.ancestors().skip(1).take(3);
-    // Release first: tests of a debug build leave an emulator of theirs beside them, a slow one, and perhaps an old one.
+    // Release builds first: tests of a debug build leave their own emulator next to them, which is slow and may be old.
     let release = folders().map(|folder| folder.join("release/libcuda_emulator.so"));
-    let places: Vec<PathBuf> = release.chain(folders().map(|folder| folder.join("libcuda_emulator.so"))).collect();
-    places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+    let candidates: Vec<PathBuf> = release.chain(folders().map(|folder| folder.join("libcuda_emulator.so"))).collect();
+    candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
         let folders: Vec<String> = folders().map(|folder| folder.display().to_string()).collect();
         Error::Unavailable(format!(
-            "no emulated CUDA driver: libcuda_emulator.so is not in {} nor in `release` there; `make emulator` builds \
-             it, IRONWARP_EMULATOR names another place",
+            "no emulated CUDA driver: libcuda_emulator.so is neither in {} nor in their subfolders `release`; `make \
+             emulator` builds it, or set IRONWARP_EMULATOR to its path",
             folders.join(", ")
         ))
     })
 }
 
-/// Finds a CUDA driver that can run the kernels, and starts it: the one that [`emulate`] has loaded, or the system's.
-/// cudarc panics where there is none, so this comes before its first call. Answers the number of devices.
+/// Finds a CUDA driver that can run the kernels and initialises it: the one that [`emulate`] has loaded, or the installed
+/// one. Returns the number of devices. cudarc panics without a driver, so this must precede its first call.
 ///
 /// # Errors
-/// [`Error::Unavailable`]: one line with what was found, and what is needed.
+/// [`Error::Unavailable`], in one line that says what was found and what is required.
 pub fn require() -> Result<usize> {
-    let unavailable = |found: String| Err(Error::Unavailable(format!("{found}; the CPU backend works without")));
-    // SAFETY: loads the library by its usual names, as cudarc itself does later; a driver is made for that.
+    let unavailable = |found: String| Err(Error::Unavailable(format!("{found}; the CPU backend works without a GPU")));
+    // SAFETY: loads the driver library by its usual names, as cudarc itself does later.
     #[allow(unsafe_code)]
     let present = unsafe { sys::is_culib_present() };
     if !present {
@@ -87,8 +86,8 @@ pub fn require() -> Result<usize> {
     }
     if let Some(missing) = missing_symbol() {
         return unavailable(format!(
-            "no CUDA driver: the libcuda.so found has no {missing}, so it is none; NVIDIA's driver {OLDEST_RELEASE} or \
-             newer is needed"
+            "no CUDA driver: the libcuda.so found is not a driver, as it does not export {missing}; NVIDIA's driver \
+             {OLDEST_RELEASE} or newer is required"
         ));
     }
     let fault = |error| Fault::from(error);
@@ -96,23 +95,24 @@ pub fn require() -> Result<usize> {
         Ok(()) => {}
         Err(fault) if fault.is(CUDA_ERROR_STUB_LIBRARY) => {
             return unavailable(
-                "no CUDA driver: the libcuda.so found is the toolkit's stub, which programs are only linked with; put \
-                 the folder of the driver's own libcuda.so.1 first in the library path"
+                "no CUDA driver: the libcuda.so found is the toolkit's stub, which serves for linking only; put the \
+                 folder of the driver's libcuda.so.1 first in the library path"
                     .into(),
             );
         }
         Err(fault) if fault.is(CUDA_ERROR_NO_DEVICE) => {
             return unavailable("no GPU: the CUDA driver found no device".into());
         }
-        Err(fault) => return unavailable(format!("the CUDA driver does not start: {fault}")),
+        Err(fault) => return unavailable(format!("the CUDA driver failed to initialise: {fault}")),
     }
-    let version = match ask_version() {
+    let version = match query_version() {
         Ok(version) => version,
-        Err(fault) => return unavailable(format!("the CUDA driver does not tell its version: {fault}")),
+        Err(fault) => return unavailable(format!("cannot query the version of the CUDA driver: {fault}")),
     };
     if version < OLDEST {
         return unavailable(format!(
-            "the CUDA driver is too old: it has CUDA {}, {} or newer is needed (NVIDIA's driver {OLDEST_RELEASE})",
+            "the CUDA driver is too old: it supports CUDA {}, but {} or newer is required (NVIDIA's driver \
+             {OLDEST_RELEASE})",
             Version(version),
             Version(OLDEST)
         ));
@@ -120,22 +120,22 @@ pub fn require() -> Result<usize> {
     match result::device::get_count().map_err(fault) {
         Ok(count) if count > 0 => Ok(count as usize),
         Ok(_) => unavailable("no GPU: the CUDA driver found no device".into()),
-        Err(fault) => unavailable(format!("the CUDA driver cannot count its devices: {fault}")),
+        Err(fault) => unavailable(format!("cannot query the number of devices: {fault}")),
     }
 }
 
-/// The version of the driver that [`require`] has found, such as `13.0`.
-pub(in crate::cuda) fn version() -> String {
-    ask_version().map_or_else(|_| "unknown".into(), |version| Version(version).to_string())
+/// The CUDA version of the driver that [`require`] has found, such as `13.0`.
+pub(super) fn version() -> String {
+    query_version().map_or_else(|_| "unknown".into(), |version| Version(version).to_string())
 }
 
-/// 1000 × major + 10 × minor.
-fn ask_version() -> Result<i32, Fault> {
+/// The CUDA version of the driver as 1000 × major + 10 × minor.
+fn query_version() -> Result<i32, Fault> {
     let mut version = 0;
     // SAFETY: writes one int.
     #[allow(unsafe_code)]
-    let answered = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
-    answered.map(|()| version).map_err(Fault::from)
+    let outcome = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
+    outcome.map(|()| version).map_err(Fault::from)
 }
 
 struct Version(i32);
@@ -146,10 +146,10 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// The first of the functions needed to know the driver's version that the library found does not have: cudarc panics on
-/// those. A driver of the right version has all others.
+/// The first of the functions needed to query the driver's version that the library does not export; cudarc panics if one
+/// is missing. A driver of a sufficient version exports all others.
 fn missing_symbol() -> Option<&'static str> {
-    // SAFETY: the library is present, and the symbols are looked for and not used.
+    // SAFETY: the library is loaded, and the symbols are looked up, but not used.
     #[allow(unsafe_code)]
     let has = |name: &str| unsafe { sys::culib().get::<*const ()>(name.as_bytes()).is_ok() };
     ["cuInit", "cuDriverGetVersion", "cuDeviceGetCount", "cuGetErrorName", "cuGetErrorString"]
@@ -157,26 +157,16 @@ fn missing_symbol() -> Option<&'static str> {
         .find(|name| !has(name))
 }
 
-type ErrorText = unsafe extern "C" fn(u32, *mut *const c_char) -> u32;
-
-/// `cuGetErrorName` and `cuGetErrorString`, taking a number: cudarc's take an enum, which has not every code.
-pub(in crate::cuda) fn error_texts() -> Option<(ErrorText, ErrorText)> {
-    // SAFETY: both functions have this signature, the enum being a C int.
-    #[allow(unsafe_code)]
-    let find = |name: &str| unsafe { sys::culib().get::<ErrorText>(name.as_bytes()).ok().map(|symbol| *symbol) };
-    Some((find("cuGetErrorName")?, find("cuGetErrorString")?))
-}
-
-/// A function of the emulated driver's own, `ironwarp_emulator_<name>`, if it is the one in use. `F` is its type.
-pub(in crate::cuda) fn emulator_entry<F: Copy>(name: &str) -> Option<F> {
-    // SAFETY: each caller names an entry with the type that `emulator/driver/src/control.rs` gives it.
+/// The function `ironwarp_emulator_<name>` of the emulated driver, if that is loaded. `F` is the function's type.
+pub(super) fn emulator_entry<F: Copy>(name: &str) -> Option<F> {
+    // SAFETY: each caller passes the type that `emulator/driver/src/control.rs` declares for the function.
     #[allow(unsafe_code)]
     let symbol = unsafe { EMULATOR.get()?.get::<F>(format!("ironwarp_emulator_{name}").as_bytes()) };
     symbol.ok().map(|symbol| *symbol)
 }
 
-/// What the emulated driver says of the last failure, if it is the one in use and has something to say.
-pub(in crate::cuda) fn emulator_text() -> Option<String> {
+/// The emulated driver's explanation of the last failure, if it is loaded and has one.
+pub(super) fn emulator_text() -> Option<String> {
     let text: extern "C" fn(*mut u8, usize) -> usize = emulator_entry("last_error")?;
     let mut buffer = vec![0; 4096];
     let length = text(buffer.as_mut_ptr(), buffer.len());

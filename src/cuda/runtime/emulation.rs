@@ -1,34 +1,36 @@
-//! The emulated GPU's own controls: what it counts, and in which order it runs what is unordered.
+//! Controls of the emulated GPU: what it counts, and the order in which it executes work that CUDA leaves unordered.
 
 pub use emulator_counts::{Counts, LaunchRecord, LineCounts, Traffic};
 
-use super::{Cuda, driver};
+use super::device::Cuda;
+use super::driver;
 use crate::error::{Error, Result};
 
-/// The emulated driver of this process. It is one for all of its devices: whoever counts should be alone.
+/// The emulated driver of this process. All its devices share the counts, so nothing else should launch kernels during a
+/// measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Emulation(());
 
 impl Emulation {
-    /// Of a device.
+    /// Controls of the driver that emulates a device.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when it is not emulated.
+    /// [`Error::Unavailable`] if the device is not emulated.
     pub fn of(cuda: &Cuda) -> Result<Self> {
         let name = &cuda.device().properties().name;
-        // Found by its usual name, as through LD_LIBRARY_PATH, it is emulated and still not ours to control.
+        // An emulated driver that was found as libcuda.so, e.g. through LD_LIBRARY_PATH, cannot be controlled.
         if cuda.device().properties().is_emulated()
             && driver::emulator_entry::<extern "C" fn()>("clear_counts").is_some()
         {
             return Ok(Emulation(()));
         }
-        Err(Error::Unavailable(format!("{name} cannot be asked for counts: it was not opened as the emulated GPU")))
+        Err(Error::Unavailable(format!("{name} has no counts: it was not opened as the emulated GPU")))
     }
 
-    /// What the launches of `run` counted; waits for them.
+    /// Executes `run`, waits for its launches and returns what each of them counted.
     ///
     /// # Errors
-    /// As `run`, and as its kernels.
+    /// The errors of `run` and of its kernels.
     pub fn count<T>(self, cuda: &Cuda, run: impl FnOnce() -> Result<T>) -> Result<(T, Vec<LaunchRecord>)> {
         cuda.device().synchronize()?;
         entry::<extern "C" fn()>("clear_counts")?();
@@ -37,23 +39,23 @@ impl Emulation {
         let text = entry::<extern "C" fn(*mut u8, usize) -> usize>("all_counts")?;
         let mut buffer = vec![0; text(std::ptr::null_mut(), 0) + 1];
         text(buffer.as_mut_ptr(), buffer.len());
-        // The zero at the end.
+        // The terminating zero.
         buffer.pop();
         let launches = serde_json::from_slice(&buffer);
         launches
             .map(|launches| (outcome, launches))
-            .map_err(|error| Error::Unavailable(format!("the emulator's counts are not understood: {error}")))
+            .map_err(|error| Error::Unavailable(format!("cannot parse the emulator's counts: {error}")))
     }
 
-    /// Another order of everything that is unordered.
+    /// Selects another order of all work that CUDA leaves unordered.
     ///
     /// # Errors
-    /// When the emulator is of another version, which has no such entry. So the following.
+    /// If the emulator is of another version, without this function.
     pub fn set_seed(self, seed: u64) -> Result<()> {
         entry::<extern "C" fn(u64)>("set_seed").map(|set| set(seed))
     }
 
-    /// Warp instructions that a launch may execute before it counts as an endless loop.
+    /// Sets how many warp instructions a launch may execute before it is reported as an endless loop.
     ///
     /// # Errors
     /// As [`Emulation::set_seed`].
@@ -61,7 +63,7 @@ impl Emulation {
         entry::<extern "C" fn(u64)>("set_step_budget").map(|set| set(steps))
     }
 
-    /// Whether findings are not printed, for those that are meant to be.
+    /// Sets whether the emulator prints no findings, for tests that expect some.
     ///
     /// # Errors
     /// As [`Emulation::set_seed`].
@@ -70,7 +72,7 @@ impl Emulation {
     }
 }
 
-/// A function of the emulator's own. Each caller names one with its type.
+/// A function of the emulator. Each caller passes the function's type.
 fn entry<F: Copy>(name: &str) -> Result<F> {
     let missing =
         || Error::Unavailable(format!("the emulator has no ironwarp_emulator_{name}; `make emulator` builds it"));

@@ -1,25 +1,25 @@
-//! Errors of the driver: their words, and what they leave behind.
+//! Result codes of the driver: their names, and which of them leave everything as it was.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::fmt;
 
-use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult::{self, *};
+use cudarc::driver::{DriverError, sys};
 
-/// A result code of the driver's, known to these bindings or not.
+/// A result code of the driver, including codes that cudarc's enum does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cuda) struct Fault(pub u32);
+pub(super) struct Fault(pub u32);
 
 impl From<DriverError> for Fault {
     fn from(DriverError(code): DriverError) -> Self {
-        // cudarc's enum has no member for the codes of a newer driver. Only its number is looked at, never its name.
+        // cudarc's enum has no member for codes of a newer driver, so only the number is read, never the name.
         Fault(code as u32)
     }
 }
 
-/// Codes that say what could not be done and leave everything as it was, if the call was to queue no work. After any
-/// other the context may be broken, or work may be missing from the stream.
-const HARMLESS: [CUresult; 11] = [
+/// Codes that leave the device as it was, provided that the failed call enqueues no work. After any other code the context
+/// may be corrupted, or work may be missing from the stream.
+const RECOVERABLE: [CUresult; 11] = [
     CUDA_ERROR_OUT_OF_MEMORY,
     CUDA_ERROR_INVALID_IMAGE,
     CUDA_ERROR_NO_BINARY_FOR_GPU,
@@ -38,25 +38,34 @@ impl Fault {
         self.0 == code as u32
     }
 
-    /// Whether everything is as it was before a call that queues no work.
-    pub fn is_harmless(self) -> bool {
-        HARMLESS.iter().any(|&code| self.is(code))
+    /// Whether a call that enqueues no work has left everything as it was.
+    pub fn is_recoverable(self) -> bool {
+        RECOVERABLE.iter().any(|&code| self.is(code))
     }
 }
 
 /// `CUDA_ERROR_ILLEGAL_ADDRESS (700): an illegal memory access was encountered`
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: the driver answers with a text of its own that stays, or not at all. It is asked by number.
+        // SAFETY: the driver returns a string with static lifetime or fails. The code is passed as a number.
         #[allow(unsafe_code)]
-        let text = |ask: unsafe extern "C" fn(u32, *mut *const std::ffi::c_char) -> u32| unsafe {
+        let text = |function: ErrorText| unsafe {
             let mut text = std::ptr::null();
-            (ask(self.0, &mut text) == 0 && !text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy())
+            (function(self.0, &mut text) == 0 && !text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy())
         };
-        let ask = super::driver::error_texts();
-        match ask.and_then(|(name, words)| Some((text(name)?, text(words)?))) {
-            Some((name, words)) => write!(f, "{name} ({}): {words}", self.0),
-            None => write!(f, "CUDA error {}, which this driver has no name for", self.0),
+        match error_texts().and_then(|(name, description)| Some((text(name)?, text(description)?))) {
+            Some((name, description)) => write!(f, "{name} ({}): {description}", self.0),
+            None => write!(f, "CUDA error {} (unknown to this driver)", self.0),
         }
     }
+}
+
+type ErrorText = unsafe extern "C" fn(u32, *mut *const c_char) -> u32;
+
+/// `cuGetErrorName` and `cuGetErrorString`, which take a number here: cudarc's bindings take an enum that lacks some codes.
+fn error_texts() -> Option<(ErrorText, ErrorText)> {
+    // SAFETY: both functions have this signature, as the C enum is an int.
+    #[allow(unsafe_code)]
+    let find = |name: &str| unsafe { sys::culib().get::<ErrorText>(name.as_bytes()).ok().map(|symbol| *symbol) };
+    Some((find("cuGetErrorName")?, find("cuGetErrorString")?))
 }

@@ -1,68 +1,32 @@
-//! The device at run time: driver, streams, memory, transfers, CUDA graphs, modules, timing.
+//! The device at run time. Each layer uses only those listed before it:
+//!
+//! - `faults`, `latch`: result codes of the driver, and the latch that keeps a poisoned device poisoned; [`driver`] finds
+//!   and loads the driver.
+//! - `modules`: loaded kernels. `capture`: what a capturing thread's launches use.
+//! - `stream`: the one launch and the one wait. `event`: points in the stream's order.
+//! - `memory`: allocations, accounting, the workspace. `transfers`: host-to-device copies that overlap with kernels.
+//!   `graph`: capture and replay.
+//! - [`device`]: a facade over them, and the handle [`Cuda`]. `storage`: tensors on it.
+//! - [`timing`] measures on a GPU; [`emulation`] counts on the emulated one.
 
 pub mod device;
 pub mod driver;
 pub mod emulation;
 pub mod timing;
 
+mod capture;
+mod event;
 mod faults;
 mod graph;
+mod latch;
 mod memory;
 mod modules;
+mod storage;
+mod stream;
 mod transfers;
 
-use std::sync::Arc;
-
-use cudarc::driver::CudaContext;
+pub use device::Cuda;
+pub use event::Event;
 pub use graph::Graph;
-pub(crate) use memory::Operand;
-pub use memory::{Buffer, SliceMut};
-pub use transfers::Event;
-
-use self::device::Device;
-use crate::error::{Error, Result};
-
-/// An NVIDIA GPU of compute capability 8.0 or newer, or the emulated one. Clones are the same device.
-#[derive(Clone)]
-pub struct Cuda {
-    device: Arc<Device>,
-}
-
-impl Cuda {
-    /// GPU `ordinal` of the CUDA driver.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], one line that says what was found and what is needed.
-    pub fn new(ordinal: usize) -> Result<Self> {
-        Ok(Cuda { device: Arc::new(Device::open(ordinal)?) })
-    }
-
-    /// The emulated GPU. The first CUDA function that a process calls decides which driver it has: this must be it.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when there is no emulator, or a real driver was used before.
-    pub fn emulated() -> Result<Self> {
-        driver::emulate(&driver::find_emulator()?)?;
-        let cuda = Self::new(0)?;
-        if !cuda.device.properties().is_emulated() {
-            return Err(Error::Unavailable(format!(
-                "no emulated GPU: this process has used {} before",
-                cuda.device.properties().name
-            )));
-        }
-        Ok(cuda)
-    }
-
-    /// In a context of the caller's.
-    ///
-    /// # Errors
-    /// As [`Cuda::new`].
-    pub fn with_context(context: &Arc<CudaContext>) -> Result<Self> {
-        Ok(Cuda { device: Arc::new(Device::with_context(context)?) })
-    }
-
-    /// The device.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-}
+pub(crate) use storage::Operand;
+pub use storage::{Buffer, SliceMut};

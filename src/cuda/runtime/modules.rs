@@ -1,4 +1,4 @@
-//! Loading kernels: once a file, when the first of its kernels is launched.
+//! Loaded kernels. A file is loaded once, when the first of its kernels is launched.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -13,9 +13,9 @@ use crate::cuda::launch::images::{self, Code};
 use crate::cuda::launch::spec::Spec;
 use crate::{Error, Result};
 
-/// The kernels loaded on a device.
+/// The kernels that are loaded on a device.
 #[derive(Debug)]
-pub(in crate::cuda) struct Modules {
+pub(super) struct Modules {
     context: Arc<CudaContext>,
     capability: (u32, u32),
     state: Mutex<State>,
@@ -28,8 +28,8 @@ struct State {
     replaced: HashMap<String, String>,
 }
 
-/// Why a kernel could not be had: what was tried, and the code that ended it.
-pub(in crate::cuda) struct Failure {
+/// Why a kernel could not be loaded: the attempts, and the result code of the last one.
+pub(super) struct Failure {
     pub message: String,
     pub fault: Fault,
 }
@@ -39,7 +39,7 @@ impl Modules {
         Modules { context, capability, state: Mutex::default() }
     }
 
-    /// PTX that is loaded in place of the file's from now on.
+    /// Loads `ptx` instead of the embedded code of the file from now on.
     pub fn replace(&self, stem: &str, ptx: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.replaced.insert(stem.to_owned(), ptx.to_owned());
@@ -47,7 +47,7 @@ impl Modules {
         state.kernels.clear();
     }
 
-    /// The kernel, loaded if it was not.
+    /// Returns the kernel, and loads it first if necessary.
     pub fn get(&self, spec: &Spec) -> Result<CudaFunction, Failure> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = state.kernels.get(spec.name) {
@@ -63,15 +63,16 @@ impl Modules {
         };
         let failed = |error| {
             let fault = Fault::from(error);
-            Failure { message: format!("no kernel {} in {}.cu: {fault}", spec.name, spec.stem), fault }
+            Failure { message: format!("cannot find kernel {} in {}.cu: {fault}", spec.name, spec.stem), fault }
         };
         let kernel = file.load_function(spec.name).map_err(failed)?;
-        // Above 48 KiB, static shared memory included, a kernel has to ask; asking for less does no harm.
+        // A kernel with more than 48 KiB of static and dynamic shared memory must set this attribute; with less it may.
         if spec.dynamic_shared > 0 {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             kernel.set_attribute(attribute, spec.dynamic_shared as i32).map_err(|error| {
                 let (fault, bytes) = (Fault::from(error), spec.dynamic_shared);
-                let message = format!("{} cannot have {bytes} bytes of shared memory a block: {fault}", spec.name);
+                let message =
+                    format!("{} cannot have {bytes} bytes of dynamic shared memory per block: {fault}", spec.name);
                 Failure { message, fault }
             })?;
         }
@@ -79,7 +80,8 @@ impl Modules {
         Ok(kernel)
     }
 
-    /// The first that loads of: the very architecture's machine code, then PTX from the newest that fits.
+    /// Loads the first candidate that the driver accepts: machine code for exactly this architecture, then PTX from the
+    /// newest architecture that fits.
     fn load(&self, stem: &str, replaced: Option<&String>) -> Result<Arc<CudaModule>, Failure> {
         let codes = match replaced {
             Some(ptx) => vec![Code::Ptx(ptx)],
@@ -97,26 +99,26 @@ impl Modules {
                 Err(error) => error.into(),
             };
             tried.push(match code {
-                Code::Cubin(_) => format!("machine code: {last}"),
+                Code::Cubin(_) => format!("cubin: {last}"),
                 Code::Ptx(text) => match self.jit_log(text) {
-                    Some(log) => format!("PTX: {last}; its compiler says: {log}"),
+                    Some(log) => format!("PTX: {last}; JIT compiler: {log}"),
                     None => format!("PTX: {last}"),
                 },
             });
-            if !last.is_harmless() {
+            if !last.is_recoverable() {
                 break;
             }
         }
         let (major, minor) = self.capability;
         if tried.is_empty() {
-            tried.push("the build has no code for it".into());
+            tried.push("the build has no code for this architecture".into());
         }
         let message =
             format!("{stem}.cu cannot be loaded for compute capability {major}.{minor}: {}", tried.join("; "));
         Err(Failure { message, fault: last })
     }
 
-    /// What the driver's compiler says of PTX that it has refused. cudarc loads without asking for it.
+    /// The error log of the driver's JIT compiler for PTX that it has rejected. cudarc loads modules without a log.
     fn jit_log(&self, ptx: &str) -> Option<String> {
         const SIZE: usize = 4096;
         let text = CString::new(ptx).ok()?;
@@ -124,8 +126,8 @@ impl Modules {
         let mut options = [CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
         let mut values = [log.as_mut_ptr().cast::<c_void>(), SIZE as *mut c_void];
         let mut module = std::ptr::null_mut();
-        // SAFETY: the context is current since the attempt before; buffer and size belong together, and all outlive the
-        // call. A module that loads after all is given back at once.
+        // SAFETY: the previous attempt made the context current. The buffer has the size passed with it, and everything
+        // outlives the call. If the module loads this time, it is unloaded at once.
         #[allow(unsafe_code)]
         unsafe {
             let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());

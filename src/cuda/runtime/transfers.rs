@@ -1,4 +1,4 @@
-//! Copies to the device that run beside its kernels, by way of page-locked memory.
+//! Host-to-device transfers that overlap with kernels, through page-locked memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,41 +6,38 @@ use std::time::{Duration, Instant};
 use cudarc::driver::sys::CU_MEMHOSTALLOC_WRITECOMBINED;
 use cudarc::driver::{CudaEvent, CudaStream, result};
 
-use super::device::{Device, Refusal};
-use super::graph::Recorder;
+use super::event::{self, Event};
+use super::latch::QueryError;
 use super::memory::Allocation;
-use crate::error::{Error, Result};
+use super::stream::Stream;
+use crate::cuda::launch::device_ptr::DevPtr;
+use crate::error::Result;
 
-/// A point in the order of what a device does.
-#[derive(Debug)]
-pub struct Event {
-    event: CudaEvent,
-    /// Whose it is.
-    device: Arc<Recorder>,
+/// A stream for copies, and the page-locked buffers of the copies in flight.
+pub(super) struct Transfers {
+    copies: Arc<CudaStream>,
+    /// In the order of their copies, the oldest first.
+    buffers: Mutex<Vec<PinnedBuffer>>,
 }
 
-/// A stream for copies, and page-locked memory for what is under way in it.
-pub(in crate::cuda) struct Staging {
-    stream: Arc<CudaStream>,
-    pieces: Mutex<Vec<Piece>>,
-}
-
-/// Page-locked memory, and the last copy out of it.
-struct Piece {
-    /// The driver's, given back when the piece is dropped; taken out where it must stay. None where there was none to be had:
-    /// the copy then is out of the caller's memory, which the driver has read when the call returns.
+/// A page-locked host buffer, and the last copy out of it.
+struct PinnedBuffer {
+    /// Owned by the driver and freed when the buffer is dropped; taken out where it must outlive the buffer. `None` if the
+    /// host had no page-locked memory left: the copy then reads the caller's memory, and has read it when the call returns.
     bytes: Option<&'static mut [u8]>,
+    /// Recorded behind the copy.
     end: CudaEvent,
-    /// Kept until the copy has ended.
+    /// The allocation that the copy writes, kept alive until the copy has ended.
     destination: Option<Arc<Allocation>>,
 }
 
-impl Piece {
+impl PinnedBuffer {
     fn len(&self) -> usize {
         self.bytes.as_ref().map_or(0, |bytes| bytes.len())
     }
 
-    fn has_ended(&self, start: Instant, timeout: Duration) -> bool {
+    /// Waits for the last copy and returns whether it ended before the timeout.
+    fn wait(&self, start: Instant, timeout: Duration) -> bool {
         loop {
             match self.end.try_is_complete() {
                 Ok(false) if start.elapsed() < timeout => std::thread::sleep(Duration::from_micros(200)),
@@ -48,131 +45,105 @@ impl Piece {
             }
         }
     }
+
+    /// Allocates a page-locked buffer of `len` bytes.
+    fn new(stream: &Stream, len: usize) -> Result<Self> {
+        let end = event::create(stream)?;
+        // SAFETY: the driver's allocation has this length, and only the new buffer refers to it.
+        #[allow(unsafe_code)]
+        let bytes = unsafe {
+            result::malloc_host(len.max(1), CU_MEMHOSTALLOC_WRITECOMBINED)
+                .map(|start| std::slice::from_raw_parts_mut(start.cast::<u8>(), len.max(1)))
+        };
+        let context = format_args!("allocating {len} bytes of page-locked memory");
+        let bytes = match stream.latch.check_query(&context, bytes) {
+            Ok(bytes) => Some(bytes),
+            Err(QueryError::Recoverable(_)) => None,
+            Err(QueryError::Fatal(error)) => return Err(error),
+        };
+        Ok(PinnedBuffer { bytes, end, destination: None })
+    }
 }
 
-impl Drop for Piece {
+impl Drop for PinnedBuffer {
     fn drop(&mut self) {
         let Some(bytes) = self.bytes.take() else { return };
         let context = self.end.context();
         context.record_err(context.bind_to_thread());
-        // SAFETY: allocated by `Device::piece`; no copy reads it, or `Staging::finish` would have taken it out.
+        // SAFETY: allocated by `PinnedBuffer::new`. No copy reads it any more, or `Transfers::finish` would have taken it
+        // out.
         #[allow(unsafe_code)]
         context.record_err(unsafe { result::free_host(bytes.as_mut_ptr().cast()) });
     }
 }
 
-impl Staging {
-    pub fn new(stream: Arc<CudaStream>) -> Self {
-        Staging { stream, pieces: Mutex::default() }
+impl Transfers {
+    pub fn new(copies: Arc<CudaStream>) -> Self {
+        Transfers { copies, buffers: Mutex::default() }
     }
 
-    /// Before the memory is given back: what is under way reads it. Where the device is lost, nobody can tell when that
-    /// ends, and the memory stays until the context is gone.
-    pub fn finish(&mut self, is_lost: bool, timeout: Duration) {
+    /// Waits for all copies, so that their buffers can be freed. If the device is poisoned, no event tells when its copies
+    /// end, and the buffers live until the context is destroyed.
+    pub fn finish(&mut self, is_poisoned: bool, timeout: Duration) {
         let start = Instant::now();
-        let pieces = self.pieces.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for mut piece in pieces.drain(..) {
-            if is_lost || !piece.has_ended(start, timeout) {
-                piece.bytes = None;
+        let buffers = self.buffers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for mut buffer in buffers.drain(..) {
+            if is_poisoned || !buffer.wait(start, timeout) {
+                buffer.bytes = None;
             }
         }
     }
-}
 
-impl Device {
-    fn event(&self) -> Result<CudaEvent> {
-        let event = self.asked(&"making an event", self.stream().context().new_event(None));
-        event.map_err(|refusal| match refusal {
-            Refusal::Harmless(fault) => Error::Unavailable(format!("no event can be had: {fault}")),
-            Refusal::Lost(error) => error,
-        })
-    }
-
-    /// Everything that was queued up to now.
-    pub(in crate::cuda) fn record_event(&self) -> Result<Event> {
-        self.usable()?;
-        self.not_recording()?;
-        let event = self.event()?;
-        self.queued(&"a mark in the queue", event.record(self.stream()))?;
-        Ok(Event { event, device: self.recorder().clone() })
-    }
-
-    /// The event of a mark, which must be this device's.
-    fn own<'a>(&self, Event { event, device }: &'a Event) -> Result<&'a CudaEvent> {
-        if Arc::ptr_eq(device, self.recorder()) {
-            return Ok(event);
-        }
-        Err(Error::invalid("a mark orders the work of the device that made it, and no other's"))
-    }
-
-    /// What is queued from now on comes after the mark.
-    pub(in crate::cuda) fn wait_event(&self, mark: &Event) -> Result<()> {
-        self.usable()?;
-        self.not_recording()?;
-        self.queued(&"waiting for a mark", self.stream().wait(self.own(mark)?))
-    }
-
-    /// Copies to `address` in a live allocation once the mark is passed, beside what is queued meanwhile.
-    pub(in crate::cuda) fn copy_beside(
+    /// Copies `src` to `dst`, an address in `destination`, concurrently with the kernels: the copy waits for `after` only.
+    /// Returns an event that is recorded behind the copy. `src` may be changed on return.
+    pub fn copy_h2d_async(
         &self,
+        stream: &Stream,
         src: &[u8],
-        (address, destination): (u64, &Arc<Allocation>),
+        dst: DevPtr<u8>,
+        destination: &Arc<Allocation>,
         after: &Event,
     ) -> Result<Event> {
-        self.usable()?;
-        let after = self.own(after)?;
-        let Staging { stream, pieces } = self.staging();
-        let what = format!("copying {} bytes to the device", src.len());
-        let end = self.event()?;
-        let mut piece = self.piece(src.len())?;
-        let from = match piece.bytes.as_deref_mut() {
+        stream.latch.ensure_usable()?;
+        let after = after.of(stream)?;
+        let context = format!("copying {} bytes to the device", src.len());
+        let end = event::create(stream)?;
+        let mut buffer = self.buffer(stream, src.len())?;
+        let from = match buffer.bytes.as_deref_mut() {
             Some(bytes) => {
                 bytes[..src.len()].copy_from_slice(src);
                 &bytes[..src.len()]
             }
             None => src,
         };
-        self.queued(&what, stream.wait(after))?;
-        // SAFETY: the piece and the destination are kept until the copy has ended.
+        stream.latch.check_enqueue(&context, self.copies.wait(after))?;
+        // SAFETY: buffer and destination are kept until the copy has ended.
         #[allow(unsafe_code)]
-        let copied = unsafe { result::memcpy_htod_async(address, from, stream.cu_stream()) };
-        piece.destination = Some(destination.clone());
-        let recorded = copied.and_then(|()| piece.end.record(stream)).and_then(|()| end.record(stream));
-        pieces.lock().unwrap_or_else(PoisonError::into_inner).push(piece);
-        self.queued(&what, recorded)?;
-        Ok(Event { event: end, device: self.recorder().clone() })
+        let copied = unsafe { result::memcpy_htod_async(dst.address(), from, self.copies.cu_stream()) };
+        buffer.destination = Some(destination.clone());
+        let recorded = copied.and_then(|()| buffer.end.record(&self.copies)).and_then(|()| end.record(&self.copies));
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        stream.latch.check_enqueue(&context, recorded)?;
+        Ok(Event::recorded(end, stream))
     }
 
-    /// Page-locked memory of at least so many bytes that no copy reads any more, or none if the host has no more of it.
-    fn piece(&self, len: usize) -> Result<Piece> {
-        let context = self.stream().context();
-        self.queued(&"a copy to the device", context.bind_to_thread())?;
-        let mut pieces = self.staging().pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        // From the oldest on, which are the first to end.
-        for index in 0..pieces.len() {
-            if !self.queued(&"a copy to the device", pieces[index].end.try_is_complete())? {
+    /// Returns a buffer of at least `len` bytes whose last copy has ended.
+    fn buffer(&self, stream: &Stream, len: usize) -> Result<PinnedBuffer> {
+        let enqueue = |outcome| stream.latch.check_enqueue(&"preparing a copy to the device", outcome);
+        stream.latch.check_enqueue(&"preparing a copy to the device", stream.context().bind_to_thread())?;
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Copies end in order, so the search stops at the first that is in flight.
+        for index in 0..buffers.len() {
+            if !enqueue(buffers[index].end.try_is_complete())? {
                 break;
             }
-            pieces[index].destination = None;
-            if pieces[index].len() >= len {
-                return Ok(pieces.remove(index));
+            buffers[index].destination = None;
+            if buffers[index].len() >= len {
+                return Ok(buffers.remove(index));
             }
         }
-        pieces.retain(|piece| piece.bytes.is_some() || piece.destination.is_some());
-        drop(pieces);
-        let what = format!("{len} bytes of page-locked memory");
-        let end = self.event()?;
-        // SAFETY: of the driver's, and of this length; the piece alone has it.
-        #[allow(unsafe_code)]
-        let bytes = unsafe {
-            result::malloc_host(len.max(1), CU_MEMHOSTALLOC_WRITECOMBINED)
-                .map(|start| std::slice::from_raw_parts_mut(start.cast::<u8>(), len.max(1)))
-        };
-        let bytes = match self.asked(&format_args!("allocating {what}"), bytes) {
-            Ok(bytes) => Some(bytes),
-            Err(Refusal::Harmless(_)) => None,
-            Err(Refusal::Lost(error)) => return Err(error),
-        };
-        Ok(Piece { bytes, end, destination: None })
+        buffers.retain(|buffer| buffer.bytes.is_some() || buffer.destination.is_some());
+        drop(buffers);
+        PinnedBuffer::new(stream, len)
     }
 }
