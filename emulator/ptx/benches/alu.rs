@@ -1,6 +1,7 @@
-//! Nanoseconds that one instruction of a warp takes, for the commonest forms: `cargo bench -p ptx-emulator`.
+//! Nanoseconds per warp instruction, for the most common forms: `cargo bench -p ptx-emulator`.
 //!
-//! Each row is the median of several runs over every lane, with sources in registers and with a constant last source.
+//! Each row has the medians of several runs: over all lanes with sources in registers, over all lanes with a constant
+//! last source, and over a part of the lanes.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use ptx_emulator::alu::{Alu, decode};
 use ptx_emulator::ast::Operand;
 use ptx_emulator::registers::{Class, LANES, Registers, Src};
 
-/// The opcode and its operands, all of them registers but where a constant is required.
+/// The opcode and its operands: registers, except where a constant is required.
 const INSTRUCTIONS: &[(&str, &str)] = &[
     ("mov.b32", "r a"),
     ("mov.b64", "r a"),
@@ -106,8 +107,9 @@ fn operands(text: &str) -> Vec<Operand> {
     list
 }
 
-/// The instruction with result `i` in register `i` and source `i` in register `4 + i`, or the last one constant.
-fn place(opcode: &str, text: &str, constant: bool) -> Alu {
+/// The instruction with result `i` in register `i` and source `i` in register `4 + i`; `constant` makes the last source
+/// a constant.
+fn instruction(opcode: &str, text: &str, constant: bool) -> Alu {
     let parts: Vec<String> = opcode.split('.').map(str::to_string).collect();
     let decoded = decode(&parts, &operands(text)).expect("known").expect("supported");
     let mut alu = Alu { op: decoded.op, results: [0, 1, 2, 3], sources: [Src::Slot(0); 4] };
@@ -146,9 +148,9 @@ fn main() {
     }
     println!("{:<28} {:>9} {:>9} {:>9}", "ns per warp instruction", "registers", "constant", "masked");
     for &(opcode, text) in INSTRUCTIONS {
-        let all = median(&place(opcode, text, false), &mut registers, u32::MAX);
-        let constant = median(&place(opcode, text, true), &mut registers, u32::MAX);
-        let masked = median(&place(opcode, text, false), &mut registers, 0x0fff_fffe);
+        let all = median(&instruction(opcode, text, false), &mut registers, u32::MAX);
+        let constant = median(&instruction(opcode, text, true), &mut registers, u32::MAX);
+        let masked = median(&instruction(opcode, text, false), &mut registers, 0x0fff_fffe);
         println!("{opcode:<28} {all:>9.1} {constant:>9.1} {masked:>9.1}");
     }
 }

@@ -1,7 +1,7 @@
-//! Broken programs by the thousand, loaded and run: every outcome but a panic is fine.
+//! Loads and runs thousands of broken programs. Any outcome but a panic is correct.
 //!
-//! The parser has a test of its own for broken texts; here most texts parse, and it is names, operands, types and values that
-//! are wrong. `PTX_FUZZ_PROGRAMS=100000` raises their number, `PTX_FUZZ_SEED=7` makes others; a failure prints the program.
+//! The parser's fuzz test covers malformed text; here most texts parse, and names, operands, types and values are wrong.
+//! `PTX_FUZZ_PROGRAMS=100000` sets the number of programs, `PTX_FUZZ_SEED=7` the seed. A failure prints the program.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +23,7 @@ impl Random {
     }
 }
 
-/// The texts of the instruction tests: every form that is executed, and little else.
+/// The texts of the instruction tests, which contain every instruction that the emulator executes.
 fn corpus(folder: &Path, into: &mut Vec<String>) {
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
@@ -37,7 +37,7 @@ fn corpus(folder: &Path, into: &mut Vec<String>) {
     }
 }
 
-/// Words, numbers and opcodes; what stands between them is kept.
+/// The byte ranges of words, numbers and opcodes.
 fn tokens(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut start = None;
@@ -74,8 +74,8 @@ const VALUES: [&str; 16] = [
     "1024",
 ];
 
-/// Registers, opcodes and numbers are told apart, so that a replacement is of the same sort more often than not.
-fn sort(token: &str) -> u8 {
+/// Separates registers, numbers, opcodes and other names, so that a token is mostly replaced by one of the same kind.
+fn kind(token: &str) -> u8 {
     match token.as_bytes()[0] {
         b'%' => b'%',
         b'0'..=b'9' => b'0',
@@ -87,13 +87,13 @@ fn sort(token: &str) -> u8 {
 fn broken(random: &mut Random, corpus: &[String]) -> String {
     let mut text = corpus[random.below(corpus.len())].clone();
     for _ in 0..1 + random.below(2) {
-        let places = tokens(&text);
-        // The module's head stays: without it nothing is loaded.
-        let (from, to) = places[random.below(places.len() - 6) + 6];
+        let tokens_of_text = tokens(&text);
+        // The first six tokens, the module's header, stay: without them nothing is loaded.
+        let (from, to) = tokens_of_text[random.below(tokens_of_text.len() - 6) + 6];
         let token = &text[from..to];
-        // Opcodes are taken from anywhere, names from the text itself.
-        let donor = if sort(token) == b'.' { &corpus[random.below(corpus.len())] } else { &text };
-        let alike = |&(a, b): &(usize, usize)| sort(&donor[a..b]) == sort(token);
+        // A new opcode comes from any text, a new name from the same text.
+        let donor = if kind(token) == b'.' { &corpus[random.below(corpus.len())] } else { &text };
+        let alike = |&(a, b): &(usize, usize)| kind(&donor[a..b]) == kind(token);
         let candidates: Vec<(usize, usize)> = tokens(donor).into_iter().filter(alike).collect();
         let new = match random.below(8) {
             0 => VALUES[random.below(VALUES.len())].to_owned(),
@@ -109,7 +109,7 @@ fn broken(random: &mut Random, corpus: &[String]) -> String {
     text
 }
 
-/// (loaded, ran to the end)
+/// Whether it was loaded, and whether a kernel ran to its end.
 fn run(text: &str, seed: u64) -> (bool, bool) {
     let memory = Memory::new(1 << 24);
     let limits = Arch::SM_90.limits().unwrap();
@@ -144,7 +144,7 @@ fn run(text: &str, seed: u64) -> (bool, bool) {
 
 #[test]
 fn broken_programs_do_not_panic() {
-    let number = |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let (count, first) = (number("PTX_FUZZ_PROGRAMS", 4000), number("PTX_FUZZ_SEED", 1));
     let mut texts = Vec::new();
     corpus(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/instructions"), &mut texts);
@@ -154,10 +154,10 @@ fn broken_programs_do_not_panic() {
         let text = broken(&mut Random(seed), &texts);
         match catch_unwind(AssertUnwindSafe(|| run(&text, seed))) {
             Ok((loads, runs)) => (loaded, ran) = (loaded + u64::from(loads), ran + u64::from(runs)),
-            Err(_) => panic!("a panic over this program (seed {seed}):\n{text}"),
+            Err(_) => panic!("this program causes a panic (seed {seed}):\n{text}"),
         }
     }
     println!("{count} programs: {loaded} loaded, {ran} ran to the end");
-    // A corpus that always fails to load would test nothing.
+    // If too few programs were loaded or ran, the test would prove nothing.
     assert!(loaded > count / 10 && ran > count / 50, "{loaded} loaded and {ran} ran of {count}");
 }

@@ -1,10 +1,11 @@
 //! Approximate functions: rcp, sqrt, rsqrt, sin, cos, lg2, ex2, tanh, div.approx, div.full.
 //!
-//! Computed in f64 from operations that every machine rounds alike and rounded to f32 once at the end, so the bits are
-//! the same everywhere; they are not hardware's, which come from tables. The results lie within 0.51 ulp of the exact
-//! ones (sin and cos: within 0.51 ulp up to 2²⁰ radians, and beyond as `libm` has them), where PTX allows hardware:
-//! rcp 1 ulp, sqrt and rsqrt 2⁻²³ relative, ex2 2 ulp, lg2 2⁻²² absolute (relative outside of [0.5, 2]), sin and cos
-//! 2⁻²⁰·⁵ absolute up to 2π, tanh 2⁻¹¹ relative, div.approx and div.full 2 ulp. Special values are those of PTX's tables.
+//! They are computed in f64 with operations that round alike on every machine, and rounded to f32 once at the end, so
+//! the bits are the same everywhere. They differ from the hardware's, which come from tables. The results are within
+//! 0.51 ulp of the exact ones (sin and cos: up to 2²⁰ radians, and beyond that as in `libm`). PTX allows hardware these
+//! errors: rcp 1 ulp, sqrt and rsqrt 2⁻²³ relative, ex2 2 ulp, lg2 2⁻²² absolute (relative outside of [0.5, 2]), sin and
+//! cos 2⁻²⁰·⁵ absolute up to 2π, tanh 2⁻¹¹ relative, div.approx and div.full 2 ulp. Special values are those of PTX's
+//! tables.
 
 use std::marker::PhantomData;
 
@@ -19,13 +20,13 @@ use crate::ast::Operand;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Approx {
-    /// Of f32, flushing subnormals or not.
+    /// Of f32; whether subnormals are flushed.
     F32(Function, bool),
     /// `ex2` or `tanh` of f16 or bf16.
     Half(Function, HalfType, bool),
     /// `rsqrt.approx.f64`
     Rsqrt64,
-    /// `rcp.approx.ftz.f64`, `rsqrt.approx.ftz.f64`: of the upper 32 bits alone.
+    /// `rcp.approx.ftz.f64`, `rsqrt.approx.ftz.f64`: they read the upper 32 bits only.
     Gross64(Function),
     Div {
         ftz: bool,
@@ -45,7 +46,7 @@ pub enum Function {
     Tanh,
 }
 
-/// Whether the opcode is an approximate form, of those that have others.
+/// Whether an opcode that also has an exact form is an approximate one.
 pub(super) fn is_approximate(modifiers: &Modifiers) -> bool {
     matches!(modifiers.name(), "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh")
         || modifiers.has("approx")
@@ -79,7 +80,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
         ("f64", Function::Rsqrt | Function::Rcp) if ftz => Some((Approx::Gross64(function), Kind::F64)),
         (_, Function::Ex2 | Function::Tanh) => {
             let ty = HalfType::parse(text)?;
-            // ex2 of bf16 flushes, always and by name; the others do not.
+            // ex2 of bf16 always flushes, and must have `.ftz`; the others do not flush.
             let flushes = function == Function::Ex2 && ty.is_bf16();
             (ftz == flushes).then_some((Approx::Half(function, ty, ftz), ty.kind()))
         }
@@ -111,7 +112,7 @@ pub(super) fn execute(op: Approx, frame: &mut Frame) {
         Approx::Div { ftz, full: true } => frame.map2(|a, b| flush_if(ftz, flush_if(ftz, a) / flush_if(ftz, b))),
         Approx::Div { ftz, full: false } => frame.map2(|a, b| {
             let (a, b) = (flush_if(ftz, a), flush_if(ftz, b));
-            // Beyond 2^126 the reciprocal that hardware multiplies with is flushed to zero.
+            // Above 2^126 hardware flushes the reciprocal that it multiplies with to zero.
             let reciprocal_is_zero = b.abs() > f32::from_bits(0x7e80_0000);
             let zero = f32::from_bits(b.to_bits() & 0x8000_0000);
             flush_if(ftz, if reciprocal_is_zero { a * zero } else { a / b })
@@ -152,14 +153,14 @@ impl<F: Format> Unary for Tanh<F> {
     }
 }
 
-/// Of the upper 32 bits, and with the lower 32 of the result zero. Subnormals are flushed on both sides.
+/// `f` of the upper 32 bits; the lower 32 bits of the result are zero. Subnormal operands and results are flushed.
 #[inline(always)]
 fn gross(a: f64, f: impl Fn(f64) -> f64) -> f64 {
     const UPPER: u64 = 0xffff_ffff_0000_0000;
     let flush = |x: f64| if x.abs() < f64::MIN_POSITIVE { 0f64.copysign(x) } else { x };
     let a = flush(f64::from_bits(a.to_bits() & UPPER));
     let result = flush(f(a));
-    // A NaN's upper half alone may not be one; the canonical one is written for it.
+    // The upper half of a NaN alone may not be a NaN; the canonical one is written for it.
     if result.is_nan() { result } else { f64::from_bits(result.to_bits() & UPPER) }
 }
 
@@ -183,7 +184,7 @@ fn ex2(a: f32) -> f32 {
     ex2_f64(f64::from(a)) as f32
 }
 
-/// 2^a, to 2⁻⁴² relative; beyond ±200 as at ±200, which f32 cannot hold either.
+/// 2^a with a relative error of 2⁻⁴²; beyond ±200 the value at ±200, which is outside of f32's range as well.
 #[inline(always)]
 fn ex2_f64(a: f64) -> f64 {
     // (ln 2)^k / k!
@@ -200,7 +201,7 @@ fn ex2_f64(a: f64) -> f64 {
         1.01780860092397e-07,
         7.054911620801123e-09,
     ];
-    // Comparisons that NaN passes.
+    // Comparisons that keep a NaN.
     let a = if a > 200.0 { 200.0 } else { a };
     let a = if a < -200.0 { -200.0 } else { a };
     let shifted = a + INTEGER_BITS;
@@ -243,16 +244,16 @@ fn tanh(a: f32) -> f32 {
     let e = ex2_f64(if x > 20.0 { 20.0 } else { x } * (2.0 * std::f64::consts::LOG2_E));
     let square = x * x;
     let series = x * (1.0 - square * (1.0 / 3.0 - square * (2.0 / 15.0)));
-    // Below 2⁻⁷ the difference from 1 loses bits, and the series has enough of them.
+    // Below 2⁻⁷ the difference from 1 loses bits; there the series is accurate enough.
     let result = if x < 0.0078125 { series } else { (e - 1.0) / (e + 1.0) };
     let result = if a.is_nan() { f64::NAN } else { result };
     (result as f32).copysign(a)
 }
 
-/// The largest argument that the vectorised reduction takes.
+/// The largest argument for the vectorised range reduction.
 const REDUCIBLE: f32 = 1048576.0;
 
-/// Subnormal arguments are flushed with `.ftz` and without.
+/// Subnormal arguments are flushed, with `.ftz` or without.
 fn circular(frame: &mut Frame, cosine: bool) {
     let huge = frame.test1(|a: f32| a.abs() > REDUCIBLE && a.is_finite());
     if huge & frame.mask != 0 {
@@ -262,7 +263,7 @@ fn circular(frame: &mut Frame, cosine: bool) {
     frame.map1(|a| sine(flush(a), cosine));
 }
 
-/// The sine, or the cosine: the sine a quarter turn on.
+/// The sine, or the cosine, which is the sine of the angle plus π/2.
 #[inline(always)]
 fn sine(a: f32, cosine: bool) -> f32 {
     // π/2 in three parts; the first two have 33 bits, so that their products with a quadrant below 2²⁰ are exact.

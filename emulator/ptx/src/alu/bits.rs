@@ -10,13 +10,13 @@ use crate::ast::Operand;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bits {
     Logic(Logic, Width),
-    /// The flags: whether a source is negated.
+    /// Whether the first and the second source are negated.
     LogicPred(Logic, bool, bool),
     Cnot(Width),
-    /// The look-up table, and how the predicate is made.
+    /// The look-up table, and how the predicate result is computed.
     Lop3(u8, Lop3Predicate),
     Shl(IntType),
-    /// Arithmetic for a signed type.
+    /// An arithmetic shift for a signed type.
     Shr(IntType),
     Funnel {
         left: bool,
@@ -26,14 +26,14 @@ pub enum Bits {
     Popc(Width),
     Clz(Width),
     Brev(Width),
-    /// With `.shiftamt` or not.
+    /// Whether it has `.shiftamt`.
     Bfind(IntType, bool),
     Bfe(IntType),
     Bfi(Width),
     Fns,
-    /// Signed, clamp.
+    /// Whether the type is signed, and whether the mode is `.clamp`.
     Szext(bool, bool),
-    /// Clamp.
+    /// Whether the mode is `.clamp`.
     Bmsk(bool),
 }
 
@@ -94,7 +94,7 @@ fn b32(modifiers: &mut Modifiers) -> Result<(), String> {
     modifiers.ty(|text| (text == "b32").then_some(()))
 }
 
-/// An integer type, with `b` types as unsigned.
+/// An integer type; a `b` type counts as unsigned.
 fn shift_type(text: &str) -> Option<IntType> {
     match text {
         "b16" => Some(IntType::U16),
@@ -336,7 +336,7 @@ fn lop3_lanes(table: u8, predicate: Lop3Predicate, frame: &mut Frame) {
         let (y0, y1) = (x0 ^ b & (x0 ^ x1), x2 ^ b & (x2 ^ x3));
         y0 ^ a & (y0 ^ y1)
     };
-    // Before the result is written: it may be one of the sources.
+    // Computed before the result is written, which may be the register of a source.
     let nonzero = match predicate {
         Lop3Predicate::None => return frame.map3(lookup),
         Lop3Predicate::And { negated } => {
@@ -359,13 +359,13 @@ fn bfind(leading: u32, bits: u32, shift_amount: bool) -> u32 {
     }
 }
 
-/// The low bits set, all from 64 on.
+/// A mask of the low `length` bits; all bits from 64 on.
 #[inline(always)]
 fn low_mask(length: u32) -> u64 {
     if length < 64 { 1u64.wrapping_shl(length).wrapping_sub(1) } else { u64::MAX }
 }
 
-/// Of a 32-bit value too, sign-extended: bits beyond the value's own are its sign either way.
+/// Also right for a sign-extended 32-bit value: PTX fills bits beyond the value with its sign.
 #[inline(always)]
 fn bfe(a: i64, position: u32, length: u32) -> i64 {
     let (position, length) = (position & 255, length & 255);
@@ -374,7 +374,7 @@ fn bfe(a: i64, position: u32, length: u32) -> i64 {
     if length == 0 { 0 } else { field }
 }
 
-/// The position of the n-th set bit from `base`; not vectorised, as nothing emits it in a loop.
+/// The position of the n-th set bit from `base`; not vectorised, because kernels rarely use it.
 fn fns(mask: u32, base: u32, offset: i32) -> u32 {
     let base = base & 31;
     let nth = match offset {

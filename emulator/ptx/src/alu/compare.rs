@@ -14,21 +14,21 @@ use crate::registers::LANES;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compare {
     test: Test,
-    /// The test's outcome is turned around.
+    /// Whether the outcome of the test is negated.
     negated: bool,
     ty: CompareType,
     combine: Combine,
     result: CompareResult,
 }
 
-/// The rest are these with the sources swapped or the outcome turned around.
+/// The tests that are computed; every other comparison is one of them with swapped sources or a negated outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Test {
     Equal,
     Less,
-    /// The next ones for floating point only.
+    /// This and the next ones are for floating point only.
     LessEqual,
-    /// Less or greater.
+    /// Less or greater: neither equal nor unordered.
     Apart,
     /// Neither is NaN.
     Ordered,
@@ -39,7 +39,7 @@ enum CompareType {
     Int(IntType),
     F32(bool),
     F64,
-    /// Flushing subnormals or not.
+    /// Whether subnormals are flushed.
     Half(HalfType, bool),
 }
 
@@ -64,27 +64,27 @@ enum Operator {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CompareResult {
-    /// One predicate, or two: of the opposite outcome, or for packed types of the upper half.
     Predicate,
+    /// Two predicates; the second has the opposite outcome, or for packed types that of the upper half.
     Predicates,
-    /// Bits where true.
+    /// A word, which has these bits if the comparison is true and is 0 otherwise.
     Word(u32),
 }
 
-/// A comparison operator as written.
+/// A comparison operator as it is written.
 #[derive(Clone, Copy)]
 struct Operation {
     test: Test,
     swapped: bool,
     negated: bool,
-    /// Which types have it.
+    /// The types that have it.
     types: Types,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Types {
     All,
-    /// All but bit types.
+    /// All types but untyped bits.
     Ordered,
     Unsigned,
     Float,
@@ -117,7 +117,7 @@ fn operation(text: &str) -> Option<Operation> {
 }
 
 impl Operation {
-    /// Integers need no more than equality and less: everything is ordered.
+    /// Integers need only `Equal` and `Less`, because they are always ordered.
     fn for_integers(self) -> Self {
         match self.test {
             Test::Apart => Self { test: Test::Equal, negated: !self.negated, ..self },
@@ -127,7 +127,7 @@ impl Operation {
     }
 }
 
-/// A source type, whether it is of untyped bits, and its operands' kind.
+/// A source type, whether it is untyped, and the kind of its operands.
 fn source_type(text: &str, ftz: bool) -> Option<(CompareType, bool, Kind)> {
     let bits = match text {
         "b16" => Some(IntType::U16),
@@ -278,7 +278,7 @@ pub(super) fn execute(op: Compare, frame: &mut Frame) {
     match op.result {
         CompareResult::Predicate => frame.set_predicate(0, with(low, frame)),
         CompareResult::Predicates => {
-            // Both before the first is written: it may be the one combined with.
+            // Both are computed before the first is written, which may be the predicate they are combined with.
             let second = with(if packed { high } else { !low }, frame);
             frame.set_predicate(0, with(low, frame));
             frame.set_predicate(1, second);
@@ -295,7 +295,7 @@ pub(super) fn execute(op: Compare, frame: &mut Frame) {
     }
 }
 
-/// The outcome of the plain test, of packed types in both halves.
+/// The outcome of the test before it is negated; for packed types in the lower and the upper half.
 fn test(op: Compare, frame: &mut Frame) -> [u32; 2] {
     let once = |mask| [mask, 0];
     match (op.ty, op.test) {
@@ -325,7 +325,7 @@ fn test(op: Compare, frame: &mut Frame) -> [u32; 2] {
     }
 }
 
-/// The f16 or bf16 in the low bits. Flushed, a subnormal compares as zero.
+/// The f16 or bf16 in the low bits; with `ftz` a subnormal counts as zero.
 #[inline(always)]
 fn half<F: Format>(bits: u32, ftz: bool) -> f32 {
     let subnormal = bits & F::MAGNITUDE < 1 << F::FRACTION;

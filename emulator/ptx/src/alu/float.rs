@@ -14,7 +14,7 @@ pub enum Float {
     MinMax64 {
         max: bool,
     },
-    /// Flushing subnormals or not.
+    /// Whether subnormals are flushed.
     Abs32(bool),
     Neg32(bool),
     Abs64,
@@ -47,14 +47,14 @@ pub struct Flags {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MinMax {
     pub max: bool,
-    /// `.NaN`: a NaN wins.
+    /// `.NaN`: the result is NaN if a source is.
     pub nan: bool,
     pub signs: Signs,
     /// Three sources.
     pub three: bool,
 }
 
-/// What `min` and `max` make of signs.
+/// How `min` and `max` treat signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signs {
     Compared,
@@ -64,7 +64,7 @@ pub enum Signs {
     Dropped,
 }
 
-/// What `testp` asks.
+/// The property that `testp` tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Property {
     Finite,
@@ -95,7 +95,7 @@ impl MinMax {
         }
     }
 
-    /// The result of two numbers, in f32 of which they are exact.
+    /// The result for two numbers of a type that f32 holds exactly.
     #[inline(always)]
     pub fn of(self, a: f32, b: f32) -> f32 {
         let (x, y) = if self.signs == Signs::Compared { (a, b) } else { (a.abs(), b.abs()) };
@@ -108,7 +108,7 @@ impl MinMax {
     }
 }
 
-/// The larger or smaller of two; a number wins over NaN, and -0 is below +0.
+/// The larger or smaller of two; of a number and a NaN the number, and -0 is below +0.
 #[inline(always)]
 fn larger<const MAX: bool>(a: f32, b: f32) -> f32 {
     let first = if MAX { a > b } else { a < b };
@@ -138,7 +138,7 @@ pub(super) fn flush_if(ftz: bool, value: f32) -> f32 {
     if ftz { flush(value) } else { value }
 }
 
-/// Into [0, 1]; NaN becomes 0.
+/// Clamps to [0, 1]; NaN becomes 0.
 #[inline(always)]
 pub(super) fn saturate(value: f32) -> f32 {
     if value > 0.0 { if value < 1.0 { value } else { 1.0 } } else { 0.0 }
@@ -154,7 +154,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
     }
 }
 
-/// The type, which `double` has been seen to be.
+/// Takes the type, which is f64 if `double` and otherwise must be f32.
 fn finish_type(modifiers: &mut Modifiers, double: bool) -> Result<Kind, String> {
     let (name, kind) = if double { ("f64", Kind::F64) } else { ("f32", Kind::F32) };
     modifiers.ty(|text| (text == name).then_some(kind))

@@ -12,7 +12,7 @@ pub(super) trait Format: Copy + 'static {
     /// The largest finite magnitude.
     const LARGEST: u32;
     const NAN: u32 = Self::MAGNITUDE;
-    /// Infinity, or where there is none, NaN.
+    /// Infinity; NaN in a format without infinity.
     const INFINITY: u32 = Self::LARGEST + 1;
 }
 
@@ -34,7 +34,7 @@ macro_rules! formats {
 formats! {
     F16 { fraction: 10, bias: 15, magnitude: 0x7fff, largest: 0x7bff }
     BF16 { fraction: 7, bias: 127, magnitude: 0x7fff, largest: 0x7f7f }
-    /// Has no infinity: the one NaN follows the largest number, 448.
+    /// E4M3 has no infinity: its NaN follows the largest number, 448.
     E4M3 { fraction: 3, bias: 7, magnitude: 0x7f, largest: 0x7e }
     E5M2 { fraction: 2, bias: 15, magnitude: 0x7f, largest: 0x7b }
 }
@@ -45,7 +45,7 @@ pub(super) fn decode<F: Format>(bits: u32) -> f32 {
     let magnitude = bits & F::MAGNITUDE;
     let sign = (bits & (F::MAGNITUDE + 1)) << (31 - F::MAGNITUDE.trailing_ones());
     let shifted = magnitude << (23 - F::FRACTION);
-    // The fraction of a subnormal, put behind the leading 1 of the least normal, which is taken away again.
+    // A subnormal: its fraction after the leading 1 of the smallest normal number, which is subtracted again.
     let least = (128 - F::BIAS) << 23;
     let subnormal = f32::from_bits(least | shifted) - f32::from_bits(least);
     let normal = shifted.wrapping_add((127 - F::BIAS) << 23);
@@ -55,17 +55,17 @@ pub(super) fn decode<F: Format>(bits: u32) -> f32 {
     f32::from_bits(if magnitude > F::LARGEST { special | special_sign } else { number | sign })
 }
 
-/// To the nearest, ties to even; overflow gives infinity (NaN where there is none), NaN the canonical one.
+/// Rounds to the nearest, ties to even; overflow gives infinity (NaN in a format without it), a NaN the canonical one.
 #[inline(always)]
 pub(super) fn encode<F: Format>(value: f32) -> u32 {
     let bits = value.to_bits();
     let magnitude = bits & 0x7fff_ffff;
     let drop = 23 - F::FRACTION;
-    // Adding just below half of the last place, or half if that place is odd, carries where rounding up is due.
+    // Adding a little less than half a unit of the last bit, or half a unit if that bit is 1, rounds to even.
     let tie = magnitude >> drop & 1;
     let rebiased = magnitude.wrapping_sub((127 - F::BIAS) << 23);
     let rounded = rebiased.wrapping_add((1 << (drop - 1)) - 1).wrapping_add(tie) >> drop;
-    // Subnormals: a number so large is added that the sum's last place is the format's, and the addition rounds.
+    // Subnormals: adding a number whose last bit has the weight of the format's last bit rounds to that bit.
     let place = 1.0f32.to_bits().wrapping_add((drop + 1).wrapping_sub(F::BIAS) << 23);
     let summed = (f32::from_bits(magnitude) + f32::from_bits(place)).to_bits().wrapping_sub(place);
     let least_normal = (128 - F::BIAS) << 23;
@@ -75,7 +75,7 @@ pub(super) fn encode<F: Format>(value: f32) -> u32 {
     if value.is_nan() { F::NAN } else { finite | sign }
 }
 
-/// In any mode, from a value that is exact or rounded to odd.
+/// Rounds in any mode, from a value that is exact or rounded to odd.
 #[inline(always)]
 pub(super) fn encode_directed<F: Format, D: Direction>(value: f32) -> u32 {
     let nearest = encode::<F>(value);

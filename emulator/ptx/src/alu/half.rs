@@ -1,9 +1,9 @@
 //! f16 and bf16 arithmetic, single and packed: add, sub, mul, fma, abs, neg, min, max.
 //!
-//! Every result is rounded once. Sums and products are formed in f32 and rounded again to the narrow format, which gives
-//! the same: f32 has more than twice the narrow formats' bits and two more (Figueroa, "When is double rounding innocuous?",
-//! 1995), and where a result is subnormal, f32's is exact, or lies below half of the least bf16. The fused operation is
-//! rounded to odd on the way.
+//! Every result is rounded once. Sums and products are computed in f32 and then rounded to the narrow format, which gives
+//! the same result: f32 has more than twice the bits of the narrow formats plus two (Figueroa, "When is double rounding
+//! innocuous?", 1995), and a subnormal result is exact in f32 or lies below half of the smallest bf16. The fused
+//! operation is rounded to odd in f32 first.
 
 use std::marker::PhantomData;
 
@@ -15,7 +15,7 @@ use super::rounding::{narrow_odd, odd_sum, odd_sum32};
 use super::{Decoded, Kind, Op};
 use crate::ast::Operand;
 
-/// An operation on f16 or bf16, one or two of them.
+/// An operation on f16 or bf16, single or packed in pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Half {
     pub op: HalfOp,
@@ -35,7 +35,7 @@ pub enum HalfOp {
     MinMax(MinMax),
 }
 
-/// What becomes of the result.
+/// How the result is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
     Nothing,
@@ -152,8 +152,8 @@ fn flush<F: Format>(ftz: bool, bits: u32) -> u32 {
     if ftz && subnormal { bits & (F::MAGNITUDE + 1) } else { bits }
 }
 
-/// An operation `O` in format `F`, with what goes before and after it unless it is `PLAIN`. A flag that is not part of
-/// the type would be looked at in every lane.
+/// An operation `O` in format `F`, with flushing and limits unless it is `PLAIN`. `PLAIN` is part of the type so that
+/// the loop does not test it in every lane.
 struct Rounded<F, O, const PLAIN: bool> {
     operation: O,
     ftz: bool,
@@ -286,7 +286,7 @@ impl Fused for F16 {
 }
 
 impl Fused for BF16 {
-    /// The product has 16 bits, but may leave f32's range.
+    /// The product has 16 bits, but may exceed the range of f32.
     #[inline(always)]
     fn fma_odd(a: f32, b: f32, c: f32) -> f32 {
         narrow_odd(odd_sum(f64::from(a) * f64::from(b), f64::from(c)))

@@ -51,12 +51,12 @@ impl IntType {
 pub enum Integer {
     Wrapping(Wrapping, IntType),
     Ordered(Ordered, IntType),
-    /// `.wide`: the product of twice the width, with or without an addend.
+    /// `.wide`: a product of twice the width; whether an addend follows.
     Wide(IntType, bool),
     Word(Word),
 }
 
-/// Operations that two's complement makes the same for signed and unsigned; `Abs` and `Neg` are signed.
+/// Operations that are the same for signed and unsigned in two's complement; `Abs` and `Neg` are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrapping {
     Add,
@@ -87,7 +87,7 @@ pub enum Word {
     MadHiSat,
     MinRelu,
     MaxRelu,
-    /// Signed or not, as the next ones.
+    /// Whether the type is signed, here and in the next ones.
     Mul24Lo(bool),
     Mul24Hi(bool),
     Mad24Lo(bool),
@@ -128,7 +128,7 @@ pub(super) fn decode(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<
     }
 }
 
-/// Two sources, and a modifier that s32 alone may have.
+/// An instruction with two sources and a modifier that only s32 may have.
 fn limited(
     modifiers: &mut Modifiers,
     modifier: &str,
@@ -202,15 +202,15 @@ fn product24(modifiers: &mut Modifiers, operands: &[Operand]) -> Result<Decoded,
     modifiers.plain(Op::Integer(Integer::Word(op)), ty.kind(), &[ty.kind(); 3][..2 + adds as usize], operands)
 }
 
-/// What the loops need of an integer type.
+/// The integer operations that the loops use.
 trait Int: Lane + Ord + 'static {
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul_lo(self, other: Self) -> Self;
     fn mul_hi(self, other: Self) -> Self;
-    /// By zero: all ones, as hardware's division routine happens to answer.
+    /// Division by zero gives all ones, as the division routine of the hardware does.
     fn div(self, other: Self) -> Self;
-    /// By zero: all ones.
+    /// Division by zero gives all ones.
     fn rem(self, other: Self) -> Self;
     fn distance(self, other: Self) -> Self;
 }
@@ -268,8 +268,8 @@ int! {
 /// 1.5 · 2⁵²: added to an integer below 2⁵¹ in magnitude, it leaves that integer in the sum's low bits.
 pub(super) const INTEGER_BITS: f64 = 6_755_399_441_055_744.0;
 
-/// Quotient and remainder by way of f64, which vectorises. Exact: a quotient of 32-bit integers that is not an integer
-/// differs from the next one by at least 2⁻³², far more than the 2⁻²¹ of an ulp by which the division can err.
+/// Quotient and remainder through f64, which the compiler vectorises. Exact: a quotient of 32-bit integers that is not an
+/// integer differs from the next one by at least 2⁻³², far more than the rounding error of the division.
 #[inline(always)]
 fn divide_u32(a: u32, b: u32) -> (u32, u32) {
     let quotient = (f64::from(a) / f64::from(b)).floor();

@@ -1,7 +1,7 @@
-//! Loops over the 32 lanes, compiled once for the build's target and once for AVX2 and FMA, chosen as the program runs.
+//! Loops over the 32 lanes, compiled once for the build's target and once for AVX2 and FMA, and chosen at run time.
 //!
-//! Both give the same bits: Rust never fuses a product with a sum of its own accord, and where a fused one is asked for,
-//! the other build computes it exactly in another way.
+//! Both give the same bits: Rust never fuses a product and a sum by itself, and without FMA a fused multiply-add is
+//! computed exactly in another way.
 
 use std::marker::PhantomData;
 
@@ -95,7 +95,7 @@ impl Lane for f32 {
         f32::from_bits(word)
     }
 
-    /// Arithmetic has one NaN.
+    /// Every NaN is written with the same bits.
     #[inline(always)]
     fn write(self) -> u32 {
         if self.is_nan() { 0x7fff_ffff } else { self.to_bits() }
@@ -110,14 +110,14 @@ impl Lane for f64 {
         f64::from_bits(word)
     }
 
-    /// Arithmetic has one NaN.
+    /// Every NaN is written with the same bits.
     #[inline(always)]
     fn write(self) -> u64 {
         if self.is_nan() { 0xfff8_0000_0000_0000 } else { self.to_bits() }
     }
 }
 
-/// Binds a source's 32 values, without copying a register.
+/// Binds the 32 values of a source, without copying them out of a register.
 macro_rules! source {
     ($name:ident: $type:ty = $frame:expr, $index:expr) => {
         let held;
@@ -131,14 +131,14 @@ macro_rules! source {
     };
 }
 
-/// A loop over the lanes, as `pulp` wants to be given it.
+/// A loop over the lanes, in the form that `pulp` takes.
 struct Loop<'f, 'r, F, T> {
     frame: &'f mut Frame<'r>,
     f: F,
     form: PhantomData<T>,
 }
 
-/// A closure over lanes as a loop of the form `T`: what it reads and what becomes of its results.
+/// A closure over lanes as a loop of the form `T`, which says what the loop reads and writes.
 trait Body<T> {
     type Output;
     fn run(self, frame: &mut Frame<'_>) -> Self::Output;
@@ -157,9 +157,9 @@ impl<F: Body<T>, T> WithSimd for Loop<'_, '_, F, T> {
 struct Map<T>(PhantomData<T>);
 /// Sources to a mask.
 struct Test<T>(PhantomData<T>);
-/// Sources and carry to result 0 and the carry; the flag is the source after the others and the second result.
+/// Sources and carry to result 0 and the carry; the carry is the last source and result 1.
 struct Carry<T>(PhantomData<T>);
-/// Two sources and the predicate that is the third.
+/// Two sources and a predicate, source 2, to result 0.
 struct Select<T>(PhantomData<T>);
 /// Source 0 to several results of 32 bits or less.
 struct Split<T>(PhantomData<T>);
@@ -188,7 +188,7 @@ macro_rules! bodies {
             #[inline(always)]
             fn run(self, frame: &mut Frame<'_>) -> u32 {
                 $(source!($name: $type = frame, $index);)*
-                // Bits first and joined after: a running mask would be carried from lane to lane.
+                // One word per lane first, combined afterwards: a running mask would make each lane depend on the last.
                 let mut bits = [0u32; LANES];
                 for lane in 0..LANES {
                     bits[lane] = if self($($type::read($name[lane])),*) { 1 << lane } else { 0 };
@@ -206,7 +206,7 @@ bodies! {
     (A a 0, B b 1, C c 2, D d 3);
 }
 
-/// All of the bits, joined in vectors as far as possible.
+/// The bitwise or of all words, in vectors as far as possible.
 #[inline(always)]
 fn join(bits: &[u32; LANES]) -> u32 {
     let mut eight = [0; 8];
@@ -270,13 +270,13 @@ impl<F: Fn(T, T, bool) -> T, T: Lane> Body<Select<T>> for F {
     }
 }
 
-/// `f` of the first source and the number of the result.
+/// Every result i is `f` of source 0 and i.
 impl<F: Fn(A, u32) -> u32, A: Lane> Body<Split<A>> for (F, usize) {
     type Output = ();
 
     #[inline(always)]
     fn run(self, frame: &mut Frame<'_>) {
-        // Read as a whole before the first result is written: a result may be its register.
+        // The source is copied before the first result is written: it may be the same register.
         source!(a: A = frame, 0);
         let a = *a;
         for (i, &slot) in frame.alu.results.iter().enumerate().take(self.1) {
@@ -317,8 +317,8 @@ impl<F: Fn(V) -> R, V: Copy, R: Lane> Body<(V, R)> for (F, &[V; LANES]) {
     }
 }
 
-/// A function of words as a type. A closure with a large body may not be inlined into the loop, and is then neither
-/// vectorised nor compiled for the loop's target; this always is.
+/// A function of words as a type, which is always inlined into the loop. A closure with a large body may not be, and is
+/// then neither vectorised nor compiled for the loop's target.
 pub(super) trait Unary {
     fn apply(&self, a: u32) -> u32;
 }
@@ -358,7 +358,7 @@ word_bodies! {
     Ternary 3 (a 0, b 1, c 2);
 }
 
-/// Which way the carry flag is used.
+/// Whether an instruction reads and writes the carry flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CarryUse {
     pub reads: bool,
@@ -431,25 +431,25 @@ impl Frame<'_> {
         self.run::<Carry<(T, T, T)>, _>((f, uses));
     }
 
-    /// `f` of the first two sources and the third, a predicate.
+    /// Result 0 is `f` of sources 0 and 1 and the predicate that is source 2.
     #[inline(always)]
     pub fn select<T: Lane>(&mut self, f: impl Fn(T, T, bool) -> T) {
         self.run::<Select<T>, _>(f);
     }
 
-    /// `f` of the first source and a result's number, for so many results.
+    /// Each result i below `count` is `f` of source 0 and i.
     #[inline(always)]
     pub fn split<A: Lane>(&mut self, count: usize, f: impl Fn(A, u32) -> u32) {
         self.run::<Split<A>, _>((f, count));
     }
 
-    /// The first source, as intermediate values.
+    /// Intermediate values from source 0.
     #[inline(always)]
     pub fn gather<A: Lane, V: Copy + Default>(&mut self, f: impl Fn(A) -> V) -> [V; LANES] {
         self.run::<Gather<(A, V)>, _>(f)
     }
 
-    /// Writes the result, from intermediate values.
+    /// Result 0 from intermediate values.
     #[inline(always)]
     pub fn scatter<V: Copy, R: Lane>(&mut self, values: &[V; LANES], f: impl Fn(V) -> R) {
         self.run::<(V, R), _>((f, values));
@@ -464,7 +464,7 @@ impl Frame<'_> {
     }
 }
 
-/// All bits set, or none: a predicate that is the same in every lane.
+/// A predicate that has the same value in every lane: all bits set, or none.
 pub(super) fn ones(set: bool) -> u32 {
     0u32.wrapping_sub(set as u32)
 }

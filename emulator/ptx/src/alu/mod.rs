@@ -1,4 +1,4 @@
-//! Instructions that compute registers from registers, lane by lane, touching neither memory nor other lanes.
+//! Instructions that compute registers from registers, lane by lane, without access to memory or to other lanes.
 //!
 //! [`decode`] reads an opcode once; [`Alu::execute`] is a match on the result and one loop over the lanes, which the
 //! compiler vectorises (`lanes`). Each instruction family has a file, which decodes it and executes it.
@@ -6,11 +6,11 @@
 //! # What differs from hardware
 //! * Approximate functions are more accurate than hardware's, and their bits differ: `approx` has the bounds.
 //! * NaN results of arithmetic and conversions have one pattern: 0x7fff (f16, bf16), 0x7fffffff (f32),
-//!   0xfff8000000000000 (f64). Hardware may pass a payload on where f64 is involved.
-//! * `.ftz` flushes a result that is subnormal once rounded. Hardware looks before: a product just below 2⁻¹²⁶ that rounds
-//!   up to 2⁻¹²⁶ is 0 there.
-//! * What PTX leaves open is fixed: an integer divided by zero gives quotient and remainder of all ones (as ptxas folds
-//!   it), tf32's unused bits are 0, bits above the low 24 of 24-bit factors are ignored.
+//!   0xfff8000000000000 (f64). Hardware may keep the payload of an f64 NaN.
+//! * `.ftz` flushes a result that is subnormal after rounding. Hardware decides before rounding: a product just below
+//!   2⁻¹²⁶ that rounds up to 2⁻¹²⁶ is 0 there.
+//! * Results that PTX leaves undefined are fixed: an integer divided by zero gives quotient and remainder of all ones (as
+//!   ptxas folds it), tf32's unused bits are 0, bits above the low 24 of 24-bit factors are ignored.
 
 use crate::ast::Operand;
 use crate::registers::{Class, Registers, Src};
@@ -35,10 +35,10 @@ mod soft;
 use lanes::Frame;
 use parts::Modifiers;
 
-/// How an operand's bits are to be read; says what a literal means.
+/// The type that an operand's bits are read as, which also decides what a literal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An integer or untyped value of so many bits (8, 16, 32 or 64).
+    /// An integer or untyped value of 8, 16, 32 or 64 bits.
     Int(u32),
     F16,
     BF16,
@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-/// What an instruction does, operands aside.
+/// The operation of an instruction, without its operands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Op {
     Move(moves::Move),
@@ -76,8 +76,8 @@ pub enum Op {
 }
 
 impl Op {
-    /// For a result register of 32 bits where the instruction's type has fewer, as `cvt` permits: a signed result is
-    /// extended to all of the register. Without this, it is extended to 16 bits. Other operations stay as they are.
+    /// The operation for a result register of `bits` bits, which `cvt` permits to be wider than the instruction's type: a
+    /// signed result is extended to the whole register instead of to 16 bits. Other operations stay the same.
     pub fn with_result_width(self, bits: u32) -> Self {
         match self {
             Op::Convert(convert) => Op::Convert(convert.with_result_width(bits)),
@@ -86,7 +86,7 @@ impl Op {
     }
 }
 
-/// What `decode` found: the operation and its operands, vectors and pairs flattened.
+/// An instruction that `decode` has read: the operation and its operands, with vectors and pairs flattened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
     pub op: Op,
@@ -94,7 +94,7 @@ pub struct Decoded {
     pub sources: Vec<(Kind, Operand)>,
 }
 
-/// An operation with its operands placed. Unused entries are 0.
+/// An operation with its operands resolved to registers and constants. Unused entries are 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Alu {
     pub op: Op,
@@ -102,7 +102,7 @@ pub struct Alu {
     pub sources: [Src; 4],
 }
 
-/// `None` if the opcode is none of this module's; an error names the modifier or operand that is not supported.
+/// `None` if this module has no such opcode; an error names the modifier or operand that is not supported.
 pub fn decode(opcode: &[String], operands: &[Operand]) -> Option<Result<Decoded, String>> {
     let modifiers = &mut Modifiers::new(opcode);
     let family = modifiers.rest().filter_map(Family::of).last();
@@ -139,7 +139,7 @@ pub fn decode(opcode: &[String], operands: &[Operand]) -> Option<Result<Decoded,
     })
 }
 
-/// What its type says of an opcode that several families share; integers are all others.
+/// The instruction family that a type selects for an opcode that several families share; other types are integers.
 #[derive(Clone, Copy, PartialEq)]
 enum Family {
     Packed,

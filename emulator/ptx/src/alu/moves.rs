@@ -1,4 +1,4 @@
-//! mov with its packing and unpacking of vectors, selp, slct.
+//! mov, with packing and unpacking of vectors, selp and slct.
 
 use super::float::flush_if;
 use super::lanes::Frame;
@@ -10,19 +10,19 @@ use crate::registers::Class;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
     Copy(Class),
-    /// Not, of a predicate: `mov.pred p, !q`.
+    /// `mov.pred p, !q`
     CopyNot,
     Pack(Parts),
     Unpack(Parts),
-    /// Negated predicate or not.
+    /// Whether the predicate is negated.
     Selp(Class, bool),
     /// By the sign of an s32.
     Slct(Class),
-    /// By the sign of an f32, flushed or not.
+    /// By the sign of an f32; whether subnormals are flushed.
     SlctFloat(Class, bool),
 }
 
-/// How a value is divided.
+/// How a value is divided into parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
     /// 16 bits into 2 · 8.
@@ -59,7 +59,7 @@ impl Parts {
     }
 }
 
-/// Types that are only moved.
+/// The types of `mov`, `selp` and `slct`, which do not depend on signs.
 fn any_type(text: &str) -> Option<Kind> {
     Some(match text {
         "b16" | "u16" | "s16" => Kind::Int(16),

@@ -12,11 +12,11 @@ pub enum Packed {
     Min16x2(Clamp),
     Max16x2(Clamp),
     Dp4a(Signs),
-    /// Bytes 0 and 1 of `b`, or 2 and 3 if the flag is set.
+    /// With bytes 0 and 1 of `b`, or 2 and 3 if the flag is set.
     Dp2a(Signs, bool),
 }
 
-/// How 16-bit halves compare, and what becomes of a negative result.
+/// How 16-bit halves compare, and whether a negative result becomes 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clamp {
     Unsigned,
@@ -108,7 +108,7 @@ fn signed_halves(a: u32, b: u32, f: impl Fn(i16, i16) -> i16) -> u32 {
     halves(a, b, |a, b| f(a as i16, b as i16) as u16)
 }
 
-/// Some bits of a word, extended with zeros or the sign.
+/// A field of `bits` bits of a word, extended with zeros or the sign.
 #[inline(always)]
 fn field(word: u32, start: u32, bits: u32, signed: bool) -> u32 {
     let top = word << (32 - bits - start);

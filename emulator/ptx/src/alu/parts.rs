@@ -1,10 +1,10 @@
-//! What the decoders share: the modifiers of an opcode taken from the left, and checks of the operands' form.
+//! Helpers of the decoders: taking the modifiers of an opcode from the left, and checks of the operands' form.
 
 use super::{Decoded, Kind, Op};
 use crate::ast::Operand;
 
-/// An opcode's modifiers, each of which is taken once. Their order is free, as it is for ptxas; of two types the first is
-/// the result's.
+/// An opcode's modifiers, each of which is taken once. They may come in any order, as in ptxas; of two types the first
+/// is the result's.
 pub(super) struct Modifiers<'a> {
     parts: &'a [String],
     taken: Vec<bool>,
@@ -24,7 +24,7 @@ impl<'a> Modifiers<'a> {
         self.parts.first().map_or("", String::as_str)
     }
 
-    /// What has not been taken yet.
+    /// The modifiers that have not been taken yet.
     pub fn rest(&self) -> impl Iterator<Item = &'a str> {
         self.parts.iter().zip(&self.taken).filter(|&(_, taken)| !taken).map(|(part, _)| part.as_str())
     }
@@ -33,12 +33,12 @@ impl<'a> Modifiers<'a> {
         self.rest().any(|part| part == modifier)
     }
 
-    /// Takes this modifier if it is there.
+    /// Takes `modifier` if the opcode has it.
     pub fn take(&mut self, modifier: &str) -> bool {
         self.pick(|part| (part == modifier).then_some(())).is_some()
     }
 
-    /// Takes the first modifier that the function knows.
+    /// Takes the first modifier that `parse` accepts.
     pub fn pick<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         for (part, taken) in self.parts.iter().zip(&mut self.taken).filter(|(_, taken)| !**taken) {
             if let Some(found) = parse(part) {
@@ -49,7 +49,7 @@ impl<'a> Modifiers<'a> {
         None
     }
 
-    /// Takes the first modifier that the function knows; there must be one.
+    /// Takes the first modifier that `parse` accepts; it is an error if there is none.
     pub fn need<T>(&mut self, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
         match (self.pick(parse), self.rest().find(|part| !is_type(part))) {
             (Some(found), _) => Ok(found),
@@ -58,7 +58,7 @@ impl<'a> Modifiers<'a> {
         }
     }
 
-    /// Takes the first type, which the function must know.
+    /// Takes the first type, which `parse` must accept.
     pub fn ty<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
         let Some(first) = self.rest().find(|part| is_type(part)) else {
             return Err(self.error("type is missing"));
@@ -69,7 +69,7 @@ impl<'a> Modifiers<'a> {
         }
     }
 
-    /// All modifiers must have been taken.
+    /// An error if a modifier has not been taken.
     pub fn finish(&self) -> Result<(), String> {
         match self.rest().next() {
             None => Ok(()),
@@ -81,7 +81,7 @@ impl<'a> Modifiers<'a> {
         format!("{}: {text}", self.parts.join("."))
     }
 
-    /// Exactly so many operands.
+    /// An error unless there are `count` operands.
     pub fn count(&self, operands: &[Operand], count: usize) -> Result<(), String> {
         if operands.len() == count {
             return Ok(());
@@ -116,7 +116,7 @@ impl<'a> Modifiers<'a> {
         if fits { Ok((kind, operand.clone())) } else { Err(self.error("an operand must be a register or a literal")) }
     }
 
-    /// A predicate that is read, perhaps negated with `!`.
+    /// A predicate that is read, and whether `!` negates it.
     pub fn predicate(&self, operand: &Operand) -> Result<((Kind, Operand), bool), String> {
         match operand {
             Operand::Not(name) => Ok(((Kind::Pred, Operand::Name(name.clone())), true)),
@@ -124,7 +124,7 @@ impl<'a> Modifiers<'a> {
         }
     }
 
-    /// The usual instruction: one result, then sources of these kinds; every modifier taken.
+    /// An instruction of the usual form: one result, then sources of these kinds, and no further modifier.
     pub fn plain(&self, op: Op, result: Kind, sources: &[Kind], operands: &[Operand]) -> Result<Decoded, String> {
         self.finish()?;
         self.count(operands, 1 + sources.len())?;

@@ -1,4 +1,4 @@
-//! prmt: four bytes picked from eight.
+//! prmt: four bytes selected from eight.
 
 use super::lanes::{Frame, Ternary, ones};
 use crate::registers::Src;
@@ -28,7 +28,7 @@ impl Permute {
         })
     }
 
-    /// The selectors that each value of the control's two low bits stands for.
+    /// The selectors for each value of the control's two low bits.
     fn selectors(self) -> [u16; 4] {
         match self {
             Permute::General => [0; 4],
@@ -54,10 +54,10 @@ pub(super) fn execute(mode: Permute, frame: &mut Frame) {
         };
         let picks = [pick(0), pick(1), pick(2), pick(3)];
         return frame.map2(|a: u32, b: u32| {
-            picks.iter().fold(0, |word, &(from_b, shift, sign, place)| {
+            picks.iter().fold(0, |word, &(from_b, shift, sign, position)| {
                 let byte = (a ^ from_b & (a ^ b)).wrapping_shr(shift) & 0xff;
                 let signs = 0u32.wrapping_sub(byte >> 7) & 0xff;
-                word | (byte ^ sign & (byte ^ signs)).wrapping_shl(place)
+                word | (byte ^ sign & (byte ^ signs)).wrapping_shl(position)
             })
         });
     }
@@ -67,7 +67,7 @@ pub(super) fn execute(mode: Permute, frame: &mut Frame) {
     }
 }
 
-/// The bytes that each lane's own control picks.
+/// `prmt` with a control that may differ from lane to lane.
 struct PermuteLanes;
 
 impl Ternary for PermuteLanes {

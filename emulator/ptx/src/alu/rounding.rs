@@ -1,9 +1,8 @@
 //! f32 arithmetic in every rounding mode, exact and without branches.
 //!
-//! A sum or product of f32 is exact in f64, or is brought there by rounding to odd: of the two neighbouring f64 the one
-//! whose last bit is set. That last bit then stands for everything below it, and as f64 has more than two bits beyond
-//! f32's, rounding once more gives the correctly rounded result (Boldo and Melquiond, "Emulation of FMA and correctly
-//! rounded sums", 2008).
+//! A sum or product of f32 is exact in f64 or is rounded to odd there: to the one of the two neighbouring f64 whose last
+//! bit is set. That last bit then represents everything below it. As f64 has more than two bits beyond f32's, rounding
+//! again gives the correctly rounded result (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
 
 /// `.rn`, `.rz`, `.rm`, `.rp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +49,7 @@ macro_rules! odd_sum {
         #[inline(always)]
         pub(super) fn $name(a: $type, b: $type) -> $type {
             let sum = a + b;
-            // Knuth's TwoSum: the rounding error, exactly. It is NaN where the sum is not finite: nothing is adjusted.
+            // Knuth's TwoSum: the exact rounding error. It is NaN if the sum is not finite, which adjusts nothing.
             let b_part = sum - a;
             let a_part = sum - b_part;
             let error = (a - a_part) + (b - b_part);
@@ -66,7 +65,7 @@ macro_rules! odd_sum {
 odd_sum!(odd_sum, f64, u64);
 odd_sum!(odd_sum32, f32, u32);
 
-/// The rounding error of a sum, exactly (Knuth's TwoSum); NaN where the sum is not finite.
+/// The exact rounding error of a sum (Knuth's TwoSum); NaN if the sum is not finite.
 #[inline(always)]
 fn sum_error(a: f64, b: f64, sum: f64) -> f64 {
     let b_part = sum - a;
@@ -74,16 +73,16 @@ fn sum_error(a: f64, b: f64, sum: f64) -> f64 {
     (a - a_part) + (b - b_part)
 }
 
-/// The sign of an exact zero sum: that of both terms, or else minus in rounding down alone.
+/// Gives an exact zero sum its sign: that of both terms if they agree; otherwise it is negative only in rounding down.
 #[inline(always)]
 fn signed_zero<D: Direction>(sum: f64, a: f64, b: f64) -> f64 {
     let differ = (a.to_bits() ^ b.to_bits()) >> 63 != 0;
     if D::ROUND == Round::Down && sum == 0.0 && differ { -0.0 } else { sum }
 }
 
-/// A nearest value moved to where the mode wants it, given on which side of the exact one it lies.
+/// The value rounded in the mode `D`, from the one rounded to the nearest and the side of the exact value it is on.
 #[inline(always)]
-fn settle<D: Direction>(nearest: f32, above: bool, below: bool) -> f32 {
+fn adjust<D: Direction>(nearest: f32, above: bool, below: bool) -> f32 {
     let bits = nearest.to_bits();
     let negative = bits >> 31 != 0;
     let toward_zero = bits.wrapping_sub(1);
@@ -120,7 +119,7 @@ fn settle<D: Direction>(nearest: f32, above: bool, below: bool) -> f32 {
 pub(super) fn narrow<D: Direction>(value: f64) -> f32 {
     let nearest = value as f32;
     let back = f64::from(nearest);
-    settle::<D>(nearest, back > value, back < value)
+    adjust::<D>(nearest, back > value, back < value)
 }
 
 /// An f64, exact or rounded to odd, as f32 rounded to odd.
@@ -151,26 +150,26 @@ pub(super) fn fma<D: Direction>(a: f32, b: f32, c: f32) -> f32 {
     let sum = product + c;
     let error = sum_error(product, c, sum);
     let sum = signed_zero::<D>(sum, product, c);
-    // Whichever way the two roundings go, they end at a neighbour of the exact sum, or on it.
+    // After the two roundings, the result is the exact sum or one of its neighbours.
     let nearest = sum as f32;
     let back = f64::from(nearest);
     let same = back == sum;
-    settle::<D>(nearest, (back > sum) | (same & (error < 0.0)), (back < sum) | (same & (error > 0.0)))
+    adjust::<D>(nearest, (back > sum) | (same & (error < 0.0)), (back < sum) | (same & (error > 0.0)))
 }
 
 #[inline(always)]
 pub(super) fn div<D: Direction>(a: f32, b: f32) -> f32 {
     let quotient = a / b;
-    // Exact: 48 bits. Comparing with `a` says on which side of the true quotient this one lies.
+    // The product is exact: 48 bits. Comparing it with `a` tells on which side of the exact quotient this one is.
     let back = f64::from(quotient) * f64::from(b);
     let (more, less) = (back > f64::from(a), back < f64::from(a));
     let flip = b < 0.0;
-    settle::<D>(quotient, more ^ (flip & (more | less)), less ^ (flip & (more | less)))
+    adjust::<D>(quotient, more ^ (flip & (more | less)), less ^ (flip & (more | less)))
 }
 
 #[inline(always)]
 pub(super) fn sqrt<D: Direction>(a: f32) -> f32 {
     let root = a.sqrt();
     let back = f64::from(root) * f64::from(root);
-    settle::<D>(root, back > f64::from(a), back < f64::from(a))
+    adjust::<D>(root, back > f64::from(a), back < f64::from(a))
 }

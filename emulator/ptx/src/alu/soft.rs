@@ -1,13 +1,13 @@
-//! f64 arithmetic in the directed rounding modes, in integers. Rare in real kernels, so it need not be fast.
+//! f64 arithmetic in the directed rounding modes, in integers. It is rare in real kernels, so it need not be fast.
 
 use super::rounding::Round;
 
 /// Bits of an f64's significand.
 const PRECISION: i32 = 53;
-/// The weight of the smallest subnormal is 2 to this.
-const LEAST: i32 = -1074;
+/// The exponent of the smallest subnormal, 2⁻¹⁰⁷⁴.
+const MIN_EXPONENT: i32 = -1074;
 
-/// A magnitude: significand · 2^exponent. Bit 0 also stands for anything below it that was lost.
+/// A magnitude: significand · 2^exponent. Bit 0 is sticky: it is also set if bits below it were lost.
 #[derive(Clone, Copy)]
 struct Magnitude {
     significand: u128,
@@ -19,12 +19,12 @@ impl Magnitude {
         let bits = value.to_bits();
         let fraction = u128::from(bits & ((1 << 52) - 1));
         match (bits >> 52 & 0x7ff) as i32 {
-            0 => Self { significand: fraction, exponent: LEAST },
+            0 => Self { significand: fraction, exponent: MIN_EXPONENT },
             biased => Self { significand: fraction | 1 << 52, exponent: biased - 1075 },
         }
     }
 
-    /// The same with its highest bit at the given place; what is shifted out is kept in bit 0.
+    /// The same magnitude with its highest bit at position `top`; bits shifted out set bit 0.
     fn aligned(self, top: i32) -> Self {
         let shift = top - (127 - self.significand.leading_zeros() as i32);
         let exponent = self.exponent - shift;
@@ -47,7 +47,7 @@ fn shift_right_sticky(significand: u128, shift: i32) -> u128 {
 fn round(negative: bool, magnitude: Magnitude, mode: Round) -> f64 {
     let Magnitude { significand, exponent } = magnitude;
     let top = exponent + 127 - significand.leading_zeros() as i32;
-    let unit = (top - PRECISION + 1).max(LEAST);
+    let unit = (top - PRECISION + 1).max(MIN_EXPONENT);
     let (kept, exact) = match unit - exponent {
         shift if shift <= 0 => (significand << -shift, true),
         shift if shift >= 128 => (0, false),
@@ -55,8 +55,8 @@ fn round(negative: bool, magnitude: Magnitude, mode: Round) -> f64 {
     };
     let away = matches!((mode, negative), (Round::Down, true) | (Round::Up, false));
     let kept = kept as u64 + (away && !exact) as u64;
-    // A carry out of the significand runs into the exponent, which is right; subnormals have a zero exponent field.
-    let field = if kept < 1 << 52 { 0 } else { (unit - LEAST) as u64 };
+    // A carry out of the significand increments the exponent, as it should; subnormals have a zero exponent field.
+    let field = if kept < 1 << 52 { 0 } else { (unit - MIN_EXPONENT) as u64 };
     let bits = (field << 52) + kept;
     let infinity = f64::INFINITY.to_bits();
     let bits = if away { bits.min(infinity) } else { bits.min(infinity - 1) };
@@ -84,8 +84,8 @@ pub(super) fn fma(a: f64, b: f64, c: f64, mode: Round) -> f64 {
     if c == 0.0 {
         return round(negative, product, mode);
     }
-    // With the top bits at the same place, both have zeros below: the product at least 20, `c` at least 73. A shift that
-    // loses bits is longer than that, and then no cancellation can bring what is lost near the rounding.
+    // With the top bits at the same position, both have zeros at the end: the product at least 20, `c` at least 73. A
+    // shift that loses bits is longer than that, and then cancellation cannot move the lost bits near the rounding.
     let (mut high, mut low) = (product.aligned(125), Magnitude::of(c).aligned(125));
     let (mut high_negative, mut low_negative) = (negative, c.is_sign_negative());
     if (low.exponent, low.significand) > (high.exponent, high.significand) {
@@ -101,7 +101,7 @@ pub(super) fn fma(a: f64, b: f64, c: f64, mode: Round) -> f64 {
 }
 
 pub(super) fn mul(a: f64, b: f64, mode: Round) -> f64 {
-    // The zero added has the product's sign, and so changes nothing.
+    // The added zero has the product's sign and so changes nothing.
     fma(a, b, zero(a.is_sign_negative() != b.is_sign_negative()), mode)
 }
 

@@ -109,13 +109,13 @@ impl<'g> Block<'g> {
             return Ok(());
         }
         let barrier = std::mem::take(barrier);
-        let mut joined = View::default();
+        let mut merged = View::default();
         for arrival in &barrier.arrivals {
-            if whole_block { joined.join_others(&arrival.view) } else { joined.join(&arrival.view) }
+            if whole_block { merged.merge_others(&arrival.view) } else { merged.merge(&arrival.view) }
         }
         if whole_block {
             // Every thread knows everything that any thread of the block did: one number expresses that.
-            joined = joined.after_barrier(state.time);
+            merged = merged.after_barrier(state.time);
             state.time += 1;
             // Reader sets from before the barrier cannot occur again.
             state.cache.clear();
@@ -142,10 +142,10 @@ impl<'g> Block<'g> {
                 }
             }
             if whole_block {
-                warp.views.set(joined.clone());
+                warp.views.set(merged.clone());
                 warp.now = state.time;
             } else if waiting != 0 {
-                warp.views.update(waiting, warp.alive(), |view| view.join(&joined));
+                warp.views.update(waiting, warp.alive(), |view| view.merge(&merged));
             }
         }
         Ok(())

@@ -35,10 +35,10 @@ impl SyncVariable {
             return;
         }
         if scope == Scope::Device {
-            self.device.join_others(&view);
+            self.device.merge_others(&view);
         }
         match &mut self.block {
-            Some((publisher, known)) if *publisher == block => known.join_others(&view),
+            Some((publisher, view_of_block)) if *publisher == block => view_of_block.merge_others(&view),
             other => *other = Some((block, view)),
         }
     }

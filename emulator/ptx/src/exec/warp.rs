@@ -198,13 +198,13 @@ impl Warp {
 
     /// The lanes of `mask` release: returns everything that they did and know.
     pub fn release(&mut self, mask: u32, time: &mut u32) -> View {
-        let mut view = self.views.joined(mask);
+        let mut view = self.views.merged(mask);
         // What exited lanes did is released by the remaining lanes of the warp.
         if mask | self.exited == self.present {
-            view.own.learn_warp(self.index, *time);
+            view.own.add_warp(self.index, *time);
         } else {
             for lane in each_lane(mask) {
-                view.own.learn_lane(self.index, lane, *time);
+                view.own.add_lane(self.index, lane, *time);
             }
         }
         *time += 1;
@@ -218,7 +218,7 @@ impl Warp {
         if mask | self.exited == self.present {
             self.views.set(view);
         } else {
-            self.views.update(mask, self.alive(), |own| own.join(&view));
+            self.views.update(mask, self.alive(), |own| own.merge(&view));
         }
     }
 
@@ -243,7 +243,7 @@ impl Warp {
         // A fence orders each lane's own accesses only, so each lane has an entry of its own.
         for lane in each_lane(mask) {
             let mut view = self.views.of(lane).clone();
-            view.own.learn_lane(self.index, lane, *time);
+            view.own.add_lane(self.index, lane, *time);
             self.fenced.push(Fenced { mask: 1 << lane, scope, view: view.published(block) });
         }
         *time += 1;

@@ -1,4 +1,4 @@
-//! What stands between a function's braces.
+//! The body of a function: instructions, labels, nested blocks and directives.
 
 use super::cursor::Parser;
 use super::lexer::{Kind, Token};
@@ -6,7 +6,7 @@ use super::{Result, SyntaxError};
 use crate::ast::{Instruction, Linkage, Space, Statement};
 
 impl<'a> Parser<'a> {
-    /// `{ … }`, with names of its own.
+    /// `{ … }`, which opens a scope of names.
     pub fn block(&mut self) -> Result<Vec<Statement>> {
         self.expect("{")?;
         let mut statements = Vec::new();
@@ -87,7 +87,7 @@ impl<'a> Parser<'a> {
         Ok(Statement::Location { file, line, column, inlined_at })
     }
 
-    /// What a name and its `:` introduce.
+    /// The statement that begins with `name:`, once both have been taken.
     fn label(&mut self, name: Token<'a>) -> Result<Statement> {
         let position = name.position;
         let name = name.text.to_owned();

@@ -1,4 +1,4 @@
-//! Numbers, and the arithmetic on them that may stand where a constant may.
+//! Numbers and constant expressions.
 
 use super::cursor::Parser;
 use super::lexer::{Kind, Token};
@@ -17,7 +17,7 @@ pub(super) enum Constant {
     Decimal(f64),
 }
 
-/// Binary operators with how tightly they bind.
+/// Binary operators and their precedence.
 const OPERATORS: [(&str, u8); 10] =
     [("|", 1), ("^", 2), ("&", 3), ("<<", 4), (">>", 4), ("+", SUM), ("-", SUM), ("*", 6), ("/", 6), ("%", 6)];
 const SUM: u8 = 5;
@@ -52,25 +52,25 @@ impl Parser<'_> {
         integer(literal(token)?, token.position)
     }
 
-    /// The same, of at most 32 bits.
+    /// An integer of at most 32 bits, without any arithmetic.
     pub fn number(&mut self) -> Result<u32> {
         let token = self.token;
         let fits = u32::try_from(self.plain_integer()?);
         fits.map_err(|_| SyntaxError::new(token.position, format!("{token} does not fit 32 bits")))
     }
 
-    fn binary(&mut self, loosest: u8) -> Result<Constant> {
+    fn binary(&mut self, lowest: u8) -> Result<Constant> {
         let left = self.unary()?;
-        self.continued(left, loosest)
+        self.continued(left, lowest)
     }
 
-    /// Operators no looser than `loosest`, with `left` as the first one's left side.
-    fn continued(&mut self, mut left: Constant, loosest: u8) -> Result<Constant> {
+    /// Operators of precedence `lowest` or higher; `left` is the left operand of the first.
+    fn continued(&mut self, mut left: Constant, lowest: u8) -> Result<Constant> {
         loop {
-            let found = OPERATORS.iter().find(|&&(operator, tightness)| tightness >= loosest && self.at(operator));
-            let Some(&(operator, tightness)) = found else { return Ok(left) };
+            let found = OPERATORS.iter().find(|&&(operator, precedence)| precedence >= lowest && self.at(operator));
+            let Some(&(operator, precedence)) = found else { return Ok(left) };
             let position = self.bump()?.position;
-            let right = self.binary(tightness + 1)?;
+            let right = self.binary(precedence + 1)?;
             left = apply(operator, left, right, position)?;
         }
     }

@@ -1,18 +1,18 @@
-//! The parser's place in the text, and the small steps everything else is made of.
+//! The parser's position in the text, and the basic steps that all other parsing functions use.
 
 use super::lexer::{Kind, Lexer, Token, unescape};
 use super::{Result, SyntaxError};
 use std::collections::HashMap;
 
-/// Blocks, parentheses and braces inside one another; deeper text is refused before it can exhaust the stack.
-const DEEPEST: u32 = 256;
+/// How deep blocks, parentheses and braces may nest; deeper text is refused before it can exhaust the stack.
+const MAX_DEPTH: u32 = 256;
 
 pub(super) struct Parser<'a> {
     lexer: Lexer<'a>,
     pub token: Token<'a>,
     depth: u32,
-    /// Per open scope, innermost last: how far apart the elements of a variable lie, if it is an array of one
-    /// dimension. `array[4]` outside of brackets needs it.
+    /// For each open scope, innermost last: the bytes from one element of a variable to the next if it is an array of
+    /// one dimension. `array[4]` outside of brackets needs it.
     pub strides: Vec<HashMap<&'a str, Option<u64>>>,
 }
 
@@ -87,8 +87,8 @@ impl<'a> Parser<'a> {
 
     /// Runs `inner` one level deeper.
     pub fn nested<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.depth == DEEPEST {
-            let message = format!("nested more than {DEEPEST} levels deep");
+        if self.depth == MAX_DEPTH {
+            let message = format!("nested more than {MAX_DEPTH} levels deep");
             return Err(SyntaxError::new(self.token.position, message));
         }
         self.depth += 1;
@@ -97,7 +97,7 @@ impl<'a> Parser<'a> {
         result
     }
 
-    /// Runs `inner` with names of its own.
+    /// Runs `inner` in a new scope of names.
     pub fn scoped<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.strides.push(HashMap::new());
         let result = inner(self);

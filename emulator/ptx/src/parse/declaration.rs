@@ -5,7 +5,7 @@ use super::lexer::{Kind, Token};
 use super::{Result, SyntaxError};
 use crate::ast::{Linkage, Space, Type, Variable};
 
-/// What a declaration says before its names.
+/// The part of a declaration before its names.
 struct Head {
     linkage: Linkage,
     space: Space,
@@ -40,7 +40,7 @@ impl<'a> Parser<'a> {
         self.declarator(&head)
     }
 
-    /// What a `.ptr` parameter promises about where it points: a hint to ptxas.
+    /// The space and alignment that a `.ptr` parameter promises of its pointee: a hint to ptxas.
     fn skip_pointee(&mut self) -> Result<()> {
         if self.token.kind == Kind::Dotted && matches!(self.token.text, "global" | "const" | "local" | "shared") {
             self.bump()?;
@@ -80,8 +80,8 @@ impl<'a> Parser<'a> {
         Err(SyntaxError::new(position, format!("an alignment must be a power of two, not {align}")))
     }
 
-    /// `(.managed, .unified(1, 2))` after `.attribute`; answers whether it is `.managed`. `.unified` gives a variable
-    /// the same address on every device: nothing to do for one device.
+    /// `(.managed, .unified(1, 2))` after `.attribute`; returns whether it is `.managed`. `.unified` gives a variable
+    /// the same address on every device, which takes no work with one device.
     pub fn attribute(&mut self) -> Result<bool> {
         let kinds = self.parenthesised(|parser| {
             let token = parser.take(Kind::Dotted, "an attribute")?;
@@ -125,7 +125,7 @@ impl<'a> Parser<'a> {
         Ok(variable)
     }
 
-    /// `[16]`, or `[]` where that may stand: 0.
+    /// `[16]`; `[]`, where it is allowed, gives 0.
     fn extent(&mut self, may_be_unsized: bool) -> Result<u64> {
         self.expect("[")?;
         if may_be_unsized && self.eat("]")? {
@@ -140,7 +140,7 @@ impl<'a> Parser<'a> {
         Ok(extent)
     }
 
-    /// Remembers what `name[4]` will mean, and refuses an array whose size nothing gives.
+    /// Records the stride that `name[4]` will need, and refuses an array without a size.
     fn declare(&mut self, name: Token<'a>, variable: &Variable) -> Result<()> {
         let sized_elsewhere = variable.linkage == Linkage::Extern || variable.space == Space::Param;
         if variable.extents.first() == Some(&0) && !sized_elsewhere {

@@ -1,4 +1,4 @@
-//! `.entry` and `.func`: what stands before the body.
+//! `.entry` and `.func`: everything before the body.
 
 use super::cursor::Parser;
 use super::lexer::{Kind, Token};
@@ -66,14 +66,14 @@ impl Parser<'_> {
                 function.blocks_are_clusters = true;
                 Ok(())
             }
-            // Says only that a launch must give, or `.reqnctapercluster` gives, the cluster's size.
+            // It says only that the launch or `.reqnctapercluster` gives the cluster's size.
             "explicitcluster" => Ok(()),
             _ => Err(SyntaxError::new(token.position, format!("unsupported directive {token}"))),
         }
     }
 
-    /// Takes a directive of a `.func` that concerns registers and returning in machine code, and so changes nothing
-    /// here; false if none comes next.
+    /// Takes a directive of a `.func` about registers or returning in machine code, which has no effect here; false if
+    /// none comes next.
     pub fn calling_convention(&mut self) -> Result<bool> {
         if self.token.kind != Kind::Dotted {
             return Ok(false);
@@ -89,7 +89,7 @@ impl Parser<'_> {
         Ok(true)
     }
 
-    /// `x, y, z`, of which `y` and `z` may be missing.
+    /// `x, y, z`; `y` and `z` are optional.
     fn dimensions(&mut self) -> Result<[u32; 3]> {
         let mut dimensions = [self.number()?, 1, 1];
         for dimension in &mut dimensions[1..] {

@@ -6,9 +6,9 @@ use super::lexer::Kind;
 use super::{Result, SyntaxError};
 use crate::ast::{Init, Space, Type, Variable};
 
-/// Zeros that may be written out between the rows of an initialiser: `{{1}, {2}}` of a huge array must not take the
+/// How many zeros may be stored to fill the rows of an initialiser: `{{1}, {2}}` of a huge array must not take the
 /// array's size in memory.
-const MOST_ZEROS: u64 = 1 << 16;
+const MAX_ZEROS: u64 = 1 << 16;
 
 /// A (possibly nested) list being flattened.
 struct Flat {
@@ -44,7 +44,7 @@ impl Flat {
         let written = (self.elements.len() - start) as u64;
         let Some(missing) = distance.and_then(|distance| distance.checked_sub(written)) else { return false };
         self.zeros = self.zeros.saturating_add(missing);
-        if self.zeros > MOST_ZEROS {
+        if self.zeros > MAX_ZEROS {
             return false;
         }
         self.elements.extend(std::iter::repeat_n(Init::Bits(0), missing as usize));
@@ -71,7 +71,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// One element, or the list of them in dimension `dim`; answers how many the list had.
+    /// One element, or the list of the elements of dimension `dim`; returns the length of the list.
     fn values(&mut self, flat: &mut Flat, dim: usize) -> Result<u64> {
         let Some(&extent) = flat.extents.get(dim) else {
             let element = self.element(flat.ty)?;
@@ -91,7 +91,7 @@ impl Parser<'_> {
                     return Err(SyntaxError::new(position, format!("more than {extent} elements in an initialiser")));
                 }
                 if !flat.pad(start, dim, count) {
-                    let message = format!("an initialiser with more than {MOST_ZEROS} zeros left out between its rows");
+                    let message = format!("an initialiser with more than {MAX_ZEROS} zeros left out between its rows");
                     return Err(SyntaxError::new(position, message));
                 }
                 count += 1;
@@ -129,8 +129,8 @@ impl Parser<'_> {
     }
 }
 
-/// The bits of a constant in a variable of type `ty`. As ptxas has it, integers keep their low bits, decimal numbers
-/// are rounded to f64 first, and the two do not mix.
+/// The bits of a constant in a variable of type `ty`. As in ptxas, integers keep their low bits, decimal numbers are
+/// rounded to f64 first, and an integer cannot initialise a floating-point variable or the other way round.
 fn bits(constant: Constant, ty: Type) -> std::result::Result<Init, String> {
     use Type::*;
     let integral = matches!(ty, B8 | B16 | B32 | B64 | U8 | U16 | U32 | U64 | S8 | S16 | S32 | S64);

@@ -31,7 +31,7 @@ impl Token<'_> {
     }
 }
 
-/// As an error message names it; long ones are cut.
+/// The token as an error message quotes it; a long one is cut.
 impl fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LONGEST: usize = 60;
@@ -164,12 +164,12 @@ impl<'a> Lexer<'a> {
         Token { kind: Kind::Dotted, text: &self.text[start..self.offset], position }
     }
 
-    /// `12`, `0x1F`, `0f3F800000`, `9.0`, `1.5e-3`. What it consists of is checked when it is read.
+    /// `12`, `0x1F`, `0f3F800000`, `9.0`, `1.5e-3`. Its digits are checked by [`super::constant`].
     fn number(&mut self) -> Kind {
         let start = self.offset;
         self.skip_digits();
         let whole = !self.byte(0).is_some_and(follows);
-        // `4.b8` is a number and a type: only a digit or nothing of a name makes the dot a decimal point.
+        // `4.b8` is a number and a type: the dot is a decimal point unless a letter, `_` or `$` follows it.
         let decimal_point =
             self.byte(0) == Some(b'.') && !self.byte(1).is_some_and(|b| follows(b) && !b.is_ascii_digit());
         if whole && decimal_point {
@@ -195,7 +195,7 @@ impl<'a> Lexer<'a> {
             match self.byte(0) {
                 Some(b'"') => break,
                 None | Some(b'\n') => return Err(SyntaxError::new(position, "a string without its closing quote")),
-                // An escaped quote does not close; an escaped newline is met by the next turn.
+                // An escaped quote does not close the string; the next iteration refuses an escaped newline.
                 Some(b'\\') if self.byte(1).is_some_and(|byte| byte != b'\n') => self.offset += 2,
                 Some(_) => self.offset += 1,
             }
@@ -206,7 +206,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// May stand inside a name, after its first character.
+/// Whether `byte` may be part of a name, after its first character.
 fn follows(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
 }
@@ -216,7 +216,8 @@ fn position(line: u64, line_start: usize, offset: usize) -> Position {
     Position { line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX) }
 }
 
-/// The string a token of [`Kind::Text`] stands for. nvcc writes a path's non-ASCII bytes as octal escapes of its UTF-8.
+/// The string that a token of [`Kind::Text`] denotes. nvcc writes the non-ASCII bytes of a path as octal escapes of its
+/// UTF-8.
 pub(super) fn unescape(token: Token<'_>) -> Result<String> {
     let raw = token.text.as_bytes();
     let mut bytes = Vec::with_capacity(raw.len());
@@ -237,7 +238,7 @@ pub(super) fn unescape(token: Token<'_>) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What follows a backslash: the byte it makes, and how many characters it took.
+/// The byte that the escape after a backslash denotes, and its length in characters.
 fn escape(after: &[u8]) -> Option<(u8, usize)> {
     let plain = match after.first()? {
         b'n' => b'\n',

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! lexer        text → tokens, each a slice of it
-//! cursor       the place in the text; expect, separated, nested
-//! constant     numbers and arithmetic on them
+//! cursor       the position in the text; expect, separated, nested
+//! constant     numbers and constant expressions
 //! module       .version .target .file .section … at module scope
 //! declaration  variables and parameters;  initialiser  their values
 //! function     .entry and .func up to the body
-//! body         statements;  operand  what instructions work on
+//! body         statements;  operand  operands of instructions
 //! ```
 //!
-//! Recursive descent over one token, in one pass. What it does not know, it refuses by name: nothing is skipped but
-//! comments, debugging sections, and the directives that only advise ptxas. Names stay unresolved, so
-//! an unknown opcode or register is the lowering's to refuse.
+//! A recursive-descent parser with one token of look-ahead and one pass. It refuses anything that it does not know, with
+//! an error that names it; it skips only comments, debugging sections and directives that advise ptxas. Names stay
+//! unresolved, so unknown opcodes and registers are refused by lowering.
 
 mod body;
 mod constant;
@@ -42,7 +42,7 @@ impl SyntaxError {
 
 type Result<T> = std::result::Result<T, SyntaxError>;
 
-/// Parses one module. Takes time and memory in proportion to the text, whatever the text.
+/// Parses one module, in time and memory proportional to the length of any text.
 pub fn parse(text: &str) -> Result<Module> {
     cursor::Parser::new(text)?.module()
 }

@@ -86,7 +86,7 @@ impl<'a> Parser<'a> {
         numbers.ok_or_else(|| SyntaxError::new(token.position, message()))
     }
 
-    /// `sm_90a, debug`; answers the architecture.
+    /// `sm_90a, debug`; returns the architecture.
     fn target(&mut self) -> Result<String> {
         let first = self.token;
         if first.kind != Kind::Word || !first.text.starts_with("sm_") {
@@ -95,7 +95,7 @@ impl<'a> Parser<'a> {
         self.bump()?;
         while self.eat(",")? {
             let token = self.name()?;
-            // Texturing modes say how a text uses textures, and textures are refused where they are used.
+            // A texturing mode has an effect on textures only, which are refused where they are used.
             if !matches!(token.text, "debug" | "texmode_unified" | "texmode_independent") {
                 return Err(SyntaxError::new(token.position, format!("unsupported target option {token}")));
             }
@@ -111,7 +111,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `1 "path"`, with a time stamp and a size that may follow.
+    /// `1 "path"`, optionally followed by a timestamp and a size.
     fn file(&mut self) -> Result<(u32, String)> {
         let index = self.number()?;
         let path = self.string()?;
@@ -166,7 +166,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Digits only: `parse` alone would take a sign.
+/// Digits only: `str::parse` would also accept a sign.
 fn decimal(digits: &str) -> Option<u32> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
     if plain { digits.parse().ok() } else { None }

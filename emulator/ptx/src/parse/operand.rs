@@ -53,7 +53,7 @@ impl<'a> Parser<'a> {
         Ok(Operand::Name(name))
     }
 
-    /// `%r1`; of a vector or a special register one part: `%tid.x`
+    /// `%r1`, or one component of a vector or special register: `%tid.x`
     fn dotted_name(&mut self) -> Result<(Token<'a>, String)> {
         let token = self.name()?;
         let mut name = token.text.to_owned();
@@ -97,8 +97,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `[4]` after an array's name: the address of an element, counted in elements. `mov` takes it as a value, every
-    /// other instruction goes there.
+    /// `[4]` after an array's name: the address of element 4. `mov` and `cvta` take the address as a value; any other
+    /// instruction accesses that element.
     fn indexed(&mut self, array: Token<'a>, name: String, mnemonic: &str) -> Result<Operand> {
         self.expect("[")?;
         let index = self.integer()?.cast_signed();

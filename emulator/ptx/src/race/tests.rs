@@ -94,13 +94,13 @@ fn a_write_is_compared_with_every_reader() {
     // Ordered after warps 0 and 2, but not after warp 1.
     let mut views = Views::default();
     views.update(u32::MAX, u32::MAX, |view| {
-        view.own.learn_warp(0, 1);
-        view.own.learn_lane(2, 7, 1);
+        view.own.add_warp(0, 1);
+        view.own.add_lane(2, 7, 1);
     });
     let writer = Thread { block: 0, block_scope: false, warp: 3, lane: 0, time: 1, views: &views };
     let conflict = bench.access(&writer, 0, 4, Access::Write).unwrap_err();
     assert_eq!((conflict.other.warp, conflict.lane, conflict.was_read), (1, Some(7), true));
-    views.update(u32::MAX, u32::MAX, |view| view.own.learn_lane(1, 7, 1));
+    views.update(u32::MAX, u32::MAX, |view| view.own.add_lane(1, 7, 1));
     let writer = Thread { block: 0, block_scope: false, warp: 3, lane: 0, time: 1, views: &views };
     bench.access(&writer, 0, 4, Access::Write).unwrap();
 }

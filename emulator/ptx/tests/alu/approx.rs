@@ -4,7 +4,7 @@ use ptx_emulator::alu::Kind;
 
 use crate::harness::{Instruction, Random, check};
 
-/// Units in the last place of an f32, of an exact result.
+/// The distance of `got` from the exact result, in units in the last place of an f32.
 fn ulps(got: f32, exact: f64) -> f64 {
     if f64::from(got) == exact || got.is_infinite() && exact.abs() > f64::from(f32::MAX) {
         return 0.0;
@@ -13,7 +13,7 @@ fn ulps(got: f32, exact: f64) -> f64 {
     (f64::from(got) - exact).abs() / place
 }
 
-/// Random arguments from a range, linear or of all magnitudes, against an exact function.
+/// Compares random arguments from a range, uniform or of all magnitudes, with an exact function.
 fn accuracy(text: &str, range: (f64, f64), bound: f64, exact: fn(f64) -> f64) {
     let instruction = Instruction::new(text);
     let mut random = Random(11);
@@ -33,7 +33,7 @@ fn accuracy(text: &str, range: (f64, f64), bound: f64, exact: fn(f64) -> f64) {
     }
 }
 
-/// Its subnormal arguments are flushed without `.ftz` too.
+/// The sine, with subnormal arguments flushed, which the instruction also does without `.ftz`.
 fn flushed_sin(x: f64) -> f64 {
     if x.abs() < f64::from(f32::MIN_POSITIVE) { 0.0 } else { x.sin() }
 }
@@ -130,7 +130,7 @@ fn division() {
         "div.approx.f32 r, a, b",
         &[
             &[ONE, 0x4040_0000, 0x3eaa_aaab],
-            // Beyond 2¹²⁶ the result is zero, or NaN of an infinity.
+            // For a divisor above 2¹²⁶ the result is zero, or NaN if the dividend is infinite.
             &[ONE, 0x7e80_0000, 0x0080_0000],
             &[ONE, 0x7e80_0001, 0],
             &[ONE | MINUS, 0x7f00_0000, MINUS],
@@ -151,7 +151,7 @@ fn division() {
 fn of_doubles() {
     let half = |bits: u64| bits << 48;
     check("rsqrt.approx.f64 r, a", &[&[half(0x4010), half(0x3fe0)], &[0, half(0x7ff0)], &[half(0xbff0), half(0xfff8)]]);
-    // The lower half of the argument is ignored, that of the result zero.
+    // The lower half of the argument is ignored, and that of the result is zero.
     check(
         "rcp.approx.ftz.f64 r, a",
         &[

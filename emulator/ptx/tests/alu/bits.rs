@@ -1,4 +1,4 @@
-//! Bitwise instructions against PTX's own pseudocode, a bit at a time.
+//! Bitwise instructions against the pseudocode of the PTX manual, bit by bit.
 
 use crate::harness::{against, against_all, check};
 
@@ -25,7 +25,7 @@ fn logic() {
 
 #[test]
 fn lop3_tables() {
-    // Every table, on the three constants whose bits enumerate the inputs: the result is the table.
+    // Every table with the three constants whose bits enumerate the inputs: the result is the table itself.
     for table in 0..=255u64 {
         check(&format!("lop3.b32 r, a, b, c, {table}"), &[&[0xf0, 0xcc, 0xaa, table_of(table)]]);
     }
@@ -33,7 +33,7 @@ fn lop3_tables() {
     against("lop3.b32 r, a, b, c, 0x96", |row| row[0] ^ row[1] ^ row[2]);
 }
 
-/// The bits above the table's see the inputs 0, 0, 0.
+/// The bits above the table's eight have the inputs 0, 0, 0.
 fn table_of(table: u64) -> u64 {
     table | if table & 1 != 0 { 0xffff_ff00 } else { 0 }
 }
@@ -45,7 +45,7 @@ fn lop3_with_a_predicate() {
     against_all("lop3.or.b32 r|p, a, b, c, 0x80, q", |row| vec![f(row), u64::from(f(row) != 0) | row[3]]);
     against_all("lop3.or.b32 r|p, a, b, c, 0x80, !q", |row| vec![f(row), u64::from(f(row) != 0) | row[3] ^ 1]);
     against("lop3.and.b32 _|p, a, b, c, 0x80, q", |row| u64::from(f(row) != 0) & row[3]);
-    // The result may be a source: the predicate is of what it was.
+    // If the result is also a source, the predicate is computed from the old value.
     against_all("lop3.or.b32 a|p, a, b, c, 0x80, q", |row| vec![f(row), u64::from(f(row) != 0) | row[3]]);
 }
 

@@ -7,7 +7,7 @@ use rustc_apfloat::ieee::{BFloat, Double, Half, Single};
 use crate::harness::{against, against_all, check};
 use crate::reference::{Reference, flush, read};
 
-/// What an operator says of an order; `None` is that of a NaN with anything.
+/// Whether an operator is true for an order of its operands; `None` means that one of them is NaN.
 fn holds(operator: &str, order: Option<Ordering>) -> bool {
     let unordered = order.is_none();
     let is = |wanted: &[Ordering]| order.is_some_and(|order| wanted.contains(&order));
@@ -113,7 +113,7 @@ fn setp_combined_with_a_predicate() {
             }
         }
     }
-    // The predicate combined with may be the first result.
+    // The predicate that it is combined with may be the first result.
     check("setp.eq.xor.s32 c|q, a, b, c", &[&[1, 1, 0, 1, 0], &[1, 1, 1, 0, 1], &[1, 2, 1, 1, 0]]);
     check("setp.lt.s32 _|q, a, b", &[&[1, 2, 0], &[2, 1, 1]]);
     check("setp.lt.s32 p|_, a, b", &[&[1, 2, 1], &[2, 1, 0]]);

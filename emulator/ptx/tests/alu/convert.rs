@@ -25,7 +25,7 @@ fn read_int(bits: u64, ty: &str) -> i128 {
     if ty.starts_with('s') && value >> (width - 1) != 0 { value - (1 << width) } else { value }
 }
 
-/// As a register of 16 bits or more holds it: signed 8 bits are extended to 16.
+/// The bits of an integer in a register of 16 bits or more: signed 8-bit values are extended to 16 bits.
 fn write_int(value: i128, ty: &str) -> u64 {
     (value & ((1 << width(ty).max(16)) - 1)) as u64
 }
@@ -35,7 +35,7 @@ fn bounds(ty: &str) -> (i128, i128) {
     if ty.starts_with('s') { (-(1 << (width - 1)), (1 << (width - 1)) - 1) } else { (0, (1 << width) - 1) }
 }
 
-/// Any number as a quad, exactly.
+/// A number of any type as a quad, which is exact.
 fn read_float(bits: u64, ty: &str, ftz: bool) -> Quad {
     match ty {
         "f16" => quad(read::<Half>(bits)),
@@ -237,12 +237,12 @@ fn every_f16_and_bf16_number_survives() {
     }
 }
 
-/// Negative to +0.
+/// Negative numbers become +0.
 fn relu(value: Quad) -> Quad {
     if !value.is_nan() && value.is_negative() { Quad::ZERO } else { value }
 }
 
-/// With `.relu` and `.satfinite`.
+/// The f32 `bits` as a narrower type, with `.relu` and `.satfinite` if `flags` has them.
 fn clamped(bits: u64, ty: &str, round: Round, flags: &str, largest: u64) -> u64 {
     let value = read_float(bits, "f32", false);
     let value = if flags.contains("relu") { relu(value) } else { value };
@@ -300,7 +300,7 @@ fn tf32() {
     check("cvt.rna.satfinite.tf32.f32 r, a", &[&[0x7f7f_ffff, 0x7f7f_e000], &[0xff80_0000, 0xff7f_e000]]);
 }
 
-/// To an 8-bit format: what overflows becomes the largest number, NaN 0x7f.
+/// To an 8-bit format: a number that overflows becomes the largest number, a NaN 0x7f.
 fn to_fp8(value: Quad, ty: &str, positive: bool) -> u64 {
     let value = if positive { relu(value) } else { value };
     let round = Round::NearestTiesToEven;
@@ -378,7 +378,7 @@ fn packing_with_saturation() {
     }
 }
 
-/// PTX extends a signed result to all of a register that is wider than the type.
+/// PTX extends a signed result to the whole register if that is wider than the type.
 #[test]
 fn results_narrower_than_their_register() {
     let wide = |text| Instruction::new(text).with_result_width(32);

@@ -1,4 +1,4 @@
-//! What is decoded, and what is refused with which words.
+//! The instructions that are decoded, and the messages of those that are refused.
 
 use ptx_emulator::alu::{Decoded, Kind, Op, decode};
 use ptx_emulator::ast::Operand;
@@ -55,10 +55,10 @@ fn operands_pass_through() {
     let address = [name("%rd1"), Operand::NameOffset("table".into(), 16)];
     let mov = decode(&opcode, &address).expect("known").expect("supported");
     assert_eq!(mov.sources, [(Kind::Int(64), Operand::NameOffset("table".into(), 16))]);
-    // The negation is the operation's: the operand is the plain predicate.
+    // The negation is part of the operation; the operand is the plain predicate.
     assert_eq!(decoded("selp.b32 r, a, b, !p").sources[2], (Kind::Pred, name("p")));
     assert_ne!(decoded("selp.b32 r, a, b, !p").op, decoded("selp.b32 r, a, b, p").op);
-    // The table is the operation's.
+    // The table is part of the operation.
     assert_eq!(decoded("lop3.b32 r, a, b, c, 0xe8").sources.len(), 3);
     assert_eq!(decoded("setp.lt.s32 _|q, a, b").results[0], (Kind::Pred, Operand::Sink));
 }
@@ -90,7 +90,7 @@ fn operations_are_small() {
 }
 
 #[test]
-fn others_are_not_claimed() {
+fn opcodes_of_other_modules_are_not_decoded() {
     for name in [
         "ld",
         "st",
@@ -167,7 +167,7 @@ fn refusals_name_what_is_not_supported() {
     refused("vadd4.u32.u32.u32 r, a, b, c", "vadd4.u32.u32.u32: video instructions are not supported");
 }
 
-/// Any mixture of known words: an answer, but no panic.
+/// Decoding any mixture of known modifiers must not panic.
 #[test]
 fn mixtures_of_modifiers_do_not_panic() {
     let names = [

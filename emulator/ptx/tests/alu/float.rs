@@ -69,7 +69,7 @@ fn double_precision_in_every_rounding_mode() {
     }
 }
 
-/// Operands with few set bits, whose sums and products end at or beside the middle between two numbers.
+/// Operands with few set bits, whose sums and products lie at or next to the middle between two numbers.
 #[test]
 fn fused_sums_near_ties() {
     for (kind, ty) in [(Kind::F32, "f32"), (Kind::F64, "f64")] {

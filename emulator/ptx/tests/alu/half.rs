@@ -1,4 +1,4 @@
-//! f16 and bf16 arithmetic: every result is that of exact arithmetic, rounded once.
+//! f16 and bf16 arithmetic: every result is the exact result, rounded once.
 
 use rustc_apfloat::Round;
 use rustc_apfloat::ieee::{BFloat, Half};
@@ -101,7 +101,7 @@ fn fused_results_are_rounded_once() {
             &[0x0001, 0x3f00, 0x0000, 0x0000],
             &[0x0003, 0x3f00, 0x0000, 0x0002],
             &[0x0001, 0x0001, 0x3f80, 0x3f80],
-            // Half of the least subnormal added to it: a tie.
+            // Adding half of the smallest subnormal gives a tie.
             &[0x0080, 0x3b80, 0x0001, 0x0002],
             &[0x0001, 0x3f80, 0x8001, 0x0000],
         ],

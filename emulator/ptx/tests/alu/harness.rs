@@ -1,10 +1,10 @@
-//! Runs one instruction, written as PTX, over rows of values: one row a lane.
+//! Runs one instruction, written as PTX, over rows of values, one row per lane.
 
 use ptx_emulator::alu::{Alu, Decoded, Kind, decode};
 use ptx_emulator::ast::Operand;
 use ptx_emulator::registers::{Class, LANES, Registers, Src};
 
-/// What fills registers before an instruction writes them.
+/// The value of every register before an instruction writes it.
 const POISON: u64 = 0x5a5a_a5a5_5a5a_a5a5;
 
 /// The opcode's parts and the operands of `add.s32 r, a, b`.
@@ -13,7 +13,7 @@ pub fn parse(text: &str) -> (Vec<String>, Vec<Operand>) {
     (opcode.split('.').map(str::to_string).collect(), list(operands))
 }
 
-/// Operands separated by commas, those inside of braces apart.
+/// Splits at commas that are not inside braces.
 fn list(text: &str) -> Vec<Operand> {
     let mut depth = 0;
     let parts = text.split(|c| {
@@ -46,14 +46,14 @@ fn operand(text: &str) -> Operand {
     }
 }
 
-/// An instruction with its registers numbered.
+/// An instruction with numbered registers.
 pub struct Instruction {
     text: String,
     pub decoded: Decoded,
     alu: Alu,
     /// Named sources, in alphabetical order, with their kinds and slots; `%cc` is the last.
     pub inputs: Vec<(String, Kind, u32)>,
-    /// Results but for `_`.
+    /// The results except `_`.
     outputs: Vec<(Kind, u32)>,
 }
 
@@ -61,7 +61,7 @@ impl Instruction {
     pub fn new(text: &str) -> Self {
         let (opcode, operands) = parse(text);
         let decoded = decode(&opcode, &operands)
-            .unwrap_or_else(|| panic!("{text}: not known"))
+            .unwrap_or_else(|| panic!("{text}: unknown opcode"))
             .unwrap_or_else(|error| panic!("{text}: {error}"));
         let mut names: Vec<(String, Class)> = Vec::new();
         let mut slot = |name: &str, class: Class| {
@@ -99,7 +99,7 @@ impl Instruction {
         Self { text: text.into(), decoded, alu, inputs, outputs }
     }
 
-    /// For a result register wider than the type.
+    /// The instruction with a result register that is wider than its type.
     pub fn with_result_width(mut self, bits: u32) -> Self {
         self.alu.op = self.alu.op.with_result_width(bits);
         self.outputs[0].0 = Kind::Int(bits);
@@ -111,7 +111,7 @@ impl Instruction {
         rows.chunks(LANES).flat_map(|rows| self.run_warp(rows, &self.alu)).collect()
     }
 
-    /// At most a warp of rows: the lanes are computed in two parts, and lanes outside of the mask must stay as they are.
+    /// Runs at most 32 rows. The lanes are computed in two parts, and lanes outside of the mask must not change.
     fn run_warp(&self, rows: &[Vec<u64>], alu: &Alu) -> Vec<Vec<u64>> {
         let mut registers = Registers::new(10, 10, 10);
         for slot in 0..10 {
@@ -139,7 +139,7 @@ impl Instruction {
                 assert!(bits <= limit(*kind), "{}: {bits:#x} is not zero-extended", self.text);
             }
         }
-        // All lanes at once take another path; not where a result is a source, which has been overwritten.
+        // All lanes at once take another path. If a result is also a source, that source has been overwritten.
         if !self.inputs.iter().any(|(_, kind, slot)| {
             self.outputs.iter().any(|(result, written)| slot == written && kind.class() == result.class())
         }) {
@@ -149,7 +149,7 @@ impl Instruction {
         results
     }
 
-    /// A row with every input in turn the same constant in every lane.
+    /// Runs one row several times, each time with another input as a constant instead of a register.
     fn check_constants(&self, row: &[u64], expected: &[u64]) {
         for (name, kind, _) in &self.inputs {
             let mut alu = self.alu;
@@ -222,12 +222,12 @@ pub fn check_instruction(instruction: &Instruction, rows: &[&[u64]]) {
     }
 }
 
-/// Random rows, many of them of edge cases, against a reference for one result.
+/// Compares random rows, many of them edge cases, with a reference for one result.
 pub fn against(text: &str, reference: impl Fn(&[u64]) -> u64) {
     against_all(text, |row| vec![reference(row)]);
 }
 
-/// The same for all results.
+/// Compares random rows with a reference for all results.
 pub fn against_all(text: &str, reference: impl Fn(&[u64]) -> Vec<u64>) {
     let instruction = Instruction::new(text);
     let mut random =
@@ -294,7 +294,7 @@ impl Random {
             5 => (1 << fraction_bits) + self.below(3) - 1,
             6 => (bias + self.below(3)) << fraction_bits,
             7 => self.next() & ((1 << width) - 1),
-            // Exponents near each other, and fractions with few bits: sums that cancel, products that are exact.
+            // Exponents near each other and fractions with few bits give sums that cancel and products that are exact.
             8..=11 => (bias - 4 + self.below(8)) << fraction_bits | fraction,
             _ => (bias - 3 + self.below(6)) << fraction_bits | fraction & self.next() & self.next() & self.next(),
         };

@@ -12,7 +12,8 @@ fn write(value: i128, width: u32) -> u64 {
     (value & ((1 << width) - 1)) as u64
 }
 
-/// A reference for one type: sources read by sign, the result cut to so many bits.
+/// Checks an opcode with each type against `f`, whose sources are read by their sign and whose result is truncated to
+/// the width of the type.
 fn each_type(opcode: &str, types: &[&str], operands: &str, f: impl Fn(&[i128], u32) -> i128) {
     for ty in types {
         let signed = ty.starts_with('s');
@@ -42,7 +43,7 @@ fn sums_products_and_differences() {
 
 #[test]
 fn high_halves_of_products() {
-    // Products of 64 bits fit i128 signed, and unsigned as wrapped.
+    // A signed product of 64-bit integers fits i128; an unsigned one wraps to the same bits.
     let high = |a: i128, b: i128, width: u32| {
         let product = a.wrapping_mul(b);
         if width == 64 && a >= 0 && b >= 0 { (product as u128 >> 64) as i128 } else { product >> width }
@@ -149,7 +150,7 @@ fn carries() {
             against(&format!("madc.hi.{ty} r, a, b, c"), |row| split(high(row) + u(row[2]) + u(row[3]))[0]);
         }
     }
-    // A 64-bit sum from two halves: the carry is a source of the second.
+    // A 64-bit sum in two halves; the carry is a source of the second.
     check("addc.u32 r, a, b", &[&[0xffff_ffff, 0, 1, 0], &[0xffff_ffff, 0, 0, 0xffff_ffff]]);
 }
 

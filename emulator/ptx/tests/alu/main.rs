@@ -1,5 +1,5 @@
-//! Data-processing instructions, through decoding and execution: tables of edge cases, and seeded random values against
-//! arithmetic done in another way.
+//! Decoding and execution of arithmetic and data instructions: tables of edge cases, and seeded random values against a
+//! second implementation of the arithmetic.
 
 mod approx;
 mod bits;

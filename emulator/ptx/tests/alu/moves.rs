@@ -30,7 +30,7 @@ fn packing() {
     against_all("mov.b32 {r, s, t, u}, a", |row| (0..4).map(|i| row[0] >> (8 * i) & 0xff).collect());
     against("mov.b64 {_, s}, a", |row| row[0] >> 32);
     against("mov.b64 {r, _}, a", |row| row[0] & 0xffff_ffff);
-    // A source among the results, and the other way round.
+    // A source that is also a result, and a result that is also a source.
     against_all("mov.b32 {a, s}, a", |row| vec![row[0] & 0xffff, row[0] >> 16]);
     against("mov.b32 a, {a, b}", |row| (row[1] << 16 | row[0] & 0xffff) & 0xffff_ffff);
 }

@@ -32,12 +32,12 @@ pub fn write<F: Reference>(value: F) -> u64 {
     if value.is_nan() { F::NAN_BITS } else { value.to_bits() as u64 }
 }
 
-/// Subnormals to zeros of their sign.
+/// Replaces a subnormal by a zero of its sign.
 pub fn flush<F: Reference>(value: F) -> F {
     if value.is_denormal() { F::ZERO.copy_sign(value) } else { value }
 }
 
-/// Into [0, 1], NaN to 0.
+/// Clamps to [0, 1]; NaN becomes 0.
 pub fn saturate<F: Reference>(value: F) -> F {
     let one = F::from_u128(1).value;
     if value.is_nan() || value.is_negative() || value.is_zero() {

@@ -1,4 +1,4 @@
-//! Everything the parser refuses, with the place and the words.
+//! Everything that the parser refuses, with position and message.
 
 use crate::{HEADER, error};
 use ptx_emulator::parse::parse;
@@ -265,7 +265,7 @@ fn long_tokens() {
     assert_eq!(message, format!("line 1, column 1: expected `.version`, found `{}…`", "x".repeat(60)));
 }
 
-/// Nesting ends in an error, long before the stack does.
+/// Deep nesting is an error, long before the stack overflows.
 #[test]
 fn nesting() {
     let deep = 100_000;

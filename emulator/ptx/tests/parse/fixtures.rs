@@ -1,4 +1,4 @@
-//! Whole texts: what nvcc 13.0 makes of the sources beside them, and one written to hold every other construct.
+//! Whole modules: output of nvcc 13.0 for the sources in the same folder, and one module with every other construct.
 
 use ptx_emulator::ast::{Function, Instruction, Module, Operand, Statement};
 use ptx_emulator::parse::parse;
@@ -18,7 +18,7 @@ fn function<'m>(module: &'m Module, name: &str) -> &'m Function {
     defined.find(|function| function.name == name).expect(name)
 }
 
-/// All instructions, those in blocks too.
+/// All instructions, including those in blocks.
 fn instructions(statements: &[Statement]) -> Vec<&Instruction> {
     let mut found = Vec::new();
     for statement in statements {

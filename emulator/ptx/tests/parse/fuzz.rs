@@ -1,6 +1,6 @@
-//! Broken texts by the ten thousand: none may panic or hang, and every error must point into the text.
+//! Parses thousands of broken texts: none may panic or hang, and every error must point into the text.
 //!
-//! `PTX_FUZZ_INPUTS=1000000` raises their number, `PTX_FUZZ_SEED=7` makes others. A failure prints the seed of its text.
+//! `PTX_FUZZ_INPUTS=1000000` sets their number, `PTX_FUZZ_SEED=7` the seed. A failure prints the seed of its text.
 
 use crate::fixtures::{CALLS, DEBUG, FORMS, HOPPER};
 use ptx_emulator::ast::Position;
@@ -8,7 +8,7 @@ use ptx_emulator::parse::parse;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-/// Pieces that matter to some rule of the grammar.
+/// Strings that some rule of the grammar treats in a special way.
 const PIECES: [&str; 48] = [
     "{",
     "}",
@@ -71,19 +71,19 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// Below `end`, or 0.
+    /// A number below `end`; 0 if `end` is 0.
     fn below(&mut self, end: usize) -> usize {
         (self.next() >> 11) as usize % end.max(1)
     }
 
-    /// A part of `text`, at most `longest`.
+    /// A range of `text` of at most `longest` bytes.
     fn range(&mut self, text: &[u8], longest: usize) -> std::ops::Range<usize> {
         let start = self.below(text.len() + 1);
         start..(start + self.below(longest + 1)).min(text.len())
     }
 }
 
-/// Parts of a text, each of which parses: its beginning, and one function or variable after it.
+/// Texts that parse: the header of a fixture with one function, variable or section after it.
 fn seeds() -> Vec<Vec<u8>> {
     let short = |text: &str| {
         let header = &text[..text.find(".address_size 64").expect("a header") + 17];
@@ -109,7 +109,7 @@ fn seeds() -> Vec<Vec<u8>> {
     texts.into_iter().map(String::into_bytes).collect()
 }
 
-/// Where the tokens of `text` are, roughly: runs of what names are made of, and single other bytes.
+/// The range of a random token of `text`: a run of characters of names, or one other byte.
 fn token(random: &mut Random, text: &[u8]) -> std::ops::Range<usize> {
     let named = |byte: &u8| byte.is_ascii_alphanumeric() || b"_$%.".contains(byte);
     let at = random.below(text.len());
@@ -161,7 +161,7 @@ fn mutate(random: &mut Random, text: &mut Vec<u8>, other: &[u8]) {
             let range = token(random, text);
             text.drain(range);
         }
-        // Truncation leaves little, so it is the rarest.
+        // Truncation is the rarest mutation, because it leaves little of the text.
         _ if random.below(4) == 0 => text.truncate(random.below(text.len())),
         _ => {
             let at = random.below(text.len() + 1);
@@ -170,10 +170,10 @@ fn mutate(random: &mut Random, text: &mut Vec<u8>, other: &[u8]) {
     }
 }
 
-/// One piece over and over, where it can do the most harm: no text of 300 kB may take long.
+/// One piece repeated many times in each context: no text of 300 kB may take long.
 #[test]
 fn repeated_texts() {
-    let places = [
+    let contexts = [
         "",
         ".file 1 \"",
         ".global .b8 x",
@@ -186,12 +186,12 @@ fn repeated_texts() {
     ];
     let sequences =
         ["1,", "1+", "-", "a:", "a,", "a;", "ret;", "{}", "[1]", "{a},", ".b8 1 ", ".reg .b32 a;", ".loc 1 2 3 "];
-    for place in places {
+    for context in contexts {
         for piece in PIECES.iter().chain(&sequences) {
-            let text = format!(".version 9.0 .target sm_80 {place}{}", piece.repeat(300_000 / piece.len()));
+            let text = format!(".version 9.0 .target sm_80 {context}{}", piece.repeat(300_000 / piece.len()));
             let start = Instant::now();
             drop(parse(&text));
-            assert!(start.elapsed() < Duration::from_secs(2), "{place} {piece} …");
+            assert!(start.elapsed() < Duration::from_secs(2), "{context} {piece} …");
         }
     }
 }
@@ -218,7 +218,7 @@ fn broken_texts() {
             let other = &seeds[random.below(seeds.len())];
             mutate(&mut random, &mut text, other);
         }
-        // One in sixteen keeps what is no longer UTF-8; a text is a string, so it comes as replacement characters.
+        // One in sixteen keeps bytes that are not UTF-8, which become replacement characters.
         if seed % 16 == 0 && !text.is_empty() {
             let at = random.below(text.len());
             text[at] |= 0x80;
@@ -233,6 +233,6 @@ fn broken_texts() {
         }
     }
     println!("{inputs} inputs, {accepted} of them still parse");
-    // Mutants must neither all be refused at once nor all be harmless.
+    // If nearly all texts parsed, or hardly any, the test would prove little.
     assert!(inputs < 1000 || (inputs / 100..inputs / 2).contains(&accepted), "{accepted} of {inputs} parse");
 }

@@ -143,7 +143,7 @@ fn offsets_outside_brackets() {
     assert_eq!(operands("mov.u64 a, table-8;")[1], offset(-8));
 }
 
-/// `array[i]` counts elements, wherever the array was declared.
+/// The index in `array[i]` counts elements, in whatever scope the array was declared.
 #[test]
 fn indexed_arrays() {
     let last = |text: &str| {

@@ -1,4 +1,4 @@
-//! The PTX parser: each construct, real compiler output, every error with its place, and a million broken texts.
+//! The PTX parser: each construct, compiler output, every error with its position, and thousands of broken texts.
 
 mod errors;
 mod fixtures;
@@ -12,7 +12,7 @@ use ptx_emulator::parse::parse;
 
 const HEADER: &str = ".version 9.0\n.target sm_90a\n.address_size 64\n";
 
-/// What must parse, after the three directives every text begins with.
+/// Parses `text` after the three directives that every module begins with.
 fn module(text: &str) -> Module {
     let text = format!("{HEADER}{text}");
     parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
@@ -42,7 +42,7 @@ fn name(name: &str) -> Operand {
     Operand::Name(name.to_owned())
 }
 
-/// The message of what must not parse, with its place.
+/// The error message, with its position, of a text that must not parse.
 fn error(text: &str) -> String {
     parse(text).expect_err(text).to_string()
 }

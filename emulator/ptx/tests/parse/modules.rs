@@ -1,4 +1,4 @@
-//! What stands at module scope, and what stands before a function's body.
+//! Directives at module scope, and of a function before its body.
 
 use crate::{body, function, module};
 use ptx_emulator::ast::{Linkage, Position, Space, Statement};

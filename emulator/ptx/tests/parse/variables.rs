@@ -83,7 +83,7 @@ fn several_in_one_declaration() {
     assert_eq!(found, [("a", 1, 14), ("b", 2, 21), ("c", 0, 36)]);
 }
 
-/// (type and name, initialiser, bits): what ptxas 13.0 makes of the same text.
+/// (type and name, initialiser, bits), where the bits are those that ptxas 13.0 gives for the same text.
 #[test]
 fn values() {
     let all = u64::MAX;
@@ -108,7 +108,7 @@ fn values() {
         (".f32 x", "0d3FF8000000000000", &[0x3FC0_0000]),
         (".f32 x", "0F3f800000", &[0x3F80_0000]),
         (".f32 x", "1e99", &[0x7F80_0000]),
-        // Rounded to f64 first, then to f32: one step up from rounding once.
+        // Rounded to f64 first and then to f32, which gives the f32 above the one from rounding once.
         (".f32 x", "1.00000017881393432617187499", &[0x3F80_0002]),
         (".f64 x", "1.", &[0x3FF0_0000_0000_0000]),
         (".f64 x", "2.5e-3", &[0x3F64_7AE1_47AE_147B]),
@@ -151,7 +151,7 @@ fn addresses() {
     assert_eq!(variable.init, expected);
 }
 
-/// Sizes in the text cost nothing until something uses them.
+/// The size of a huge array in the text takes no memory.
 #[test]
 fn huge_arrays_are_only_numbers() {
     let huge = variable(".global .b8 x[1000000000000][1000000000000];");

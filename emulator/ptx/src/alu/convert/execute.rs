@@ -1,5 +1,5 @@
-//! How cvt computes: integers directly, floating-point numbers by way of f64, which holds them all, with shorter ways for
-//! the commonest pairs.
+//! Executes `cvt`: integers directly, floating-point numbers through f64, which holds them all, with faster paths for the
+//! most common pairs of types.
 
 use super::types::{Clamp, Convert, FloatRound, FloatType, IntType};
 use crate::alu::float::{flush_if, saturate};
@@ -20,7 +20,7 @@ pub fn execute(op: Convert, frame: &mut Frame) {
     }
 }
 
-/// The low bits of a word, extended to the whole of it.
+/// The low bits of a word, extended to the whole word.
 #[inline(always)]
 fn extend(word: u32, ty: IntType) -> u32 {
     let unused = 32u32.saturating_sub(u32::from(ty.bits));
@@ -28,7 +28,7 @@ fn extend(word: u32, ty: IntType) -> u32 {
     if ty.signed { (top as i32).wrapping_shr(unused) as u32 } else { top.wrapping_shr(unused) }
 }
 
-/// The bits that a register of this width has.
+/// A mask of the low `bits` bits.
 fn register_mask(bits: u8) -> u32 {
     u32::MAX >> 32u8.saturating_sub(bits)
 }
@@ -66,7 +66,7 @@ fn scatter_int(values: &[u64; LANES], to: IntType, register: u8, frame: &mut Fra
     frame.scatter(values, |value: u64| value as u32 & mask);
 }
 
-/// To an integral number.
+/// Rounds to an integral number.
 #[inline(always)]
 fn integral<D: Direction>(value: f64) -> f64 {
     match D::ROUND {
@@ -77,7 +77,7 @@ fn integral<D: Direction>(value: f64) -> f64 {
     }
 }
 
-/// An integral number, clamped; NaN becomes 0. As Rust's cast, which is not vectorised.
+/// An integral number, clamped; NaN becomes 0. The same as Rust's cast, which is not vectorised.
 #[inline(always)]
 fn to_i32(integral: f32) -> i32 {
     const LIMIT: f32 = 2_147_483_648.0;
@@ -143,7 +143,7 @@ fn scatter_integral<D: Direction>(
     }
 }
 
-/// The source, exactly.
+/// The source in f64, which is exact.
 fn to_f64s(from: FloatType, ftz: bool, frame: &mut Frame) -> [f64; LANES] {
     match from {
         FloatType::F16 => frame.gather(|a: u32| f64::from(widen::<F16>(a))),
@@ -153,7 +153,7 @@ fn to_f64s(from: FloatType, ftz: bool, frame: &mut Frame) -> [f64; LANES] {
     }
 }
 
-/// An integer in the mode, or for `None` rounded to odd.
+/// An integer as f64 in the rounding mode; `None` rounds to odd.
 fn int_to_f64(magnitude: u64, negative: bool, round: Option<Round>) -> f64 {
     let nearest = magnitude as f64;
     let back = nearest as u128;

@@ -18,11 +18,11 @@ pub enum ConvertPacked {
     Halves { bf16: bool, round: Round, clamp: Clamp },
     /// f32 to tf32; `None` rounds ties away from zero.
     Tf32 { round: Option<Round>, clamp: Clamp },
-    /// Two f32, or an f16x2, to 8-bit formats, clamped to the finite.
+    /// Two f32, or an f16x2, to 8-bit formats, clamped to the largest finite number.
     ToFp8 { format: Fp8, from: Fp8Source, relu: bool },
     /// To f16x2.
     FromFp8 { format: Fp8, relu: bool },
-    /// Two s32, clamped, below what the third source holds.
+    /// Two s32, clamped, in the low bits; the third source, shifted left, fills the upper bits.
     Pack { bits: u8, signed: bool },
 }
 
@@ -62,7 +62,7 @@ impl Packed {
     }
 }
 
-/// Whether a type belongs to this file.
+/// Whether conversions of the type are decoded here.
 pub(super) fn is_packed(ty: &str) -> bool {
     ty == "tf32" || ty.contains('x')
 }
@@ -188,17 +188,17 @@ impl<F: Format, D: Direction> Binary for Halves<F, D> {
     }
 }
 
-/// To an 8-bit format, clamped to the finite.
+/// To an 8-bit format, clamped to the largest finite number.
 #[inline(always)]
 fn fp8<F: Format>(value: f32, positive: bool) -> u32 {
     let value = if positive { relu(value) } else { value };
     let bits = encode::<F>(value);
-    // What rounds above the largest: infinity, or where there is none, a NaN that was none before.
+    // A number that rounds above the largest becomes infinity, or NaN in a format without infinity.
     let overflows = bits & F::MAGNITUDE == F::INFINITY && !value.is_nan();
     if overflows { bits & (F::MAGNITUDE + 1) | F::LARGEST } else { bits }
 }
 
-/// To and from two 8-bit numbers, in f32 or in the halves of a word.
+/// To two 8-bit numbers, from two f32 or an f16x2.
 struct ToFp8<F> {
     positive: bool,
     format: PhantomData<F>,
@@ -246,7 +246,7 @@ fn from_fp8<F: Format>(positive: bool, frame: &mut Frame) {
     frame.words1(FromFp8::<F> { positive, format: PhantomData });
 }
 
-/// `a` above `b`, each clamped.
+/// `a` in the bits above `b`, each clamped.
 #[inline(always)]
 fn pack(a: i32, b: i32, bits: u32, signed: bool) -> u32 {
     let half = 1i32.wrapping_shl(bits.wrapping_sub(1));

@@ -1,4 +1,4 @@
-//! What `cvt` converts between, and how.
+//! The types and modes of `cvt`.
 
 use crate::alu::Kind;
 use crate::alu::rounding::Round;
@@ -53,11 +53,11 @@ pub enum FloatType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FloatRound {
     To(Round),
-    /// `.rni` and its kin: to an integer first.
+    /// `.rni`, `.rzi`, `.rmi`, `.rpi`: to an integral number first.
     Integer(Round),
 }
 
-/// What becomes of results out of range.
+/// How results out of range are clamped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clamp {
     /// To [0, 1], NaN to 0.
@@ -95,7 +95,7 @@ impl IntType {
         u64::MAX >> (64 - self.bits + self.signed as u8)
     }
 
-    /// What a NaN becomes: 0, or where f64 or 64 bits are involved, the top bit alone.
+    /// The result for a NaN: 0, but only the top bit set if the source is f64 or the result has 64 bits.
     pub fn of_nan(self, from: FloatType) -> u64 {
         match self.signed {
             _ if from != FloatType::F64 && self.bits != 64 => 0,
@@ -150,7 +150,7 @@ pub enum Rounding {
 }
 
 impl Convert {
-    /// The same with a result register of so many bits.
+    /// The same conversion with a result register of `bits` bits.
     pub fn with_result_width(self, bits: u32) -> Self {
         match self {
             Convert::IntToInt { from, to, sat, .. } => Convert::IntToInt { from, to, sat, register: bits as u8 },
