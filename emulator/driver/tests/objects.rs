@@ -156,7 +156,7 @@ fn streams_know_themselves() {
     cu!(cuStreamQuery(high)).unwrap();
     cu!(cuStreamDestroy_v2(high)).unwrap();
     assert_eq!(cu!(cuStreamQuery(high)), Err(CUDA_ERROR_INVALID_HANDLE));
-    assert!(last_error().contains("no live stream"), "{}", last_error());
+    assert!(last_error().contains("is not a live stream"), "{}", last_error());
     assert_eq!(cu!(cuStreamDestroy_v2(null_mut())), Err(CUDA_ERROR_INVALID_HANDLE));
     assert_eq!(cu!(cuStreamCreate(&mut high, 8)), Err(CUDA_ERROR_INVALID_VALUE));
     // The default streams by their special handles; each thread has one of its own.
