@@ -1,12 +1,12 @@
-//! Speed of the emulator: lane instructions a second and core, with all checks and with none.
+//! Speed of the emulator: lane instructions per second and core, with and without checks.
 //!
-//! `cargo bench -p emulator-trials --bench speed`. Each row is one trial kernel at a size that takes a while, on one host thread;
-//! time is that of whole runs, buffers allocated and filled included, and the median of several. These are speeds of
-//! the emulator and say nothing about a GPU.
+//! `cargo bench -p emulator-trials --bench speed`. Each row is one trial kernel with a large input on one host thread. The
+//! time is the median of several whole runs, including the allocation and filling of buffers. It is the speed of the
+//! emulator and says nothing about a GPU.
 
 use std::time::Instant;
 
-use emulator_trials::{Arg, Case, Device, Random, SOUND, Want, bytes_of, ptx};
+use emulator_trials::{Arg, CORRECT, Case, Device, Expected, Random, bytes_of, ptx};
 use ptx_emulator::Settings;
 
 const RUNS: usize = 7;
@@ -15,7 +15,7 @@ fn cases() -> Vec<(&'static str, Case)> {
     let mut random = Random::new(1);
     let case = |grid, block, args| Case {
         shape: String::new(),
-        why: "large enough to be timed",
+        purpose: "large enough to be timed",
         grid,
         block,
         dynamic_shared: 0,
@@ -28,16 +28,16 @@ fn cases() -> Vec<(&'static str, Case)> {
     let start: Vec<u64> = (0..numbers).map(|_| random.bits() % 1000 + 1).collect();
     let data: Vec<u8> = (0..1 << 20).map(|_| random.bits() as u8).collect();
     let shape = || [Arg::U32(rows), Arg::U32(columns)];
-    let out = |name, bytes: u32| Arg::Out(name, Want::Anything(u64::from(bytes)));
+    let out = |name, bytes: u32| Arg::Out(name, Expected::Anything(u64::from(bytes)));
     let [a, b] = ["a", "b"].map(|name| Arg::In(name, bytes_of(&random.bf16s((matrix * matrix) as usize))));
     let sizes = [Arg::U32(matrix), Arg::U32(matrix), Arg::U32(matrix)];
     let product = [a, b, out("c", 4 * matrix * matrix)].into_iter().chain(sizes).collect();
     let transposed =
         [Arg::In("x", floats.clone()), out("out", 4 * rows * columns)].into_iter().chain(shape()).collect();
     let summed = [Arg::In("x", floats), out("out", 4 * rows)].into_iter().chain(shape()).collect();
-    let bins = Arg::InOut("counts", vec![0; 1024], Want::Anything(1024));
+    let bins = Arg::InOut("counts", vec![0; 1024], Expected::Anything(1024));
     let (blocks, scanned) = (2048u32, 512u32);
-    let ticket = || Arg::InOut("ticket", vec![0; 4], Want::Anything(4));
+    let ticket = || Arg::InOut("ticket", vec![0; 4], Expected::Anything(4));
     vec![
         ("matmul", case([matrix / 32, matrix / 32, 1], [128, 1, 1], product)),
         ("row_sum", case([rows, 1, 1], [256, 1, 1], summed)),
@@ -50,7 +50,7 @@ fn cases() -> Vec<(&'static str, Case)> {
                 vec![Arg::In("start", bytes_of(&start)), out("steps", 4 * numbers), Arg::U32(numbers)],
             ),
         ),
-        // Thousands of blocks on one counter, and blocks that wait for each other.
+        // Thousands of blocks that increment one counter, and blocks that wait for each other.
         (
             "grid_sum",
             case(
@@ -74,7 +74,7 @@ fn cases() -> Vec<(&'static str, Case)> {
                     Arg::In("x", bytes_of(&random.words((scanned * 128) as usize))),
                     out("out", 4 * scanned * 128),
                     out("totals", 4 * scanned),
-                    Arg::InOut("ready", vec![0; 4 * scanned as usize], Want::Anything(4 * u64::from(scanned))),
+                    Arg::InOut("ready", vec![0; 4 * scanned as usize], Expected::Anything(4 * u64::from(scanned))),
                     ticket(),
                     Arg::U32(scanned * 128),
                 ],
@@ -84,7 +84,7 @@ fn cases() -> Vec<(&'static str, Case)> {
     ]
 }
 
-/// Median million lane instructions a second.
+/// Million lane instructions per second, the median of [`RUNS`] runs.
 fn speed(device: &Device, kernel: &str, case: &Case, checks: bool) -> f64 {
     let settings = Settings { seed: 1, checks, threads: 1, ..Settings::default() };
     let mut speeds: Vec<f64> = (0..RUNS)
@@ -99,10 +99,10 @@ fn speed(device: &Device, kernel: &str, case: &Case, checks: bool) -> f64 {
 }
 
 fn main() {
-    println!("million lane instructions a second and core, median of {RUNS} runs on one thread");
+    println!("million lane instructions per second and core, median of {RUNS} runs on one thread");
     println!("{:<12} {:>10} {:>10} {:>14}", "kernel", "checked", "unchecked", "cost of checks");
     for (kernel, case) in cases() {
-        let device = Device::load(ptx(SOUND, kernel)).unwrap_or_else(|failure| panic!("{kernel}: {failure}"));
+        let device = Device::load(ptx(CORRECT, kernel)).unwrap_or_else(|failure| panic!("{kernel}: {failure}"));
         let [checked, unchecked] = [true, false].map(|checks| speed(&device, kernel, &case, checks));
         println!("{kernel:<12} {checked:>10.0} {unchecked:>10.0} {:>13.2}x", unchecked / checked);
     }

@@ -1,12 +1,12 @@
-// Collatz.  steps[i] = how often start[i] is halved, or tripled and increased, before it is 1
+// Collatz.  steps[i] = number of steps n -> n / 2 (n even) or n -> 3 * n + 1 (n odd) from start[i] to 1
 // Shapes:   start (N) u64, each at least 1; steps (N) u32
 // Writes:   steps "="
-// Launch:   grid ceil(N/64), block 64, smem 0; one thread = one number, so that lanes leave the loop one by one
+// Launch:   grid ceil(N/64), block 64, smem 0; one thread = one number, so lanes leave the loop at different times
 // Numerics: exact
 // Traffic:  12*N bytes; bound by divergence
 #include <stdint.h>
 
-// Two functions, so that lanes of a warp are inside of different calls.
+// Two functions, so that lanes of a warp are in different calls at the same time.
 __device__ __noinline__ uint64_t half(uint64_t n) { return n / 2; }
 __device__ __noinline__ uint64_t triple(uint64_t n) { return 3 * n + 1; }
 

@@ -7,18 +7,18 @@
 // Traffic:  2*K*(M*ceil(N/32) + N*ceil(M/32)) + 4*M*N bytes
 #include "ptx.cuh"
 
-constexpr unsigned BLOCK = 32;  // rows of a and of b, and elements in k, of a tile
+constexpr unsigned BLOCK = 32;  // BLOCK_M, BLOCK_N and BLOCK_K
 constexpr unsigned STAGES = 3;
 constexpr unsigned VECTOR = 8;
 constexpr unsigned VECTORS = BLOCK / VECTOR;
 
-// A row has 64 bytes: eight rows at one vector would share four banks of 16 bytes each. Exchanging the vectors of every
-// other pair of rows gives each of the eight its own.
+// Offset of a 16-byte vector in a tile of 64-byte rows. Without swizzling, the same vector of eight rows would lie in
+// two groups of four banks. XORing the vector index with the row pair puts the eight vectors into all 32 banks.
 __device__ inline unsigned swizzle(unsigned row, unsigned vector) {
     return row * BLOCK + (vector ^ (row / 2 % VECTORS)) * VECTOR;
 }
 
-// Begins to copy one tile, a vector a thread. What lies outside of the matrix becomes zero and is not read.
+// Issues the cp.async copies of one tile, one vector per thread. Vectors outside of the matrix are zero-filled.
 __device__ inline void load_tile(bf16 *tile, const bf16 *from, unsigned first_row, unsigned rows, unsigned first_k,
                                  unsigned k) {
     const unsigned row = threadIdx.x / VECTORS, vector = threadIdx.x % VECTORS;
@@ -45,18 +45,20 @@ extern "C" __global__ void __launch_bounds__(128)
 #pragma unroll 1
     for (unsigned from = 0; from < k; from += BLOCK) {
         cp_async_wait<STAGES - 2>();
-        __syncthreads();  // others' copies have arrived; all are done with the stage that is loaded next
-        // Past the end these copies read nothing; the group that is counted on is there all the same.
+        __syncthreads();  // all threads' copies have arrived, and all have read the stage that is overwritten next
+        // Past the end of k these copies only zero-fill, but still form a group, which cp_async_wait counts.
         const unsigned next = (stage + STAGES - 1) % STAGES;
         load_tile(tiles[next][0], a, row, m, from + (STAGES - 1) * BLOCK, k);
         load_tile(tiles[next][1], b, column, n, from + (STAGES - 1) * BLOCK, k);
         cp_async_commit();
 #pragma unroll
         for (unsigned vector = 0; vector < VECTORS; vector += 2) {
-            // a: both halves of 16 rows, then of k; b: both halves of k, then of 16 columns.
+            // Matrices of a: first and second 8 rows for the first 8 k, then for the next 8 k. Matrices of b: both halves
+            // of k for the first 8 columns, then for the next 8.
             uint32_t left[4], right[4];
             ldmatrix_x4(left, tiles[stage][0] + swizzle(warp_row + lane % 16, vector + lane / 16));
-            ldmatrix_x4(right, tiles[stage][1] + swizzle(warp_column + lane / 16 * 8 + lane % 8, vector + lane / 8 % 2));
+            ldmatrix_x4(right,
+                        tiles[stage][1] + swizzle(warp_column + lane / 16 * 8 + lane % 8, vector + lane / 8 % 2));
             mma_m16n8k16(sums[0], left, right[0], right[1]);
             mma_m16n8k16(sums[1], left, right[2], right[3]);
         }
@@ -66,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(128)
     for (unsigned i = 0; i < 4; i++) {
         const unsigned to_row = row + warp_row + i / 2 * 8 + lane / 4;
         const unsigned to_column = column + warp_column + i % 2 * 8 + lane % 4 * 2;
-        // Both are even: a pair is inside or outside as a whole.
+        // to_column and n are even, so a pair is either completely inside or completely outside.
         if (to_row < m && to_column < n) {
             const float *pair = sums[i % 2] + i / 2 * 2;
             *reinterpret_cast<float2 *>(c + size_t(to_row) * n + to_column) = make_float2(pair[0], pair[1]);

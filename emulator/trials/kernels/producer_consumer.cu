@@ -1,4 +1,5 @@
-// Squares by two warps: one loads, the other computes, through two buffers and named barriers.  out = x * x
+// Squares, warp-specialized: a producer warp loads into two buffers, a consumer warp computes; they synchronise with
+// named barriers.  out = x * x
 // Shapes:   x, out (N) f32
 // Writes:   out "="
 // Launch:   grid any, block 64, smem 0; one block = every gridDim-th chunk of 32
@@ -9,7 +10,7 @@
 constexpr unsigned CHUNK = 32;
 constexpr unsigned BUFFERS = 2;
 constexpr unsigned BOTH = 2 * CHUNK;
-// Ids of the barriers, one for each buffer; 0 is __syncthreads.
+// Barrier ids, one per buffer; barrier 0 is that of __syncthreads.
 constexpr unsigned FULL = 1;
 constexpr unsigned EMPTY = FULL + BUFFERS;
 
@@ -28,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(BOTH) producer_consumer(const float
         } else {
             bar_sync(FULL + buffer, BOTH);  // the producer has written the buffer
             if (i < len) out[i] = buffers[buffer][lane] * buffers[buffer][lane];
-            // Only for a producer that will wait: nobody may exit with a barrier half full.
+            // Arrives only if the producer will wait: a block must not end with an incomplete barrier.
             if (len - first > BUFFERS * stride) bar_arrive(EMPTY + buffer, BOTH);
         }
     }

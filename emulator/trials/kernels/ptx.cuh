@@ -1,4 +1,4 @@
-// Inline PTX, one instruction a function.
+// Inline PTX, one instruction per function.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -11,7 +11,7 @@ __device__ inline uint32_t shared_address(const void *at) { return uint32_t(__cv
 // ---------------------------------------------------------------------------------------------------------------------
 // asynchronous copies
 
-// Copies the first `bytes` of 16 and makes the others zero. to, from: 16-byte-aligned.
+// Copies 16 bytes, of which those from `bytes` on are zero-filled instead of read. to, from: 16-byte-aligned.
 __device__ inline void cp_async_16(void *to, const void *from, uint32_t bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
                  "l"(__cvta_generic_to_global(from)), "r"(bytes)
@@ -20,7 +20,7 @@ __device__ inline void cp_async_16(void *to, const void *from, uint32_t bytes) {
 
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Waits until at most `PENDING` of this thread's groups are unfinished.
+// Waits until at most PENDING of this thread's cp.async groups are incomplete.
 template <int PENDING>
 __device__ inline void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
@@ -29,7 +29,7 @@ __device__ inline void cp_async_wait() {
 // ---------------------------------------------------------------------------------------------------------------------
 // matrix fragments
 
-// Four 8x8 matrices; lane 8*i + r gives the address of row r of matrix i.
+// Loads four 8x8 matrices; lane 8*i + r passes the address of row r of matrix i.
 __device__ inline void ldmatrix_x4(uint32_t (&to)[4], const void *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -48,12 +48,12 @@ __device__ inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], uint3
 // ---------------------------------------------------------------------------------------------------------------------
 // barriers and flags
 
-// Barrier `id` of the block, for `threads` threads in all.
+// Waits at barrier `id` of the block until `threads` threads have arrived.
 __device__ inline void bar_sync(uint32_t id, uint32_t threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// Counts as `bar_sync` and does not wait.
+// Arrives at barrier `id` like `bar_sync`, without waiting.
 __device__ inline void bar_arrive(uint32_t id, uint32_t threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

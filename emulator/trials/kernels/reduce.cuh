@@ -1,4 +1,4 @@
-// Sums within a warp and within a block.
+// Warp and block sums.
 #pragma once
 
 constexpr unsigned WARP = 32;
@@ -18,6 +18,6 @@ __device__ inline float block_sum(float value, float *partials) {
     const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     value = warp_sum(value);
     if (lane == 0) partials[warp] = value;
-    __syncthreads();  // all warps read what each has written
+    __syncthreads();  // the sums of all warps are visible
     return warp_sum(lane < blockDim.x / WARP ? partials[lane] : 0.0f);
 }

@@ -1,4 +1,4 @@
-// Reverses rows in dynamic shared memory, of which a row may take more than 48 KiB.  out[r][c] = x[r][C - 1 - c]
+// Reverses rows in dynamic shared memory; a row may take more than 48 KiB.  out[r][c] = x[r][C - 1 - c]
 // Shapes:   x, out (R, C) u32; row-major
 // Writes:   out "="; out may be x
 // Launch:   grid R, block any, smem 4*C; one block = one row
@@ -11,7 +11,7 @@ extern "C" __global__ void reverse(const uint32_t *x, uint32_t *out, unsigned co
     const size_t first = size_t(blockIdx.x) * columns;
 #pragma unroll 1
     for (unsigned c = threadIdx.x; c < columns; c += blockDim.x) row[c] = x[first + c];
-    __syncthreads();  // others have read what is overwritten below, and written what is read
+    __syncthreads();  // all have read x, which out may overwrite, and the whole row is in shared memory
 #pragma unroll 1
     for (unsigned c = threadIdx.x; c < columns; c += blockDim.x) out[first + c] = row[columns - 1 - c];
 }

@@ -3,7 +3,7 @@
 // Writes:   out "="
 // Requires: block a multiple of 32
 // Launch:   grid 1 to N, block 32 to 1024, smem 0; one block = every gridDim-th row
-// Numerics: f32; strided sums a thread, then a butterfly in each warp, then another over the warps' sums
+// Numerics: f32; strided sums per thread, then a butterfly reduction per warp, then one over the warps' sums
 // Traffic:  4*N*C + 4*N bytes
 #include "reduce.cuh"
 
@@ -15,6 +15,6 @@ extern "C" __global__ void row_sum(const float *x, float *out, unsigned rows, un
         for (unsigned c = threadIdx.x; c < columns; c += blockDim.x) sum += x[size_t(row) * columns + c];
         sum = block_sum(sum, partials);
         if (threadIdx.x == 0) out[row] = sum;
-        __syncthreads();  // the next row's sums overwrite what slower warps still read
+        __syncthreads();  // all warps have read partials, which the next row overwrites
     }
 }

@@ -8,7 +8,7 @@ constexpr unsigned TILE = 32;
 constexpr unsigned STEP = 8;
 
 extern "C" __global__ void transpose(const float *x, float *out, unsigned rows, unsigned columns) {
-    // A column of padding, so that the 32 elements of a tile's column lie in 32 banks.
+    // The padding column puts the 32 elements of each tile column into 32 different banks.
     __shared__ float tile[TILE][TILE + 1];
     unsigned column = blockIdx.x * TILE + threadIdx.x, row = blockIdx.y * TILE + threadIdx.y;
 #pragma unroll 1
@@ -17,7 +17,7 @@ extern "C" __global__ void transpose(const float *x, float *out, unsigned rows, 
             tile[threadIdx.y + i][threadIdx.x] = x[size_t(row + i) * columns + column];
         }
     }
-    __syncthreads();  // other warps wrote the tile's columns
+    __syncthreads();  // the whole tile is visible to all warps
     column = blockIdx.x * TILE + threadIdx.y, row = blockIdx.y * TILE + threadIdx.x;
 #pragma unroll 1
     for (unsigned i = 0; i < TILE; i += STEP) {

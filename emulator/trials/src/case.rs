@@ -1,4 +1,4 @@
-//! One launch: its shape, its arguments, and what it must write.
+//! One launch of a trial kernel: its shape, its arguments and its expected outputs.
 
 use std::fmt;
 
@@ -12,52 +12,52 @@ use ptx_emulator::{Arch, Launch, LaunchError, Limits, LoadError, Module, Setting
 pub struct Case {
     /// `rows 3, columns 100`
     pub shape: String,
-    /// What the shape is there for.
-    pub why: &'static str,
+    /// The special case that this shape tests.
+    pub purpose: &'static str,
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub dynamic_shared: u32,
     pub args: Vec<Arg>,
 }
 
-/// An argument. Buffers are freshly allocated, and named so in findings.
+/// An argument. Every run allocates its buffers anew; findings call them by these names.
 #[derive(Debug, Clone)]
 pub enum Arg {
     U32(u32),
     U64(u64),
-    /// What the kernel reads.
+    /// A buffer that the kernel reads.
     In(&'static str, Vec<u8>),
-    /// What the kernel writes all of: nothing is there before.
-    Out(&'static str, Want),
-    /// What the kernel changes.
-    InOut(&'static str, Vec<u8>, Want),
-    /// A buffer of so many bytes, the first of which are written.
+    /// A buffer that is uninitialised before the launch and that the kernel writes completely.
+    Out(&'static str, Expected),
+    /// A buffer that the kernel reads and writes.
+    InOut(&'static str, Vec<u8>, Expected),
+    /// A buffer of the given size, of which only the first bytes are initialised.
     Partial(&'static str, u64, Vec<u8>),
-    /// A buffer that was freed.
+    /// A buffer of the given size that has been freed.
     Freed(&'static str, u64),
     /// The address of a variable of the module.
     Variable(&'static str),
 }
 
-/// What a buffer must hold afterwards.
+/// The expected contents of a buffer after the launch.
 #[derive(Debug, Clone)]
-pub enum Want {
+pub enum Expected {
     Bytes(Vec<u8>),
-    /// f32, each within its tolerance.
+    /// f32 values, each within its tolerance.
     Floats {
         values: Vec<f64>,
         tolerances: Vec<f64>,
     },
-    /// So many bytes, of which only their being the same every time is asked.
+    /// A buffer of the given size with any contents; they only must be the same in every run.
     Anything(u64),
 }
 
-/// The bytes of numbers, as they lie in memory.
+/// The bytes of numbers, as they are in memory.
 pub fn bytes_of<T: Number>(numbers: &[T]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.bytes()).collect()
 }
 
-/// Numbers that kernels work on.
+/// A type of the elements of buffers.
 pub trait Number {
     fn bytes(&self) -> Vec<u8>;
 }
@@ -74,57 +74,57 @@ macro_rules! number {
 
 number!(u8, u32, u64, i32, f32, bf16);
 
-impl Want {
-    /// The very bits of some numbers.
-    pub fn exactly<T: Number>(numbers: &[T]) -> Want {
-        Want::Bytes(bytes_of(numbers))
+impl Expected {
+    /// Exactly the bits of `numbers`.
+    pub fn exactly<T: Number>(numbers: &[T]) -> Expected {
+        Expected::Bytes(bytes_of(numbers))
     }
 
     fn size(&self) -> u64 {
         match self {
-            Want::Bytes(bytes) => bytes.len() as u64,
-            Want::Floats { values, .. } => 4 * values.len() as u64,
-            Want::Anything(size) => *size,
+            Expected::Bytes(bytes) => bytes.len() as u64,
+            Expected::Floats { values, .. } => 4 * values.len() as u64,
+            Expected::Anything(size) => *size,
         }
     }
 
-    /// The first difference, in words.
-    fn compare(&self, have: &[u8]) -> Option<String> {
+    /// Describes the first difference between `actual` and the expected contents.
+    fn compare(&self, actual: &[u8]) -> Option<String> {
         match self {
-            Want::Anything(_) => None,
-            Want::Bytes(want) => {
-                let at = want.iter().zip(have).position(|(want, have)| want != have)?;
-                Some(format!("byte {at} is {:#04x}, not {:#04x}", have[at], want[at]))
+            Expected::Anything(_) => None,
+            Expected::Bytes(expected) => {
+                let at = expected.iter().zip(actual).position(|(expected, actual)| expected != actual)?;
+                Some(format!("byte {at} is {:#04x}, not {:#04x}", actual[at], expected[at]))
             }
-            Want::Floats { values, tolerances } => {
-                let have = have.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes([c[0], c[1], c[2], c[3]])));
-                let mut all = have.zip(values).zip(tolerances).enumerate();
-                let (i, ((have, want), tolerance)) = all.find(|(_, ((have, want), tolerance))| {
-                    let error = (have - **want).abs();
+            Expected::Floats { values, tolerances } => {
+                let actual = actual.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes([c[0], c[1], c[2], c[3]])));
+                let mut all = actual.zip(values).zip(tolerances).enumerate();
+                let (i, ((actual, expected), tolerance)) = all.find(|(_, ((actual, expected), tolerance))| {
+                    let error = (actual - **expected).abs();
                     error.is_nan() || error > **tolerance
                 })?;
-                Some(format!("element {i} is {have}, not {want} ± {tolerance:e}"))
+                Some(format!("element {i} is {actual}, not {expected} ± {tolerance:e}"))
             }
         }
     }
 }
 
-/// What a launch left behind.
+/// The outputs of a launch that ran to its end.
 #[derive(Debug, Clone)]
 pub struct Done {
-    /// The buffers that it wrote, by their place among the arguments.
+    /// The buffers that it wrote, with their indices among the arguments.
     pub outputs: Vec<(usize, Vec<u8>)>,
     pub counts: Counts,
 }
 
 impl Done {
-    /// All that it wrote.
+    /// The bytes of all outputs.
     pub fn bits(&self) -> Vec<u8> {
         self.outputs.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect()
     }
 }
 
-/// Why a case did not run to the end.
+/// The reason why a case did not run to its end.
 #[derive(Debug)]
 pub enum Failure {
     Load(LoadError),
@@ -160,13 +160,13 @@ impl Device {
         Ok(Self { memory, limits, module })
     }
 
-    /// Runs a case of a kernel, from its inputs to its outputs.
+    /// Allocates the buffers of a case, launches the kernel and reads the outputs.
     ///
     /// # Errors
     /// [`Failure::Launch`].
     ///
     /// # Panics
-    /// If there is no such kernel, variable, or room.
+    /// If the module has no such kernel or variable, or if the device is out of memory.
     pub fn run(&self, kernel: &str, case: &Case, settings: &Settings) -> Result<Done, Failure> {
         let kernel = self.module.kernel(kernel).unwrap_or_else(|| panic!("no kernel {kernel}"));
         let mut params = Vec::new();
@@ -176,7 +176,7 @@ impl Device {
                 Arg::U32(value) => value.to_le_bytes().to_vec(),
                 Arg::U64(value) => value.to_le_bytes().to_vec(),
                 _ => {
-                    let address = self.place(arg);
+                    let address = self.allocate(arg);
                     buffers.push((index, address));
                     address.to_le_bytes().to_vec()
                 }
@@ -196,8 +196,8 @@ impl Device {
         let counts = launch.run(&self.memory, &self.limits, settings);
         let mut outputs = Vec::new();
         for (index, address) in buffers {
-            if let Arg::Out(_, want) | Arg::InOut(_, _, want) = &case.args[index] {
-                let mut bytes = vec![0; want.size() as usize];
+            if let Arg::Out(_, expected) | Arg::InOut(_, _, expected) = &case.args[index] {
+                let mut bytes = vec![0; expected.size() as usize];
                 self.memory.read(address, &mut bytes).expect("the whole of a buffer");
                 outputs.push((index, bytes));
             }
@@ -208,17 +208,18 @@ impl Device {
         Ok(Done { outputs, counts: counts.map_err(Failure::Launch)? })
     }
 
-    fn place(&self, arg: &Arg) -> u64 {
+    /// The address of a buffer or variable; buffers are allocated and filled.
+    fn allocate(&self, arg: &Arg) -> u64 {
         let buffer = |name: &str, size: u64, bytes: &[u8]| {
             let label = Some(format!("`{name}`"));
-            let address = self.memory.allocate_as(size, label, false).expect("room").base;
-            self.memory.write(address, bytes).expect("fits");
+            let address = self.memory.allocate_as(size, label, false).expect("enough device memory").base;
+            self.memory.write(address, bytes).expect("the bytes fit the buffer");
             address
         };
         match arg {
             Arg::U32(_) | Arg::U64(_) => unreachable!("numbers take no memory"),
             Arg::In(name, bytes) => buffer(name, bytes.len() as u64, bytes),
-            Arg::Out(name, want) => buffer(name, want.size(), &[]),
+            Arg::Out(name, expected) => buffer(name, expected.size(), &[]),
             Arg::InOut(name, before, _) => buffer(name, before.len() as u64, before),
             Arg::Partial(name, size, bytes) => buffer(name, *size, bytes),
             Arg::Freed(name, size) => {
@@ -232,14 +233,14 @@ impl Device {
 }
 
 impl Case {
-    /// The first difference from what the case must write.
+    /// Compares the outputs with the expected ones.
     ///
     /// # Errors
-    /// Buffer, place and both values.
+    /// The first difference: buffer, position, actual and expected value.
     pub fn compare(&self, done: &Done) -> Result<(), String> {
         for (index, bytes) in &done.outputs {
-            if let Arg::Out(name, want) | Arg::InOut(name, _, want) = &self.args[*index]
-                && let Some(difference) = want.compare(bytes)
+            if let Arg::Out(name, expected) | Arg::InOut(name, _, expected) = &self.args[*index]
+                && let Some(difference) = expected.compare(bytes)
             {
                 return Err(format!("`{name}`: {difference}"));
             }

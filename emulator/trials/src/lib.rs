@@ -17,7 +17,7 @@ pub mod tier;
 pub mod trials;
 
 #[cfg(feature = "kernels")]
-pub use case::{Arg, Case, Device, Done, Failure, Want, bytes_of};
+pub use case::{Arg, Case, Device, Done, Expected, Failure, bytes_of};
 #[cfg(feature = "kernels")]
 pub use random::Random;
 
@@ -45,7 +45,7 @@ pub struct Resources {
 
 /// `kernels/*.cu`
 #[cfg(feature = "kernels")]
-pub static SOUND: &[Image] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+pub static CORRECT: &[Image] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// `kernels/buggy/*.cu`
 #[cfg(feature = "kernels")]

@@ -1,4 +1,4 @@
-//! Inputs.
+//! Random inputs.
 
 use half::bf16;
 
@@ -19,7 +19,7 @@ impl Random {
         z ^ z >> 31
     }
 
-    /// From -1 to 1, with all 24 bits: sums of such round, so that their order shows in the bits.
+    /// A number from -1 to 1 with 24 significant bits: sums of such numbers round, so their bits depend on the order.
     pub fn float(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }

@@ -1,10 +1,10 @@
 //! How much the tests run: by default a fixed sample of schedules, mutants and driver faults; all of them with
-//! `IRONWARP_THOROUGH=1`, as `make test-thorough` sets it. Only this file reads the variables.
+//! `IRONWARP_THOROUGH=1`, which `make test-thorough` sets. Only this file reads the variables.
 
 use std::collections::BTreeMap;
 use std::env;
 
-/// Whether `IRONWARP_THOROUGH` is set to anything but nothing or 0.
+/// Whether `IRONWARP_THOROUGH` is set, not empty and not 0.
 pub fn thorough() -> bool {
     env::var_os("IRONWARP_THOROUGH").is_some_and(|value| !value.is_empty() && value != "0")
 }
@@ -21,7 +21,7 @@ pub fn choose<T>(sampled: T, all: T) -> T {
 }
 
 /// All items in a thorough run; otherwise every `step`-th item of each group of items with equal keys, and at least one of
-/// each group. Samples of different `offset`s begin with different items, so that those of similar lists complement each
+/// each group. A sample with another `offset` begins with another item, so that samples of similar lists complement each
 /// other.
 pub fn sample<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K, step: usize, offset: usize) -> Vec<T> {
     if thorough() {

@@ -1,4 +1,5 @@
-//! Sound kernels: right, without a finding, and the same bits whatever the order of warps, blocks and copies.
+//! The correct kernels give the right results, without a finding, and the same bits with every schedule of warps, blocks
+//! and copies.
 //!
 //! `TRIAL_SEEDS` sets how many seeds each kernel runs with; the default depends on [`tier::thorough`].
 
@@ -32,7 +33,7 @@ fn every_schedule_gives_the_same_right_bits() {
                 }
                 let mut settings = settings(seed);
                 if seed % 4 == 3 {
-                    // Blocks beside each other in earnest: one may spin for as long as the host lets another wait.
+                    // Blocks run concurrently: one may spin for as long as the host does not schedule another.
                     settings = Settings { threads: 3, step_budget: 1 << 26, ..settings };
                 }
                 for (case, first) in trial.cases.iter().zip(&first) {
@@ -53,11 +54,11 @@ fn every_schedule_gives_the_same_right_bits() {
     }
 }
 
-/// What a case writes, once it has been seen to be right.
+/// Runs a case, checks its outputs and returns them.
 fn run(device: &Device, trial: &Trial, case: &Case, settings: Settings) -> Vec<u8> {
-    let place = || format!("{}, {} ({}), seed {}", trial.kernel, case.shape, case.why, settings.seed);
-    let done = device.run(trial.kernel, case, &settings).unwrap_or_else(|error| panic!("{}: {error}", place()));
-    case.compare(&done).unwrap_or_else(|difference| panic!("{}: {difference}", place()));
+    let context = || format!("{}, {} ({}), seed {}", trial.kernel, case.shape, case.purpose, settings.seed);
+    let done = device.run(trial.kernel, case, &settings).unwrap_or_else(|error| panic!("{}: {error}", context()));
+    case.compare(&done).unwrap_or_else(|difference| panic!("{}: {difference}", context()));
     done.bits()
 }
 
@@ -70,7 +71,7 @@ fn counts(kernel: &str) -> Counts {
 }
 
 #[test]
-fn padding_and_swizzle_leave_no_bank_conflicts() {
+fn padding_and_swizzling_avoid_bank_conflicts() {
     for kernel in ["transpose", "matmul", "warp_sort"] {
         let counts = counts(kernel);
         assert!(counts.shared_loads > 0 && counts.bank_conflicts == 0, "{kernel}: {} conflicts", counts.bank_conflicts);
@@ -78,7 +79,7 @@ fn padding_and_swizzle_leave_no_bank_conflicts() {
 }
 
 #[test]
-fn the_kernels_do_what_they_are_there_for() {
+fn each_kernel_uses_the_feature_it_tests() {
     assert!(counts("collatz").divergent_branches > 100);
     assert!(counts("matmul").tensor_flops > 0 && counts("matmul").mix["async_copy"] > 0);
     assert!(counts("reverse").shared_bytes_per_block > 48 << 10);

@@ -1,20 +1,20 @@
-//! Prints what became of the mutants of the trial kernels.
+//! Prints which mutants of the trial kernels are killed.
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use emulator_trials::mutate::{Survey, mutants, survey};
 use emulator_trials::trials::trials;
 
-/// Breaks the trial kernels' PTX in one place at a time, runs each mutant, and says which were found out.
+/// Generates the mutants of the trial kernels' PTX, each with one change, runs them and prints which are killed.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Seeds to try a mutant with before it counts as a survivor.
+    /// Number of seeds that a mutant must survive to count as a survivor.
     #[arg(long, default_value_t = 8)]
     seeds: u64,
-    /// One kernel instead of all.
+    /// Survey only this kernel.
     #[arg(long)]
     kernel: Option<String>,
-    /// Say of every mutant what became of it.
+    /// Print every mutant with its result.
     #[arg(long)]
     all: bool,
 }
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
         eprintln!("{:<20} {killed:>4} of {all:>4} killed", trial.kernel);
         total.merge(of_kernel);
     }
-    if total.fates.is_empty() {
+    if total.results.is_empty() {
         bail!("no trial kernel {}", args.kernel.unwrap_or_default());
     }
     if args.all {

@@ -21,7 +21,7 @@ mod survey;
 
 pub use generate::mutants;
 pub use mutant::{Class, Kind, Mutant};
-pub use survey::{Fate, KilledBy, Outcome, Survey, SurveyError, survey};
+pub use survey::{KilledBy, Outcome, Status, Survey, SurveyError, survey};
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ pub enum KilledBy {
 
 /// Whether a mutant was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum Status {
     /// `seed` is the first one that killed the mutant.
     Killed {
         seed: u64,
@@ -40,7 +40,7 @@ pub enum Fate {
 /// Mutants and whether they were killed. `Display` writes a table and the survivors; `{:#}` also writes every mutant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
-    pub fates: Vec<(Mutant, Fate)>,
+    pub results: Vec<(Mutant, Status)>,
 }
 
 /// Why a survey is not possible.
@@ -93,14 +93,14 @@ pub fn survey(
                     return Err(SurveyError::Invalid { mutant: Box::new(mutant.clone()), message });
                 }
             };
-            return Ok(Fate::Killed { seed, by });
+            return Ok(Status::Killed { seed, by });
         }
-        Ok(Fate::Survived)
+        Ok(Status::Survived)
     };
-    let mut fates = in_parallel(mutants, &run_mutant);
-    fates.sort_by_key(|(index, _)| *index);
-    let fates = fates.into_iter().zip(mutants).map(|((_, fate), mutant)| Ok((mutant.clone(), fate?)));
-    Ok(Survey { fates: fates.collect::<Result<_, SurveyError>>()? })
+    let mut results = in_parallel(mutants, &run_mutant);
+    results.sort_by_key(|(index, _)| *index);
+    let results = results.into_iter().zip(mutants).map(|((_, status), mutant)| Ok((mutant.clone(), status?)));
+    Ok(Survey { results: results.collect::<Result<_, SurveyError>>()? })
 }
 
 /// Calls `run` for each mutant; returns the results with the mutants' indices, in any order.
@@ -125,13 +125,13 @@ fn in_parallel<R: Send>(mutants: &[Mutant], run: &(impl Fn(&Mutant) -> R + Sync)
 impl Survey {
     /// Mutants that no seed killed.
     pub fn survivors(&self) -> impl Iterator<Item = &Mutant> {
-        self.fates.iter().filter(|(_, fate)| *fate == Fate::Survived).map(|(mutant, _)| mutant)
+        self.results.iter().filter(|(_, status)| *status == Status::Survived).map(|(mutant, _)| mutant)
     }
 
     /// (killed, total) of a class.
     pub fn of_class(&self, class: Class) -> (usize, usize) {
-        let of_class = || self.fates.iter().filter(|(mutant, _)| mutant.kind.class() == class);
-        (of_class().filter(|(_, fate)| *fate != Fate::Survived).count(), of_class().count())
+        let of_class = || self.results.iter().filter(|(mutant, _)| mutant.kind.class() == class);
+        (of_class().filter(|(_, status)| *status != Status::Survived).count(), of_class().count())
     }
 
     /// (killed, total) of all mutants.
@@ -144,22 +144,22 @@ impl Survey {
 
     /// Adds the mutants of another kernel.
     pub fn merge(&mut self, other: Survey) {
-        self.fates.extend(other.fates);
+        self.results.extend(other.results);
     }
 }
 
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
-            for (mutant, fate) in &self.fates {
-                match fate {
-                    Fate::Killed { seed, by: KilledBy::Finding(message) } => {
+            for (mutant, status) in &self.results {
+                match status {
+                    Status::Killed { seed, by: KilledBy::Finding(message) } => {
                         writeln!(f, "{mutant}\n    seed {seed}: {message}")?;
                     }
-                    Fate::Killed { seed, by: KilledBy::WrongBits } => {
+                    Status::Killed { seed, by: KilledBy::WrongBits } => {
                         writeln!(f, "{mutant}\n    seed {seed}: wrong bits")?
                     }
-                    Fate::Survived => writeln!(f, "{mutant}\n    survived")?,
+                    Status::Survived => writeln!(f, "{mutant}\n    survived")?,
                 }
             }
             writeln!(f)?;

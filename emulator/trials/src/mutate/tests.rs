@@ -130,10 +130,10 @@ fn a_survey_distinguishes_killed_mutants_from_survivors() {
         _ => Outcome::Bits(vec![1]),
     };
     let survey = survey(PTX, &mutants, &[3, 7], run).unwrap();
-    let killed: Vec<_> = survey.fates.iter().filter(|(_, fate)| *fate != Fate::Survived).collect();
+    let killed: Vec<_> = survey.results.iter().filter(|(_, status)| *status != Status::Survived).collect();
     assert_eq!(killed.len(), 3);
-    assert_eq!(killed[0].1, Fate::Killed { seed: 3, by: KilledBy::Finding("deadlock".into()) });
-    assert_eq!(killed[1].1, Fate::Killed { seed: 7, by: KilledBy::WrongBits });
+    assert_eq!(killed[0].1, Status::Killed { seed: 3, by: KilledBy::Finding("deadlock".into()) });
+    assert_eq!(killed[1].1, Status::Killed { seed: 7, by: KilledBy::WrongBits });
     assert_eq!((survey.of_class(Class::Barrier), survey.of_class(Class::Fence)), ((1, 4), (2, 3)));
     let report = survey.to_string();
     assert!(report.contains("Barrier        1       4\n") && report.contains("all            3      27\n"), "{report}");

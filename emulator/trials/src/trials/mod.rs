@@ -1,4 +1,4 @@
-//! The sound kernels: shapes, inputs and references, one file a kernel file.
+//! The correct kernels: shapes, inputs and references, with one file per kernel file.
 
 mod chained_scan;
 mod collatz;
@@ -16,16 +16,16 @@ mod warp_sort;
 use ptx_emulator::Settings;
 
 use crate::mutate::Outcome;
-use crate::{Case, Device, Failure, SOUND, ptx};
+use crate::{CORRECT, Case, Device, Failure, ptx};
 
-/// A kernel and its cases. The file is named like the kernel.
+/// A kernel and its cases. The kernel's file has its name.
 #[derive(Debug, Clone)]
 pub struct Trial {
     pub kernel: &'static str,
     pub cases: Vec<Case>,
 }
 
-/// All of them, by name.
+/// All trials, in the order of their names.
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial { kernel: "chained_scan", cases: chained_scan::cases() },
@@ -43,21 +43,21 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Steps that no case of a sound kernel comes near to.
-const STEPS: u64 = 200_000;
+/// A step budget far above the steps of any case.
+const STEP_BUDGET: u64 = 200_000;
 
-/// Settings for a run that can be repeated to the bit, whatever the kernel does.
+/// Settings for a run that gives the same bits when it is repeated, whatever the kernel does.
 pub fn settings(seed: u64) -> Settings {
-    Settings { seed, threads: 1, step_budget: STEPS, ..Settings::default() }
+    Settings { seed, threads: 1, step_budget: STEP_BUDGET, ..Settings::default() }
 }
 
 impl Trial {
     /// The kernel's PTX.
     pub fn ptx(&self) -> &'static str {
-        ptx(SOUND, self.kernel)
+        ptx(CORRECT, self.kernel)
     }
 
-    /// Runs all cases from a text: all that they write, or the first thing that was found.
+    /// Runs all cases with the PTX `ptx`; returns everything that they write, or the first error or finding.
     pub fn outcome(&self, ptx: &str, seed: u64) -> Outcome {
         let device = match Device::load(ptx) {
             Ok(device) => device,
@@ -76,11 +76,12 @@ impl Trial {
 }
 
 /// A one-dimensional launch.
-fn case(shape: String, why: &'static str, grid: u32, block: u32, args: Vec<crate::Arg>) -> Case {
-    Case { shape, why, grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared: 0, args }
+fn case(shape: String, purpose: &'static str, grid: u32, block: u32, args: Vec<crate::Arg>) -> Case {
+    Case { shape, purpose, grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared: 0, args }
 }
 
-/// What f32 sums of so many terms of these magnitudes may be off by, whatever their order.
+/// A bound on the rounding error of an f32 sum of terms with these magnitudes, in any order with at most `depth`
+/// additions in a row.
 fn sum_tolerance(magnitudes: impl Iterator<Item = f64>, depth: usize) -> f64 {
     magnitudes.sum::<f64>() * depth as f64 * f64::from(f32::EPSILON) / 2.0
 }

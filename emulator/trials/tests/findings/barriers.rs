@@ -1,11 +1,11 @@
-use emulator_trials::{Arg, Want, bytes_of};
+use emulator_trials::{Arg, Expected, bytes_of};
 use ptx_emulator::observe::Check::{Barrier, EndlessLoop, Initialised, Trap};
 
 use super::{Bug, expect};
 
 #[test]
 fn barriers() {
-    let out = || Arg::Out("out", Want::Anything(512));
+    let out = || Arg::Out("out", Expected::Anything(512));
     let halves = || vec![out(), Arg::U32(16)];
     expect(
         "barriers",
@@ -14,13 +14,24 @@ fn barriers() {
             Bug::new("too_few", Barrier, &["deadlock", "barrier 1", "32 of 64 threads"], vec![out()]).with(1, 64),
             Bug::new("too_many", Barrier, &["deadlock", "barrier 1, at which 32 of 64 threads arrived"], vec![out()])
                 .with(1, 96),
-            Bug::new("arrival_left_over", Barrier, &["block ended", "32 of 64 threads", "barrier 1"], vec![out()]),
+            Bug::new("unmatched_arrival", Barrier, &["block ended", "32 of 64 threads", "barrier 1"], vec![out()]),
             Bug::new("two_counts", Barrier, &["barrier 1 for", "threads, while it waits for"], vec![out()]).with(1, 64),
             Bug::new("lanes_never_arrive", Barrier, &["bar.warp.sync for lanes 0xffffffff"], halves()),
-            Bug::new("shuffle_from_the_gone", Initialised, &["shfl from lane 16, a member that has exited"], halves()),
-            Bug::new("mask_without_itself", Trap, &["0x0000ffff leaves out the lane itself"], vec![out()]),
+            Bug::new(
+                "shuffle_from_exited_lanes",
+                Initialised,
+                &["shfl from lane 16, a member that has exited"],
+                halves(),
+            ),
+            Bug::new("mask_without_own_lane", Trap, &["0x0000ffff leaves out the lane itself"], vec![out()]),
             Bug::new("masks_disagree", Trap, &["disagree", "0xffffffff and 0xfffffffe"], vec![out()]),
-            Bug::new("sync_meets_count", Barrier, &["barrier 0 with bar.red by some threads"], vec![out()]).with(1, 64),
+            Bug::new(
+                "sync_and_count_at_one_barrier",
+                Barrier,
+                &["barrier 0 with bar.red by some threads"],
+                vec![out()],
+            )
+            .with(1, 64),
             Bug::new(
                 "endless_loop",
                 EndlessLoop,

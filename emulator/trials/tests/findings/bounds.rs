@@ -1,4 +1,4 @@
-use emulator_trials::{Arg, Want, bytes_of};
+use emulator_trials::{Arg, Expected, bytes_of};
 use ptx_emulator::observe::Check::Bounds;
 
 use super::{Bug, expect, floats};
@@ -6,7 +6,7 @@ use super::{Bug, expect, floats};
 #[test]
 fn bounds() {
     let x = || Arg::In("x", bytes_of(&floats(32)));
-    let out = |len: u64| Arg::Out("out", Want::Anything(4 * len));
+    let out = |len: u64| Arg::Out("out", Expected::Anything(4 * len));
     expect(
         "bounds",
         &[
@@ -30,7 +30,7 @@ fn bounds() {
                 vec![Arg::Freed("x", 128), out(32)],
             ),
             Bug::new("through_null", Bounds, &["read of 4 bytes at 0x0", "null"], vec![Arg::U64(0), out(32)]),
-            Bug::new("cut_address", Bounds, &["read of 4 bytes", "no allocation is near"], vec![x(), out(32)]),
+            Bug::new("truncated_address", Bounds, &["read of 4 bytes", "no allocation is near"], vec![x(), out(32)]),
             Bug::new(
                 "shared_overrun",
                 Bounds,

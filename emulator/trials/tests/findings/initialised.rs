@@ -1,11 +1,11 @@
-use emulator_trials::{Arg, Want, bytes_of};
+use emulator_trials::{Arg, Expected, bytes_of};
 use ptx_emulator::observe::Check::Initialised;
 
 use super::{Bug, expect, floats};
 
 #[test]
 fn initialised() {
-    let out = || Arg::Out("out", Want::Anything(256));
+    let out = || Arg::Out("out", Expected::Anything(256));
     expect(
         "initialised",
         &[

@@ -1,19 +1,19 @@
-//! Launches that do not fit.
+//! Launches that exceed a limit.
 
 use emulator_trials::trials::settings;
-use emulator_trials::{Arg, BUGGY, Case, Device, Failure, Want, ptx};
+use emulator_trials::{Arg, BUGGY, Case, Device, Expected, Failure, ptx};
 use ptx_emulator::LaunchError;
 
-/// Holds a launch against the message that must refuse it.
+/// Checks that a launch is refused with `message` after `change`, and accepted without it.
 fn refused(kernel: &str, change: impl FnOnce(&mut Case), message: &str) {
     let device = Device::load(ptx(BUGGY, "launch")).unwrap();
     let mut case = Case {
         shape: "one block of 64".into(),
-        why: "fits",
+        purpose: "fits",
         grid: [1; 3],
         block: [64, 1, 1],
         dynamic_shared: 256,
-        args: vec![Arg::Out("out", Want::Anything(256))],
+        args: vec![Arg::Out("out", Expected::Anything(256))],
     };
     let fits = device.run(kernel, &case, &settings(0));
     assert!(fits.is_ok(), "{kernel}: {}", fits.unwrap_err());
@@ -29,7 +29,7 @@ fn refused(kernel: &str, change: impl FnOnce(&mut Case), message: &str) {
 }
 
 #[test]
-fn launches_that_do_not_fit() {
+fn launches_that_exceed_a_limit_are_refused() {
     refused("at_most_64", |case| case.block = [96, 1, 1], "96 threads per block, the kernel allows 64 (.maxntid)");
     refused("dynamic_shared", |case| case.block = [1025, 1, 1], "block.x = 1025 is not in the range from 1 to 1024");
     refused("dynamic_shared", |case| case.block = [64, 32, 1], "2048 threads per block, the device allows 1024");

@@ -1,4 +1,4 @@
-//! Planted bugs: each is found, by its check, at its line, in words that say what is wrong.
+//! Kernels with a deliberate bug each: the right check finds it, at the right line, with a message that describes it.
 
 mod alignment;
 mod barriers;
@@ -15,26 +15,26 @@ use emulator_trials::{Arg, BUGGY, Case, Device, Failure, ptx};
 use ptx_emulator::observe::{Check, Finding};
 use ptx_emulator::{LaunchError, Settings};
 
-/// Seeds that a bug must be found with, each of them.
+/// The number of seeds with each of which a bug must be found.
 const SEEDS: u64 = 10;
 
-/// Enough for a block that waits for another to be set aside.
-const STEPS: u64 = 1_000_000;
+/// A step budget that lets a block wait for another block until that one has run.
+const STEP_BUDGET: u64 = 1_000_000;
 
-/// A planted bug. Its lines in the source are marked `// BUG`.
+/// A kernel with a deliberate bug, whose lines in the source are marked `// BUG`.
 struct Bug {
     kernel: &'static str,
     check: Check,
-    /// What the message must say.
-    words: &'static [&'static str],
+    /// Texts that the finding's message must contain.
+    texts: &'static [&'static str],
     grid: u32,
     block: u32,
     args: Vec<Arg>,
 }
 
 impl Bug {
-    fn new(kernel: &'static str, check: Check, words: &'static [&'static str], args: Vec<Arg>) -> Self {
-        Bug { kernel, check, words, grid: 1, block: 32, args }
+    fn new(kernel: &'static str, check: Check, texts: &'static [&'static str], args: Vec<Arg>) -> Self {
+        Bug { kernel, check, texts, grid: 1, block: 32, args }
     }
 
     fn with(self, grid: u32, block: u32) -> Self {
@@ -44,7 +44,7 @@ impl Bug {
     fn case(&self) -> Case {
         Case {
             shape: format!("grid {}, block {}", self.grid, self.block),
-            why: "a planted bug",
+            purpose: "a deliberate bug",
             grid: [self.grid, 1, 1],
             block: [self.block, 1, 1],
             dynamic_shared: 0,
@@ -53,7 +53,7 @@ impl Bug {
     }
 }
 
-/// Holds every kernel of a file against its list of bugs.
+/// Checks that every kernel of a file has an entry in `bugs`, and that each bug is found.
 fn expect(stem: &str, bugs: &[Bug]) {
     let source = source(stem);
     let kernels: BTreeSet<&str> = source.lines().filter_map(kernel_of).collect();
@@ -62,7 +62,7 @@ fn expect(stem: &str, bugs: &[Bug]) {
     for bug in bugs {
         let lines = marked(&source, stem, bug.kernel);
         for seed in 0..SEEDS {
-            let settings = Settings { step_budget: STEPS, ..settings(seed) };
+            let settings = Settings { step_budget: STEP_BUDGET, ..settings(seed) };
             let finding = match device.run(bug.kernel, &bug.case(), &settings) {
                 Err(Failure::Launch(LaunchError::Found(finding))) => finding,
                 Err(other) => panic!("{}, seed {seed}: no finding, but {other}", bug.kernel),
@@ -71,10 +71,10 @@ fn expect(stem: &str, bugs: &[Bug]) {
             let Finding { check, kernel, source, message, .. } = &*finding;
             assert_eq!((*check, kernel.as_str()), (bug.check, bug.kernel), "seed {seed}: {finding}");
             assert!(lines.contains(source), "at none of {lines:?}, seed {seed}: {finding}");
-            for words in bug.words {
-                assert!(message.contains(words), "no {words:?}, seed {seed}: {finding}");
+            for text in bug.texts {
+                assert!(message.contains(text), "no {text:?}, seed {seed}: {finding}");
             }
-            // A race names both sides: the other is marked, too.
+            // A race names both accesses, and both lines are marked.
             if *check == Check::Race && message.contains("races with") {
                 assert!(lines.iter().any(|line| message.contains(line)), "one side only: {finding}");
             }
@@ -90,13 +90,13 @@ fn source(stem: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The kernel that a line begins.
+/// The name of the kernel whose definition begins in this line.
 fn kernel_of(line: &str) -> Option<&str> {
     let (name, _) = line.strip_prefix("extern \"C\" __global__ void ")?.split_once('(')?;
     Some(name)
 }
 
-/// The places of a kernel's bugs, as findings name them.
+/// The source locations of a kernel's bugs, as findings name them.
 fn marked(source: &str, stem: &str, kernel: &str) -> BTreeSet<String> {
     let lines = source.lines().enumerate();
     let body = lines.skip_while(|(_, line)| kernel_of(line) != Some(kernel)).take_while(|(_, line)| *line != "}");
@@ -104,7 +104,7 @@ fn marked(source: &str, stem: &str, kernel: &str) -> BTreeSet<String> {
     bugs.map(|(i, _)| format!("emulator/trials/kernels/buggy/{stem}.cu:{}", i + 1)).collect()
 }
 
-/// `len` floats that are not all the same.
+/// The floats 0, 1, ..., len - 1.
 fn floats(len: usize) -> Vec<f32> {
     (0..len).map(|i| i as f32).collect()
 }

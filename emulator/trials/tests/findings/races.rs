@@ -1,13 +1,13 @@
-use emulator_trials::{Arg, Want, bytes_of};
+use emulator_trials::{Arg, Expected, bytes_of};
 use ptx_emulator::observe::Check::Race;
 
 use super::{Bug, expect, floats};
 
 #[test]
 fn races() {
-    let out = || Arg::Out("out", Want::Anything(256));
-    let flag = || Arg::InOut("flag", bytes_of(&[0u32]), Want::Anything(4));
-    let value = || Arg::Out("value", Want::Anything(4));
+    let out = || Arg::Out("out", Expected::Anything(256));
+    let flag = || Arg::InOut("flag", bytes_of(&[0u32]), Expected::Anything(4));
+    let value = || Arg::Out("value", Expected::Anything(4));
     let handed_over = || vec![value(), flag(), out()];
     expect(
         "races",
@@ -36,39 +36,38 @@ fn races() {
                 handed_over(),
             )
             .with(2, 32),
-            Bug::new("no_fence_of_the_reader", Race, &["races with the write", "of `value`"], handed_over())
-                .with(2, 32),
+            Bug::new("no_reader_fence", Race, &["races with the write", "of `value`"], handed_over()).with(2, 32),
             Bug::new(
-                "store_beside_atomic",
+                "store_and_atomic",
                 Race,
                 &["races with the", "atomic", "of `count`"],
-                vec![Arg::InOut("count", bytes_of(&[0u32]), Want::Anything(4))],
+                vec![Arg::InOut("count", bytes_of(&[0u32]), Expected::Anything(4))],
             )
             .with(3, 32),
             Bug::new(
-                "atomic_of_the_block",
+                "block_scope_atomic",
                 Race,
                 &["races with the atomic by", "of block (", "block scope (.cta)"],
-                vec![Arg::InOut("count", bytes_of(&[0u32]), Want::Anything(4))],
+                vec![Arg::InOut("count", bytes_of(&[0u32]), Expected::Anything(4))],
             )
             .with(2, 32),
             Bug::new(
                 "read_only_after_an_atomic",
                 Race,
                 &["ld.global.nc", "that this launch writes", "`counts`"],
-                vec![Arg::InOut("counts", bytes_of(&[0u32; 32]), Want::Anything(128)), out()],
+                vec![Arg::InOut("counts", bytes_of(&[0u32; 32]), Expected::Anything(128)), out()],
             ),
             Bug::new(
                 "read_only_before_a_store",
                 Race,
                 &["write of 4 bytes", "`counts`", "reads with ld.global.nc", "must not change during the launch"],
-                vec![Arg::InOut("counts", bytes_of(&[0u32; 32]), Want::Anything(128)), out()],
+                vec![Arg::InOut("counts", bytes_of(&[0u32; 32]), Expected::Anything(128)), out()],
             ),
             Bug::new(
                 "read_only_load",
                 Race,
                 &["ld.global.nc", "that this launch writes", "`value`"],
-                vec![Arg::InOut("value", bytes_of(&floats(32)), Want::Anything(128)), out()],
+                vec![Arg::InOut("value", bytes_of(&floats(32)), Expected::Anything(128)), out()],
             ),
         ],
     );
