@@ -188,31 +188,21 @@ fn every_call_of_a_training() {
     }
     // Both micro-steps were captured, and replayed afterwards.
     assert_eq!((used["cuStreamBeginCapture_v2"], used["cuGraphLaunch"]), (2, 4), "{used:?}");
-    // Every allocation fails, and every call for graphs and pinned memory with two codes. The other functions fail three times
-    // each, or in every call if `tier::every_fault`. A sampled run tries every fourth allocation, one code, and one call.
+    // Every allocation fails, and with two codes every call of a function that only the training needs. The other functions,
+    // which `every_call_with_every_code` covers, fail three times each, or in every call if `tier::every_fault`. A sampled run
+    // tries every fourth allocation, one code of the second group, and none of the third.
     let (all, every) = (tier::thorough() || tier::every_fault(), tier::every_fault());
-    inject(&emulator, training, |name, k| {
-        let of_training_alone = !others.contains_key(name) && used[name] <= 6;
-        let step = match name {
-            "cuMemAllocAsync" => {
-                if all {
-                    1
-                } else {
-                    4
-                }
-            }
-            _ if every || of_training_alone => 1,
-            _ => used[name].div_ceil(if all { 3 } else { 1 }),
-        };
-        let mut codes = match name {
-            "cuMemAllocAsync" => vec![2],
-            _ if of_training_alone => vec![[719, 2, 214][k as usize % 3], 901],
-            _ => vec![[719, 2, 12_345, 214, 901, 801, 600][k as usize % 7]],
-        };
-        if !all && codes.len() > 1 {
-            codes.remove(k as usize % 2);
+    inject(&emulator, training, |name, k| match name {
+        "cuMemAllocAsync" if all || k % 4 == 0 => vec![2],
+        "cuMemAllocAsync" => vec![],
+        _ if !others.contains_key(name) && used[name] <= 6 => {
+            let codes = [[719, 2, 214][k as usize % 3], 901];
+            if all { codes.to_vec() } else { vec![codes[k as usize % 2]] }
         }
-        if k % step == 0 { codes } else { vec![] }
+        _ if every || all && k % used[name].div_ceil(3) == 0 => {
+            vec![[719, 2, 12_345, 214, 901, 801, 600][k as usize % 7]]
+        }
+        _ => vec![],
     });
 }
 
