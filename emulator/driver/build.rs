@@ -2,8 +2,8 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    // A program that asks for libcuda.so finds this library when it is loaded already.
+    // A program that opens libcuda.so finds this library if it is already loaded.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libcuda.so");
-    // Addresses handed out by cuGetProcAddress are this library's, whatever else is loaded.
+    // cuGetProcAddress returns this library's functions even if another library exports the same names.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic");
 }

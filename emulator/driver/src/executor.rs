@@ -144,7 +144,7 @@ impl Driver {
         }
     }
 
-    /// Sets the error of a context, which every later call in it answers, and drops its pending operations.
+    /// Sets the error of a context, which every later call in it returns, and drops its pending operations.
     fn fail(&mut self, context: Handle, error: Error) {
         report::print(&error.to_string());
         self.record.finding = error.text.clone();

@@ -1,4 +1,4 @@
-//! Injected faults: the k-th call of a function answers a given code and has no other effect. Also counts the calls.
+//! Injected faults: the k-th call of a function returns a given code and has no other effect. Also counts the calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

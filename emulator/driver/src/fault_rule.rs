@@ -1,4 +1,4 @@
-//! The rules of injected faults: which call of which function answers which code.
+//! The rules of injected faults: which call of which function returns which code.
 
 use crate::codes;
 use crate::function_names;
@@ -16,7 +16,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Counts a call of a function; the code that it must answer, if the fault is due.
+    /// Counts a call of a function; returns the code that it must return, if the fault is due.
     pub fn count(&mut self, name: &str) -> Option<u32> {
         if self.name != name && self.name != function_names::base(name) {
             return None;

@@ -100,7 +100,7 @@ impl Work {
     /// Executes the operation.
     ///
     /// # Errors
-    /// The error that every later call in the context answers.
+    /// The error that every later call in the context returns.
     pub fn execute(&self, device: &DeviceState) -> Result<Effect> {
         match self {
             Work::Nothing | Work::Await(_) => Ok(Effect::None),
@@ -150,7 +150,7 @@ fn launch(grid: &Grid, device: &DeviceState) -> Result<Effect> {
     }
 }
 
-/// The code that hardware answers for such an error, if it detects it.
+/// The code that hardware reports for such an error, if it detects it.
 fn code_of(error: &LaunchError) -> cudarc::driver::sys::CUresult {
     match error {
         LaunchError::Found(finding) => match finding.check {

@@ -56,7 +56,7 @@ fn captured_work_runs_when_the_graph_is_launched() {
     let graph = end(stream).unwrap();
     assert_eq!(status(stream), CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
     cu!(cuStreamSynchronize(stream)).unwrap();
-    assert_eq!(peek(out, 0), 0xCBCB_CBCB, "capturing does nothing");
+    assert_eq!(peek(out, 0), 0xCBCB_CBCB, "captured work was executed");
     let executable = instantiate(graph);
     cu!(cuGraphDestroy(graph)).unwrap();
     cu!(cuGraphUpload(executable, stream)).unwrap();
@@ -64,7 +64,7 @@ fn captured_work_runs_when_the_graph_is_launched() {
         input[0] = value;
         cu!(cuGraphLaunch(executable, stream)).unwrap();
         cu!(cuStreamSynchronize(stream)).unwrap();
-        assert_eq!(peek(out, 0), value, "each launch reads the memory anew");
+        assert_eq!(peek(out, 0), value, "each launch must read the current contents of memory");
     }
     cu!(cuGraphExecDestroy(executable)).unwrap();
     assert_eq!(cu!(cuGraphLaunch(executable, stream)), Err(CUDA_ERROR_INVALID_HANDLE));
@@ -90,7 +90,7 @@ fn streams_fork_and_join_by_events() {
     assert_eq!(all.len(), 3);
     let mut edges = 0;
     cu!(cuGraphGetEdges_v2(graph, null_mut(), null_mut(), null_mut(), &mut edges)).unwrap();
-    assert_eq!(edges, 3, "the last comes after both");
+    assert_eq!(edges, 3, "the last node depends on both others");
     let (mut from, mut to) = ([null_mut(); 3], [null_mut(); 3]);
     cu!(cuGraphGetEdges_v2(graph, from.as_mut_ptr(), to.as_mut_ptr(), null_mut(), &mut edges)).unwrap();
     assert!(from.contains(&all[0]) && to.iter().filter(|&&node| node == all[2]).count() == 2);
@@ -110,7 +110,7 @@ fn streams_fork_and_join_by_events() {
 }
 
 #[test]
-fn launches_are_ordered_in_their_stream_and_with_themselves() {
+fn launches_of_a_graph_are_ordered_with_their_stream_and_each_other() {
     let _context = Context::new();
     let (one, two, address, out) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(4), pinned(1));
     begin(one);
@@ -127,14 +127,14 @@ fn launches_are_ordered_in_their_stream_and_with_themselves() {
 #[test]
 fn events_recorded_externally_become_nodes() {
     let _context = Context::new();
-    let (main, other, mark) = (stream(NON_BLOCKING), stream(NON_BLOCKING), event());
+    let (main, other, recorded) = (stream(NON_BLOCKING), stream(NON_BLOCKING), event());
     let (address, out) = (allocate(4), pinned(1));
     begin(main);
     fill(address, 7, main);
-    cu!(cuEventRecordWithFlags(mark, main, 1)).unwrap();
+    cu!(cuEventRecordWithFlags(recorded, main, 1)).unwrap();
     let executable = instantiate(end(main).unwrap());
     cu!(cuGraphLaunch(executable, main)).unwrap();
-    cu!(cuStreamWaitEvent(other, mark, 0)).unwrap();
+    cu!(cuStreamWaitEvent(other, recorded, 0)).unwrap();
     cu!(cuMemcpyDtoHAsync_v2(out.as_mut_ptr().cast(), address, 4, other)).unwrap();
     cu!(cuStreamSynchronize(other)).unwrap();
     assert_eq!(peek(out, 0), 7);
@@ -155,10 +155,10 @@ fn waiting_for_a_captured_stream_ends_the_capture() {
 }
 
 #[test]
-fn what_a_capture_forbids() {
+fn forbidden_calls_invalidate_a_capture() {
     let _context = Context::new();
     let (stream_a, stream_b, address) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(4));
-    let (mark, mut other) = (event(), 0);
+    let (recorded, mut other) = (event(), 0);
     type Call<'a> = (&'a str, CUresult, Box<dyn FnMut() -> Result<(), CUresult> + 'a>);
     let calls: Vec<Call<'_>> = vec![
         ("context synchronisation", CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, Box::new(|| cu!(cuCtxSynchronize()))),
@@ -168,8 +168,8 @@ fn what_a_capture_forbids() {
             "outside event",
             CUDA_ERROR_STREAM_CAPTURE_ISOLATION,
             Box::new(|| {
-                cu!(cuEventRecord(mark, stream_b))?;
-                cu!(cuStreamWaitEvent(stream_a, mark, 0))
+                cu!(cuEventRecord(recorded, stream_b))?;
+                cu!(cuStreamWaitEvent(stream_a, recorded, 0))
             }),
         ),
         (
@@ -193,19 +193,19 @@ fn what_a_capture_forbids() {
 }
 
 #[test]
-fn captured_events_are_not_the_hosts() {
+fn the_host_cannot_wait_for_captured_events() {
     let _context = Context::new();
-    let (stream, address, mark) = (stream(NON_BLOCKING), allocate(4), event());
+    let (stream, address, recorded) = (stream(NON_BLOCKING), allocate(4), event());
     begin(stream);
     fill(address, 1, stream);
-    cu!(cuEventRecord(mark, stream)).unwrap();
-    assert_eq!(cu!(cuEventQuery(mark)), Err(CUDA_ERROR_CAPTURED_EVENT));
-    assert_eq!(cu!(cuEventSynchronize(mark)), Err(CUDA_ERROR_CAPTURED_EVENT));
+    cu!(cuEventRecord(recorded, stream)).unwrap();
+    assert_eq!(cu!(cuEventQuery(recorded)), Err(CUDA_ERROR_CAPTURED_EVENT));
+    assert_eq!(cu!(cuEventSynchronize(recorded)), Err(CUDA_ERROR_CAPTURED_EVENT));
     end(stream).unwrap();
 }
 
 #[test]
-fn the_default_stream_must_not_touch_a_captured_blocking_one() {
+fn the_default_stream_must_not_depend_on_a_captured_blocking_stream() {
     let _context = Context::new();
     let (blocking, address) = (stream(0), allocate(4));
     begin(blocking);
@@ -215,7 +215,7 @@ fn the_default_stream_must_not_touch_a_captured_blocking_one() {
 }
 
 #[test]
-fn captures_must_be_ended_where_they_began() {
+fn captures_must_end_in_the_stream_and_thread_that_began_them() {
     let _context = Context::new();
     let (main, side, address) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(4));
     let forked = event();
@@ -236,18 +236,18 @@ fn captures_must_be_ended_where_they_began() {
 fn two_captures_do_not_merge() {
     let _context = Context::new();
     let (one, two, address) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(4));
-    let mark = event();
+    let recorded = event();
     begin(one);
     begin(two);
     fill(address, 1, one);
-    cu!(cuEventRecord(mark, one)).unwrap();
-    assert_eq!(cu!(cuStreamWaitEvent(two, mark, 0)), Err(CUDA_ERROR_STREAM_CAPTURE_MERGE));
+    cu!(cuEventRecord(recorded, one)).unwrap();
+    assert_eq!(cu!(cuStreamWaitEvent(two, recorded, 0)), Err(CUDA_ERROR_STREAM_CAPTURE_MERGE));
     assert_eq!(end(one), Err(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
     assert_eq!(end(two), Err(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
 }
 
 #[test]
-fn relaxed_captures_and_threads_allow_more() {
+fn a_relaxed_capture_or_thread_may_allocate() {
     let _context = Context::new();
     let (stream, mut address) = (stream(NON_BLOCKING), 0);
     cu!(cuStreamBeginCapture_v2(stream, RELAXED)).unwrap();
@@ -264,7 +264,7 @@ fn relaxed_captures_and_threads_allow_more() {
 }
 
 #[test]
-fn the_graph_under_construction_can_be_seen() {
+fn the_graph_of_an_active_capture_can_be_queried() {
     let _context = Context::new();
     let (stream, address) = (stream(NON_BLOCKING), allocate(4));
     begin(stream);
@@ -275,7 +275,7 @@ fn the_graph_under_construction_can_be_seen() {
     cu!(cuStreamGetCaptureInfo_v3(stream, &mut status, &mut id, &mut graph, &mut heads, edges, &mut count)).unwrap();
     assert_eq!((status, count), (CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_ACTIVE, 1));
     #[allow(unsafe_code)]
-    // SAFETY: the library says that there is one node.
+    // SAFETY: the library returned a count of one node.
     let head = unsafe { *heads };
     assert_eq!(nodes(graph), [head]);
     assert_eq!(cu!(cuGraphDestroy(graph)), Err(CUDA_ERROR_ILLEGAL_STATE));

@@ -1,5 +1,6 @@
-//! cudarc's safe interface, unchanged, on the emulator: the library is loaded first and found as libcuda.so. The tests take turns,
-//! as cudarc has the one primary context: its `new_stream` waits for all of a context, which ends a capture there.
+//! cudarc's safe interface on the emulator, without changes: the library is loaded first, and cudarc finds it as
+//! libcuda.so. One test runs at a time, because they share the primary context: cudarc's `new_stream` waits for the
+//! whole context, which would invalidate a capture of another test.
 
 mod support;
 
@@ -8,7 +9,7 @@ use support::PTX;
 
 #[test]
 fn cudarc_runs_a_kernel() -> Result<(), DriverError> {
-    let _turn = support::alone();
+    let _lock = support::exclusive();
     support::library();
     let context = CudaContext::new(0)?;
     assert!(context.name()?.starts_with("Emulated"));
@@ -22,7 +23,7 @@ fn cudarc_runs_a_kernel() -> Result<(), DriverError> {
     let (a, b, n) = (2_u32, 9_u32, 500_u32);
     let mut launch = stream.launch_builder(&scale);
     launch.arg(&mut out).arg(&input).arg(&a).arg(&b).arg(&n);
-    // SAFETY: arguments as the kernel declares them; both buffers hold n words.
+    // SAFETY: the arguments match the kernel's parameters, and both buffers have n words.
     #[allow(unsafe_code)]
     unsafe { launch.launch(LaunchConfig::for_num_elems(n)) }?;
     let out = stream.clone_dtoh(&out)?;
@@ -33,11 +34,11 @@ fn cudarc_runs_a_kernel() -> Result<(), DriverError> {
 #[test]
 fn cudarc_captures_a_graph() -> Result<(), DriverError> {
     use cudarc::driver::sys::{CUgraphInstantiate_flags_enum, CUstreamCaptureMode};
-    let _turn = support::alone();
+    let _lock = support::exclusive();
     support::library();
     let context = CudaContext::new(0)?;
-    // A captured stream must not wait for the events by which cudarc keeps its streams in order.
-    // SAFETY: there is one stream.
+    // A captured stream must not wait for the events with which cudarc orders its streams.
+    // SAFETY: the test uses one stream only.
     #[allow(unsafe_code)]
     unsafe {
         context.disable_event_tracking();

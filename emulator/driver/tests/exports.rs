@@ -1,4 +1,4 @@
-//! What the library exports: exactly what a driver's headers declare, and `ironwarp_emulator_…`.
+//! The exported symbols: exactly the functions of the driver's headers and the `ironwarp_emulator_` functions.
 
 #[macro_use]
 mod support;
@@ -18,7 +18,7 @@ fn listed() -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn the_symbol_table_is_the_list() {
+fn the_symbol_table_has_exactly_the_listed_functions() {
     let output =
         Command::new("nm").args(["-D", "--defined-only"]).arg(path()).output().expect("nm is part of binutils");
     let table = String::from_utf8(output.stdout).unwrap();
@@ -30,7 +30,7 @@ fn the_symbol_table_is_the_list() {
 }
 
 #[test]
-fn the_library_is_called_libcuda() {
+fn the_soname_is_libcuda() {
     let output = Command::new("readelf").arg("-d").arg(path()).output().expect("readelf is part of binutils");
     assert!(String::from_utf8_lossy(&output.stdout).contains("Library soname: [libcuda.so]"));
 }
@@ -54,7 +54,7 @@ fn every_entry_is_found_by_its_base_name() {
 }
 
 #[test]
-fn what_is_not_found() {
+fn unknown_names_and_newer_versions_are_not_found() {
     use sys::CUdriverProcAddressQueryResult::*;
     let look = |name: &std::ffi::CStr, version: i32, flags: u64| {
         let (mut address, mut status) = (std::ptr::dangling_mut::<c_void>(), CU_GET_PROC_ADDRESS_SUCCESS);
@@ -70,10 +70,10 @@ fn what_is_not_found() {
 }
 
 #[test]
-fn the_library_says_who_it_is() {
+fn the_library_returns_its_version() {
     let version: extern "C" fn() -> *const std::ffi::c_char = symbol("ironwarp_emulator_version");
     #[allow(unsafe_code)]
-    // SAFETY: the library's own text.
+    // SAFETY: the library returns a static string.
     let version = unsafe { std::ffi::CStr::from_ptr(version()) };
     assert_eq!(version.to_str().unwrap(), concat!("cuda-emulator ", env!("CARGO_PKG_VERSION")));
 }

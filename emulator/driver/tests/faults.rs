@@ -1,5 +1,5 @@
-//! Injected faults and the environment, each configuration in a process of its own; and the matrix of every function
-//! with every code, which must answer that code and nothing else.
+//! Injected faults and environment variables, each configuration in a new process. Every function must return every
+//! injected code, without any other effect.
 
 #[macro_use]
 mod support;
@@ -11,7 +11,7 @@ use support::*;
 const LIST: &str = include_str!("../exports.txt");
 
 #[test]
-#[ignore = "run by others with an environment"]
+#[ignore = "run in a new process by other tests"]
 fn child_reports_the_device() {
     let (mut version, mut total, mut major) = (0, 0, 0);
     cu!(cuDriverGetVersion(&mut version)).unwrap();
@@ -46,7 +46,7 @@ fn a_malformed_variable_fails_cu_init_and_is_named() {
 }
 
 #[test]
-#[ignore = "run by others with an environment"]
+#[ignore = "run in a new process by other tests"]
 fn child_allocates_a_gigabyte_at_a_time() {
     let _context = Context::new();
     let mut address = 0;
@@ -55,7 +55,7 @@ fn child_allocates_a_gigabyte_at_a_time() {
 }
 
 #[test]
-fn memory_ends_where_it_was_told_to() {
+fn allocations_fail_beyond_the_configured_memory() {
     let said = check_in_process("child_allocates_a_gigabyte_at_a_time", &[("MEMORY", "3GiB")]);
     assert!(said.contains("[Ok(()), Ok(()), Ok(()), Err(CUDA_ERROR_OUT_OF_MEMORY)]"), "{said}");
     assert!(said.contains("1073741824 bytes requested, 0 of 3221225472 bytes free"), "{said}");
@@ -66,14 +66,14 @@ fn memory_ends_where_it_was_told_to() {
 }
 
 #[test]
-#[ignore = "run by others with an environment"]
+#[ignore = "run in a new process by other tests"]
 fn child_injects_every_code_into_every_function() {
     cu!(cuInit(0)).unwrap();
-    // 1234 stands for a code of a driver to come.
+    // 1234 is a code that only a future driver may have.
     let codes = [1, 2, 100, 201, 214, 400, 600, 700, 719, 801, 999, 1234, u32::MAX];
     let mut calls = 0;
     for name in LIST.lines().map(|line| line.split(' ').next().unwrap()) {
-        // A fault is answered before any argument is looked at, so the arguments may be anything.
+        // The fault is injected before any argument is read, so the arguments may have any value.
         let entry: extern "C" fn(usize, usize, usize, usize, usize, usize) -> u32 = symbol(name);
         for code in codes {
             assert_eq!(set_faults(&format!("{name}:1={code}")), 0);
@@ -81,22 +81,22 @@ fn child_injects_every_code_into_every_function() {
             calls += 1;
         }
     }
-    println!("{calls} calls answered their fault");
+    println!("{calls} calls returned the injected code");
 }
 
 #[test]
-fn every_function_answers_every_code() {
+fn every_function_returns_every_injected_code() {
     let said = check_in_process("child_injects_every_code_into_every_function", &[]);
     let calls = LIST.lines().count() * 13;
-    assert!(said.contains(&format!("{calls} calls answered their fault")), "{said}");
+    assert!(said.contains(&format!("{calls} calls returned the injected code")), "{said}");
 }
 
 #[test]
-#[ignore = "run by others with an environment"]
-fn child_calls_everything_with_nothing() {
-    // With null for every argument, before and after cuInit, with and without a context: an answer, and no crash.
+#[ignore = "run in a new process by other tests"]
+fn child_calls_every_function_with_null() {
+    // Null for every argument, before and after cuInit, with and without a context: every call must return.
     type Entry = extern "C" fn(usize, usize, usize, usize, usize, usize, usize, usize, usize, usize, usize) -> u32;
-    let mut answers = std::collections::BTreeMap::<u32, u32>::new();
+    let mut codes = std::collections::BTreeMap::<u32, u32>::new();
     for stage in 0..3 {
         match stage {
             1 => cu!(cuInit(0)).unwrap(),
@@ -106,29 +106,29 @@ fn child_calls_everything_with_nothing() {
         for name in LIST.lines().map(|line| line.split(' ').next().unwrap()) {
             let code = symbol::<Entry>(name)(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
             assert_ne!(code, CUDA_ERROR_UNKNOWN as u32, "{name} panicked: {}", last_error());
-            *answers.entry(code).or_default() += 1;
+            *codes.entry(code).or_default() += 1;
         }
     }
-    println!("answers {answers:?}");
+    println!("codes {codes:?}");
 }
 
 #[test]
-fn nothing_is_an_argument_that_every_function_survives() {
-    let said = check_in_process("child_calls_everything_with_nothing", &[]);
+fn every_function_survives_null_arguments() {
+    let said = check_in_process("child_calls_every_function_with_null", &[]);
     println!("{said}");
-    assert!(said.contains("answers"), "{said}");
+    assert!(said.contains("codes {"), "{said}");
 }
 
 #[test]
-fn rules_that_mean_nothing_are_refused() {
+fn faults_of_unknown_functions_are_refused() {
     assert_eq!(set_faults("cuNothing:1=2"), CUDA_ERROR_INVALID_VALUE as u32);
     assert!(last_error().contains("no such function"), "{}", last_error());
     assert_eq!(set_faults(""), 0);
 }
 
 #[test]
-#[ignore = "run by others with an environment"]
-fn child_starts_again() {
+#[ignore = "run in a new process by other tests"]
+fn child_resets_the_driver() {
     let context = Context::new();
     let address = allocate(64);
     assert_eq!(set_faults("cuMemAlloc:*=2"), 0);
@@ -136,7 +136,7 @@ fn child_starts_again() {
     assert_eq!(reset(), 0);
     assert_eq!(cu!(cuMemFree_v2(address)), Err(CUDA_ERROR_NOT_INITIALIZED));
     cu!(cuInit(0)).unwrap();
-    assert_eq!(cu!(cuCtxSynchronize()), Err(CUDA_ERROR_INVALID_CONTEXT), "the old context is not even remembered");
+    assert_eq!(cu!(cuCtxSynchronize()), Err(CUDA_ERROR_INVALID_CONTEXT), "the reset must also forget the old context");
     std::mem::forget(context);
     let _context = Context::new();
     assert_eq!(cu!(cuMemFree_v2(address)), Err(CUDA_ERROR_INVALID_VALUE));
@@ -144,6 +144,6 @@ fn child_starts_again() {
 }
 
 #[test]
-fn a_reset_is_a_new_process() {
-    check_in_process("child_starts_again", &[]);
+fn a_reset_restores_the_initial_state() {
+    check_in_process("child_resets_the_driver", &[]);
 }

@@ -232,7 +232,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_file_has_its_result() {
-    let _turn = support::alone();
+    let _lock = support::exclusive();
     let filter = std::env::var("INSTRUCTIONS").unwrap_or_default();
     let mut gpu = Gpu::new();
     let (mut passed, mut skipped, mut failures) = (0, 0, Vec::new());
@@ -305,7 +305,7 @@ const ADD: &str = "\
 
 #[test]
 fn what_is_wrong_fails_and_what_does_not_fit_is_skipped() {
-    let _turn = support::alone();
+    let _lock = support::exclusive();
     let mut gpu = Gpu::new();
     let mut changed = |from: &str, to: &str| {
         let text = ADD.replace(from, to);

@@ -1,4 +1,4 @@
-//! Kernels: launched in every way, counted, and found out.
+//! Kernels: every way to launch them, their counts and their findings.
 
 #[macro_use]
 mod support;
@@ -8,12 +8,12 @@ use std::ptr::null_mut;
 
 use support::*;
 
-/// `scale` on `n` words in blocks of 64 threads, on a stream.
+/// Launches `scale` on `n` words in blocks of 64 threads.
 fn scale(module: sys::CUmodule, (mut out, mut input): (u64, u64), mut n: u32, stream: sys::CUstream) {
     let (mut a, mut b) = (3_u32, 1_u32);
     let mut params = [param(&mut out), param(&mut input), param(&mut a), param(&mut b), param(&mut n)];
     launch(function(module, c"scale"), (n.div_ceil(64), 64, 0), stream, &mut params).unwrap();
-    // The parameters were copied at the call.
+    // The parameters were copied at the launch, so changing them has no effect.
     (a, b, n) = (0, 0, 0);
     assert_eq!(a + b + n, 0);
 }
@@ -46,7 +46,7 @@ fn parameters_in_one_buffer() {
     write(input, &[1, 2, 3, 4]);
     let mut params = Params { out, input, a: 10, b: 5, n: 4 };
     let launch = |mut size: usize, params: &mut Params| {
-        // Keys of the list: buffer, size, end.
+        // The keys of CU_LAUNCH_PARAM: end, buffer pointer, buffer size.
         let [end, buffer, bytes] = [0, 1, 2].map(|key: usize| key as *mut c_void);
         let mut extra = [buffer, param(params), bytes, param(&mut size), end];
         cu!(cuLaunchKernel(function, 1, 1, 1, 4, 1, 1, 0, null_mut(), null_mut(), extra.as_mut_ptr()))
@@ -87,7 +87,7 @@ fn variables_keep_their_values_between_launches() {
 }
 
 #[test]
-fn a_missing_wait_between_kernel_and_copy_shows() {
+fn a_missing_wait_between_kernel_and_copy_gives_old_data() {
     let _context = Context::new();
     let module = load(PTX).unwrap();
     let (compute, copy) = (stream(NON_BLOCKING), stream(NON_BLOCKING));
@@ -129,7 +129,7 @@ fn kernels_in_graphs() {
     assert_eq!(read(input, 4), [40, 121, 202, 283]);
 }
 
-/// A kernel that must fail: its code, and what the finding says. The code stays until the context ends.
+/// Launches a kernel that must fail and returns its error code and finding. Every later call must return the same code.
 fn failing(name: &std::ffi::CStr, params: &mut [*mut c_void]) -> (CUresult, String) {
     let module = load(PTX).unwrap();
     let mut address = 0;
@@ -143,10 +143,10 @@ fn failing(name: &std::ffi::CStr, params: &mut [*mut c_void]) -> (CUresult, Stri
 }
 
 #[test]
-fn findings_fail_the_launch_and_stick_to_the_context() {
-    let _alone = alone();
+fn a_finding_fails_its_launch_and_all_later_calls_in_the_context() {
+    let _lock = exclusive();
     symbol::<extern "C" fn(u64)>("ironwarp_emulator_set_step_budget")(1 << 20);
-    for (name, code, words) in [
+    for (name, code, texts) in [
         (c"overrun", CUDA_ERROR_ILLEGAL_ADDRESS, vec!["overrun", "just past the end of", "64 bytes at"]),
         (c"misaligned", CUDA_ERROR_MISALIGNED_ADDRESS, vec!["misaligned", "align"]),
         (c"endless", CUDA_ERROR_LAUNCH_TIMEOUT, vec!["endless"]),
@@ -154,11 +154,11 @@ fn findings_fail_the_launch_and_stick_to_the_context() {
     ] {
         let context = Context::new();
         let (mut out, mut n) = (allocate(64), 16_u32);
-        let (answered, finding) = failing(name, &mut [param(&mut out), param(&mut n)]);
-        println!("{answered:?}: {finding}");
-        assert_eq!(answered, code, "{name:?}: {finding}");
-        for word in words {
-            assert!(finding.contains(word), "{name:?}: '{word}' is not in: {finding}");
+        let (returned, finding) = failing(name, &mut [param(&mut out), param(&mut n)]);
+        println!("{returned:?}: {finding}");
+        assert_eq!(returned, code, "{name:?}: {finding}");
+        for text in texts {
+            assert!(finding.contains(text), "{name:?}: '{text}' is not in: {finding}");
         }
         drop(context);
         let _fresh = Context::new();
@@ -168,7 +168,7 @@ fn findings_fail_the_launch_and_stick_to_the_context() {
 
 #[test]
 fn an_error_ends_with_the_primary_context() {
-    let _alone = alone();
+    let _lock = exclusive();
     cu!(cuInit(0)).unwrap();
     let mut context = null_mut();
     cu!(cuDevicePrimaryCtxRetain(&mut context, 0)).unwrap();
@@ -186,7 +186,7 @@ fn an_error_ends_with_the_primary_context() {
 }
 
 #[test]
-#[ignore = "run by others with an environment"]
+#[ignore = "run in a new process by other tests"]
 fn child_launches_twice() {
     let _context = Context::new();
     let module = load(PTX).unwrap();
@@ -215,8 +215,8 @@ fn counts_are_kept_and_written() {
 }
 
 #[test]
-#[ignore = "run by others with an environment"]
-fn child_reads_what_nothing_wrote() {
+#[ignore = "run in a new process by other tests"]
+fn child_reads_uninitialised_memory() {
     let _context = Context::new();
     let module = load(PTX).unwrap();
     let (input, out) = (allocate(16), allocate(16));
@@ -226,7 +226,7 @@ fn child_reads_what_nothing_wrote() {
 
 #[test]
 fn checks_can_be_switched_off() {
-    let child = "child_reads_what_nothing_wrote";
+    let child = "child_reads_uninitialised_memory";
     let said = check_in_process(child, &[("THREADS", "1"), ("SEED", "5")]);
     assert!(said.contains("outcome Err(CUDA_ERROR_LAUNCH_FAILED)") && said.contains("Initialised in scale"), "{said}");
     assert!(check_in_process(child, &[("CHECKS", "off")]).contains("outcome Ok(())"));
@@ -241,7 +241,7 @@ fn cooperative_and_extended_launches_run() {
     let list = params.as_mut_ptr();
     cu!(cuLaunchCooperativeKernel(reverse, 1, 1, 1, 32, 1, 1, 128, null_mut(), list)).unwrap();
     assert_eq!(read(out, 32)[0], 31);
-    // SAFETY: a C structure of integers and pointers.
+    // SAFETY: zero is valid for a C struct of integers and pointers.
     #[allow(unsafe_code)]
     let mut config: sys::CUlaunchConfig = unsafe { std::mem::zeroed() };
     (config.gridDimX, config.gridDimY, config.gridDimZ) = (1, 1, 1);
@@ -266,7 +266,7 @@ fn kernels_of_libraries_are_launched_as_functions() {
 }
 
 #[test]
-fn threads_work_side_by_side() {
+fn threads_use_contexts_concurrently() {
     let threads: Vec<_> = (0..6_u32)
         .map(|thread| {
             std::thread::spawn(move || {

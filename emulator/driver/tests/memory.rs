@@ -1,4 +1,4 @@
-//! Memory: allocating, filling, copying in every direction, and what is refused.
+//! Memory: allocation, fills, copies in every direction, and refused arguments.
 
 #[macro_use]
 mod support;
@@ -11,15 +11,15 @@ use support::*;
 
 #[test]
 fn allocations_are_counted_and_described() {
-    let _alone = alone();
+    let _lock = exclusive();
     let context = Context::new();
     let (mut before, mut after, mut total) = (0, 0, 0);
     cu!(cuMemGetInfo_v2(&mut before, &mut total)).unwrap();
     let address = allocate(1000);
-    assert!(address > 1 << 32, "an address cut to 32 bits must not work");
+    assert!(address > 1 << 32, "an address must not be valid after truncation to 32 bits");
     let large = allocate(1 << 30);
     cu!(cuMemGetInfo_v2(&mut after, &mut total)).unwrap();
-    // Other tests allocate beside this one, but not so much.
+    // Other tests allocate at the same time, but much less.
     assert!(after + (1 << 29) < before && total == 80 << 30);
     cu!(cuMemFree_v2(large)).unwrap();
     let (mut base, mut size) = (0, 0);
@@ -42,7 +42,7 @@ fn allocations_are_counted_and_described() {
 }
 
 #[test]
-fn attributes_of_pointers_the_driver_does_not_know() {
+fn attributes_of_unknown_pointers() {
     let _context = Context::new();
     let mut word = 5_u32;
     let host = std::ptr::from_mut(&mut word) as u64;
@@ -55,8 +55,8 @@ fn attributes_of_pointers_the_driver_does_not_know() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
-    let _alone = alone();
+fn invalid_arguments_are_refused() {
+    let _lock = exclusive();
     let _context = Context::new();
     let (mut address, mut word) = (0, 7_u32);
     let host = std::ptr::from_mut(&mut word);
@@ -73,10 +73,10 @@ fn what_cannot_be_is_refused() {
         ("null host pointer", cu!(cuMemcpyHtoD_v2(device, null(), 4))),
         ("too many bytes in", cu!(cuMemcpyHtoD_v2(device + 4, host.cast(), 8))),
         ("too many bytes out", cu!(cuMemcpyDtoH_v2(host.cast(), device, 12))),
-        ("more than any memory", cu!(cuMemcpyDtoH_v2(host.cast(), device, usize::MAX))),
+        ("more bytes than any memory has", cu!(cuMemcpyDtoH_v2(host.cast(), device, usize::MAX))),
         ("fill past the end", cu!(cuMemsetD32_v2(device, 0, 3))),
         ("fill unaligned", cu!(cuMemsetD32_v2(device + 2, 0, 1))),
-        ("fill more than any memory", cu!(cuMemsetD32_v2(device, 0, usize::MAX / 2))),
+        ("fill of more bytes than any memory has", cu!(cuMemsetD32_v2(device, 0, usize::MAX / 2))),
         ("async free of an ordinary allocation", cu!(cuMemFreeAsync(device, null_mut()))),
     ] {
         assert_eq!(outcome, Err(CUDA_ERROR_INVALID_VALUE), "{what}");
@@ -94,11 +94,11 @@ fn fills_and_copies_of_all_widths() {
     cu!(cuMemsetD8_v2(a + 8, 0xAA, 3)).unwrap();
     cu!(cuMemcpyDtoD_v2(b + 16, a, 16)).unwrap();
     assert_eq!(read(b + 16, 4), [0x0403_0201, 0xBEEF_BEEF, 0x04AA_AAAA, 0x0403_0201]);
-    assert_eq!(read(b, 1), [0xCBCB_CBCB], "memory that nothing wrote is poisoned");
+    assert_eq!(read(b, 1), [0xCBCB_CBCB], "uninitialised memory must read as 0xCB bytes");
 }
 
 #[test]
-fn unified_copies_look_addresses_up() {
+fn unified_copies_find_out_the_kind_of_each_address() {
     let _context = Context::new();
     let (from, mut to) = ([1_u32, 2, 3], [0_u32; 3]);
     let device = allocate(12);
@@ -111,7 +111,7 @@ fn unified_copies_look_addresses_up() {
 }
 
 #[test]
-fn rows_and_boxes() {
+fn two_dimensional_copies() {
     let _context = Context::new();
     let (mut pitched, mut pitch) = (0, 0);
     cu!(cuMemAllocPitch_v2(&mut pitched, &mut pitch, 12, 4, 4)).unwrap();
@@ -119,7 +119,7 @@ fn rows_and_boxes() {
     assert_eq!(cu!(cuMemAllocPitch_v2(&mut pitched, &mut pitch, 12, 4, 3)), Err(CUDA_ERROR_INVALID_VALUE));
     cu!(cuMemsetD2D32_v2(pitched, pitch, 9, 3, 4)).unwrap();
     let host: Vec<u32> = (0..12).collect();
-    // Two words of each of two rows, from column 1 of row 1, to column 0 of row 2.
+    // Copies two words of each of two rows, from column 1 of row 1 to column 0 of row 2.
     let into = sys::CUDA_MEMCPY2D_st {
         srcXInBytes: 4,
         srcY: 1,
@@ -148,11 +148,11 @@ fn rows_and_boxes() {
 }
 
 #[test]
-fn three_dimensions() {
+fn three_dimensional_copies() {
     let _context = Context::new();
     let device = allocate(4 * 4 * 3 * 4);
     let host: Vec<u32> = (0..24).collect();
-    // SAFETY: a C structure of integers and pointers, for which zero is a value, but for the two enumerations set here.
+    // SAFETY: zero is valid for a C struct of integers and pointers; the two enumerations are set here.
     #[allow(unsafe_code)]
     let mut area: sys::CUDA_MEMCPY3D_st = unsafe {
         let mut area = std::mem::MaybeUninit::<sys::CUDA_MEMCPY3D_st>::zeroed();
@@ -173,8 +173,8 @@ fn three_dimensions() {
 }
 
 #[test]
-fn pools_account_for_what_they_gave() {
-    let _alone = alone();
+fn pools_count_the_memory_in_use() {
+    let _lock = exclusive();
     let _context = Context::new();
     let (mut default, mut current) = (null_mut(), null_mut());
     cu!(cuDeviceGetDefaultMemPool(&mut default, 0)).unwrap();
@@ -209,7 +209,7 @@ fn pools_account_for_what_they_gave() {
     assert_eq!(threshold, u64::MAX);
     cu!(cuMemFreeAsync(address, stream)).unwrap();
     assert_eq!(cu!(cuMemFreeAsync(address, stream)), Err(CUDA_ERROR_INVALID_VALUE), "freed twice");
-    assert_eq!(used(), 4096, "the stream has not come to it");
+    assert_eq!(used(), 4096, "the stream has not executed the free yet");
     cu!(cuStreamSynchronize(stream)).unwrap();
     assert_eq!(used(), 0);
     cu!(cuMemPoolTrimTo(pool, 0)).unwrap();
@@ -219,7 +219,7 @@ fn pools_account_for_what_they_gave() {
 
 #[test]
 fn page_locked_memory() {
-    let _alone = alone();
+    let _lock = exclusive();
     let _context = Context::new();
     let mut words = vec![0_u32; 4096];
     let pointer: *mut c_void = words.as_mut_ptr().cast();
@@ -231,7 +231,7 @@ fn page_locked_memory() {
     let name = CUpointer_attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE;
     cu!(cuPointerGetAttribute(param(&mut kind), name, inside as u64)).unwrap();
     assert_eq!(kind, CUmemorytype::CU_MEMORYTYPE_HOST as u32);
-    assert_eq!(cu!(cuMemFreeHost(pointer)), Err(CUDA_ERROR_INVALID_VALUE), "not the library's own");
+    assert_eq!(cu!(cuMemFreeHost(pointer)), Err(CUDA_ERROR_INVALID_VALUE), "the library did not allocate it");
     cu!(cuMemHostUnregister(pointer)).unwrap();
     assert_eq!(cu!(cuMemHostUnregister(pointer)), Err(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED));
     let (mut own, mut flags) = (null_mut(), 0);
@@ -245,10 +245,10 @@ fn page_locked_memory() {
 }
 
 #[test]
-fn a_context_takes_its_memory_with_it() {
-    let _alone = alone();
+fn destroying_a_context_frees_its_memory() {
+    let _lock = exclusive();
     let (mut before, mut after, mut total) = (0, 0, 0);
-    let watcher = Context::new();
+    let first = Context::new();
     cu!(cuMemGetInfo_v2(&mut before, &mut total)).unwrap();
     let context = Context::new();
     let address = allocate(1 << 30);
@@ -257,5 +257,5 @@ fn a_context_takes_its_memory_with_it() {
     assert_eq!(cu!(cuMemGetAddressRange_v2(&mut base, null_mut(), address)), Err(CUDA_ERROR_NOT_FOUND));
     cu!(cuMemGetInfo_v2(&mut after, &mut total)).unwrap();
     assert!(before.abs_diff(after) < 1 << 29);
-    drop(watcher);
+    drop(first);
 }

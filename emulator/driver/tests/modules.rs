@@ -1,4 +1,4 @@
-//! Modules, functions and libraries: what is loaded, what is refused and how the log says it, attributes, occupancy.
+//! Modules, functions and libraries: loading, refusals and their JIT logs, attributes, launch limits and occupancy.
 
 #[macro_use]
 mod support;
@@ -9,7 +9,8 @@ use std::ptr::null_mut;
 use support::sys::{CUfunction_attribute, CUjit_option};
 use support::*;
 
-/// Loads with logs of `size` bytes: the outcome, the error log and the bytes of it that are said to be filled.
+/// Loads `ptx` with log buffers of `size` bytes; returns the result, the error log and its length according to the
+/// driver.
 fn load_with_log(ptx: &str, size: usize) -> (Result<(), CUresult>, String, usize) {
     let text = CString::new(ptx).unwrap();
     let (mut info, mut log) = (vec![1_u8; size], vec![1_u8; size]);
@@ -30,14 +31,18 @@ fn load_with_log(ptx: &str, size: usize) -> (Result<(), CUresult>, String, usize
 }
 
 #[test]
-fn malformed_text_is_refused_with_its_place() {
+fn malformed_text_is_refused_with_its_position() {
     let _context = Context::new();
     let broken = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry f() {\n  mov.u32 %r1 5;\n}\n";
     let (outcome, log, filled) = load_with_log(broken, 1024);
     assert_eq!(outcome, Err(CUDA_ERROR_INVALID_PTX));
     assert!(log.contains("5:") && log.len() == filled, "{log}");
     let (outcome, short, filled) = load_with_log(broken, 12);
-    assert_eq!((outcome, short.len(), filled), (Err(CUDA_ERROR_INVALID_PTX), 11, 11), "cut to its buffer");
+    assert_eq!(
+        (outcome, short.len(), filled),
+        (Err(CUDA_ERROR_INVALID_PTX), 11, 11),
+        "the log must be cut to its buffer"
+    );
     assert!(log.starts_with(&short));
     let (outcome, log, filled) = load_with_log(PTX, 1024);
     assert_eq!((outcome, log.as_str(), filled), (Ok(()), "", 0));
@@ -53,7 +58,7 @@ fn an_unknown_instruction_is_named() {
 }
 
 #[test]
-fn what_the_device_cannot_run() {
+fn images_that_the_device_cannot_run_are_refused() {
     let _context = Context::new();
     let (outcome, log, _) = load_with_log(&PTX.replace("sm_80", "sm_90"), 1024);
     assert_eq!(outcome, Err(CUDA_ERROR_INVALID_PTX));
@@ -72,7 +77,7 @@ fn what_the_device_cannot_run() {
 }
 
 #[test]
-fn modules_list_what_they_hold() {
+fn modules_list_their_functions_and_variables() {
     let _context = Context::new();
     let module = load(PTX).unwrap();
     let mut count = 0;
@@ -86,7 +91,7 @@ fn modules_list_what_they_hold() {
     cu!(cuFuncGetName(&mut name, scale)).unwrap();
     cu!(cuFuncGetModule(&mut owner, scale)).unwrap();
     #[allow(unsafe_code)]
-    // SAFETY: the library's own text.
+    // SAFETY: the library returns a string that lives as long as the module.
     let name = unsafe { CStr::from_ptr(name) };
     assert_eq!((name, owner), (c"scale", module));
     let (mut offset, mut size) = (0, 0);
@@ -150,8 +155,8 @@ fn occupancy_is_limited_by_threads_and_shared_memory() {
         cu!(cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut blocks, reverse, threads, shared)).map(|()| blocks)
     };
     assert_eq!(blocks(1024, 0), Ok(2));
-    assert_eq!(blocks(64, 0), Ok(32), "the most blocks there are");
-    assert_eq!(blocks(256, 40 << 10), Ok(4), "164 KiB in parts of 41");
+    assert_eq!(blocks(64, 0), Ok(32), "limited by the blocks per SM");
+    assert_eq!(blocks(256, 40 << 10), Ok(4), "limited by shared memory: 164 KiB in blocks of 41");
     assert_eq!(blocks(256, 170_000), Ok(0));
     assert_eq!(blocks(1025, 0), Err(CUDA_ERROR_INVALID_VALUE));
     let (mut grid, mut block, mut shared) = (0, 0, 0);
@@ -165,7 +170,7 @@ fn occupancy_is_limited_by_threads_and_shared_memory() {
     cu!(cuOccupancyAvailableDynamicSMemPerBlock(&mut shared, reverse, 4, 256)).unwrap();
     assert_eq!(shared, 40 << 10);
     let mut clusters = 0;
-    // SAFETY: a C structure of integers and pointers.
+    // SAFETY: zero is valid for a C struct of integers and pointers.
     #[allow(unsafe_code)]
     let mut config: sys::CUlaunchConfig = unsafe { std::mem::zeroed() };
     (config.gridDimX, config.gridDimY, config.gridDimZ) = (8, 1, 1);
@@ -177,7 +182,7 @@ fn occupancy_is_limited_by_threads_and_shared_memory() {
 }
 
 #[test]
-fn libraries_become_modules_where_they_are_used() {
+fn a_library_becomes_a_module_in_each_context_that_uses_it() {
     cu!(cuInit(0)).unwrap();
     let text = CString::new(PTX).unwrap();
     let (mut library, mut kernel, mut count) = (null_mut(), null_mut(), 0);
@@ -197,7 +202,7 @@ fn libraries_become_modules_where_they_are_used() {
     let second = Context::new();
     let mut other = 0;
     cu!(cuLibraryGetGlobal(&mut other, &mut size, library, c"counter".as_ptr())).unwrap();
-    assert!(other != address && read(other, 1) == [7], "each context has its own variables");
+    assert!(other != address && read(other, 1) == [7], "each context must have its own variables");
     let dynamic = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     cu!(cuKernelSetAttribute(dynamic, 100_000, kernel, 0)).unwrap();
     let mut value = 0;
@@ -210,7 +215,7 @@ fn libraries_become_modules_where_they_are_used() {
 }
 
 #[test]
-fn launches_that_do_not_fit_are_refused_with_both_numbers() {
+fn launches_that_exceed_a_limit_are_refused_with_both_numbers() {
     let _context = Context::new();
     let module = load(PTX).unwrap();
     let (scale, reverse, bounded) =
@@ -240,14 +245,14 @@ fn launches_that_do_not_fit_are_refused_with_both_numbers() {
 }
 
 #[test]
-fn launch_attributes_are_obeyed_or_refused() {
+fn launch_attributes_are_applied_or_refused() {
     let _context = Context::new();
     let bounded = function(load(PTX).unwrap(), c"bounded");
     let with = |name: u32, words: [u32; 3]| {
         let mut attribute = [0_u32; 18];
         attribute[0] = name;
         attribute[2..5].copy_from_slice(&words);
-        // SAFETY: a C structure of integers and pointers.
+        // SAFETY: zero is valid for a C struct of integers and pointers.
         #[allow(unsafe_code)]
         let mut config: sys::CUlaunchConfig = unsafe { std::mem::zeroed() };
         (config.gridDimX, config.gridDimY, config.gridDimZ) = (2, 1, 1);

@@ -1,4 +1,4 @@
-//! The device, contexts, streams and events as objects: what they answer, and what they refuse.
+//! The device, contexts, streams and events: their properties, and refused calls.
 
 #[macro_use]
 mod support;
@@ -16,7 +16,7 @@ fn attribute(name: CUdevice_attribute) -> i32 {
 }
 
 #[test]
-fn the_device_says_what_it_is() {
+fn the_device_has_a_name_and_identifiers() {
     cu!(cuInit(0)).unwrap();
     let (mut count, mut version, mut device) = (0, 0, -1);
     cu!(cuDeviceGetCount(&mut count)).unwrap();
@@ -28,7 +28,7 @@ fn the_device_says_what_it_is() {
     cu!(cuDeviceGetName(name.as_mut_ptr(), 64, 0)).unwrap();
     assert_eq!(string(&name), "Emulated sm_80 GPU");
     cu!(cuDeviceGetName(name.as_mut_ptr(), 9, 0)).unwrap();
-    assert_eq!(string(&name), "Emulated", "cut to the room there is");
+    assert_eq!(string(&name), "Emulated", "the name must be cut to its buffer");
     cu!(cuDeviceGetPCIBusId(name.as_mut_ptr(), 64, 0)).unwrap();
     let mut found = -1;
     cu!(cuDeviceGetByPCIBusId(&mut found, name.as_ptr())).unwrap();
@@ -47,7 +47,7 @@ fn string(bytes: &[c_char]) -> String {
 }
 
 #[test]
-fn limits_are_those_of_the_chip() {
+fn device_attributes_are_those_of_the_chip() {
     use CUdevice_attribute::*;
     cu!(cuInit(0)).unwrap();
     for (name, value) in [
@@ -72,7 +72,7 @@ fn limits_are_those_of_the_chip() {
 }
 
 #[test]
-fn contexts_are_stacked_by_thread() {
+fn each_thread_has_a_stack_of_contexts() {
     let outer = Context::new();
     let inner = Context::new();
     let current = || {
@@ -99,7 +99,7 @@ fn contexts_are_stacked_by_thread() {
 }
 
 #[test]
-fn what_needs_a_context_says_so() {
+fn calls_without_a_context_are_refused() {
     cu!(cuInit(0)).unwrap();
     let (mut address, mut stream) = (0, null_mut());
     assert_eq!(cu!(cuMemAlloc_v2(&mut address, 4)), Err(CUDA_ERROR_INVALID_CONTEXT));
@@ -111,7 +111,7 @@ fn what_needs_a_context_says_so() {
 }
 
 #[test]
-fn a_destroyed_context_is_told_from_none() {
+fn a_destroyed_context_has_its_own_error_code() {
     let context = Context::new();
     let raw = context.0;
     let stream = stream(0);
@@ -142,7 +142,7 @@ fn limits_and_configurations_are_kept() {
 }
 
 #[test]
-fn streams_know_themselves() {
+fn streams_have_properties() {
     let context = Context::new();
     let mut high = null_mut();
     cu!(cuStreamCreateWithPriority(&mut high, NON_BLOCKING, -100)).unwrap();
@@ -159,7 +159,7 @@ fn streams_know_themselves() {
     assert!(last_error().contains("is not a live stream"), "{}", last_error());
     assert_eq!(cu!(cuStreamDestroy_v2(null_mut())), Err(CUDA_ERROR_INVALID_HANDLE));
     assert_eq!(cu!(cuStreamCreate(&mut high, 8)), Err(CUDA_ERROR_INVALID_VALUE));
-    // The default streams by their special handles; each thread has one of its own.
+    // The special handles of the default streams: 1 is the legacy one, 2 that of the calling thread.
     let id_of = |handle: usize| {
         let mut id = 0;
         cu!(cuStreamGetId(handle as sys::CUstream, &mut id)).unwrap();
@@ -178,7 +178,7 @@ fn streams_know_themselves() {
 }
 
 #[test]
-fn events_have_made_up_times_that_grow() {
+fn event_times_increase() {
     let _context = Context::new();
     let stream = stream(0);
     let (start, end, address) = (event(), event(), allocate(64));
@@ -205,8 +205,8 @@ fn events_have_made_up_times_that_grow() {
 }
 
 #[test]
-fn errors_have_names_and_words() {
-    for (code, name, words) in [
+fn error_codes_have_names_and_descriptions() {
+    for (code, name, description) in [
         (CUDA_SUCCESS, "CUDA_SUCCESS", "no error"),
         (CUDA_ERROR_OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"),
         (CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"),
@@ -216,9 +216,9 @@ fn errors_have_names_and_words() {
         cu!(cuGetErrorName(code, &mut said)).unwrap();
         cu!(cuGetErrorString(code, &mut explained)).unwrap();
         #[allow(unsafe_code)]
-        // SAFETY: both point to texts of the library.
+        // SAFETY: both point to static strings of the library.
         let texts = unsafe { (CStr::from_ptr(said), CStr::from_ptr(explained)) };
-        assert_eq!((texts.0.to_str().unwrap(), texts.1.to_str().unwrap()), (name, words));
+        assert_eq!((texts.0.to_str().unwrap(), texts.1.to_str().unwrap()), (name, description));
     }
     let raw: extern "C" fn(u32, *mut *const c_char) -> u32 = symbol("cuGetErrorName");
     let mut said = c"x".as_ptr();
@@ -227,7 +227,7 @@ fn errors_have_names_and_words() {
 }
 
 #[test]
-fn what_is_not_emulated_names_itself() {
+fn unsupported_functions_return_not_supported_and_their_name() {
     let entry: extern "C" fn() -> u32 = symbol("cuArrayCreate_v2");
     assert_eq!(entry(), CUDA_ERROR_NOT_SUPPORTED as u32);
     assert_eq!(last_error(), "cuArrayCreate_v2: not emulated");

@@ -1,6 +1,6 @@
-//! Order: work executes as late as the model allows, so that what a program forgot shows as wrong data, every time.
+//! The order of execution: work executes as late as CUDA allows, so that missing synchronisation always gives old data.
 //!
-//! Each pair of tests has the mistake and its mending. The tests of this program take turns: they set the seed.
+//! Most tests contain a mistake and its correction. One test runs at a time, because they set the seed.
 
 #[macro_use]
 mod support;
@@ -14,17 +14,17 @@ use support::*;
 
 const POISON: u32 = 0xCBCB_CBCB;
 
-/// A context, and the others' waiting.
-struct Turn {
+/// A context, and the lock that lets only one test run.
+struct Exclusive {
     _context: Context,
-    _turn: MutexGuard<'static, ()>,
+    _lock: MutexGuard<'static, ()>,
 }
 
-fn turn() -> Turn {
-    let turn = alone();
+fn exclusive_context() -> Exclusive {
+    let lock = exclusive();
     let context = Context::new();
     set_seed(0);
-    Turn { _context: context, _turn: turn }
+    Exclusive { _context: context, _lock: lock }
 }
 
 fn fill(address: u64, value: u32, stream: sys::CUstream) {
@@ -36,36 +36,36 @@ fn copy_out(to: &mut [u32], from: u64, stream: sys::CUstream) {
 }
 
 #[test]
-fn reading_before_synchronising_shows_old_data() {
-    let _turn = turn();
+fn reading_before_synchronising_gives_old_data() {
+    let _lock = exclusive_context();
     let (stream, address, out) = (stream(NON_BLOCKING), allocate(4), pinned(1));
     fill(address, 5, stream);
     copy_out(out, address, stream);
-    assert_eq!(peek(out, 0), POISON, "nothing has happened yet");
+    assert_eq!(peek(out, 0), POISON, "nothing must execute before it is waited for");
     cu!(cuStreamSynchronize(stream)).unwrap();
     assert_eq!(peek(out, 0), 5);
 }
 
 #[test]
-fn page_locked_memory_is_read_when_the_copy_comes() {
-    let _turn = turn();
+fn page_locked_memory_is_read_when_the_copy_executes() {
+    let _lock = exclusive_context();
     let (stream, address, input) = (stream(NON_BLOCKING), allocate(4), pinned(1));
     input[0] = 1;
     cu!(cuMemcpyHtoDAsync_v2(address, input.as_ptr().cast(), 4, stream)).unwrap();
     input[0] = 2;
     cu!(cuStreamSynchronize(stream)).unwrap();
-    assert_eq!(read(address, 1), [2], "changed too early");
+    assert_eq!(read(address, 1), [2], "the copy must read the changed value");
     let mut pageable = [3_u32];
     cu!(cuMemcpyHtoDAsync_v2(address, pageable.as_ptr().cast(), 4, stream)).unwrap();
     pageable[0] = 4;
     cu!(cuStreamSynchronize(stream)).unwrap();
-    assert_eq!(read(address, 1), [3], "pageable memory was read at the call");
+    assert_eq!(read(address, 1), [3], "pageable memory must be read at the call");
     assert_eq!(pageable, [4]);
 }
 
 #[test]
-fn a_copy_to_pageable_memory_has_ended_at_the_return() {
-    let _turn = turn();
+fn a_copy_to_pageable_memory_completes_before_it_returns() {
+    let _lock = exclusive_context();
     let (stream, address, mut out) = (stream(NON_BLOCKING), allocate(4), [0_u32]);
     fill(address, 6, stream);
     copy_out(&mut out, address, stream);
@@ -73,14 +73,14 @@ fn a_copy_to_pageable_memory_has_ended_at_the_return() {
 }
 
 #[test]
-fn two_streams_without_an_event_are_not_in_order() {
-    let _turn = turn();
+fn two_streams_without_an_event_are_not_ordered() {
+    let _lock = exclusive_context();
     let (first, second) = (stream(NON_BLOCKING), stream(NON_BLOCKING));
     let (address, out) = (allocate(4), pinned(1));
     fill(address, 7, first);
     copy_out(out, address, second);
     cu!(cuStreamSynchronize(second)).unwrap();
-    assert_eq!(peek(out, 0), POISON, "the copy did not wait for the other stream");
+    assert_eq!(peek(out, 0), POISON, "the copy must not wait for the other stream");
     fill(address, 8, first);
     let ready = event();
     cu!(cuEventRecord(ready, first)).unwrap();
@@ -91,31 +91,31 @@ fn two_streams_without_an_event_are_not_in_order() {
 }
 
 #[test]
-fn an_event_marks_what_was_recorded_at_the_wait() {
-    let _turn = turn();
-    let (first, second, mark) = (stream(NON_BLOCKING), stream(NON_BLOCKING), event());
+fn a_wait_is_for_the_last_recording_before_it() {
+    let _lock = exclusive_context();
+    let (first, second, recorded) = (stream(NON_BLOCKING), stream(NON_BLOCKING), event());
     let (address, out) = (allocate(4), pinned(1));
-    cu!(cuStreamWaitEvent(second, mark, 0)).unwrap();
+    cu!(cuStreamWaitEvent(second, recorded, 0)).unwrap();
     fill(address, 1, first);
-    cu!(cuEventRecord(mark, first)).unwrap();
+    cu!(cuEventRecord(recorded, first)).unwrap();
     copy_out(out, address, second);
     cu!(cuStreamSynchronize(second)).unwrap();
     assert_eq!(peek(out, 0), POISON, "the wait came before the record");
     fill(address, 2, first);
-    cu!(cuEventSynchronize(mark)).unwrap();
-    assert_eq!(read_nothing_else(address), 1, "what comes after the event is not waited for");
+    cu!(cuEventSynchronize(recorded)).unwrap();
+    assert_eq!(read_only(address), 1, "later work than the event must not be waited for");
 }
 
-/// Reads without waiting for any stream but a new one.
-fn read_nothing_else(address: u64) -> u32 {
+/// Reads a word through a new stream, which waits for no other stream.
+fn read_only(address: u64) -> u32 {
     let (stream, mut out) = (stream(NON_BLOCKING), [0]);
     copy_out(&mut out, address, stream);
     out[0]
 }
 
 #[test]
-fn the_default_stream_is_in_step_with_blocking_streams_only() {
-    let _turn = turn();
+fn the_default_stream_synchronises_with_blocking_streams_only() {
+    let _lock = exclusive_context();
     let (blocking, free) = (stream(0), stream(NON_BLOCKING));
     let (a, b) = (allocate(4), allocate(4));
     fill(a, 1, blocking);
@@ -125,73 +125,73 @@ fn the_default_stream_is_in_step_with_blocking_streams_only() {
     let (seen_by_blocking, seen_by_free) = (pinned(1), pinned(1));
     copy_out(seen_by_free, a, free);
     cu!(cuStreamSynchronize(free)).unwrap();
-    assert_eq!(peek(seen_by_free, 0), 1, "a non-blocking stream does not wait for the default one");
+    assert_eq!(peek(seen_by_free, 0), 1, "a non-blocking stream must not wait for the default stream");
     copy_out(seen_by_blocking, a, blocking);
     cu!(cuStreamSynchronize(blocking)).unwrap();
     assert_eq!(peek(seen_by_blocking, 0), 3);
 }
 
 #[test]
-fn the_threads_own_default_stream_is_a_blocking_one() {
-    let _turn = turn();
+fn the_per_thread_default_stream_is_a_blocking_stream() {
+    let _lock = exclusive_context();
     let (address, out) = (allocate(4), pinned(1));
     let per_thread = 2 as sys::CUstream;
     fill(address, 4, null_mut());
     copy_out(out, address, per_thread);
     cu!(cuStreamSynchronize(per_thread)).unwrap();
     assert_eq!(peek(out, 0), 4);
-    // The `_ptsz` entries mean that stream by a null handle.
+    // For the `_ptsz` functions, a null handle is that stream.
     let fill_per_thread: extern "C" fn(u64, u32, usize, usize) -> u32 = symbol("cuMemsetD32Async_ptsz");
     assert_eq!(fill_per_thread(address, 5, 1, 0), 0);
     assert_eq!(cu!(cuStreamQuery(per_thread)), Err(CUDA_ERROR_NOT_READY));
     cu!(cuStreamSynchronize(per_thread)).unwrap();
-    assert_eq!(read_nothing_else(address), 5);
+    assert_eq!(read_only(address), 5);
 }
 
 #[test]
 fn synchronous_fills_and_copies_within_the_device_do_not_wait() {
-    let _turn = turn();
+    let _lock = exclusive_context();
     let (a, b) = (allocate(4), allocate(4));
     cu!(cuMemsetD32_v2(a, 9, 1)).unwrap();
     cu!(cuMemcpyDtoD_v2(b, a, 4)).unwrap();
-    assert_eq!(read_nothing_else(b), POISON);
+    assert_eq!(read_only(b), POISON);
     cu!(cuCtxSynchronize()).unwrap();
-    assert_eq!(read_nothing_else(b), 9);
+    assert_eq!(read_only(b), 9);
     write(a, &[10]);
-    assert_eq!(read_nothing_else(a), 9, "even a synchronous copy in may end later than its call");
+    assert_eq!(read_only(a), 9, "even a synchronous copy from pageable memory may complete after its call");
     assert_eq!(read(a, 1), [10]);
 }
 
 #[test]
 fn polling_makes_progress() {
-    let _turn = turn();
-    let (stream, address, mark) = (stream(NON_BLOCKING), allocate(4), event());
+    let _lock = exclusive_context();
+    let (stream, address, recorded) = (stream(NON_BLOCKING), allocate(4), event());
     for value in 0..99 {
         fill(address, value, stream);
     }
-    cu!(cuEventRecord(mark, stream)).unwrap();
+    cu!(cuEventRecord(recorded, stream)).unwrap();
     let mut polls = 0;
-    while let Err(code) = cu!(cuEventQuery(mark)) {
+    while let Err(code) = cu!(cuEventQuery(recorded)) {
         assert_eq!(code, CUDA_ERROR_NOT_READY);
         polls += 1;
     }
-    assert_eq!(polls, 7, "one operation, then two, four, eight");
+    assert_eq!(polls, 7, "each query must execute twice as many operations as the one before");
     cu!(cuStreamQuery(stream)).unwrap();
 }
 
 #[test]
 fn destroyed_streams_finish_their_work() {
-    let _turn = turn();
-    let (doomed, address) = (stream(0), allocate(4));
-    fill(address, 11, doomed);
-    cu!(cuStreamDestroy_v2(doomed)).unwrap();
-    assert_eq!(read_nothing_else(address), POISON);
-    assert_eq!(read(address, 1), [11], "the default stream still comes after it");
+    let _lock = exclusive_context();
+    let (destroyed, address) = (stream(0), allocate(4));
+    fill(address, 11, destroyed);
+    cu!(cuStreamDestroy_v2(destroyed)).unwrap();
+    assert_eq!(read_only(address), POISON);
+    assert_eq!(read(address, 1), [11], "the default stream must still wait for it");
 }
 
 #[test]
-fn freeing_waits_and_freeing_in_a_stream_does_not() {
-    let _turn = turn();
+fn freeing_waits_for_pending_work() {
+    let _lock = exclusive_context();
     let (stream, address, out) = (stream(NON_BLOCKING), allocate(4), pinned(1));
     fill(address, 12, stream);
     copy_out(out, address, stream);
@@ -201,7 +201,7 @@ fn freeing_waits_and_freeing_in_a_stream_does_not() {
 
 #[test]
 fn using_memory_after_its_stream_freed_it_is_an_error() {
-    let turn = turn();
+    let lock = exclusive_context();
     let (owner, other) = (stream(NON_BLOCKING), stream(NON_BLOCKING));
     let mut address = 0;
     cu!(cuMemAllocAsync(&mut address, 4, owner)).unwrap();
@@ -212,10 +212,10 @@ fn using_memory_after_its_stream_freed_it_is_an_error() {
     assert_eq!(cu!(cuStreamSynchronize(other)), Err(CUDA_ERROR_ILLEGAL_ADDRESS));
     let finding = text("ironwarp_emulator_last_finding");
     assert!(finding.contains("which was freed"), "{finding}");
-    // The error stays, whatever is called.
+    // Every later call returns the same error.
     assert_eq!(cu!(cuMemAlloc_v2(&mut address, 4)), Err(CUDA_ERROR_ILLEGAL_ADDRESS));
     assert_eq!(cu!(cuCtxSynchronize()), Err(CUDA_ERROR_ILLEGAL_ADDRESS));
-    drop(turn);
+    drop(lock);
 }
 
 static CALLS: AtomicU32 = AtomicU32::new(0);
@@ -231,8 +231,8 @@ extern "C" fn stream_callback(_: sys::CUstream, status: CUresult, data: *mut c_v
 }
 
 #[test]
-fn host_functions_run_in_their_turn_and_may_not_call_the_driver() {
-    let _turn = turn();
+fn host_functions_run_in_stream_order_and_may_not_call_the_driver() {
+    let _lock = exclusive_context();
     let stream = stream(NON_BLOCKING);
     CALLS.store(0, Ordering::SeqCst);
     cu!(cuLaunchHostFunc(stream, Some(host_function), 10 as *mut c_void)).unwrap();
@@ -245,26 +245,26 @@ fn host_functions_run_in_their_turn_and_may_not_call_the_driver() {
 
 #[test]
 fn polling_does_not_wait_for_a_host_function() {
-    let _turn = turn();
+    let _lock = exclusive_context();
     static RELEASED: AtomicU32 = AtomicU32::new(0);
     extern "C" fn wait_for_release(_: *mut c_void) {
         while RELEASED.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }
     }
-    let (stream, other, address, mark) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(4), event());
+    let (stream, other, address, recorded) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(4), event());
     cu!(cuLaunchHostFunc(stream, Some(wait_for_release), null_mut())).unwrap();
-    cu!(cuEventRecord(mark, stream)).unwrap();
+    cu!(cuEventRecord(recorded, stream)).unwrap();
     for _ in 0..3 {
-        assert_eq!(cu!(cuEventQuery(mark)), Err(CUDA_ERROR_NOT_READY));
+        assert_eq!(cu!(cuEventQuery(recorded)), Err(CUDA_ERROR_NOT_READY));
     }
     fill(address, 1, other);
     cu!(cuStreamSynchronize(other)).unwrap();
     RELEASED.store(1, Ordering::SeqCst);
-    cu!(cuEventSynchronize(mark)).unwrap();
+    cu!(cuEventSynchronize(recorded)).unwrap();
 }
 
-/// Two streams write the same word with nothing between them: who is last?
+/// Two unordered streams write the same word; returns the value of the one that wrote last.
 fn race(seed: u64) -> u32 {
     set_seed(seed);
     let (first, second, address) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(4));
@@ -275,16 +275,16 @@ fn race(seed: u64) -> u32 {
 }
 
 #[test]
-fn what_is_unordered_happens_in_either_order_by_the_seed() {
-    let _turn = turn();
+fn the_seed_determines_the_order_of_unordered_work() {
+    let _lock = exclusive_context();
     let outcomes: Vec<u32> = (0..32).map(race).collect();
     assert!(outcomes.contains(&1) && outcomes.contains(&2), "{outcomes:?}");
-    assert_eq!(outcomes, (0..32).map(race).collect::<Vec<_>>(), "the same seed, the same order");
+    assert_eq!(outcomes, (0..32).map(race).collect::<Vec<_>>(), "the same seed must give the same order");
 }
 
 #[test]
-fn with_a_seed_other_work_may_slip_in() {
-    let _turn = turn();
+fn with_a_seed_other_ready_work_sometimes_executes_too() {
+    let _lock = exclusive_context();
     let early = (1..64).filter(|&seed| {
         set_seed(seed);
         let (first, second, address) = (stream(NON_BLOCKING), stream(NON_BLOCKING), allocate(64));
@@ -296,24 +296,24 @@ fn with_a_seed_other_work_may_slip_in() {
         cu!(cuStreamQuery(first)).is_ok()
     });
     let early = early.count();
-    assert!((10..60).contains(&early), "{early} of 63: sometimes, not always");
+    assert!((10..60).contains(&early), "the other stream's work executed with {early} of 63 seeds");
 }
 
 #[test]
-fn a_queue_without_end_is_executed_from_its_beginning() {
-    let _turn = turn();
+fn the_oldest_operations_of_a_long_queue_execute() {
+    let _lock = exclusive_context();
     let (stream, address) = (stream(NON_BLOCKING), allocate(4));
     for value in 0..40_000 {
         fill(address, value, stream);
     }
-    assert!(read_nothing_else(address) > 10_000, "the oldest operations were executed");
+    assert!(read_only(address) > 10_000, "the oldest operations must have been executed");
     cu!(cuStreamSynchronize(stream)).unwrap();
-    assert_eq!(read_nothing_else(address), 39_999);
+    assert_eq!(read_only(address), 39_999);
 }
 
 #[test]
 fn threads_may_call_while_an_operation_executes() {
-    let turn = turn();
+    let lock = exclusive_context();
     static GATE: AtomicU32 = AtomicU32::new(0);
     extern "C" fn wait_for_gate(_: *mut c_void) {
         GATE.store(1, Ordering::SeqCst);
@@ -323,7 +323,7 @@ fn threads_may_call_while_an_operation_executes() {
     }
     let (stream, address) = (stream(NON_BLOCKING), allocate(4));
     cu!(cuLaunchHostFunc(stream, Some(wait_for_gate), null_mut())).unwrap();
-    let (context, number) = (turn._context.0 as usize, stream as usize);
+    let (context, number) = (lock._context.0 as usize, stream as usize);
     let waiter = std::thread::spawn(move || {
         cu!(cuCtxSetCurrent(context as sys::CUcontext)).unwrap();
         cu!(cuStreamSynchronize(number as sys::CUstream)).unwrap();
@@ -336,5 +336,5 @@ fn threads_may_call_while_an_operation_executes() {
     GATE.store(2, Ordering::SeqCst);
     cu!(cuStreamSynchronize(stream)).unwrap();
     waiter.join().unwrap();
-    assert_eq!(read_nothing_else(address), 1);
+    assert_eq!(read_only(address), 1);
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""NVIDIA's own Python client (cuda-bindings 13.0, from PyPI) on the emulated driver.
+"""NVIDIA's Python client (cuda-bindings 13.0, from PyPI) on the emulated driver.
 
     LD_LIBRARY_PATH=FOLDER python3 python_client.py
 
-FOLDER holds libcuda.so.1, a link to libcuda_emulator.so (`make emulator` makes one). Loads a PTX kernel, launches it,
-reads the result, and has a faulty one found.
+FOLDER contains libcuda.so.1, a link to libcuda_emulator.so (`make emulator` creates one). The client loads a PTX kernel,
+launches it and checks the result, then checks that a faulty launch gives a finding.
 """
 
 import array
@@ -93,7 +93,7 @@ def main():
     print(f"an unknown instruction: {error.name}")
     assert error != driver.CUresult.CUDA_SUCCESS
 
-    # One element more than the buffers hold: found in any order, whatever the neighbouring memory is.
+    # One element more than the buffers have: found with every schedule and with any neighbouring memory.
     launch(kernel, stream, n + 1, 2.0, dx, dy)
     error, = driver.cuStreamSynchronize(stream)
     print(f"one element too many: {error.name}")

@@ -1,4 +1,4 @@
-//! Random calls with live, dead and senseless arguments: each answers a code that it can mean, none panics or hangs.
+//! Random calls with valid, destroyed and invalid arguments: none may panic or hang.
 
 #[macro_use]
 mod support;
@@ -12,7 +12,7 @@ use support::*;
 
 const BYTES: usize = 4096;
 
-/// Numbers that a seed determines (xorshift).
+/// A random number generator (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -28,24 +28,24 @@ impl Random {
     }
 }
 
-/// Handles and addresses that were given out, dead ones too, and some that never were.
-struct World {
+/// Handles and addresses that the driver has returned, including destroyed ones, and some invalid ones.
+struct Client {
     random: Random,
     host: Vec<u32>,
     lists: BTreeMap<&'static str, Vec<u64>>,
 }
 
-impl World {
+impl Client {
     fn new(seed: u64) -> Self {
-        let senseless = || vec![0, 3, 0xEC02_0000_0000_0010, u64::MAX];
+        let invalid = || vec![0, 3, 0xEC02_0000_0000_0010, u64::MAX];
         let kinds = ["context", "stream", "event", "module", "function", "graph", "executable", "memory", "pinned"];
-        let lists = kinds.into_iter().map(|kind| (kind, senseless())).collect();
+        let lists = kinds.into_iter().map(|kind| (kind, invalid())).collect();
         Self { random: Random(seed * 0x9E37_79B9 + 1), host: vec![0; BYTES / 4], lists }
     }
 
     fn any(&mut self, kind: &'static str) -> u64 {
         let list = &self.lists[kind];
-        // Mostly the newest, which most likely live.
+        // Mostly one of the newest, which are most likely still alive.
         let back = if self.random.0 & 7 == 0 { list.len() } else { list.len().min(6) };
         let at = list.len() - 1 - self.random.below(back);
         self.lists[kind][at]
@@ -59,7 +59,7 @@ impl World {
     }
 
     fn stream(&mut self) -> sys::CUstream {
-        // Also the special handles 1 and 2.
+        // Sometimes one of the special handles 0, 1 and 2, or the invalid 3.
         if self.random.below(4) == 0 {
             self.random.below(4) as sys::CUstream
         } else {
@@ -146,26 +146,26 @@ impl World {
 }
 
 #[test]
-#[ignore = "run by the test below, with its findings kept off the screen"]
+#[ignore = "run in a new process by the test below, which hides its findings"]
 fn child_calls_at_random() {
     cu!(cuInit(0)).unwrap();
-    let mut answers = BTreeMap::<CUresult, u32>::new();
+    let mut codes = BTreeMap::<CUresult, u32>::new();
     for seed in 1..=50 {
         set_seed(seed);
-        let mut world = World::new(seed);
+        let mut client = Client::new(seed);
         for step in 0..2000 {
-            let code = world.call().err().unwrap_or(CUDA_SUCCESS);
+            let code = client.call().err().unwrap_or(CUDA_SUCCESS);
             assert_ne!(code, CUDA_ERROR_UNKNOWN, "seed {seed}, step {step}: {}", last_error());
-            *answers.entry(code).or_default() += 1;
+            *codes.entry(code).or_default() += 1;
         }
-        for context in world.lists.remove("context").unwrap() {
-            // Those that were destroyed already are refused.
+        for context in client.lists.remove("context").unwrap() {
+            // The call refuses contexts that are already destroyed.
             let _ = cu!(cuCtxDestroy_v2(context as sys::CUcontext));
         }
         while cu!(cuCtxPopCurrent_v2(&mut null_mut())).is_ok() {}
     }
-    println!("{answers:?}");
-    assert!(answers[&CUDA_SUCCESS] > 20_000 && answers.len() > 12, "{answers:?}");
+    println!("{codes:?}");
+    assert!(codes[&CUDA_SUCCESS] > 20_000 && codes.len() > 12, "{codes:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Functions that are exported but not emulated. Each reports its name and answers `CUDA_ERROR_NOT_SUPPORTED`.
+//! Functions that are exported but not emulated. Each reports its name and returns `CUDA_ERROR_NOT_SUPPORTED`.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

@@ -18,7 +18,7 @@ pub const DEFAULT_LIMITS: [usize; LIMITS] = [1024, 1 << 20, 8 << 20, 2, 2048, 64
 pub struct Context {
     pub id: u64,
     pub flags: u32,
-    /// The error of a failed operation, which every later call answers.
+    /// The error of a failed operation, which every later call returns.
     pub failed: Option<Error>,
     /// The default stream.
     pub legacy: Handle,

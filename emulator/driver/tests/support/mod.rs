@@ -1,6 +1,6 @@
-//! A client of the built library: loads it, and calls it through cudarc's bindings or by name.
+//! A client of the built library, which loads it and calls it through cudarc's bindings or by name.
 
-// Each test program uses some of it.
+// No test program uses all of it.
 #![allow(dead_code, unused_imports, unsafe_code)]
 
 use std::ffi::{CStr, CString, c_void};
@@ -13,28 +13,28 @@ use libloading::Library;
 /// The library that was built with these tests.
 pub fn path() -> PathBuf {
     let exe = std::env::current_exe().expect("the test knows its own path");
-    let deps = exe.parent().expect("tests lie in a folder");
-    let built = [deps.to_owned(), deps.parent().expect("deps lies in a profile's folder").to_owned()];
+    let deps = exe.parent().expect("the test is in a folder");
+    let built = [deps.to_owned(), deps.parent().expect("deps is in the folder of a profile").to_owned()];
     let found = built.iter().map(|folder| folder.join("libcuda_emulator.so")).find(|path| path.exists());
     found.expect("cargo builds the library for its tests")
 }
 
-/// Loads the library; from then on it is what cudarc finds as libcuda.so.
+/// Loads the library; after that, cudarc finds it as libcuda.so.
 pub fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     // SAFETY: the library's initialisers do nothing.
     LIBRARY.get_or_init(|| unsafe { Library::new(path()) }.expect("the library loads"))
 }
 
-/// Whether the driver in use is the system's: decided before the first call.
+/// Set if the tests use the system's driver; it must be set before the first call.
 static SYSTEM: OnceLock<()> = OnceLock::new();
 
-/// Leaves it to cudarc which driver to find, in place of the library: for what runs on a real GPU too.
+/// Lets cudarc find the system's driver instead of the built library, for tests that also run on a real GPU.
 pub fn use_system_driver() {
     SYSTEM.get_or_init(|| ());
 }
 
-/// What cudarc finds from now on is the driver that the test wants.
+/// Makes sure that cudarc finds the driver that the test uses.
 pub fn bind() {
     if SYSTEM.get().is_none() {
         library();
@@ -52,7 +52,7 @@ pub fn symbol<F: Copy>(name: &str) -> F {
 macro_rules! cu {
     ($name:ident($($argument:expr),* $(,)?)) => {{
         $crate::support::bind();
-        // SAFETY: tests pass what the driver API asks for, or what it must refuse without looking inside.
+        // SAFETY: tests pass valid arguments, or ones that the driver must refuse without dereferencing them.
         #[allow(unsafe_code, clippy::macro_metavars_in_unsafe)]
         match unsafe { $crate::support::sys::$name($($argument),*) } {
             $crate::support::CUresult::CUDA_SUCCESS => Ok(()),
@@ -61,12 +61,12 @@ macro_rules! cu {
     }};
 }
 
-/// Why the last call failed.
+/// The reason why the last call failed.
 pub fn last_error() -> String {
     text("ironwarp_emulator_last_error")
 }
 
-/// A text of one of the library's own entries.
+/// The text that one of the `ironwarp_emulator_` functions returns.
 pub fn text(name: &str) -> String {
     let entry: extern "C" fn(*mut u8, usize) -> usize = symbol(name);
     let size = entry(std::ptr::null_mut(), 0);
@@ -81,17 +81,17 @@ pub fn set_seed(seed: u64) {
 }
 
 pub fn set_faults(rules: &str) -> u32 {
-    let rules = CString::new(rules).expect("rules have no zero");
+    let rules = CString::new(rules).expect("the rules have no NUL byte");
     symbol::<extern "C" fn(*const i8) -> u32>("ironwarp_emulator_set_faults")(rules.as_ptr().cast())
 }
 
-/// For tests that see, or cause, work in other contexts: they take turns.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// A lock for tests that change global state or depend on other contexts: only one of them runs at a time.
+pub fn exclusive() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A context of its own for a test, current to its thread.
+/// A new context, current to the calling thread.
 pub struct Context(pub sys::CUcontext);
 
 impl Context {
@@ -129,15 +129,15 @@ pub fn allocate(bytes: usize) -> u64 {
     address
 }
 
-/// Page-locked memory of the library's.
+/// Page-locked memory that the library allocates.
 pub fn pinned(words: usize) -> &'static mut [u32] {
     let mut pointer: *mut c_void = std::ptr::null_mut();
     cu!(cuMemHostAlloc(&mut pointer, words * 4, 0)).unwrap();
-    // SAFETY: so many bytes were just allocated, and nobody else knows them.
+    // SAFETY: these bytes were just allocated, and no other reference to them exists.
     unsafe { std::slice::from_raw_parts_mut(pointer.cast(), words) }
 }
 
-/// Reads what others may write behind the compiler's back.
+/// Reads a word that the driver may write without the compiler's knowledge.
 pub fn peek(words: &[u32], index: usize) -> u32 {
     // SAFETY: a word of the slice.
     unsafe { std::ptr::read_volatile(&words[index]) }
@@ -154,7 +154,7 @@ pub fn read(address: u64, words: usize) -> Vec<u32> {
 }
 
 pub fn load(ptx: &str) -> Result<sys::CUmodule, CUresult> {
-    let text = CString::new(ptx).expect("PTX has no zero");
+    let text = CString::new(ptx).expect("the PTX has no NUL byte");
     let mut module = std::ptr::null_mut();
     cu!(cuModuleLoadData(&mut module, text.as_ptr().cast())).map(|()| module)
 }
@@ -181,7 +181,7 @@ pub fn param<T>(value: &mut T) -> *mut c_void {
     std::ptr::from_mut(value).cast()
 }
 
-/// Runs one test of the calling program in a process of its own, with an environment; returns what it wrote.
+/// Runs one test of the calling program in a new process with these environment variables; returns its output.
 pub fn in_process(test: &str, environment: &[(&str, &str)]) -> std::process::Output {
     let exe = std::env::current_exe().expect("the test knows its own path");
     let mut command = std::process::Command::new(exe);
@@ -192,7 +192,7 @@ pub fn in_process(test: &str, environment: &[(&str, &str)]) -> std::process::Out
     command.output().expect("the test program starts")
 }
 
-/// [`in_process`], which must succeed.
+/// [`in_process`], with the check that the test passed; returns its standard output and error.
 pub fn check_in_process(test: &str, environment: &[(&str, &str)]) -> String {
     let output = in_process(test, environment);
     let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -200,5 +200,5 @@ pub fn check_in_process(test: &str, environment: &[(&str, &str)]) -> String {
     all
 }
 
-/// `out[i] = a * in[i] + b`, and kernels that go wrong.
+/// `scale`, which computes `out[i] = a * in[i] + b`, and kernels that fail.
 pub const PTX: &str = include_str!("kernels.ptx");
