@@ -99,7 +99,7 @@ fn unified(stream: (Handle, NullStream), wait: bool, to: Unified, from: Unified,
     copy(driver, stream, wait, Copy::flat(to, from, bytes))
 }
 
-fn place(driver: &Driver, kind: u32, host: HostPointer, device: Unified) -> Result<Location> {
+fn location_of(driver: &Driver, kind: u32, host: HostPointer, device: Unified) -> Result<Location> {
     match kind {
         KIND_HOST => Ok(Location::Host(host)),
         KIND_DEVICE => Ok(Location::Device(device.address())),
@@ -124,7 +124,7 @@ fn side_2d(driver: &Driver, side: &Side2D, width: usize) -> Result<Side> {
     let pitch = if side.pitch == 0 { width } else { side.pitch };
     ensure!(pitch >= width, CUDA_ERROR_INVALID_VALUE, "rows of {width} bytes do not fit a pitch of {pitch}");
     let start = offset(side.x, Some(side.y), pitch)?;
-    Ok(Side { location: place(driver, side.kind, side.host, side.device)?, start, pitch: pitch as u64, slice: 0 })
+    Ok(Side { location: location_of(driver, side.kind, side.host, side.device)?, start, pitch: pitch as u64, slice: 0 })
 }
 
 fn side_3d(driver: &Driver, side: &Side3D, width: usize, height: usize) -> Result<Side> {
@@ -136,7 +136,7 @@ fn side_3d(driver: &Driver, side: &Side3D, width: usize, height: usize) -> Resul
     let all_rows = side.z.checked_mul(rows).and_then(|z| z.checked_add(side.y));
     let start = offset(side.x, all_rows, pitch)?;
     let slice = offset(0, Some(rows), pitch)?;
-    Ok(Side { location: place(driver, side.kind, side.host, side.device)?, start, pitch: pitch as u64, slice })
+    Ok(Side { location: location_of(driver, side.kind, side.host, side.device)?, start, pitch: pitch as u64, slice })
 }
 
 fn area_2d(stream: (Handle, NullStream), wait: bool, area: In<CopyArea2D>) -> Result<()> {

@@ -66,8 +66,8 @@ pub(super) fn encode<F: Format>(value: f32) -> u32 {
     let rebiased = magnitude.wrapping_sub((127 - F::BIAS) << 23);
     let rounded = rebiased.wrapping_add((1 << (drop - 1)) - 1).wrapping_add(tie) >> drop;
     // Subnormals: adding a number whose last bit has the weight of the format's last bit rounds to that bit.
-    let place = 1.0f32.to_bits().wrapping_add((drop + 1).wrapping_sub(F::BIAS) << 23);
-    let summed = (f32::from_bits(magnitude) + f32::from_bits(place)).to_bits().wrapping_sub(place);
+    let weight = 1.0f32.to_bits().wrapping_add((drop + 1).wrapping_sub(F::BIAS) << 23);
+    let summed = (f32::from_bits(magnitude) + f32::from_bits(weight)).to_bits().wrapping_sub(weight);
     let least_normal = (128 - F::BIAS) << 23;
     let number = if F::BIAS < 127 && magnitude < least_normal { summed } else { rounded };
     let finite = if number > F::LARGEST { F::INFINITY } else { number };

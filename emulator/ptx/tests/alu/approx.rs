@@ -9,8 +9,8 @@ fn ulps(got: f32, exact: f64) -> f64 {
     if f64::from(got) == exact || got.is_infinite() && exact.abs() > f64::from(f32::MAX) {
         return 0.0;
     }
-    let place = 2f64.powi((exact.abs().log2().floor() as i32).max(-126) - 23);
-    (f64::from(got) - exact).abs() / place
+    let ulp = 2f64.powi((exact.abs().log2().floor() as i32).max(-126) - 23);
+    (f64::from(got) - exact).abs() / ulp
 }
 
 /// Compares random arguments from a range, uniform or of all magnitudes, with an exact function.
