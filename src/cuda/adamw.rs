@@ -1,9 +1,8 @@
 //! AdamW: see [`crate::ops::AdamW`] and `kernels/adamw.cu`.
 
-use super::Cuda;
 use super::launch::params::{ADAMW_ELEMENTS_PER_BLOCK, ADAMW_THREADS, AdamWParams};
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::ops::{AdamW, AdamWSettings, Operation};
 

@@ -15,13 +15,12 @@
 //! The second rate is the ceiling of `mma.sync`, the instruction that every GPU since compute capability 8.0 has. Hopper's
 //! `wgmma` is faster; its ceiling has to be measured by kernels that use it.
 
-use super::Cuda;
 use super::launch::params::{
     CEILING_COPY_THREADS, CEILING_COPY_VECTORS_PER_BLOCK, CEILING_MMA_ACCUMULATORS, CEILING_MMA_MIN_BLOCKS,
     CEILING_MMA_THREADS, CeilingCopyParams, CeilingMmaParams,
 };
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::tensor::{Element, View, ViewMut};
 

@@ -1,9 +1,8 @@
 //! GELU: see [`crate::ops::GeluForward`] and `kernels/gelu.cu`.
 
-use super::Cuda;
 use super::launch::params::{GELU_FORWARD_ELEMENTS_PER_BLOCK, GELU_FORWARD_THREADS, GeluForwardParams};
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::Result;
 use crate::ops::{GeluForward, Operation};
 

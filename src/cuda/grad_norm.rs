@@ -1,11 +1,10 @@
 //! The global gradient norm: see [`crate::ops::GradNorm`] and `kernels/grad_norm.cu`.
 
-use super::Cuda;
 use super::launch::params::{
     GRAD_NORM_MAX_BLOCKS, GRAD_NORM_THREADS, GRAD_NORM_TILE, GradNormPartialsParams, GradNormReduceParams,
 };
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::Result;
 use crate::ops::{GradNorm, Operation};
 

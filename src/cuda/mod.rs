@@ -68,8 +68,8 @@ impl Backend for Cuda {
     fn workspace_bytes(sizes: StepSizes) -> u64 {
         let StepSizes { b, t, nh, c, vp, parameters } = sizes;
         let n = b * t;
-        let products = [(c, 3 * c), (c, c), (c, 4 * c), (4 * c, c), (c, vp)];
-        let wgrads = products.map(|(c, oc)| matmul::wgrad_workspace_bytes(MatmulDims { n, c, oc }));
+        let matmuls = [(c, 3 * c), (c, c), (c, 4 * c), (4 * c, c), (c, vp)];
+        let wgrads = matmuls.map(|(c, oc)| matmul::wgrad_workspace_bytes(MatmulDims { n, c, oc }));
         let others = [
             layernorm::backward_workspace_bytes(RowDims { n, c }),
             embedding::backward_workspace_bytes(n, c, vp),

@@ -1,10 +1,9 @@
 //! Sampling: see [`crate::ops::Sample`] and `kernels/sampling.cu`.
 
-use super::Cuda;
 use super::launch::device_ptr::DevPtr;
 use super::launch::params::{SAMPLE_MIN_BLOCKS, SAMPLE_SHARED_COLUMNS, SAMPLE_THREADS, SampleParams};
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::ops::{Operation, Sample, SampleDims};
 

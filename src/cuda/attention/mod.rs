@@ -7,13 +7,12 @@ use std::f64::consts::LOG2_E;
 
 use config::{Backward, forward_shared_bytes, heads_per_group};
 
-use super::Cuda;
 use super::launch::params::{
     ATTENTION_BACKWARD_MIN_BLOCKS, ATTENTION_BACKWARD_THREADS, ATTENTION_FORWARD_BLOCK_M, ATTENTION_FORWARD_MIN_BLOCKS,
     ATTENTION_FORWARD_THREADS, AttentionBackwardParams, AttentionForwardParams,
 };
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::ops::{AttentionBackward, AttentionDims, AttentionForward, Operation};
 

@@ -5,11 +5,10 @@ mod config;
 
 use config::KvSplits;
 
-use super::Cuda;
 use super::launch::device_ptr::{DevPtr, float4};
 use super::launch::params::*;
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::ops::{AttentionDecode, CacheDims, KvCacheStore, Operation};
 use crate::tensor::Storage;

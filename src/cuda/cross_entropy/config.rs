@@ -1,10 +1,10 @@
 //! The choice of cross-entropy's kernels, by the number of columns.
 
-use crate::cuda::Cuda;
 use crate::cuda::launch::params::{
     CROSS_ENTROPY_20K_MAX_VECTORS, CROSS_ENTROPY_51K_MAX_VECTORS, CROSS_ENTROPY_WARP_MAX_VECTORS,
     CROSS_ENTROPY_WARP_ROWS_PER_BLOCK,
 };
+use crate::cuda::runtime::Cuda;
 use crate::tensor::Storage;
 
 /// Kernels of the forward.

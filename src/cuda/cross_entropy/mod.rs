@@ -6,10 +6,9 @@ mod config;
 
 use config::{Backward, Forward};
 
-use super::Cuda;
 use super::launch::params::*;
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::ops::{CrossEntropyBackward, CrossEntropyForward, LossDims, LossSum, Operation, Write};
 

@@ -7,11 +7,10 @@ mod config;
 
 use config::{Sort, forward_rows, position_ctas, warps_per_position_log2};
 
-use super::Cuda;
 use super::launch::device_ptr::DevPtr;
 use super::launch::params::*;
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::ops::{EmbeddingBackward, EmbeddingDims, EmbeddingForward, Operation, Write};
 

@@ -4,14 +4,13 @@ mod config;
 
 use config::{backward_ctas, backward_shared_bytes, forward_ctas, forward_shared_bytes};
 
-use super::Cuda;
 use super::launch::device_ptr::DevPtr;
 use super::launch::params::{
     LAYERNORM_FORWARD_C2048_MIN_BLOCKS, LAYERNORM_FORWARD_MIN_BLOCKS, LAYERNORM_MAX_C, LAYERNORM_REDUCE_VECTORS,
     LAYERNORM_RESIDUAL_C12288_MIN_BLOCKS, LAYERNORM_THREADS, LayernormBackwardParams, LayernormForwardParams,
 };
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::ops::{LayerNormBackward, LayerNormForward, Operation, ResidualLayerNormForward, RowDims, Write};
 

@@ -7,7 +7,6 @@ mod config;
 use config::{Config, Gemm, MAX_SPLIT_K};
 pub use config::{TileConfig, TileSize};
 
-use super::Cuda;
 use super::launch::device_ptr::DevPtr;
 use super::launch::params::{
     MATMUL_BLOCK_K, MATMUL_LARGE_BLOCK_M, MATMUL_LARGE_BLOCK_N, MATMUL_LARGE_THREADS, MATMUL_SMALL_BLOCK_M,
@@ -15,7 +14,7 @@ use super::launch::params::{
     MatmulDgradParams, MatmulForwardParams, MatmulSplitKReduceParams, MatmulWgradParams,
 };
 use super::launch::spec::{Grid, Kernel, Spec};
-use super::runtime::Operand;
+use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
 use crate::ops::{DgradEpilogue, Epilogue, MatmulDgrad, MatmulDims, MatmulForward, MatmulWgrad, Operation, Write};
 
