@@ -196,7 +196,7 @@ fn non_finite_logits_stay_in_their_row() {
         let mut rows = rows(n, v, vp, 1.0);
         rows.targets = vec![0, 5, 1, v as i32 - 1];
         let good = (rows.forward(&*cuda), rows.backward(&*cuda));
-        // In the first vector, in the target's column, in some vector and in the last column.
+        // The bad logit is in the first vector, in the target's column, in another vector, or in the last column.
         for (at, bad) in [0, 5, v / 2, v - 1].into_iter().flat_map(|at| [f64::NAN, f64::INFINITY].map(|x| (at, x))) {
             let mut rows = rows.clone();
             row_mut(&mut rows, 1)[at] = bad;
