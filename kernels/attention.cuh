@@ -35,7 +35,9 @@ __device__ inline void copy_tile_async(uint32_t dst, const bf16 *src, uint32_t s
     uint32_t i = 0;
     // Unroll only if all chunks of a thread are in one column. Otherwise ptxas would keep the addresses of all of them
     // in registers, which are scarce.
-#pragma unroll(UNROLL && WHOLE_PASSES && THREADS % CHUNKS == 0 ? PASSES : 1)
+    constexpr bool ONE_COLUMN = WHOLE_PASSES && THREADS % CHUNKS == 0;
+    constexpr uint32_t UNROLL_FACTOR = UNROLL && ONE_COLUMN ? PASSES : 1;
+#pragma unroll(UNROLL_FACTOR)
     do {
         const uint32_t chunk = i * THREADS + threadIdx.x, row = chunk / CHUNKS, column = chunk % CHUNKS;
         const bf16 *first = src + (row * stride + column * VECTOR);
@@ -88,7 +90,8 @@ __device__ inline CtaCoord cta_coord(uint32_t heads, uint32_t heads_per_group, u
 template <uint32_t HS, uint32_t ROWS, bool UNROLL>
 __device__ inline void store_tile(bf16 *to, uint32_t stride, const uint4 *staging, int32_t rows_left) {
     constexpr uint32_t CHUNKS = HS / VECTOR;
-#pragma unroll(UNROLL && WARP % CHUNKS == 0 ? CHUNKS : 1)
+    constexpr uint32_t UNROLL_FACTOR = UNROLL && WARP % CHUNKS == 0 ? CHUNKS : 1;
+#pragma unroll(UNROLL_FACTOR)
     for (uint32_t i = lane_id(); i < ROWS * CHUNKS; i += WARP) {
         const uint32_t row = i / CHUNKS, chunk = i % CHUNKS;
         if (int32_t(row) >= rows_left) break;

@@ -53,8 +53,9 @@ struct Config {
     static constexpr bool SQUARE = WARP_M == SUB_TILE_N;
     static_assert(SQUARE || (DKDV && 2 * WARP_M == SUB_TILE_N), "the shapes that the causal mask supports");
     // Resident tiles (0 to 2) whose fragments stay in registers: as many as fit next to the accumulators.
-    static constexpr uint32_t REGISTER_TILES =
-        DKDV ? (HS <= 32 || (!SMALL_HS && HS < 128) ? 2 : HS == 128 ? 1 : 0) : (SMALL_HS ? 2 : HS == 80 ? 1 : 0);
+    static constexpr uint32_t DKDV_REGISTER_TILES = HS <= 32 || (!SMALL_HS && HS < 128) ? 2 : HS == 128;
+    static constexpr uint32_t DQ_REGISTER_TILES = SMALL_HS ? 2 : HS == 80;
+    static constexpr uint32_t REGISTER_TILES = DKDV ? DKDV_REGISTER_TILES : DQ_REGISTER_TILES;
     // k-steps whose loads ptxas may interleave. With more, it spills.
     static constexpr uint32_t UNROLL = 4;
     static constexpr uint32_t ROW_BYTES = HS * sizeof(bf16), OUTPUTS = DKDV ? 2 : 1;
@@ -78,10 +79,8 @@ struct Warp {
     float minus_lse[MMA_ITERS_M][2], minus_delta[MMA_ITERS_M][2];
 
     __device__ Warp(uint32_t resident, float softmax_scale_log2)
-        : row_loader(lane_id() / 8 % 2, lane_id() / 16),
-          column_loader(lane_id() / 16, lane_id() / 8 % 2),
-          resident(resident),
-          softmax_scale_log2(softmax_scale_log2) {
+        : row_loader(lane_id() / 8 % 2, lane_id() / 16), column_loader(lane_id() / 16, lane_id() / 8 % 2),
+          resident(resident), softmax_scale_log2(softmax_scale_log2) {
         if constexpr (C::REGISTER_TILES > 0) {
 #pragma unroll
             for (uint32_t i = 0; i < C::REGISTER_TILES * C::K_STEPS; i++) {
@@ -401,8 +400,8 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
         attention_backward_##NAME##_hs##HS(const __grid_constant__ AttentionBackwardParams params) {                   \
         backward<Config<HS, DKDV>>(params);                                                                            \
     }
-#define KERNELS(HS)            \
-    KERNEL(dq, false, HS)      \
+#define KERNELS(HS)                                                                                                    \
+    KERNEL(dq, false, HS)                                                                                              \
     KERNEL(dkdv, true, HS)
 
 KERNELS(16)

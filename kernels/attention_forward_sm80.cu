@@ -46,11 +46,8 @@ struct Warp {
     float softmax_scale_log2;
 
     __device__ Warp(uint32_t q_tile, float softmax_scale_log2)
-        : q_loader(lane_id() / 8 % 2, lane_id() / 16),
-          k_loader(lane_id() / 16, lane_id() / 8 % 2),
-          v_loader(lane_id() / 8 % 2, lane_id() / 16),
-          q_tile(q_tile),
-          softmax_scale_log2(softmax_scale_log2) {
+        : q_loader(lane_id() / 8 % 2, lane_id() / 16), k_loader(lane_id() / 16, lane_id() / 8 % 2),
+          v_loader(lane_id() / 8 % 2, lane_id() / 16), q_tile(q_tile), softmax_scale_log2(softmax_scale_log2) {
         if constexpr (Q_IN_REGISTERS) {
 #pragma unroll
             for (uint32_t step = 0; step < K_STEPS; step++) load_q(q_frag[step], step);

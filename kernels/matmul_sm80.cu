@@ -225,7 +225,7 @@ __device__ inline void mainloop(Accumulators<Tile> &accumulators, uint32_t share
             for (uint32_t i = 0; i < Tile::MMA_ITERS_M; i++) {
 #pragma unroll
                 for (uint32_t j = 0; j < Tile::MMA_ITERS_N; j++) {
-                    const uint32_t(&b_pair)[4] = b_frag[k_step % 2][j / 2];
+                    const uint32_t (&b_pair)[4] = b_frag[k_step % 2][j / 2];
                     mma(accumulators.acc[i][j], a_frag[k_step % 2][i], {{b_pair[j % 2 * 2], b_pair[j % 2 * 2 + 1]}});
                 }
             }

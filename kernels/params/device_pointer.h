@@ -15,7 +15,8 @@ struct float2;
 struct float4;
 struct uint2;
 struct uint4;
-template <typename T> struct DevPtr {
+template <typename T>
+struct DevPtr {
     uint64_t address;
 };
 #define DEVICE_POINTER(T) DevPtr<T>

@@ -35,7 +35,7 @@ __device__ inline void copy_tile(Row *to, const bf16 *from, uint32_t stride) {
     for (uint32_t first = 0; first < BLOCK_N; first += THREADS / CHUNKS) {
         const uint32_t row = first + thread_row;
         const f32x8 values = load(from + uint64_t(row) * stride + chunk * VECTOR);
-        const float(&at)[VECTOR] = values.at;
+        const float (&at)[VECTOR] = values.at;
         to[row][0][chunk] = make_float4(at[0], at[1], at[2], at[3]);
         to[row][1][chunk] = make_float4(at[4], at[5], at[6], at[7]);
     }
