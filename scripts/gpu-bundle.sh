@@ -72,12 +72,12 @@ for program in ironwarp "${tests[@]}" instructions; do
 done
 
 # Only tracked files: other files do not belong to the commit.
-git ls-files -z -- "${data[@]}" 'scripts/peer*.py' scripts/compare-curves.py 'emulator/ptx/tests/instructions/*.ptx' |
+git ls-files -z -- "${data[@]}" 'scripts/peer*.py' scripts/compare-curves.py 'emulator/ptx/tests/instructions/*.toml' |
     xargs -0 cp --parents --target-directory="$stage"
 # A text to train on: the project's sources.
 mkdir -p "$stage/text"
 git ls-files -z -- '*.rs' '*.cu' '*.cuh' '*.md' | xargs -0 cat >"$stage/text/sources.txt"
-# The test of the instruction files searches for them relative to the folder of its package.
+# The test of the instruction forms reads them relative to the folder of its package.
 mkdir -p "$stage/emulator/driver"
 cp scripts/gpu-run-all.sh "$stage/run-all"
 cp docs/gpu-bundle.md "$stage/README.md"

@@ -1,17 +1,20 @@
-//! The PTX files of `emulator/ptx/tests/instructions` through the driver API: on the emulated driver or, with
-//! `IRONWARP_TEST_DEVICE=cuda`, on a real GPU, which tells whether the emulator or the expectation is wrong.
+//! Runs the forms of `emulator/ptx/tests/instructions` through the driver API: on the emulated driver or, with
+//! `IRONWARP_TEST_DEVICE=cuda`, on a real GPU, which shows whether the emulator or an expectation is wrong.
 //!
-//! `INSTRUCTIONS=shfl cargo test -p cuda-emulator --test instructions -- --nocapture` runs the files whose name contains that.
+//! `INSTRUCTIONS=shfl cargo test -p cuda-emulator --test instructions -- --nocapture` runs the forms whose name contains
+//! that.
 
-#[expect(dead_code, reason = "the header says more than a GPU is asked")]
+#[expect(dead_code, reason = "headers for the emulator alone are not checked here")]
 #[path = "../../ptx/tests/instructions/case.rs"]
 mod case;
+#[path = "../../ptx/tests/instructions/corpus.rs"]
+mod corpus;
 #[path = "../../../tests/common/environment.rs"]
 mod environment;
 mod support;
 
 use std::ffi::{CString, c_void};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
@@ -22,20 +25,20 @@ use support::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZ
 use support::sys::CUjit_option::*;
 use support::{CUresult, CUresult::*, param, sys};
 
-/// Files use microseconds. On a busy machine the emulator may not.
+/// Time limit of a kernel. A kernel takes microseconds, but the emulator may be slow on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Shared memory that a launch may ask for without being allowed to.
-const USUAL_SHARED: u32 = 48 << 10;
-/// What buffers hold before something is written: what was left from another file could be right by chance.
+/// Bytes of dynamic shared memory that a launch may request without setting an attribute of the function.
+const DEFAULT_MAX_SHARED: u32 = 48 << 10;
+/// Initial value of every byte of a buffer. The bytes of an earlier form could be right by chance.
 const POISON: u8 = 0xcb;
 
-/// Why a file did not come to its end.
+/// Why a form did not pass.
 enum Stopped {
-    /// This device is not for it.
+    /// The device does not support it.
     Skipped(String),
-    /// It went wrong, and what is wrong with the context is not known.
+    /// It failed, and the state of the context is unknown.
     Failed(String),
-    /// Its kernel may still run.
+    /// Its kernel may still be running.
     Hangs,
 }
 
@@ -45,7 +48,7 @@ impl From<String> for Stopped {
     }
 }
 
-/// A call's failure, in words.
+/// Adds the name of the call to its error, and on the emulated driver the error's text.
 fn done(what: &str, result: Result<(), CUresult>) -> Result<(), String> {
     result.map_err(|error| match environment::real_gpu() {
         Some(_) => format!("{what}: {error:?}"),
@@ -59,8 +62,8 @@ struct Gpu {
     context: sys::CUcontext,
     /// 90 for compute capability 9.0.
     capability: u32,
-    /// Bytes of shared memory that a block may have.
-    most_shared: u32,
+    /// Maximum bytes of shared memory of a block.
+    max_shared: u32,
 }
 
 impl Gpu {
@@ -78,8 +81,8 @@ impl Gpu {
         };
         let major = attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
         let capability = 10 * major + attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
-        let most_shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-        let mut gpu = Gpu { device, context: null_mut(), capability, most_shared };
+        let max_shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+        let mut gpu = Gpu { device, context: null_mut(), capability, max_shared };
         gpu.open();
         gpu
     }
@@ -88,9 +91,9 @@ impl Gpu {
         cu!(cuCtxCreate_v4(&mut self.context, null_mut(), 0, self.device)).unwrap();
     }
 
-    /// Another context, as an error may have ended this one.
+    /// Replaces the context, which an error may have made unusable.
     fn renew(&mut self) {
-        // It answers with the error that ended the context.
+        // In that case the call returns the error.
         let _ = cu!(cuCtxDestroy_v2(self.context));
         self.open();
     }
@@ -100,16 +103,16 @@ impl Gpu {
         if case.outcome != Outcome::Completes {
             return skip("for the emulator alone".into());
         }
-        // Instructions of an architecture's own, as of sm_90a, are not in the next.
-        let alone = case.text.contains(&format!("\n.target sm_{}a", case.target));
-        if case.target > self.capability || alone && case.target != self.capability {
-            return skip(format!("for sm_{}{}", case.target, if alone { "a" } else { "" }));
+        // Instructions that are specific to an architecture, as those of sm_90a, do not exist on the next one.
+        let specific = case.text.contains(&format!("\n.target sm_{}a", case.target));
+        if case.target > self.capability || specific && case.target != self.capability {
+            return skip(format!("for sm_{}{}", case.target, if specific { "a" } else { "" }));
         }
-        if case.shared > self.most_shared {
+        if case.shared > self.max_shared {
             return skip(format!("{} bytes of shared memory", case.shared));
         }
         let module = load(&case.text)?;
-        // What a failure leaves behind goes with its context.
+        // After a failure the context is replaced, which frees the module and the buffers.
         self.run_loaded(module, case)?;
         Ok(done("cuModuleUnload", cu!(cuModuleUnload(module)))?)
     }
@@ -118,12 +121,12 @@ impl Gpu {
         let mut function = null_mut();
         done("cuModuleGetFunction", cu!(cuModuleGetFunction(&mut function, module, c"test".as_ptr())))?;
         check_parameters(function, case)?;
-        if case.shared > USUAL_SHARED {
+        if case.shared > DEFAULT_MAX_SHARED {
             let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             done("cuFuncSetAttribute", cu!(cuFuncSetAttribute(function, attribute, case.shared as i32)))?;
         }
         let mut buffers: Vec<(&Buffer, u64)> = Vec::new();
-        // Words, as a parameter may be of up to 8 bytes, and is aligned to them.
+        // Words of 8 bytes, because a parameter may be aligned to 8 bytes.
         let mut values: Vec<Vec<u64>> = Vec::new();
         for argument in &case.arguments {
             values.push(match argument {
@@ -160,7 +163,7 @@ fn words(bytes: &[u8]) -> Vec<u64> {
     bytes.chunks(8).map(word).collect()
 }
 
-/// Loads PTX; the error has what the driver's compiler says.
+/// Loads PTX. The error has the log of the driver's compiler.
 fn load(ptx: &str) -> Result<sys::CUmodule, String> {
     let text = CString::new(ptx).map_err(|_| "a zero in the text")?;
     let (mut module, mut log) = (null_mut(), vec![0u8; 4096]);
@@ -174,7 +177,7 @@ fn load(ptx: &str) -> Result<sys::CUmodule, String> {
     Ok(module)
 }
 
-/// The header has the entry's parameters: the driver reads as many bytes as the entry declares.
+/// Checks that the parameters of the header are those of the entry, since the driver reads as many bytes as the entry declares.
 fn check_parameters(function: sys::CUfunction, case: &Case) -> Result<(), String> {
     let size_of = |index| {
         let (mut offset, mut size) = (0, 0);
@@ -220,28 +223,16 @@ fn root() -> PathBuf {
     environment::project().join("../ptx/tests/instructions")
 }
 
-/// The PTX files below a folder, sorted.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    paths.sort();
-    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
-    let files = paths.into_iter().flat_map(below);
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "ptx")).collect()
-}
-
 #[test]
-fn every_file_has_its_result() {
+fn every_form_has_its_result() {
     let _lock = support::exclusive();
     let filter = std::env::var("INSTRUCTIONS").unwrap_or_default();
     let mut gpu = Gpu::new();
     let (mut passed, mut skipped, mut failures) = (0, 0, Vec::new());
-    for path in files(&root()) {
-        let name = path.strip_prefix(root()).unwrap_or(&path).with_extension("").display().to_string();
-        if !name.contains(&filter) {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let folders = corpus::folders(&root()).expect("the folder of the corpus");
+    let forms =
+        folders.iter().flat_map(|folder| corpus::folder(&root(), folder).unwrap_or_else(|error| panic!("{error}")));
+    for corpus::Form { name, text } in forms.filter(|form| form.name.contains(&filter)) {
         let mut fail = |what: &str| {
             println!("{name} ... FAILED");
             failures.push(format!("{name}:\n  {what}"));
@@ -258,25 +249,25 @@ fn every_file_has_its_result() {
             }
             Err(Stopped::Hangs) => {
                 fail(&format!("did not end within {} s", LIMIT.as_secs()));
-                // Its context cannot be destroyed before it ends.
+                // The context cannot be destroyed while the kernel runs.
                 gpu.open();
             }
         }
     }
     let failed = failures.len();
-    println!("compute capability {}: {passed} files passed, {failed} failed, {skipped} skipped", gpu.capability);
-    assert!(passed > 0 || !filter.is_empty(), "no files in {}", root().display());
-    assert!(failures.is_empty(), "{failed} of {} files failed\n\n{}\n", passed + failed, failures.join("\n\n"));
+    println!("compute capability {}: {passed} forms passed, {failed} failed, {skipped} skipped", gpu.capability);
+    assert!(passed > 0 || !filter.is_empty(), "no forms in {}", root().display());
+    assert!(failures.is_empty(), "{failed} of {} forms failed\n\n{}\n", passed + failed, failures.join("\n\n"));
 }
 
-/// Those for sm_90 too: the emulator reads which device it is when the process begins.
+/// Runs the forms for sm_90 too, in another process: the emulator reads its architecture once per process.
 #[test]
-fn every_file_has_its_result_on_an_emulated_sm_90() {
+fn every_form_has_its_result_on_an_emulated_sm_90() {
     if environment::real_gpu().is_some() {
         return environment::skip("the emulated GPU");
     }
-    let mut command = Command::new(std::env::current_exe().expect("the test knows its own path"));
-    command.args(["every_file_has_its_result", "--exact", "--nocapture"]).env("IRONWARP_EMULATOR_ARCH", "90");
+    let mut command = Command::new(std::env::current_exe().expect("the path of the running program"));
+    command.args(["every_form_has_its_result", "--exact", "--nocapture"]).env("IRONWARP_EMULATOR_ARCH", "90");
     let output = command.output().expect("the test program starts");
     let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && all.contains("compute capability 90: "), "{all}");
@@ -304,7 +295,7 @@ const ADD: &str = "\
 ";
 
 #[test]
-fn what_is_wrong_fails_and_what_does_not_fit_is_skipped() {
+fn wrong_results_fail_and_unsupported_forms_are_skipped() {
     let _lock = support::exclusive();
     let mut gpu = Gpu::new();
     let mut changed = |from: &str, to: &str| {

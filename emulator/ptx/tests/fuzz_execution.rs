@@ -3,7 +3,9 @@
 //! The parser's fuzz test covers malformed text; here most texts parse, and names, operands, types and values are wrong.
 //! `PTX_FUZZ_PROGRAMS=100000` sets the number of programs, `PTX_FUZZ_SEED=7` the seed. A failure prints the program.
 
-use std::fs;
+#[path = "instructions/corpus.rs"]
+mod corpus;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -23,18 +25,14 @@ impl Random {
     }
 }
 
-/// The texts of the instruction tests, which contain every instruction that the emulator executes.
-fn corpus(folder: &Path, into: &mut Vec<String>) {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            corpus(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "ptx") {
-            let text = fs::read_to_string(path).unwrap();
-            into.push(text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n"));
-        }
-    }
+/// The texts of the instruction tests, which contain every instruction that the emulator executes, without comments.
+fn texts() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/instructions");
+    let folders = corpus::folders(&root).unwrap();
+    let forms = folders.iter().flat_map(|folder| corpus::folder(&root, folder).unwrap());
+    let without_comments =
+        |text: &str| text.lines().filter(|line| !line.starts_with("//")).collect::<Vec<_>>().join("\n");
+    forms.map(|form| without_comments(&form.text)).collect()
 }
 
 /// The byte ranges of words, numbers and opcodes.
@@ -146,8 +144,7 @@ fn run(text: &str, seed: u64) -> (bool, bool) {
 fn broken_programs_do_not_panic() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let (count, first) = (number("PTX_FUZZ_PROGRAMS", 4000), number("PTX_FUZZ_SEED", 1));
-    let mut texts = Vec::new();
-    corpus(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/instructions"), &mut texts);
+    let texts = texts();
     let (mut loaded, mut ran) = (0, 0);
     for i in 0..count {
         let seed = first * 1_000_000_007 + i;

@@ -1,5 +1,5 @@
-//! A PTX file with its header: what to launch it with, and what must come out. Nothing here executes anything, so that
-//! every machine that can run PTX can include this module. The header's format: see `main.rs`.
+//! The header of a PTX text: what to launch the kernel with, and what its buffers must hold afterwards. Nothing here
+//! executes PTX, so that tests of any device can include this module. `README.md` describes the header.
 
 #[path = "reference.rs"]
 mod reference;
@@ -8,7 +8,7 @@ pub mod value;
 
 use value::{Form, Random, Type, Value};
 
-/// One file.
+/// One form with its header.
 #[derive(Debug)]
 pub struct Case {
     /// `integer/add.u32`
@@ -39,21 +39,21 @@ pub struct Buffer {
     pub name: String,
     pub ty: Type,
     pub elements: usize,
-    /// What it holds before the launch; `None` for a buffer that nothing has written.
+    /// The contents before the launch; `None` for a buffer that nothing has written.
     pub before: Option<Vec<u64>>,
     pub after: Option<Expected>,
 }
 
-/// What a buffer holds after the launch.
+/// The contents that a buffer must have after the launch.
 #[derive(Debug, Clone)]
 pub struct Expected {
     pub values: Vec<Value>,
     pub tolerance: Tolerance,
-    /// The elements may have been exchanged.
+    /// The order of the elements is not compared.
     pub any_order: bool,
 }
 
-/// A result is right if any of the three is kept. All zero: the same bits.
+/// A result is right if it is within any of the three. All zero: the bits must be equal.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Tolerance {
     pub ulps: u64,
@@ -65,7 +65,7 @@ pub struct Tolerance {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Completes,
-    /// A check of that name finds something, and says so in a message with these words.
+    /// The launch ends with a finding of that check, with these words in its message.
     Finding {
         check: String,
         words: String,
@@ -77,10 +77,10 @@ pub enum Outcome {
 }
 
 impl Case {
-    /// Reads a file's header.
+    /// Reads the header of a text.
     ///
     /// # Errors
-    /// The file's name, the directive and what is wrong with it.
+    /// Names the form and the directive, and says what is wrong with it.
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         let target = text.lines().find_map(|line| line.strip_prefix(".target sm_"));
         let digits = target.map(|rest| rest.trim_end_matches(|c: char| !c.is_ascii_digit()));
@@ -124,12 +124,12 @@ impl Case {
         let words: Vec<&str> = rest.split_whitespace().collect();
         for pair in words.chunks(2) {
             let &[what, number] = pair else { return Err("a number is missing".into()) };
-            let wrong = |_| format!("`{number}` is no number");
+            let wrong = |_| format!("`{number}` is not a number");
             match what {
                 "grid" => self.grid = extents(number)?,
                 "block" => self.block = extents(number)?,
                 "shared" => self.shared = number.parse().map_err(wrong)?,
-                _ => return Err(format!("`{what}` is none of grid, block, shared")),
+                _ => return Err(format!("`{what}` is not one of grid, block, shared")),
             }
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Case {
     fn argument(&mut self, rest: &str) -> Result<(), String> {
         let (name, rest) = rest.split_once(": ").ok_or("needs `name: type = value`")?;
         let (ty, values) = rest.split_once(" = ").ok_or("needs `name: type = value`")?;
-        let ty = Type::parse(ty).ok_or(format!("`{ty}` is no type"))?;
+        let ty = Type::parse(ty).ok_or(format!("`{ty}` is not a type"))?;
         let list = if values.starts_with('[') { values.to_owned() } else { format!("[{values}]") };
         let bytes = bytes_of(ty, &self.inputs(ty, &list)?);
         self.arguments.push(Argument::Scalar { name: name.to_owned(), bytes });
@@ -149,7 +149,7 @@ impl Case {
         let (name, rest) = rest.split_once(": ").ok_or("needs `name: type = values`")?;
         let (head, values) = rest.split_once(" = ").ok_or("needs `name: type = values`")?;
         let (ty, comparison) = head.split_once(' ').unwrap_or((head, ""));
-        let ty = Type::parse(ty).ok_or(format!("`{ty}` is no type"))?;
+        let ty = Type::parse(ty).ok_or(format!("`{ty}` is not a type"))?;
         let (before, after) = match word {
             "in" => (Some(values), None),
             "out" => (None, Some(values)),
@@ -175,7 +175,7 @@ impl Case {
 
     fn inputs(&self, ty: Type, text: &str) -> Result<Vec<u64>, String> {
         match call(text) {
-            Some((name, arguments)) => generate(ty, name, &arguments)?.ok_or(format!("`{name}` is no generator")),
+            Some((name, arguments)) => generate(ty, name, &arguments)?.ok_or(format!("`{name}` is not a generator")),
             None => list(text)?.into_iter().map(|literal| ty.literal(literal)).collect(),
         }
     }
@@ -192,7 +192,7 @@ impl Case {
         Ok(bits.into_iter().map(value).collect())
     }
 
-    /// The input buffer of that name.
+    /// The type and contents of the input buffer of that name.
     fn input(&self, name: &str) -> Option<(Type, &[u64])> {
         self.buffers()
             .find(|buffer| buffer.name == name)
@@ -218,10 +218,10 @@ impl Buffer {
         self.before.as_ref().map(|values| bytes_of(self.ty, values))
     }
 
-    /// Compares what the launch left with what it should have left; an input must be as it was.
+    /// Compares the contents after the launch with those expected. An input must be unchanged.
     ///
     /// # Errors
-    /// The first few elements that differ.
+    /// Lists the first few elements that differ.
     pub fn check(&self, bytes: &[u8]) -> Result<(), String> {
         let mut got: Vec<u64> = bytes.chunks(self.ty.bytes()).map(element).collect();
         let unchanged = || Expected {
@@ -278,7 +278,7 @@ impl Tolerance {
     }
 }
 
-/// The lines that begin with `//@`; one whose bracket is open, or that ends in `becomes`, goes on in the next.
+/// The lines that begin with `//@`. One with an open bracket, or with `becomes` at its end, continues on the next line.
 fn directives(text: &str) -> Vec<String> {
     let mut directives: Vec<String> = Vec::new();
     let mut open = false;
@@ -309,7 +309,7 @@ fn extents(text: &str) -> Result<[u32; 3], String> {
     let mut extents = [1; 3];
     let mut given = text.split('x');
     for (extent, number) in extents.iter_mut().zip(given.by_ref()) {
-        *extent = number.parse().map_err(|_| format!("`{number}` is no number"))?;
+        *extent = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
     }
     if given.next().is_some() { Err("more than three extents".into()) } else { Ok(extents) }
 }
@@ -322,16 +322,16 @@ fn comparison_of(text: &str) -> Result<(Tolerance, bool), String> {
         [] => return Ok((tolerance, false)),
         ["in", "any", "order"] => return Ok((tolerance, true)),
         ["within", ref rest @ ..] => rest,
-        _ => return Err(format!("`{text}` is no comparison")),
+        _ => return Err(format!("`{text}` is not a comparison")),
     };
     for pair in rest.chunks(2) {
         match *pair {
             [number, "ulp" | "ulps"] => {
-                tolerance.ulps = number.parse().map_err(|_| format!("`{number}` is no number"))?
+                tolerance.ulps = number.parse().map_err(|_| format!("`{number}` is not a number"))?
             }
             ["rel", number] => tolerance.relative = magnitude(number)?,
             ["abs", number] => tolerance.absolute = magnitude(number)?,
-            _ => return Err(format!("`{}` is no tolerance", pair.join(" "))),
+            _ => return Err(format!("`{}` is not a tolerance", pair.join(" "))),
         }
     }
     Ok((tolerance, false))
@@ -339,7 +339,7 @@ fn comparison_of(text: &str) -> Result<(Tolerance, bool), String> {
 
 /// `1e-9` or `2^-22.5`
 fn magnitude(text: &str) -> Result<f64, String> {
-    let number = |text: &str| text.parse::<f64>().map_err(|_| format!("`{text}` is no number"));
+    let number = |text: &str| text.parse::<f64>().map_err(|_| format!("`{text}` is not a number"));
     match text.strip_prefix("2^") {
         Some(exponent) => number(exponent).map(f64::exp2),
         None => number(text),
@@ -357,7 +357,7 @@ fn call(text: &str) -> Option<(&str, Vec<&str>)> {
 fn list(text: &str) -> Result<Vec<&str>, String> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).ok_or("a list in brackets is needed")?;
     let (inner, count) = match inner.split_once(';') {
-        Some((inner, count)) => (inner, Some(count.trim().parse().map_err(|_| format!("`{count}` is no number"))?)),
+        Some((inner, count)) => (inner, Some(count.trim().parse().map_err(|_| format!("`{count}` is not a number"))?)),
         None => (inner, None),
     };
     let elements: Vec<&str> = inner.split(',').map(str::trim).filter(|element| !element.is_empty()).collect();
@@ -368,10 +368,10 @@ fn list(text: &str) -> Result<Vec<&str>, String> {
     Ok(elements.into_iter().cycle().take(count).collect())
 }
 
-/// Elements by rule; `None` if there is no such generator.
+/// The elements that a generator makes; `None` if there is no generator of that name.
 fn generate(ty: Type, name: &str, arguments: &[&str]) -> Result<Option<Vec<u64>>, String> {
     let numbers = || {
-        let number = |text: &&str| text.parse::<f64>().map_err(|_| format!("`{text}` is no number"));
+        let number = |text: &&str| text.parse::<f64>().map_err(|_| format!("`{text}` is not a number"));
         arguments.iter().map(number).collect::<Result<Vec<f64>, _>>()
     };
     let bits: Vec<u64> = match name {

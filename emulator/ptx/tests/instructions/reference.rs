@@ -1,20 +1,20 @@
-//! Results that are too large to write down. The layout of the fragments is that of the PTX ISA's section "Matrix
-//! fragments for mma", written down from its formulas; nothing here is shared with the emulator.
+//! References for results that are too large to list. The layout of the fragments follows the formulas in the section
+//! "Matrix fragments for mma" of the PTX ISA. Nothing here is shared with the emulator.
 
 use super::value::Type;
 
-/// The elements of the input buffer of a name.
+/// Returns the type and elements of the input buffer of a name.
 pub type Inputs<'a> = &'a dyn Fn(&str) -> Option<(Type, &'a [u64])>;
 
 /// The result of a reference, in the type of the buffer that it is compared with.
 ///
 /// # Errors
-/// There is no such reference, or its arguments do not fit.
+/// There is no reference of that name, or its arguments are wrong.
 pub fn compute(name: &str, arguments: &[&str], ty: Type, inputs: Inputs) -> Result<Vec<u64>, String> {
     match (name, arguments) {
         ("mma" | "mma.twice", &[shape, a, b, c]) => {
             let find = |name: &str| {
-                let (ty, bits) = inputs(name).ok_or(format!("`{name}` is no input above"))?;
+                let (ty, bits) = inputs(name).ok_or(format!("`{name}` is not an input above"))?;
                 Ok::<Vec<f64>, String>(bits.iter().map(|&bits| ty.number(bits)).collect())
             };
             let (shape, a, b) = (Shape::parse(shape)?, find(a)?, find(b)?);
@@ -32,7 +32,7 @@ const M: usize = 16;
 const N: usize = 8;
 const LANES: usize = 32;
 
-/// `mma.m16n8k…`, by the elements' size: those of 16 bits lie in pairs in a register, tf32 has one register each.
+/// The shape of `mma.m16n8k…`. Elements of 16 bits are in pairs in a register; each tf32 element has its own register.
 #[derive(Clone, Copy, PartialEq)]
 enum Shape {
     K16,
@@ -48,7 +48,7 @@ impl Shape {
             "m16n8k8" => Ok(Shape::K8),
             "m16n8k8.tf32" => Ok(Shape::K8Tf32),
             "m16n8k4.tf32" => Ok(Shape::K4Tf32),
-            _ => Err(format!("`{text}` is no shape")),
+            _ => Err(format!("`{text}` is not a shape")),
         }
     }
 
@@ -92,12 +92,12 @@ fn accumulator(lane: usize, i: usize) -> (usize, usize) {
     (if i < 2 { lane / 4 } else { lane / 4 + 8 }, lane % 4 * 2 + i % 2)
 }
 
-/// D = A·B + C in f64, of fragments that lie lane after lane.
+/// Computes D = A·B + C in f64, from fragments that are stored lane after lane.
 fn mma(shape: Shape, a: &[f64], b: &[f64], c: &[f64]) -> Result<Vec<f64>, String> {
     let k = shape.k();
     for (name, have, want) in [("A", a.len(), M * k), ("B", b.len(), k * N), ("C", c.len(), M * N)] {
         if have != want {
-            return Err(format!("{name} has {have} elements, the shape {want}"));
+            return Err(format!("{name} has {have} elements, and the shape {want}"));
         }
     }
     let (of_a, of_b, of_c) = (M * k / LANES, k * N / LANES, M * N / LANES);

@@ -5,13 +5,13 @@ use ptx_emulator::{Arch, Launch, LaunchError, LoadError, Module, Param, Settings
 
 use crate::case::{Argument, Buffer, Case, Outcome};
 
-/// Warp instructions that a file may execute.
+/// Maximum number of warp instructions of a form.
 const STEPS: u64 = 1 << 20;
 
 /// Loads, launches and compares.
 ///
 /// # Errors
-/// What came out, and what was expected.
+/// The result, and the expected one.
 pub fn run(case: &Case, arch: Arch, seed: u64) -> Result<(), String> {
     let memory = Memory::new(1 << 30);
     let module = match (Module::load(&case.text, arch, &memory), &case.outcome) {
@@ -24,7 +24,7 @@ pub fn run(case: &Case, arch: Arch, seed: u64) -> Result<(), String> {
     };
     let limits = arch.limits().ok_or("a device without limits")?;
     let kernel = module.kernel("test").ok_or("no entry `test`")?;
-    let Placed { params, buffers } = place(case, &kernel.params, &memory)?;
+    let Arguments { params, buffers } = arguments(case, &kernel.params, &memory)?;
     let launch = Launch {
         kernel,
         grid: case.grid,
@@ -34,7 +34,7 @@ pub fn run(case: &Case, arch: Arch, seed: u64) -> Result<(), String> {
         shared_limit: limits.shared_per_block_optin(),
         params: &params,
     };
-    // One host thread: the seed alone decides the order.
+    // With one host thread, the seed alone determines the schedule.
     let settings = Settings { seed, threads: 1, step_budget: STEPS, ..Settings::default() };
     match (launch.run(&memory, &limits, &settings), &case.outcome) {
         (Ok(_), Outcome::Completes) => {}
@@ -66,13 +66,14 @@ fn refused(error: &LoadError, words: &str) -> Result<(), String> {
     if message.contains(words) { Ok(()) } else { Err(format!("expected an error with `{words}`, got `{message}`")) }
 }
 
-/// The parameter block, and where the buffers are.
-struct Placed<'c> {
+/// The arguments of a launch: the parameter block, and the buffers with their addresses.
+struct Arguments<'c> {
     params: Vec<u8>,
     buffers: Vec<(&'c Buffer, u64)>,
 }
 
-fn place<'c>(case: &'c Case, params: &[Param], memory: &Memory) -> Result<Placed<'c>, String> {
+/// Allocates the buffers and writes their initial contents.
+fn arguments<'c>(case: &'c Case, params: &[Param], memory: &Memory) -> Result<Arguments<'c>, String> {
     let (have, want) = (case.arguments.len(), params.len());
     if have != want {
         return Err(format!("the entry has {want} parameters, the header {have}"));
@@ -98,5 +99,5 @@ fn place<'c>(case: &'c Case, params: &[Param], memory: &Memory) -> Result<Placed
         }
         block[param.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
     }
-    Ok(Placed { params: block, buffers })
+    Ok(Arguments { params: block, buffers })
 }

@@ -1,6 +1,6 @@
-//! Elements of buffers: their types, and literals to bits and back.
+//! Elements of buffers: their types, and conversions between literals and bits.
 
-/// An element's type: so many bits, read in one of three ways.
+/// The type of an element: its size in bits and their interpretation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Type {
     pub bits: u32,
@@ -11,7 +11,7 @@ pub struct Type {
 pub enum Form {
     Unsigned,
     Signed,
-    /// Sign, exponent and so many bits of fraction.
+    /// Sign, exponent and `fraction` bits of fraction.
     Float {
         fraction: u32,
     },
@@ -52,14 +52,14 @@ impl Type {
         self.bits as usize / 8
     }
 
-    /// The bits that an element has.
+    /// All bits of an element.
     pub fn mask(self) -> u64 {
         u64::MAX >> (64 - self.bits)
     }
 
-    /// An input's literal.
+    /// The bits of an input's literal.
     pub fn literal(self, text: &str) -> Result<u64, String> {
-        let wrong = || format!("`{text}` is no {} of {} bits", self.noun(), self.bits);
+        let wrong = || format!("`{text}` is not {} of {} bits", self.noun(), self.bits);
         let radixes = [("0x", 16), ("0b", 2), ("0f", 16), ("0d", 16)];
         for (prefix, radix) in radixes {
             if let Some(digits) = text.strip_prefix(prefix) {
@@ -94,8 +94,8 @@ impl Type {
 
     fn noun(self) -> &'static str {
         match self.form {
-            Form::Float { .. } => "number",
-            _ => "integer",
+            Form::Float { .. } => "a number",
+            _ => "an integer",
         }
     }
 
@@ -103,7 +103,7 @@ impl Type {
         (1 << (self.bits - 2 - fraction)) - 1
     }
 
-    /// A number's bits, rounded to the nearest; integers are cut.
+    /// The bits of a number: rounded to nearest for floats, truncated for integers.
     pub fn round(self, value: f64) -> u64 {
         let Form::Float { fraction } = self.form else { return value as i64 as u64 & self.mask() };
         if self.bits == 64 {
@@ -116,15 +116,15 @@ impl Type {
         if magnitude.is_nan() {
             return self.mask() >> 1;
         }
-        // The place value of the last bit; subnormals share that of the least normal numbers.
+        // The exponent of the last bit. Subnormals have that of the smallest normal numbers.
         let exponent = ((magnitude.to_bits() >> 52) as i32 - 1023).max(1 - bias);
         let steps = (magnitude / 2f64.powi(exponent - fraction as i32)).round_ties_even();
-        // A carry out of the fraction runs into the exponent field, as it should.
+        // A carry out of the fraction increments the exponent field, which is the right result.
         let bits = (((exponent + bias - 1) as u64) << fraction).saturating_add(steps as u64);
         sign | bits.min(infinity)
     }
 
-    /// The number that the bits stand for.
+    /// The number that the bits represent.
     pub fn number(self, bits: u64) -> f64 {
         let signed = (bits << (64 - self.bits)) as i64 >> (64 - self.bits);
         match self.form {
@@ -150,7 +150,7 @@ impl Type {
         self.number(bits).is_nan()
     }
 
-    /// The bits in hexadecimal and what they stand for.
+    /// The bits in hexadecimal, and the number that they represent.
     pub fn show(self, bits: u64) -> String {
         let digits = self.bits as usize / 4;
         match self.form {
@@ -163,7 +163,7 @@ impl Type {
         }
     }
 
-    /// How many representable numbers apart two are; for numbers of different sign, through zero.
+    /// The distance of two numbers in units of representable numbers; those of different sign are apart through zero.
     pub fn distance(self, a: u64, b: u64) -> u64 {
         let line = |bits: u64| {
             let magnitude = i128::from(bits & self.mask() >> 1);
@@ -204,7 +204,7 @@ mod tests {
         let f16 = Type::parse("f16").unwrap();
         let bits = |text: &str| f16.literal(text).unwrap();
         assert_eq!([bits("1"), bits("-0.0"), bits("65504"), bits("65520")], [0x3c00, 0x8000, 0x7bff, 0x7c00]);
-        // The least subnormal, half of it (a tie, to even), and a bit more than half.
+        // The smallest subnormal, half of it (a tie, to even), and a bit more than half.
         assert_eq!([bits("5.9604644775390625e-8"), bits("2.98023223876953125e-8"), bits("3e-8")], [1, 0, 1]);
         assert_eq!([bits("6.103515625e-5"), bits("6.1e-5")], [0x400, 0x3ff]);
         let bf16 = Type::parse("bf16").unwrap();
