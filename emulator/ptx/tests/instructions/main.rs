@@ -5,6 +5,7 @@ mod case;
 mod corpus;
 #[path = "../../../../tests/common/environment.rs"]
 mod environment;
+mod ptxas;
 mod run;
 mod wrong;
 
