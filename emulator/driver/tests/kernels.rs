@@ -145,6 +145,8 @@ fn failing(name: &std::ffi::CStr, params: &mut [*mut c_void]) -> (CUresult, Stri
 #[test]
 fn a_finding_fails_its_launch_and_all_later_calls_in_the_context() {
     let _lock = exclusive();
+    // The first cuInit reads the environment and overwrites settings that were changed before it.
+    cu!(cuInit(0)).unwrap();
     symbol::<extern "C" fn(u64)>("ironwarp_emulator_set_step_budget")(1 << 20);
     for (name, code, texts) in [
         (c"overrun", CUDA_ERROR_ILLEGAL_ADDRESS, vec!["overrun", "just past the end of", "64 bytes at"]),
