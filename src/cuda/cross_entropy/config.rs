@@ -52,12 +52,13 @@ impl Forward {
 impl Backward {
     /// The kernel for V columns.
     pub fn new(v: u32) -> Self {
-        match full_vectors(v) {
-            ..=CROSS_ENTROPY_WARP_MAX_VECTORS => Backward::Warp,
-            ..=CROSS_ENTROPY_20K_MAX_VECTORS => Backward::Columns20k,
-            ..=CROSS_ENTROPY_51K_MAX_VECTORS => Backward::Columns51k,
-            _ => Backward::Stream,
-        }
+        let largest = [
+            (CROSS_ENTROPY_WARP_MAX_VECTORS, Backward::Warp),
+            (CROSS_ENTROPY_20K_MAX_VECTORS, Backward::Columns20k),
+            (CROSS_ENTROPY_51K_MAX_VECTORS, Backward::Columns51k),
+        ];
+        let fitting = largest.into_iter().find(|(vectors, _)| full_vectors(v) <= *vectors);
+        fitting.map_or(Backward::Stream, |(_, kernel)| kernel)
     }
 
     /// CTAs for N rows.
