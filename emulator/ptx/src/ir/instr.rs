@@ -24,7 +24,7 @@ pub struct Track {
 #[derive(Debug)]
 pub struct Instr {
     pub guard: Option<Guard>,
-    /// Index into [`Program::tracks`]; `u32::MAX` for none.
+    /// Index into [`Program::tracks`](super::Program::tracks); `u32::MAX` for none.
     pub track: u32,
     pub op: Op,
 }
