@@ -327,10 +327,7 @@ fn ironwarp(args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String
 fn unusable_drivers_and_devices_are_one_line() {
     let info = ["info", "--device", "emulated"];
     let (code, text) = ironwarp(&info, &[]);
-    assert!(
-        code == Some(0) && text.contains("Emulated sm_80 GPU (cuda:0, compute capability 8.0, 108 SMs"),
-        "{text}"
-    );
+    assert!(code == Some(0) && text.contains("Emulated sm_80 GPU (cuda:0, compute capability 8.0, 108 SMs"), "{text}");
     for (variable, value, says) in [
         (
             "IRONWARP_EMULATOR_FAULTS",
