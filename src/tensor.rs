@@ -69,6 +69,9 @@ pub trait Storage: Sized {
     type Buffer<E: Element>: Send + Sync;
     /// Exclusive access to a contiguous part of a buffer.
     type SliceMut<'a, E: Element>: Send;
+    /// A reference to memory that somebody else has allocated: a device pointer on CUDA. It is
+    /// [`Infallible`](std::convert::Infallible) in a storage that has views of its own buffers only.
+    type External: Copy + Send + Sync;
 
     /// Accounts all following allocations to `category`. A storage without accounting ignores the call.
     fn account_to(&self, _category: Category) {}
@@ -241,9 +244,15 @@ impl<S: Storage, E: Element> Tensor<S, E> {
         self.shape
     }
 
+    /// The memory.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    pub(crate) fn buffer(&self) -> &S::Buffer<E> {
+        &self.buffer
+    }
+
     /// A view of the whole tensor.
     pub fn view(&self) -> View<'_, S, E> {
-        View { buffer: &self.buffer, offset: 0, shape: self.shape }
+        View { memory: Memory::Buffer(&self.buffer), offset: 0, shape: self.shape }
     }
 
     /// A mutable view of the whole tensor.
@@ -272,9 +281,24 @@ impl<S: Storage, E: Element> Tensor<S, E> {
     }
 }
 
+/// The memory that a [`View`] reads.
+pub enum Memory<'a, S: Storage, E: Element> {
+    /// A buffer of the storage.
+    Buffer(&'a S::Buffer<E>),
+    /// Memory of another owner.
+    External(S::External),
+}
+
+impl<S: Storage, E: Element> Clone for Memory<'_, S, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: Storage, E: Element> Copy for Memory<'_, S, E> {}
+
 /// Read access to a contiguous part of a buffer, with a shape.
 pub struct View<'a, S: Storage, E: Element> {
-    buffer: &'a S::Buffer<E>,
+    memory: Memory<'a, S, E>,
     offset: usize,
     shape: Shape,
 }
@@ -287,12 +311,18 @@ impl<S: Storage, E: Element> Clone for View<'_, S, E> {
 impl<S: Storage, E: Element> Copy for View<'_, S, E> {}
 
 impl<'a, S: Storage, E: Element> View<'a, S, E> {
-    /// The underlying buffer.
-    pub fn buffer(&self) -> &'a S::Buffer<E> {
-        self.buffer
+    /// A view of memory of another owner.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    pub(crate) fn from_external(external: S::External, shape: Shape) -> Self {
+        View { memory: Memory::External(external), offset: 0, shape }
     }
 
-    /// Offset of the first element in the buffer, in elements.
+    /// The underlying memory.
+    pub fn memory(&self) -> Memory<'a, S, E> {
+        self.memory
+    }
+
+    /// Offset of the first element in the memory, in elements.
     pub fn offset(&self) -> usize {
         self.offset
     }
@@ -323,6 +353,12 @@ pub struct ViewMut<'a, S: Storage, E: Element> {
 }
 
 impl<'a, S: Storage, E: Element> ViewMut<'a, S, E> {
+    /// A view of a slice of `shape.len()` elements.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    pub(crate) fn from_slice_mut(slice: S::SliceMut<'a, E>, shape: Shape) -> Self {
+        ViewMut { slice, shape }
+    }
+
     /// Drops the shape and returns the memory.
     pub fn into_slice(self) -> S::SliceMut<'a, E> {
         self.slice

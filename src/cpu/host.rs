@@ -1,7 +1,9 @@
 //! Tensors in host memory.
 
+use std::convert::Infallible;
+
 use crate::error::{Error, Result};
-use crate::tensor::{Element, FloatElement, Storage, View, ViewMut};
+use crate::tensor::{Element, FloatElement, Memory, Storage, View, ViewMut};
 
 /// A backend whose tensors are vectors in host memory. Its element types are all that such a backend states;
 /// [`Storage`] is implemented for every one of them.
@@ -20,6 +22,7 @@ impl<H: HostStorage> Storage for H {
     const VECTOR: usize = H::VECTOR;
     type Buffer<E: Element> = Vec<E>;
     type SliceMut<'a, E: Element> = &'a mut [E];
+    type External = Infallible;
 
     fn zeros<E: Element>(&self, len: usize) -> Result<Vec<E>> {
         // `vec![0; len]` would abort the process if the allocation fails.
@@ -77,7 +80,10 @@ impl<H: HostStorage> Storage for H {
 impl<'a, H: HostStorage, E: Element> View<'a, H, E> {
     /// The elements.
     pub fn as_slice(&self) -> &'a [E] {
-        &self.buffer()[self.offset()..][..self.shape().len()]
+        match self.memory() {
+            Memory::Buffer(buffer) => &buffer[self.offset()..][..self.shape().len()],
+            Memory::External(none) => match none {},
+        }
     }
 }
 

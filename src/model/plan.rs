@@ -26,6 +26,7 @@ impl<C: FloatElement, A: FloatElement> Storage for Counter<C, A> {
     const VECTOR: usize = 1;
     type Buffer<E: Element> = ();
     type SliceMut<'a, E: Element> = ();
+    type External = std::convert::Infallible;
 
     fn zeros<E: Element>(&self, len: usize) -> Result<()> {
         let bytes = (len as u64).saturating_mul(E::BYTES as u64);

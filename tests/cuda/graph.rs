@@ -105,7 +105,7 @@ fn launches_of_other_threads_are_not_captured() {
 fn only_operations_can_be_captured() {
     let cuda = shared();
     let (mut x, mut out) = (numbers(&cuda, 1.0), numbers(&cuda, 0.0));
-    let message = "only operations can be captured: copies, waits and nested captures are not allowed";
+    let message = "only operations can be captured: copies, allocations, waits and nested captures are not allowed";
     let rejected = |work: &mut dyn FnMut() -> ironwarp::Result<()>| {
         assert_eq!(cuda.capture(work).map(drop).unwrap_err().to_string(), message);
     };

@@ -18,6 +18,7 @@ mod embedding;
 mod emulator;
 #[path = "../common/environment.rs"]
 mod environment;
+mod external;
 mod gelu;
 mod grad_norm;
 mod graph;

@@ -234,14 +234,10 @@ mod tests {
     fn op<'a>(input: &'a Input<'_, Reference>) -> (impl Fn(usize, usize) -> f64 + 'a, usize, usize) {
         let Matrix { rows, columns, ld } = Matrix::of(input.matrix.shape());
         let transposed = input.transposed;
-        let values = elements(input.matrix);
+        let values = input.matrix.as_slice();
         let element = move |i: usize, j: usize| if transposed { values[j + i * ld] } else { values[i + j * ld] };
         let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
         (element, rows, columns)
-    }
-
-    fn elements<'a>(view: Compute<'a, Reference>) -> &'a [f64] {
-        &view.buffer()[view.offset()..][..view.shape().len()]
     }
 
     /// Computes a call as the cuBLASLt manual defines it.
@@ -259,22 +255,22 @@ mod tests {
                 MatrixC::InPlace => d[at],
                 MatrixC::Separate(c) => {
                     assert_eq!(Matrix::of(c.shape()), layout, "C has D's layout");
-                    elements(*c)[at]
+                    c.as_slice()[at]
                 }
             };
             let sum = (0..k).map(|l| a(i, l) * b(l, j)).sum::<f64>() + c;
             d[at] = match &mut epilogue {
                 Epilogue::Default | Epilogue::BGradB(_) => sum,
-                Epilogue::Bias(bias) => sum + elements(*bias)[i],
+                Epilogue::Bias(bias) => sum + bias.as_slice()[i],
                 Epilogue::GeluAuxBias { bias, aux } => {
                     assert_eq!(Matrix::of(aux.shape()), layout, "aux has D's layout");
-                    let pre = sum + elements(*bias)[i];
+                    let pre = sum + bias.as_slice()[i];
                     aux.reborrow().into_slice()[at] = pre;
                     gelu(pre)
                 }
                 Epilogue::DGelu(aux) => {
                     assert_eq!(Matrix::of(aux.shape()), layout, "aux has D's layout");
-                    sum * dgelu(elements(*aux)[at])
+                    sum * dgelu(aux.as_slice()[at])
                 }
             };
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use cudarc::driver::CudaFunction;
+use cudarc::driver::sys::{self, CUstreamCaptureMode, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED};
 
 use crate::cuda::launch::spec::Sizes;
 use crate::{Error, Result};
@@ -18,6 +19,13 @@ static CAPTURES: Mutex<()> = Mutex::new(());
 
 thread_local! {
     static HOLDS_LOCK: Cell<bool> = const { Cell::new(false) };
+    /// Whether an operand since [`CaptureState::begin`] was memory of another owner, which a graph cannot keep alive.
+    static USED_EXTERNAL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that an operand of the next launch is memory of another owner.
+pub(super) fn note_external() {
+    USED_EXTERNAL.set(true);
 }
 
 /// While it exists, no other thread captures or opens a device.
@@ -37,6 +45,34 @@ pub(super) fn lock_captures() -> Result<CaptureLock> {
         return Err(Error::invalid("cannot capture or open a device inside a capture"));
     }
     Ok(CaptureLock { _lock: CAPTURES.lock().unwrap_or_else(PoisonError::into_inner) })
+}
+
+/// While it exists, the calling thread may load modules, allocate memory and query events although the program captures a
+/// stream: the driver otherwise refuses these calls in all threads, and invalidates the capture, because they might
+/// synchronize with it. Ours do not.
+pub(super) struct RelaxedCaptureMode {
+    previous: CUstreamCaptureMode,
+}
+
+impl RelaxedCaptureMode {
+    pub fn enter() -> Self {
+        RelaxedCaptureMode { previous: exchange_capture_mode(CU_STREAM_CAPTURE_MODE_RELAXED) }
+    }
+}
+
+impl Drop for RelaxedCaptureMode {
+    fn drop(&mut self) {
+        exchange_capture_mode(self.previous);
+    }
+}
+
+/// Sets the capture mode of the calling thread and returns the previous one. If the driver refuses, the mode stays as it is,
+/// and the call for which it was to change reports what is wrong.
+fn exchange_capture_mode(mut mode: CUstreamCaptureMode) -> CUstreamCaptureMode {
+    // SAFETY: the driver replaces the mode by another one.
+    #[allow(unsafe_code)]
+    let _ = unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut mode) };
+    mode
 }
 
 /// Whether a thread captures the launches of a device, and what they use.
@@ -83,6 +119,7 @@ impl CaptureState {
 
     /// Starts to collect what launches of the calling thread use.
     pub fn begin(&self) {
+        USED_EXTERNAL.set(false);
         *self.resources() = Some(CapturedResources {
             thread: thread::current().id(),
             memory: BTreeMap::new(),
@@ -96,6 +133,11 @@ impl CaptureState {
     pub fn end(&self) -> Option<CapturedResources> {
         self.is_capturing.store(false, Ordering::Relaxed);
         self.resources().take()
+    }
+
+    /// Whether the calling thread, which is capturing, has used memory of another owner as an operand.
+    pub fn used_external(&self) -> bool {
+        self.is_mine() && USED_EXTERNAL.get()
     }
 
     /// Whether the calling thread is capturing.

@@ -98,6 +98,18 @@ impl Device {
     /// # Errors
     /// [`Error::Unavailable`] as [`Device::open`].
     pub fn with_context(context: &Arc<CudaContext>) -> Result<Self> {
+        Self::build(context, None)
+    }
+
+    /// Opens a device that enqueues all kernels and copies in an existing stream, between the work of the program.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] as [`Device::open`].
+    pub fn with_stream(stream: &Arc<CudaStream>) -> Result<Self> {
+        Self::build(stream.context(), Some(stream))
+    }
+
+    fn build(context: &Arc<CudaContext>, owned_by_program: Option<&Arc<CudaStream>>) -> Result<Self> {
         let _lock = lock_captures()?;
         let unusable = |fault: Fault| Error::Unavailable(format!("GPU {} cannot be used: {fault}", context.ordinal()));
         let fault = |error: DriverError| unusable(error.into());
@@ -111,7 +123,7 @@ impl Device {
             )));
         }
         let modules = Modules::new(context.clone(), properties.capability);
-        let stream = Stream::new(context, modules, default_timeout()?).map_err(fault)?;
+        let stream = Stream::new(context, owned_by_program, modules, default_timeout()?).map_err(fault)?;
         Ok(Device {
             workspace: Mutex::default(),
             transfers: Transfers::new(context.new_stream().map_err(fault)?),
@@ -182,6 +194,15 @@ impl Device {
         params: &P,
     ) -> Result<()> {
         self.stream.launch(kernel, grid, sizes, params)
+    }
+
+    /// Grows the workspace of the operations to at least `bytes` bytes. Operations grow it when they need more, except
+    /// while the program captures its own stream: reserve what they need before, or run them once.
+    ///
+    /// # Errors
+    /// If allocation fails.
+    pub fn reserve_workspace(&self, bytes: usize) -> Result<()> {
+        self.workspace(bytes).map(drop)
     }
 
     /// Locks the workspace for the launches of one operation and grows it to at least `bytes` bytes.
@@ -259,6 +280,18 @@ impl Cuda {
     /// As [`Cuda::new`].
     pub fn with_context(context: &Arc<CudaContext>) -> Result<Self> {
         Ok(Cuda { device: Arc::new(Device::with_context(context)?) })
+    }
+
+    /// Opens the device of an existing stream. All kernels and copies are enqueued in that stream, in the order of the
+    /// calls and between the work that the program enqueues itself, so that neither side has to wait for the other.
+    ///
+    /// If the program captures the stream, operations become part of its graph. Only what a graph cannot contain is refused:
+    /// copies from and to the host, allocations and waits. See also [`Device::reserve_workspace`].
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn with_stream(stream: &Arc<CudaStream>) -> Result<Self> {
+        Ok(Cuda { device: Arc::new(Device::with_stream(stream)?) })
     }
 
     /// The device.

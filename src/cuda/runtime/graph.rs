@@ -57,10 +57,17 @@ impl Graph {
         stream.capture.begin();
         let guard = CaptureGuard(stream);
         let outcome = work();
+        let used_external = stream.capture.used_external();
         std::mem::forget(guard);
         let captured = end_capture(stream);
         drop(lock);
         outcome?;
+        if used_external {
+            return Err(Error::invalid(
+                "a graph keeps its operands alive, which is not possible for memory of another owner: capture operations on \
+                 tensors, or capture the stream yourself",
+            ));
+        }
         match captured? {
             Some(graph) => {
                 graph.replay(stream)?;

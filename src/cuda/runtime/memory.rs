@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
 
-use super::capture::CaptureState;
+use super::capture::{CaptureState, RelaxedCaptureMode};
 use super::latch::QueryError;
 use super::stream::Stream;
 use crate::cuda::launch::device_ptr::DevPtr;
@@ -86,11 +86,19 @@ impl Allocation {
     /// Allocates uninitialised memory.
     pub fn new(stream: &Stream, accounting: &Arc<Accounting>, bytes: usize, category: Category) -> Result<Arc<Self>> {
         stream.latch.ensure_usable()?;
+        // The memory would belong to the program's graph.
+        if stream.is_captured_by_program()? {
+            return Err(Error::invalid(format!(
+                "{bytes} bytes for {category} cannot be allocated while the program captures the stream: allocate tensors \
+                 before, and run the operations once before or call Device::reserve_workspace"
+            )));
+        }
         // The driver has no allocation of 0 bytes, and Rust has none of more than isize::MAX.
         let len = bytes.max(1);
         let attempt = if isize::try_from(len).is_err() {
             None
         } else {
+            let _mode = RelaxedCaptureMode::enter();
             // SAFETY: any bytes are valid values of the tensors' element types. `zeros` and `adopt` initialise the memory,
             // kernels write a workspace before they read it, and `uninitialised` documents what its tensors contain.
             #[allow(unsafe_code)]
@@ -123,6 +131,11 @@ impl Allocation {
             capture: stream.capture.clone(),
             category,
         }))
+    }
+
+    /// The memory as cudarc has it.
+    pub fn bytes(&self) -> &CudaSlice<u8> {
+        &self.bytes
     }
 
     /// Number of bytes.

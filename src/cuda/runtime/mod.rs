@@ -6,7 +6,8 @@
 //! - `stream`: the one launch and the one wait. `event`: points in the stream's order.
 //! - `memory`: allocations, accounting, the workspace. `transfers`: host-to-device copies that overlap with kernels.
 //!   `graph`: capture and replay.
-//! - [`device`]: a facade over them, and the handle [`Cuda`]. `storage`: tensors on it.
+//! - [`device`]: a facade over them, and the handle [`Cuda`]. `storage`: tensors on it. `external`: memory shared with
+//!   the program's own CUDA code.
 //! - [`timing`] measures on a GPU; [`emulation`] counts on the emulated one.
 
 pub mod device;
@@ -16,6 +17,7 @@ pub mod timing;
 
 mod capture;
 mod event;
+mod external;
 mod faults;
 mod graph;
 mod latch;

@@ -8,6 +8,7 @@ use cudarc::driver::sys::{self, CUjit_option_enum::*};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule};
 use cudarc::nvrtc::Ptx;
 
+use super::capture::RelaxedCaptureMode;
 use super::faults::Fault;
 use crate::cuda::launch::images::{self, Code};
 use crate::cuda::launch::spec::Spec;
@@ -53,6 +54,7 @@ impl Modules {
         if let Some(kernel) = state.kernels.get(spec.name) {
             return Ok(kernel.clone());
         }
+        let _mode = RelaxedCaptureMode::enter();
         let file = match state.files.get(spec.stem) {
             Some(file) => file.clone(),
             None => {

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use cudarc::driver::result;
 use half::bf16;
 
+use super::capture;
 use super::device::{Cuda, Device};
 use super::event::Event;
 use super::memory::Allocation;
 use crate::cuda::launch::device_ptr::DevPtr;
 use crate::error::{Error, Result};
 use crate::memory::Category;
-use crate::tensor::{Element, Shape, Storage, Tensor, View, ViewMut};
+use crate::tensor::{Element, Memory, Shape, Storage, Tensor, View, ViewMut};
 
 /// The memory of a tensor.
 #[derive(Debug)]
 pub struct Buffer<E> {
-    allocation: Arc<Allocation>,
+    pub(super) allocation: Arc<Allocation>,
     len: usize,
     element: PhantomData<E>,
 }
@@ -30,19 +31,25 @@ impl<E: Element> Buffer<E> {
     }
 }
 
-/// Exclusive access to a contiguous part of a buffer.
+/// Exclusive access to a contiguous part of a buffer, or of memory of another owner.
 #[derive(Debug)]
 pub struct SliceMut<'a, E> {
-    allocation: &'a Arc<Allocation>,
-    /// Index of the first element in the allocation.
-    offset: usize,
+    /// `None` for memory of another owner.
+    allocation: Option<&'a Arc<Allocation>>,
+    ptr: DevPtr<E>,
     len: usize,
     exclusive: PhantomData<&'a mut [E]>,
 }
 
 impl<E> SliceMut<'_, E> {
-    fn ptr(&self) -> DevPtr<E> {
-        self.allocation.ptr().cast().offset(self.offset)
+    /// Exclusive access to `len` elements of memory of another owner.
+    pub(super) fn external(ptr: DevPtr<E>, len: usize) -> Self {
+        SliceMut { allocation: None, ptr, len, exclusive: PhantomData }
+    }
+
+    /// Pointer to the first element.
+    pub(super) fn ptr(&self) -> DevPtr<E> {
+        self.ptr
     }
 }
 
@@ -52,6 +59,7 @@ impl Storage for Cuda {
     const VECTOR: usize = 8;
     type Buffer<E: Element> = Buffer<E>;
     type SliceMut<'a, E: Element> = SliceMut<'a, E>;
+    type External = DevPtr<u8>;
 
     fn account_to(&self, category: Category) {
         self.device().accounting.set_current(category);
@@ -70,7 +78,8 @@ impl Storage for Cuda {
     }
 
     fn slice_mut<E: Element>(buffer: &mut Buffer<E>) -> SliceMut<'_, E> {
-        SliceMut { allocation: &buffer.allocation, offset: 0, len: buffer.len, exclusive: PhantomData }
+        let ptr = buffer.allocation.ptr().cast();
+        SliceMut { allocation: Some(&buffer.allocation), ptr, len: buffer.len, exclusive: PhantomData }
     }
 
     fn split_at_mut<'a, E: Element>(
@@ -78,14 +87,14 @@ impl Storage for Cuda {
         mid: usize,
     ) -> (Self::SliceMut<'a, E>, Self::SliceMut<'a, E>) {
         assert!(mid <= slice.len, "{mid} is past the end of {} elements", slice.len);
-        let SliceMut { allocation, offset, len, .. } = slice;
-        let part = |offset, len| SliceMut { allocation, offset, len, exclusive: PhantomData };
-        (part(offset, mid), part(offset + mid, len - mid))
+        let SliceMut { allocation, ptr, len, .. } = slice;
+        let part = |ptr, len| SliceMut { allocation, ptr, len, exclusive: PhantomData };
+        (part(ptr, mid), part(ptr.offset(mid), len - mid))
     }
 
     fn reborrow<'b, E: Element>(slice: &'b mut SliceMut<'_, E>) -> SliceMut<'b, E> {
-        let SliceMut { allocation, offset, len, .. } = *slice;
-        SliceMut { allocation, offset, len, exclusive: PhantomData }
+        let SliceMut { allocation, ptr, len, .. } = *slice;
+        SliceMut { allocation, ptr, len, exclusive: PhantomData }
     }
 
     fn upload<E: Element>(&self, src: &[E], dst: ViewMut<'_, Self, E>) -> Result<()> {
@@ -124,7 +133,12 @@ impl Storage for Cuda {
         let Device { stream, transfers, .. } = self.device();
         stream.ensure_not_capturing()?;
         let dst = dst.into_slice();
-        transfers.copy_h2d_async(stream, bytemuck::cast_slice(src), dst.ptr().cast(), dst.allocation, after)
+        let Some(allocation) = dst.allocation else {
+            return Err(Error::invalid(
+                "an asynchronous upload keeps its destination alive, which is not possible for memory of another owner",
+            ));
+        };
+        transfers.copy_h2d_async(stream, bytemuck::cast_slice(src), dst.ptr.cast(), allocation, after)
     }
 
     fn wait_event(&self, event: &Event) -> Result<()> {
@@ -205,7 +219,14 @@ impl<E: Element> Operand for View<'_, Cuda, E> {
     type Element = E;
 
     fn ptr(self) -> DevPtr<E> {
-        self.buffer().allocation.ptr_for_launch().cast().offset(self.offset())
+        let memory = match self.memory() {
+            Memory::Buffer(buffer) => buffer.allocation.ptr_for_launch(),
+            Memory::External(ptr) => {
+                capture::note_external();
+                ptr
+            }
+        };
+        memory.cast().offset(self.offset())
     }
 }
 
@@ -214,6 +235,12 @@ impl<E: Element> Operand for ViewMut<'_, Cuda, E> {
 
     fn ptr(self) -> DevPtr<E> {
         let slice = self.into_slice();
-        slice.allocation.ptr_for_launch().cast().offset(slice.offset)
+        match slice.allocation {
+            Some(allocation) => {
+                allocation.ptr_for_launch();
+            }
+            None => capture::note_external(),
+        }
+        slice.ptr
     }
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 use cudarc::driver::sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+use cudarc::driver::sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg};
 
-use super::capture::CaptureState;
+use super::capture::{CaptureState, RelaxedCaptureMode};
 use super::faults::Fault;
 use super::latch::ErrorLatch;
 use super::modules::Modules;
@@ -39,6 +40,8 @@ pub(super) struct Stream {
     /// Recorded by [`Stream::synchronize`] behind the work that it waits for.
     end: CudaEvent,
     compute: Arc<CudaStream>,
+    /// Whether the program made `compute` and may capture it.
+    is_owned_by_program: bool,
     /// Captures launches, and executes nothing.
     capturing: Arc<CudaStream>,
     timeout: Mutex<Duration>,
@@ -46,14 +49,21 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub fn new(context: &Arc<CudaContext>, modules: Modules, timeout: Duration) -> Result<Self, DriverError> {
+    /// Enqueues in the stream that is `owned_by_program`, or else in a new one.
+    pub fn new(
+        context: &Arc<CudaContext>,
+        owned_by_program: Option<&Arc<CudaStream>>,
+        modules: Modules,
+        timeout: Duration,
+    ) -> Result<Self, DriverError> {
         Ok(Stream {
             id: StreamId::next(),
             latch: ErrorLatch::default(),
             modules,
             capture: Arc::default(),
             end: context.new_event(None)?,
-            compute: context.new_stream()?,
+            compute: owned_by_program.map_or_else(|| context.new_stream(), |stream| Ok(stream.clone()))?,
+            is_owned_by_program: owned_by_program.is_some(),
             capturing: context.new_stream()?,
             timeout: Mutex::new(timeout),
             launch_blocking: AtomicBool::new(std::env::var_os("IRONWARP_CUDA_SYNC").is_some_and(|value| value != "0")),
@@ -95,17 +105,27 @@ impl Stream {
         *self.timeout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails if the device is poisoned, or if the calling thread captures: for work that a graph cannot contain.
+    /// Fails if the device is poisoned, or if its work is captured: for work that a graph cannot contain.
     pub fn ensure_ready(&self) -> Result<()> {
         self.latch.ensure_usable()?;
         self.ensure_not_capturing()
     }
 
-    /// Fails if the calling thread captures.
+    /// Whether the program captures the stream into a graph of its own.
+    pub fn is_captured_by_program(&self) -> Result<bool> {
+        if !self.is_owned_by_program {
+            return Ok(false);
+        }
+        let status =
+            self.latch.check_enqueue(&"querying whether the stream is captured", self.compute.capture_status())?;
+        Ok(status != CU_STREAM_CAPTURE_STATUS_NONE)
+    }
+
+    /// Fails if the calling thread captures operations, or the program its stream.
     pub fn ensure_not_capturing(&self) -> Result<()> {
-        if self.capture.is_mine() {
+        if self.capture.is_mine() || self.is_captured_by_program()? {
             return Err(Error::invalid(
-                "only operations can be captured: copies, waits and nested captures are not allowed",
+                "only operations can be captured: copies, allocations, waits and nested captures are not allowed",
             ));
         }
         Ok(())
@@ -118,6 +138,7 @@ impl Stream {
     pub fn synchronize(&self) -> Result<()> {
         self.ensure_ready()?;
         self.latch.check_enqueue(&"recording the end of the stream", self.end.record(&self.compute))?;
+        let _mode = RelaxedCaptureMode::enter();
         let start = Instant::now();
         let timeout = self.timeout();
         let mut pause = Duration::ZERO;
@@ -175,7 +196,7 @@ impl Stream {
         }
         self.latch.note_launch(spec.name, sizes);
         self.latch.check_enqueue(&format_args!("launching {} ({sizes})", spec.name), outcome)?;
-        if self.is_launch_blocking() { self.synchronize() } else { Ok(()) }
+        if self.is_launch_blocking() && !self.is_captured_by_program()? { self.synchronize() } else { Ok(()) }
     }
 }
 

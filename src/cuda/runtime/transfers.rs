@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cudarc::driver::sys::CU_MEMHOSTALLOC_WRITECOMBINED;
 use cudarc::driver::{CudaEvent, CudaStream, result};
 
+use super::capture::RelaxedCaptureMode;
 use super::event::{self, Event};
 use super::latch::QueryError;
 use super::memory::Allocation;
@@ -38,6 +39,7 @@ impl PinnedBuffer {
 
     /// Waits for the last copy and returns whether it ended before the timeout.
     fn wait(&self, start: Instant, timeout: Duration) -> bool {
+        let _mode = RelaxedCaptureMode::enter();
         loop {
             match self.end.try_is_complete() {
                 Ok(false) if start.elapsed() < timeout => std::thread::sleep(Duration::from_micros(200)),
@@ -70,6 +72,7 @@ impl Drop for PinnedBuffer {
         let Some(bytes) = self.bytes.take() else { return };
         let context = self.end.context();
         context.record_err(context.bind_to_thread());
+        let _mode = RelaxedCaptureMode::enter();
         // SAFETY: allocated by `PinnedBuffer::new`. No copy reads it any more, or `Transfers::finish` would have taken it
         // out.
         #[allow(unsafe_code)]
@@ -129,6 +132,7 @@ impl Transfers {
 
     /// Returns a buffer of at least `len` bytes whose last copy has ended.
     fn buffer(&self, stream: &Stream, len: usize) -> Result<PinnedBuffer> {
+        let _mode = RelaxedCaptureMode::enter();
         let enqueue = |outcome| stream.latch.check_enqueue(&"preparing a copy to the device", outcome);
         stream.latch.check_enqueue(&"preparing a copy to the device", stream.context().bind_to_thread())?;
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
