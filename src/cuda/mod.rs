@@ -11,6 +11,7 @@
 //! - Every other file is the launcher of one kernel family. It has the stem of `src/ops` and `kernels`, and does the same
 //!   four things: check, addresses, grid, launch.
 //! - [`matmul`] and [`attention`] let the caller choose the kernel configuration, to tune and to test.
+//! - [`workspace`] says how much memory operations need besides their operands.
 //! - [`ceilings`] launches kernels that are no operations: they measure the highest rates that the GPU reaches.
 
 pub mod attention;
@@ -18,6 +19,7 @@ pub mod ceilings;
 pub mod launch;
 pub mod matmul;
 pub mod runtime;
+pub mod workspace;
 
 mod adamw;
 mod attention_decode;
@@ -66,17 +68,7 @@ impl Backend for Cuda {
     }
 
     fn workspace_bytes(sizes: StepSizes) -> u64 {
-        let StepSizes { b, t, nh, c, vp, parameters } = sizes;
-        let n = b * t;
-        let matmuls = [(c, 3 * c), (c, c), (c, 4 * c), (4 * c, c), (c, vp)];
-        let wgrads = matmuls.map(|(c, oc)| matmul::wgrad_workspace_bytes(MatmulDims { n, c, oc }));
-        let others = [
-            layernorm::backward_workspace_bytes(RowDims { n, c }),
-            embedding::backward_workspace_bytes(n, c, vp),
-            attention::backward_workspace_bytes(AttentionDims { b, t, nh, hs: c / nh }),
-            grad_norm::workspace_bytes(parameters),
-        ];
-        wgrads.into_iter().chain(others).fold(0, usize::max) as u64
+        workspace::training_step(sizes) as u64
     }
     fn embedding_forward(&self, op: EmbeddingForward<'_, Self>) -> Result<()> {
         embedding::forward(self, op)

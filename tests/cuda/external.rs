@@ -10,7 +10,8 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr
 use cudarc::nvrtc::Ptx;
 use half::bf16;
 use ironwarp::Result;
-use ironwarp::cuda::{Cuda, DevPtr};
+use ironwarp::cuda::{Cuda, DevPtr, workspace};
+use ironwarp::memory::Category;
 use ironwarp::ops::{Backend, GeluForward, GradNorm};
 use ironwarp::tensor::{Storage, Tensor, View, ViewMut};
 
@@ -247,6 +248,40 @@ fn what_the_programs_graph_cannot_contain_is_refused() {
     let graph = program.stream.end_capture(CUgraphInstantiate_flags(0)).unwrap().unwrap();
     graph.launch().unwrap();
     assert_eq!(norm.to_vec(cuda).unwrap(), [32.0]);
+}
+
+#[test]
+fn the_workspace_can_be_memory_of_the_program() {
+    let program = program();
+    let cuda = program.cuda.on_stream(&program.stream).unwrap();
+    let grad = Tensor::<Cuda, f32>::from_vec(&cuda, [1 << 16], vec![2.0; 1 << 16]).unwrap();
+    let mut norm = Tensor::<Cuda, f32>::zeros(&cuda, [1]).unwrap();
+    let bytes = workspace::grad_norm(1 << 16);
+    let memory = program.stream.alloc_zeros::<u8>(bytes).unwrap();
+    let ptr = DevPtr::from_address(memory.device_ptr(&program.stream).0);
+    let mut norm_with = |lent: usize| {
+        // SAFETY: `memory` lives longer than `cuda`'s work.
+        #[allow(unsafe_code)]
+        unsafe {
+            cuda.device().lend_workspace(ptr, lent);
+        }
+        cuda.grad_norm(GradNorm { grad: grad.view(), norm: norm.view_mut() })
+    };
+    let message = format!("workspace >= {bytes} bytes failed ({} bytes)", bytes - 1);
+    assert_eq!(norm_with(bytes - 1).unwrap_err().to_string(), message);
+    norm_with(bytes).unwrap();
+    assert_eq!(norm.to_vec(&cuda).unwrap(), [512.0]);
+    let used = program.stream.clone_dtoh(&memory).unwrap();
+    program.stream.synchronize().unwrap();
+    assert!(used.iter().any(|&byte| byte != 0), "the partial sums are in the program's memory");
+    assert!(cuda.device().held().iter().all(|(category, _)| *category != Category::Workspace));
+}
+
+#[test]
+fn another_stream_of_another_context_is_refused() {
+    let (program, other) = (program(), self::program());
+    let message = "the stream belongs to another context than the device";
+    assert_eq!(program.cuda.on_stream(&other.stream).err().unwrap().to_string(), message);
 }
 
 /// A graph of [`Backend::capture`] keeps its operands alive, and a copy of [`Storage::upload_async`] its destination. Neither

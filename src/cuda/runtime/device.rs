@@ -15,6 +15,7 @@ use super::memory::{Accounting, Workspace};
 use super::modules::Modules;
 use super::stream::Stream;
 use super::transfers::Transfers;
+use crate::cuda::launch::device_ptr::DevPtr;
 use crate::cuda::launch::spec::{Grid, Kernel, Sizes};
 use crate::memory::Category;
 use crate::{Error, Result};
@@ -98,7 +99,7 @@ impl Device {
     /// # Errors
     /// [`Error::Unavailable`] as [`Device::open`].
     pub fn with_context(context: &Arc<CudaContext>) -> Result<Self> {
-        Self::build(context, None)
+        Self::build(context, None, None)
     }
 
     /// Opens a device that enqueues all kernels and copies in an existing stream, between the work of the program.
@@ -106,10 +107,14 @@ impl Device {
     /// # Errors
     /// [`Error::Unavailable`] as [`Device::open`].
     pub fn with_stream(stream: &Arc<CudaStream>) -> Result<Self> {
-        Self::build(stream.context(), Some(stream))
+        Self::build(stream.context(), Some(stream), None)
     }
 
-    fn build(context: &Arc<CudaContext>, owned_by_program: Option<&Arc<CudaStream>>) -> Result<Self> {
+    fn build(
+        context: &Arc<CudaContext>,
+        owned_by_program: Option<&Arc<CudaStream>>,
+        modules: Option<Arc<Modules>>,
+    ) -> Result<Self> {
         let _lock = lock_captures()?;
         let unusable = |fault: Fault| Error::Unavailable(format!("GPU {} cannot be used: {fault}", context.ordinal()));
         let fault = |error: DriverError| unusable(error.into());
@@ -122,7 +127,7 @@ impl Device {
                 OLDEST.0, OLDEST.1
             )));
         }
-        let modules = Modules::new(context.clone(), properties.capability);
+        let modules = modules.unwrap_or_else(|| Arc::new(Modules::new(context.clone(), properties.capability)));
         let stream = Stream::new(context, owned_by_program, modules, default_timeout()?).map_err(fault)?;
         Ok(Device {
             workspace: Mutex::default(),
@@ -203,6 +208,17 @@ impl Device {
     /// If allocation fails.
     pub fn reserve_workspace(&self, bytes: usize) -> Result<()> {
         self.workspace(bytes).map(drop)
+    }
+
+    /// Makes the operations use `bytes` bytes of the program's memory as their workspace, which then never grows: an
+    /// operation that needs more is refused. `cuda::workspace` says what each needs. An own workspace is freed.
+    ///
+    /// # Safety
+    /// The memory must be valid until the work of all operations has completed, must not be accessed by other work
+    /// meanwhile, and must be aligned to 256 bytes.
+    #[allow(unsafe_code)]
+    pub unsafe fn lend_workspace(&self, ptr: DevPtr<u8>, bytes: usize) {
+        *self.workspace.lock().unwrap_or_else(PoisonError::into_inner) = Workspace::lent(ptr, bytes);
     }
 
     /// Locks the workspace for the launches of one operation and grows it to at least `bytes` bytes.
@@ -292,6 +308,19 @@ impl Cuda {
     /// As [`Cuda::new`].
     pub fn with_stream(stream: &Arc<CudaStream>) -> Result<Self> {
         Ok(Cuda { device: Arc::new(Device::with_stream(stream)?) })
+    }
+
+    /// A handle to the same GPU that enqueues in another stream of the same context, with a workspace and an error latch of
+    /// its own. The two share the loaded kernels.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`], and [`Error::Invalid`] if the stream belongs to another context.
+    pub fn on_stream(&self, stream: &Arc<CudaStream>) -> Result<Self> {
+        if stream.context().cu_ctx() != self.device.stream().context().cu_ctx() {
+            return Err(Error::invalid("the stream belongs to another context than the device"));
+        }
+        let modules = self.device.stream.modules.clone();
+        Ok(Cuda { device: Arc::new(Device::build(stream.context(), Some(stream), Some(modules))?) })
     }
 
     /// The device.

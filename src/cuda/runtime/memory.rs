@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
 
-use super::capture::{CaptureState, RelaxedCaptureMode};
+use super::capture::{self, CaptureState, RelaxedCaptureMode};
 use super::latch::QueryError;
 use super::stream::Stream;
 use crate::cuda::launch::device_ptr::DevPtr;
@@ -172,22 +172,50 @@ fn bind(context: &CudaContext) {
     }
 }
 
-/// Memory that operations need while they run. It grows to the largest request; one operation uses it at a time.
+/// Memory that operations need while they run; one operation uses it at a time.
 #[derive(Debug, Default)]
-pub(in crate::cuda) struct Workspace(Option<Arc<Allocation>>);
+pub(in crate::cuda) struct Workspace(Option<Source>);
+
+/// Where a workspace comes from.
+#[derive(Debug)]
+enum Source {
+    /// An allocation of its own. It grows to the largest request.
+    Own(Arc<Allocation>),
+    /// Memory of the program, which does not grow.
+    Lent { ptr: DevPtr<u8>, bytes: usize },
+}
 
 impl Workspace {
+    /// A workspace in memory of the program.
+    pub(super) fn lent(ptr: DevPtr<u8>, bytes: usize) -> Self {
+        Workspace(Some(Source::Lent { ptr, bytes }))
+    }
+
     pub(super) fn reserve(&mut self, stream: &Stream, accounting: &Arc<Accounting>, bytes: usize) -> Result<()> {
-        if self.0.as_ref().is_none_or(|allocation| allocation.len() < bytes) {
-            // The old allocation is freed first. That is in stream order, after the kernels that use it.
-            self.0 = None;
-            self.0 = Some(Allocation::new(stream, accounting, bytes, Category::Workspace)?);
+        match &self.0 {
+            Some(Source::Own(allocation)) if allocation.len() >= bytes => Ok(()),
+            Some(Source::Lent { bytes: lent, .. }) if *lent >= bytes => Ok(()),
+            Some(Source::Lent { bytes: lent, .. }) => {
+                Err(Error::invalid(format!("workspace >= {bytes} bytes failed ({lent} bytes)")))
+            }
+            Some(Source::Own(_)) | None => {
+                // The old allocation is freed first. That is in stream order, after the kernels that use it.
+                self.0 = None;
+                self.0 = Some(Source::Own(Allocation::new(stream, accounting, bytes, Category::Workspace)?));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Pointer to the first byte, aligned to 256 bytes as all allocations of the driver are; null before the first use.
     pub fn ptr<T>(&self) -> DevPtr<T> {
-        self.0.as_ref().map_or(DevPtr::NULL, |allocation| allocation.ptr_for_launch().cast())
+        match &self.0 {
+            None => DevPtr::NULL,
+            Some(Source::Own(allocation)) => allocation.ptr_for_launch().cast(),
+            Some(Source::Lent { ptr, .. }) => {
+                capture::note_external();
+                ptr.cast()
+            }
+        }
     }
 }

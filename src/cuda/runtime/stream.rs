@@ -35,7 +35,7 @@ impl StreamId {
 pub(super) struct Stream {
     pub id: StreamId,
     pub latch: ErrorLatch,
-    pub modules: Modules,
+    pub modules: Arc<Modules>,
     pub capture: Arc<CaptureState>,
     /// Recorded by [`Stream::synchronize`] behind the work that it waits for.
     end: CudaEvent,
@@ -53,7 +53,7 @@ impl Stream {
     pub fn new(
         context: &Arc<CudaContext>,
         owned_by_program: Option<&Arc<CudaStream>>,
-        modules: Modules,
+        modules: Arc<Modules>,
         timeout: Duration,
     ) -> Result<Self, DriverError> {
         Ok(Stream {
