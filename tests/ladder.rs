@@ -1,4 +1,4 @@
-//! Checks the ladders of docs/study/ladder.md: each step computes the operation, and has the counts of the page.
+//! Checks the ladders of docs/study/ladder: each step computes the operation, and has the counts of its page.
 
 #[path = "common/environment.rs"]
 mod environment;
@@ -18,10 +18,8 @@ use ironwarp::profile::counts::{Profile, Profiler};
 use ironwarp::tensor::Tensor;
 
 struct Ladder {
-    /// Section of the page.
-    section: &'static str,
-    /// Folder of the steps in `kernels/ladder/`.
-    folder: &'static str,
+    /// Folder of the steps in `kernels/ladder/`, and stem of the page in `docs/study/ladder/`.
+    name: &'static str,
     /// Stem of the production kernel, `kernels/STEM.cu`, which is the last step. The other steps replace it.
     stem: &'static str,
     op: &'static str,
@@ -31,25 +29,10 @@ struct Ladder {
 }
 
 const LADDERS: [Ladder; 3] = [
+    Ladder { name: "layernorm", stem: "layernorm", op: "layernorm_forward", shape: "n=256,c=768", also: &[] },
+    Ladder { name: "matmul", stem: "matmul_sm80", op: "matmul_forward", shape: "n=256,c=256,oc=256", also: &[] },
     Ladder {
-        section: "Layernorm",
-        folder: "layernorm",
-        stem: "layernorm",
-        op: "layernorm_forward",
-        shape: "n=256,c=768",
-        also: &[],
-    },
-    Ladder {
-        section: "Matmul",
-        folder: "matmul",
-        stem: "matmul_sm80",
-        op: "matmul_forward",
-        shape: "n=256,c=256,oc=256",
-        also: &[],
-    },
-    Ladder {
-        section: "Attention",
-        folder: "attention",
+        name: "attention",
         stem: "attention_forward_sm80",
         op: "attention_forward",
         shape: "b=1,t=256,nh=2,hs=64",
@@ -58,11 +41,9 @@ const LADDERS: [Ladder; 3] = [
     },
 ];
 
-/// The table of steps in a section of the page: first the names of the columns, then the rows.
-fn table<'a>(page: &'a str, section: &str) -> Vec<Vec<&'a str>> {
-    let (_, rest) = page.split_once(&format!("\n## {section}\n")).expect(section);
-    let own = rest.split("\n## ").next().unwrap();
-    let rows = own.lines().skip_while(|line| !line.starts_with("| Step |")).take_while(|line| line.starts_with('|'));
+/// The first table of a page, which lists the steps: first the names of the columns, then the rows.
+fn table<'a>(page: &'a str) -> Vec<Vec<&'a str>> {
+    let rows = page.lines().skip_while(|line| !line.starts_with("| Step |")).take_while(|line| line.starts_with('|'));
     let cells = |row: &'a str| row.trim_matches('|').split('|').map(|cell| cell.trim_matches([' ', '`'])).collect();
     // Line 1 is the rule below the heading.
     rows.enumerate().filter(|(i, _)| *i != 1).map(|(_, row)| cells(row)).collect()
@@ -86,8 +67,8 @@ fn value(column: &str, profile: &Profile, registers: u32) -> (String, f64) {
     }
 }
 
-/// The cells of a step's row that differ from the counts.
-fn differences(columns: &[&str], row: &[&str], profile: &Profile, registers: u32) -> Vec<String> {
+/// The cells of a step's row on `page` that differ from the counts.
+fn differences(page: &str, columns: &[&str], row: &[&str], profile: &Profile, registers: u32) -> Vec<String> {
     assert_eq!(columns.len(), row.len(), "{row:?}");
     let of_number = |text: &str| text.trim_end_matches('%').replace(',', "").parse::<f64>().unwrap();
     let cells = columns.iter().zip(row).skip(1);
@@ -95,7 +76,7 @@ fn differences(columns: &[&str], row: &[&str], profile: &Profile, registers: u32
         let (counted, tolerance) = value(column, profile, registers);
         let off = (of_number(cell) - of_number(&counted)).abs();
         (off > tolerance * of_number(&counted))
-            .then(|| format!("{}: {column} is {counted}, the page says {cell}", row[0]))
+            .then(|| format!("{page}, {}: {column} is {counted}, the page says {cell}", row[0]))
     });
     wrong.collect()
 }
@@ -118,43 +99,44 @@ fn by_both_tiles(cuda: &Cuda) -> [Vec<bf16>; 2] {
 
 /// This is one test, because the emulator counts the launches of the whole process.
 #[test]
-fn steps_match_the_operation_and_the_page() {
+fn steps_match_the_operation_and_their_page() {
     let cuda = Cuda::emulated().unwrap();
-    let page = fs::read_to_string(environment::project().join("docs/study/ladder.md")).unwrap();
     let mut wrong = Vec::new();
-    for Ladder { section, folder, stem, op, shape, also } in LADDERS {
+    for Ladder { name, stem, op, shape, also } in LADDERS {
+        let page = format!("docs/study/ladder/{name}.md");
+        let text = fs::read_to_string(environment::project().join(&page)).unwrap();
         let info = cases::select(&[op.to_owned()]).unwrap()[0];
         let parse = |shape: &str| Problem::parse(info, shape, &info.small()[0]).unwrap();
         let problem = parse(shape);
         let shapes: Vec<Problem> = also.iter().map(|shape| parse(shape)).chain([problem.clone()]).collect();
-        assert!(page.contains(&format!("ironwarp profile {op} --shape {shape} ")), "{section}: no command");
-        let table = table(&page, section);
-        let (columns, rows) = table.split_first().expect(section);
-        let entries = fs::read_dir(environment::project().join("kernels/ladder").join(folder)).unwrap();
+        assert!(text.contains(&format!("ironwarp profile {op} --shape {shape} ")), "{page}: no command");
+        let table = table(&text);
+        let (columns, rows) = table.split_first().expect(&page);
+        let entries = fs::read_dir(environment::project().join("kernels/ladder").join(name)).unwrap();
         let mut files: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         files.push(format!("{stem}.cu"));
-        assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), files, "{section}: steps");
+        assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), files, "{page}: steps");
 
         // The production kernel is profiled before it is replaced.
         let built = Profiler::new(&cuda).unwrap().profile(info, &problem).unwrap();
-        let last = rows.last().expect(section);
-        wrong.extend(differences(columns, last, &built, built.registers.expect("built")));
+        let last = rows.last().expect(&page);
+        wrong.extend(differences(&page, columns, last, &built, built.registers.expect("built")));
         for (file, row) in files.iter().zip(rows).take(files.len() - 1) {
-            let ptx = kernel_variant::ptx(&format!("ladder/{folder}/{file}"), &[]);
+            let ptx = kernel_variant::ptx(&format!("ladder/{name}/{file}"), &[]);
             let mut profiler = Profiler::new(&cuda).unwrap();
             profiler.replace(stem, &ptx).unwrap();
             for problem in &shapes {
-                verify(&cuda, info, problem).unwrap_or_else(|error| panic!("{folder}/{file}: {error}"));
+                verify(&cuda, info, problem).unwrap_or_else(|error| panic!("{name}/{file}: {error}"));
             }
             let profile = profiler.profile(info, &problem).unwrap();
             let registers = kernel_variant::registers(&ptx, &profile.kernels[0].kernel);
-            wrong.extend(differences(columns, row, &profile, registers));
-            if folder == "matmul" {
+            wrong.extend(differences(&page, columns, row, &profile, registers));
+            if name == "matmul" {
                 let [small, large] = by_both_tiles(&cuda);
-                assert!(small == large, "{folder}/{file}: tiles of two sizes differ");
+                assert!(small == large, "{name}/{file}: tiles of two sizes differ");
             }
         }
     }
-    assert!(wrong.is_empty(), "docs/study/ladder.md:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }

@@ -1,4 +1,5 @@
-// Causal attention, step 1 of docs/study/ladder.md: all scores in global memory.  out = softmax(Q * K^T * scale) * V
+// Causal attention, step 1 of docs/study/ladder/attention.md: all scores in device memory
+// Formula:  out = softmax(Q * K^T * scale) * V
 // Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   out, lse "="; all_scores below, of which there is one per GPU: launches on two streams would share it
 // Requires: HS = 64, T % 128 == 0; B*NH*T*T <= SCORES, or the kernel traps

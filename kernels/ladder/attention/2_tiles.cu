@@ -1,4 +1,5 @@
-// Causal attention, step 2 of docs/study/ladder.md: tiles in shared memory.  out = softmax(Q * K^T * scale) * V
+// Causal attention, step 2 of docs/study/ladder/attention.md: tiles in shared memory
+// Formula:  out = softmax(Q * K^T * scale) * V
 // Change:   a CTA reads k and v only once for its 128 queries, BLOCK_N = 64 rows at a time. A thread keeps its query,
 //           and in the second pass its row of O, in registers, so that each score is computed and used once. The scores
 //           are transposed, so that those of a warp are adjacent

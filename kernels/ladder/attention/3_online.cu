@@ -1,4 +1,5 @@
-// Causal attention, step 3 of docs/study/ladder.md: online softmax.  out = softmax(Q * K^T * scale) * V
+// Causal attention, step 3 of docs/study/ladder/attention.md: online softmax
+// Formula:  out = softmax(Q * K^T * scale) * V
 // Change:   P is 2^(S - row_max) with the largest score so far. When a larger one comes, row_sum and O are rescaled by
 //           2^(old_max - row_max): one pass over the keys, whose scores stay in registers, SUB_TILE_N at a time
 // Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)

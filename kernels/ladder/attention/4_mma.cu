@@ -1,4 +1,5 @@
-// Causal attention, step 4 of docs/study/ladder.md: tensor cores.  out = softmax(Q * K^T * scale) * V
+// Causal attention, step 4 of docs/study/ladder/attention.md: tensor cores
+// Formula:  out = softmax(Q * K^T * scale) * V
 // Change:   both GEMMs use mma, for 16 queries of a warp at a time. Q, K and V stay bf16 in shared memory. P does not
 //           go there: the accumulators of S are in the layout of an A fragment and only need rounding. Four lanes share
 //           a row

@@ -1,4 +1,5 @@
-// Causal attention, step 5 of docs/study/ladder.md: an XOR swizzle.  out = softmax(Q * K^T * scale) * V
+// Causal attention, step 5 of docs/study/ladder/attention.md: an XOR swizzle
+// Formula:  out = softmax(Q * K^T * scale) * V
 // Change:   each row permutes its chunks by a different XOR: the 8 rows of a column that ldmatrix reads together cover
 //           all 32 banks. Rows that are 8 apart have the same swizzle
 // Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)

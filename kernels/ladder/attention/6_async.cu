@@ -1,4 +1,5 @@
-// Causal attention, step 6 of docs/study/ladder.md: double buffering with cp.async.  out = softmax(Q * K^T * scale) * V
+// Causal attention, step 6 of docs/study/ladder/attention.md: a cp.async pipeline
+// Formula:  out = softmax(Q * K^T * scale) * V
 // Change:   the copies of the next K/V tile are in flight while this one is processed: cp.async copies to shared memory
 //           without a register, into the other of two stages. One barrier per tile is left
 // Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)

@@ -1,4 +1,4 @@
-// Layernorm, step 1 of docs/study/ladder.md: one thread per row.  out = (x - mean) * rstd * weight + bias
+// Layernorm, step 1 of docs/study/ladder/layernorm.md: one thread per row.  out = (x - mean) * rstd * weight + bias
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major
 // Writes:   out, mean, rstd "="
 // Requires: any C, though the launcher uses this kernel only up to C = 1024

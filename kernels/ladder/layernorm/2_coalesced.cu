@@ -1,4 +1,4 @@
-// Layernorm, step 2 of docs/study/ladder.md: one warp per row.  out = (x - mean) * rstd * weight + bias
+// Layernorm, step 2 of docs/study/ladder/layernorm.md: one warp per row.  out = (x - mean) * rstd * weight + bias
 // Change:   a row belongs to a warp instead of a thread. Neighbouring lanes read neighbouring elements, so a request of
 //           64 bytes touches 2 sectors instead of 32; a warp reduction adds the lanes' sums by shuffles
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major

@@ -1,4 +1,4 @@
-// Layernorm, step 3 of docs/study/ladder.md: 16 bytes per lane.  out = (x - mean) * rstd * weight + bias
+// Layernorm, step 3 of docs/study/ladder/layernorm.md: 16 bytes per lane.  out = (x - mean) * rstd * weight + bias
 // Change:   eight elements per access instead of one: an eighth of the requests, each of 16 sectors, and eight times as
 //           many bytes in flight per warp while it waits
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major

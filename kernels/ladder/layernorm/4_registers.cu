@@ -1,4 +1,4 @@
-// Layernorm, step 4 of docs/study/ladder.md: each row is read once.  out = (x - mean) * rstd * weight + bias
+// Layernorm, step 4 of docs/study/ladder/layernorm.md: each row is read once.  out = (x - mean) * rstd * weight + bias
 // Change:   the row stays in registers between the three passes. Their loops now have a trip count that the compiler
 //           knows and are unrolled: an array with a dynamic index would be in local memory
 // Shapes:   x, out (N, C) bf16; weight, bias (C) bf16; mean, rstd (N) f32; row-major

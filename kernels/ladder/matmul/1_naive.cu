@@ -1,4 +1,4 @@
-// Matmul, step 1 of docs/study/ladder.md: everything from global memory.  out = x * weight^T
+// Matmul, step 1 of docs/study/ladder/matmul.md: all operands from device memory.  out = x * weight^T
 // Shapes:   x (N, C), weight (OC, C), out (N, OC) bf16; row-major
 // Writes:   out "="
 // Requires: N % BLOCK_M == 0, OC % BLOCK_N == 0; no bias, residual or GELU

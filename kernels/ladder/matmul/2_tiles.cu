@@ -1,4 +1,4 @@
-// Matmul, step 2 of docs/study/ladder.md: tiles in shared memory.  out = x * weight^T
+// Matmul, step 2 of docs/study/ladder/matmul.md: tiles in shared memory.  out = x * weight^T
 // Change:   the CTA reads the rows of x and weight that its tile needs only once, BLOCK_K elements at a time, and
 //           multiplies from shared memory. A thread accumulates several rows and columns, so that each value it reads
 //           serves several FMAs

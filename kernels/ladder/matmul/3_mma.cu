@@ -1,4 +1,4 @@
-// Matmul, step 3 of docs/study/ladder.md: tensor cores.  out = x * weight^T
+// Matmul, step 3 of docs/study/ladder/matmul.md: tensor cores.  out = x * weight^T
 // Change:   a warp multiplies (16, 16) by (16, 8) with one mma instruction, where a lane multiplied two numbers.
 //           Operands stay bf16 in shared memory, half the bytes, and ldmatrix loads them to fragments. It needs
 //           16-byte-aligned rows, so the pad of one element is gone

@@ -1,4 +1,4 @@
-// Matmul, step 4 of docs/study/ladder.md: an XOR swizzle.  out = x * weight^T
+// Matmul, step 4 of docs/study/ladder/matmul.md: an XOR swizzle.  out = x * weight^T
 // Change:   each pair of rows permutes its chunks by a different XOR: the 8 rows of a column that ldmatrix reads
 //           together now cover all 32 banks, without a pad
 // Shapes:   x (N, C), weight (OC, C), out (N, OC) bf16; row-major

@@ -1,4 +1,4 @@
-// Matmul, step 5 of docs/study/ladder.md: a cp.async pipeline.  out = x * weight^T
+// Matmul, step 5 of docs/study/ladder/matmul.md: a cp.async pipeline.  out = x * weight^T
 // Change:   the copies of the next tiles are in flight while one is multiplied: cp.async copies to shared memory
 //           without a register, into a ring of STAGES pipeline stages. One barrier per stage is left
 // Shapes:   x (N, C), weight (OC, C), out (N, OC) bf16; row-major
