@@ -1,7 +1,7 @@
 //! The highest rates that this GPU reaches, measured by kernels of our own: `kernels/ceilings.cu`.
 //!
-//! A fraction of a data sheet's peak depends on the data sheet, and is known only for GPUs that somebody has listed. These
-//! two kernels run on any GPU, at its current clocks and power limit. Other kernels are compared with their rates:
+//! A data sheet's peak holds for the clocks that it assumes, and is available only for GPUs whose numbers are in a table.
+//! These two kernels run on any GPU, at its current clocks and power limit. Other kernels are compared with their rates:
 //!
 //! | Ceiling | Computed from | Unit |
 //! |---|---|---|

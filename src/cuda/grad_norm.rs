@@ -14,7 +14,7 @@ const REDUCE: Kernel<GradNormReduceParams> = Kernel::new("grad_norm", "grad_norm
 
 pub(super) const KERNELS: &[Spec] = &[PARTIALS.spec, REDUCE.spec];
 
-/// CTAs for P elements, each with a partial sum. P alone decides, as the number decides the order of the sum.
+/// CTAs for P elements, each with a partial sum. Only P determines the number, because it determines the order of the sum.
 fn ctas(p: usize) -> usize {
     p.div_ceil(GRAD_NORM_TILE as usize).min(GRAD_NORM_MAX_BLOCKS as usize)
 }

@@ -10,10 +10,10 @@ const TARGET_THREADS: usize = 1 << 17;
 const ROWS_IN_FLIGHT: usize = 4;
 /// Largest grid size along y.
 const MAX_GRID_Y: usize = 65_535;
-/// Sequences per warp from which on it pays that several warps share a position.
+/// Fewest sequences per warp for which it is faster that several warps share a position.
 const MIN_SEQUENCES_PER_WARP: usize = 16;
 
-/// CTAs of the forward along y, to which the B sequences are dealt out; `vectors` is T·C/8.
+/// CTAs of the forward along y, over which the B sequences are distributed; `vectors` is T·C/8.
 pub(super) fn forward_rows(b: usize, vectors: usize) -> usize {
     (TARGET_THREADS / vectors).clamp(1, b.div_ceil(ROWS_IN_FLIGHT).min(MAX_GRID_Y))
 }

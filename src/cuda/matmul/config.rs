@@ -10,7 +10,7 @@ use crate::cuda::launch::params::{
 pub struct TileConfig {
     /// Output tile of a CTA.
     pub tile: TileSize,
-    /// Number of splits of K, at least 1. The weight gradient alone splits K, into at most as many splits as K has stages of
+    /// Number of splits of K, at least 1. Only the weight gradient splits K, into at most as many splits as K has stages of
     /// BLOCK_K.
     pub split_k: usize,
 }
@@ -34,11 +34,11 @@ pub(super) struct Gemm {
 
 /// K of a pipeline stage.
 const BLOCK_K: usize = MATMUL_BLOCK_K as usize;
-/// Largest number of splits of K that is considered: beyond, the traffic of partial sums outweighs the gain.
+/// Largest number of splits of K that is considered: with more, the traffic of the partial sums outweighs the gain.
 pub(super) const MAX_SPLIT_K: usize = 16;
 
 /// SMs that the cost model assumes, those of an H100 or H200. It is a constant rather than the device's SM count because the
-/// choice decides split_k, and with it the order of a sum and its low bits: every GPU must choose alike.
+/// choice decides split_k, and with it the order of a sum and its low bits: every GPU must make the same choice.
 const SM_COUNT: usize = 132;
 
 // The unit of all costs below is a twentieth of the time that a CTA of the large tile takes for one stage of BLOCK_K.
