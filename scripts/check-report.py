@@ -4,7 +4,7 @@
     scripts/check-report.py PAGE.html
 
 Fails if the script of the page printed an error, or if the number of rows in the table of operations is 0 or differs
-from the number of operations in the data.
+from the number of profiles in the data, one for each operation and shape.
 """
 
 import json
@@ -48,8 +48,8 @@ def main():
     summary = re.search(r'<section id="summary".*?</section>', dom, re.S)
     rows = len(re.findall(r"<tr data-name=", summary[0])) if summary else 0
     if rows == 0 or rows != len(profiles):
-        sys.exit(f"check-report: {rows} rows rendered for {len(profiles)} operations in {page}")
-    print(f"check-report: {rows} operations rendered")
+        sys.exit(f"check-report: {rows} rows rendered for {len(profiles)} profiles in {page}")
+    print(f"check-report: {rows} rows rendered")
 
 
 if __name__ == "__main__":
