@@ -1,11 +1,12 @@
 //! Random initial weights, as for GPT-2.
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal};
+use std::f64::consts::TAU;
+
+use rayon::prelude::*;
 
 use super::config::Config;
 use super::params::HostWeights;
+use crate::ops::philox::{Purpose, draw_block};
 
 /// Standard deviation of the initial weights.
 const STD: f32 = 0.02;
@@ -13,7 +14,8 @@ const STD: f32 = 0.02;
 /// Initialises matrices and embeddings from N(0, 0.02) (the standard deviation), with residual projections scaled by
 /// 1/√(2L); layernorm scales are 1 and all other parameters are 0.
 ///
-/// Each tensor uses its own stream of the RNG. Source: Radford et al. 2019, section 2.3.
+/// Each weight is a function of the seed, the number of its tensor and its index: draws of
+/// [`philox`](crate::ops::philox) with the purpose [`Purpose::Initialization`]. Source: Radford et al. 2019, section 2.3.
 pub fn random(config: Config, seed: u64) -> HostWeights {
     let mut weights = HostWeights::zeros(config);
     // Padding rows of the embedding stay zero: no token selects them, and their logits are ignored.
@@ -30,12 +32,29 @@ pub fn random(config: Config, seed: u64) -> HostWeights {
             }
         };
         let random_len = if name == "wte" { wte_len } else { values.len() };
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream as u64);
-        let normal = Normal::new(0.0, std).expect("a finite standard deviation");
-        values[..random_len].iter_mut().for_each(|x| *x = normal.sample(&mut rng));
+        fill_normal(&mut values[..random_len], seed, stream as u64, std);
     }
     weights
+}
+
+/// Fills `values` from N(0, `std`), four weights from each block of draws.
+fn fill_normal(values: &mut [f32], seed: u64, stream: u64, std: f32) {
+    const BLOCKS: usize = 1 << 12;
+    values.par_chunks_mut(4 * BLOCKS).enumerate().for_each(|(chunk, values)| {
+        for (index, values) in values.chunks_mut(4).enumerate() {
+            let [a, b, c, d] = draw_block(seed, Purpose::Initialization, stream, (chunk * BLOCKS + index) as u64);
+            let ([w, x], [y, z]) = (normal_pair(a, b), normal_pair(c, d));
+            values.iter_mut().zip([w, x, y, z]).for_each(|(value, normal)| *value = std * normal);
+        }
+    });
+}
+
+/// Two independent standard normal numbers from two random words. Source: Box and Muller 1958.
+fn normal_pair(radius: u32, angle: u32) -> [f32; 2] {
+    // Uniform in (0, 1), never 0, whose logarithm is infinite: the largest radius is 6.7.
+    let radius = (-2.0 * ((f64::from(radius) + 0.5) / 2f64.powi(32)).ln()).sqrt();
+    let (sin, cos) = (TAU * f64::from(angle) / 2f64.powi(32)).sin_cos();
+    [(radius * cos) as f32, (radius * sin) as f32]
 }
 
 #[cfg(test)]
@@ -60,5 +79,37 @@ mod tests {
             assert!((std - want).abs() <= 0.03 * want, "{name} {shape:?}: {std}");
             assert!(values[random_len..].iter().all(|&x| x == 0.0), "{name}");
         }
+    }
+
+    /// The moments of N(0, 1) over 2¹⁸ draws, within 5 standard errors: √(1/n), √(2/n), √(15/n), √(96/n). Neighbours,
+    /// including the two of a pair, are uncorrelated.
+    #[test]
+    fn draws_are_normal_and_independent() {
+        let mut draws = vec![0.0; 1 << 18];
+        fill_normal(&mut draws, 7, 3, 1.0);
+        let n = draws.len() as f64;
+        let mean = |f: &dyn Fn(f64) -> f64| draws.iter().map(|&x| f(f64::from(x))).sum::<f64>() / n;
+        for (power, want, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)] {
+            let moment = mean(&|x| x.powi(power));
+            assert!((moment - want).abs() < 5.0 * (variance / n).sqrt(), "moment {power}: {moment}");
+        }
+        for distance in 1..=4 {
+            let products = draws.iter().zip(&draws[distance..]).map(|(&x, &y)| f64::from(x) * f64::from(y));
+            let covariance = products.sum::<f64>() / n;
+            assert!(covariance.abs() < 5.0 / n.sqrt(), "distance {distance}: {covariance}");
+        }
+        assert!(normal_pair(0, 0)[0] < 6.8 && normal_pair(u32::MAX, 0)[0] >= 0.0);
+    }
+
+    /// A weight does not depend on how many weights its tensor has.
+    #[test]
+    fn a_weight_depends_on_its_index_only() {
+        let [mut short, mut long] = [vec![0.0; 16_390], vec![0.0; 20_000]];
+        fill_normal(&mut short, 7, 3, 1.0);
+        fill_normal(&mut long, 7, 3, 1.0);
+        assert_eq!(short, long[..16_390]);
+        assert_ne!(long[..4], long[16_384..16_388]);
+        fill_normal(&mut short, 7, 4, 1.0);
+        assert_ne!(short[..4], long[..4]);
     }
 }

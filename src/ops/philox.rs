@@ -31,17 +31,21 @@ pub enum Purpose {
     Sampling = 1,
     /// Stochastic rounding of [`super::AdamW`].
     Rounding = 2,
+    /// Initial weights: [`crate::model::init`].
+    Initialization = 3,
 }
 
-/// Draw `index` of a key at a counter below 2⁵⁶: one random 32-bit word.
+/// Draws `4·block` to `4·block + 3` of a key at a counter below 2⁵⁶.
 ///
-/// Words 0 and 1 of the Philox counter are `index / 4`; words 2 and 3 are `counter`, with the purpose in the top 8 bits.
-/// `index % 4` selects one of the four words of the result.
-pub fn draw(key: u64, purpose: Purpose, counter: u64, index: u64) -> u32 {
-    let block = index / 4;
+/// Words 0 and 1 of the Philox counter are `block`; words 2 and 3 are `counter`, with the purpose in the top 8 bits.
+pub fn draw_block(key: u64, purpose: Purpose, counter: u64, block: u64) -> [u32; 4] {
     let high = (counter >> 32) as u32 & 0x00ff_ffff | (purpose as u32) << 24;
-    let words = philox4x32(key, [block as u32, (block >> 32) as u32, counter as u32, high]);
-    words[(index % 4) as usize]
+    philox4x32(key, [block as u32, (block >> 32) as u32, counter as u32, high])
+}
+
+/// Draw `index` of a key at a counter below 2⁵⁶: one random 32-bit word, the word `index % 4` of its [`draw_block`].
+pub fn draw(key: u64, purpose: Purpose, counter: u64, index: u64) -> u32 {
+    draw_block(key, purpose, counter, index / 4)[(index % 4) as usize]
 }
 
 /// Converts a random word to a uniform number in [0, 1): a multiple of 2⁻²⁴, which f32 represents exactly.
