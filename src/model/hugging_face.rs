@@ -7,12 +7,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
-use safetensors::Dtype;
 
 use super::config::Config;
 use super::json::{self, escaped};
 use super::params::{Gpt, HostWeights, Layout};
-use super::safetensors::{Plan, check_finite, shape_text};
+use super::safetensors::{Dtype, Plan, check_finite, shape_text};
 use crate::error::{Error, Result};
 use crate::files::{self, Disk, TEMPORARY};
 
@@ -140,7 +139,7 @@ fn mismatches(tensors: &[HfTensor], shards: &Shards, config: &Config) -> Vec<Str
                 ));
             }
             Some((_, _, info)) => {
-                if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
+                if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16 | Dtype::F64) {
                     problems.push(format!("'{name}' is {}; supported types: F32, F16, BF16, F64", info.dtype));
                 }
             }

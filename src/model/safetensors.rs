@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::Dtype;
 
 use crate::error::{Error, Result};
 use crate::model::json::escaped;
 
+mod dtype;
 mod header;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use dtype::Dtype;
 pub(crate) use header::shape_text;
 pub use header::{Header, MAX_HEADER, TensorInfo};
 pub use writer::{FileChecksums, Plan};
@@ -106,7 +107,7 @@ impl<D: AsRef<[u8]>> TensorFile<D> {
         match info.dtype {
             Dtype::F32 => convert(bytes, out, f32::from_le_bytes),
             Dtype::F16 => convert(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => convert(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::Bf16 => convert(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
             Dtype::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
             other => return rejected(format!("is {other}; supported types: F32, F16, BF16, F64")),
         }

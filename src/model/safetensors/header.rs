@@ -5,9 +5,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use safetensors::Dtype;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
+use super::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::model::json::{UniqueMap, escaped};
 
@@ -122,7 +122,7 @@ fn check_tiling(tensors: &BTreeMap<String, RawTensor>, payload: usize) -> Result
 /// Size of a tensor in bytes; `None` if it overflows or is not a whole number of bytes.
 pub(super) fn size_in_bytes(dtype: Dtype, shape: &[usize]) -> Option<usize> {
     let elements = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d))?;
-    let bits = elements.checked_mul(dtype.bitsize())?;
+    let bits = elements.checked_mul(dtype.bits())?;
     bits.is_multiple_of(8).then_some(bits / 8)
 }
 

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
-use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
+use super::dtype::Dtype;
 use super::header::size_in_bytes;
 use crate::error::{Error, Result};
 
@@ -27,6 +26,21 @@ pub struct FileChecksums {
     pub head_crc32: u32,
     /// CRC-32 of each tensor's data.
     pub tensors: BTreeMap<String, u32>,
+}
+
+/// A tensor in the header of a file.
+#[derive(Serialize)]
+struct Entry<'a> {
+    dtype: Dtype,
+    shape: &'a [usize],
+    data_offsets: [usize; 2],
+}
+
+/// A member of a JSON object. The header is joined from these, because the order of the members of serde_json's objects
+/// depends on the features that the whole program enables.
+fn member(name: &str, value: &impl Serialize) -> String {
+    let value = serde_json::to_string(value).expect("text and integers are serialisable");
+    format!("{}:{value}", serde_json::Value::from(name))
 }
 
 /// A safetensors file of f32 tensors that is about to be written.
@@ -48,9 +62,10 @@ impl Plan {
     ) -> Result<Self> {
         let mut names = BTreeSet::from(["__metadata__".to_string()]);
         let mut planned = Vec::new();
-        let mut header = serde_json::Map::new();
+        let mut header = Vec::new();
         if !metadata.is_empty() {
-            header.insert("__metadata__".into(), metadata.iter().map(|&(k, v)| (k.to_string(), json!(v))).collect());
+            let pairs: Vec<String> = metadata.iter().map(|&(key, value)| member(key, &value)).collect();
+            header.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
         }
         let mut end = 0_usize;
         for (name, shape) in tensors {
@@ -62,10 +77,10 @@ impl Plan {
             end = size.and_then(|s| begin.checked_add(s)).ok_or_else(|| {
                 Error::invalid(format!("tensor '{name}' of shape {shape:?} does not fit 64 bits of size"))
             })?;
-            header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}));
+            header.push(member(&name, &Entry { dtype: Dtype::F32, shape, data_offsets: [begin, end] }));
             planned.push((name, (end - begin) / size_of::<f32>()));
         }
-        let mut json = serde_json::Value::Object(header).to_string().into_bytes();
+        let mut json = format!("{{{}}}", header.join(",")).into_bytes();
         // Padded with spaces to a multiple of 8 bytes, so that readers can map the data in place.
         json.resize(json.len().next_multiple_of(8), b' ');
         let head = [&(json.len() as u64).to_le_bytes(), &json[..]].concat();
