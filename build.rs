@@ -1,15 +1,26 @@
-//! Feature `cuda`: compiles `kernels/*.cu`, for `src/cuda/launch/images.rs` to embed.
+//! Feature `cuda`: compiles `kernels/*.cu`, for `src/cuda/launch/images.rs` to embed. If `DOCS_RS` is set, as docs.rs
+//! does, nothing is compiled or embedded: the crate type-checks without nvcc, and launches of kernels fail.
 //! Feature `bindgen`: generates `src/cuda/launch/params.rs` from `kernels/params.h`; the result is checked in.
 
 fn main() {
     #[cfg(feature = "bindgen")]
     params::generate();
     #[cfg(feature = "cuda")]
-    if let Err(error) = ironwarp_nvcc::Build::from_env(".", "kernels").and_then(|build| build.run()) {
+    if let Err(error) = kernels() {
         eprintln!("{error}");
         std::process::exit(1);
     }
     println!("cargo::rerun-if-changed=build.rs");
+}
+
+#[cfg(feature = "cuda")]
+fn kernels() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-env-changed=DOCS_RS");
+    if std::env::var_os("DOCS_RS").is_some_and(|value| !value.is_empty()) {
+        let table = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("kernels.rs");
+        return Ok(std::fs::write(table, "&[]\n")?);
+    }
+    Ok(ironwarp_nvcc::Build::from_env(".", "kernels")?.run()?)
 }
 
 #[cfg(feature = "bindgen")]

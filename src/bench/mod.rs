@@ -20,6 +20,7 @@ mod data;
 mod gpu;
 pub mod measure;
 pub mod peers;
+#[cfg(feature = "plots")]
 pub mod plot;
 pub mod problem;
 pub mod report;

@@ -31,6 +31,7 @@ mod layernorm;
 mod sampling;
 
 pub use launch::device_ptr::DevPtr;
+#[cfg(feature = "bench")]
 pub(crate) use runtime::Operand;
 pub use runtime::{Buffer, Cuda, Event, Graph, SliceMut};
 

@@ -153,6 +153,7 @@ pub fn check_finite(path: impl AsRef<Path>, name: &str, values: &[f32]) -> Resul
 }
 
 /// CRC-32 of `bytes`, computed in parallel.
+#[cfg(feature = "train")]
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let hash = |chunk: &[u8]| {
         let mut hasher = crc32fast::Hasher::new();

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Loaded, RunFolder, Snapshot, TensorGroup};
 use super::data::{Cursor, Loader, LoaderConfig, MicroBatch};
-use super::metrics::{self, Metrics, Record};
+#[cfg(feature = "plots")]
+use super::metrics;
+use super::metrics::{Metrics, Record};
 use super::settings::{RunOptions, Settings};
 use super::trainer::{Outcome, Trainer, TrainerState};
 use crate::error::{Error, Result};
@@ -357,12 +359,18 @@ impl<B: Backend> Run<B> {
                 TensorGroup::SecondMoment => self.trainer.second_moment_f32(range.clone())?,
             }))
         })?;
-        // The checkpoint is complete; a failure to draw the curve must not end the run.
-        let curve = self.loss_curve_path();
-        let drawn = metrics::read(self.metrics_path()).and_then(|records| metrics::draw_loss(&records, curve));
+        #[cfg(feature = "plots")]
+        self.draw_loss_curve();
+        Ok(path)
+    }
+
+    /// The checkpoint is complete; a failure to draw the curve must not end the run.
+    #[cfg(feature = "plots")]
+    fn draw_loss_curve(&self) {
+        let records = metrics::read(self.metrics_path());
+        let drawn = records.and_then(|records| super::plot::draw_loss(&records, self.loss_curve_path()));
         if let Err(error) = drawn {
             tracing::warn!("cannot draw the loss curve: {error}");
         }
-        Ok(path)
     }
 }

@@ -1,8 +1,8 @@
 //! Learning-rate schedules.
 
-use clap::Args;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cli")]
 use super::flag::one_of;
 
 /// Shape of the learning-rate schedule after the warmup.
@@ -21,26 +21,27 @@ pub enum Decay {
 }
 
 /// The learning rate of every step of a run. Each field is a flag of `ironwarp train`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Args)]
-#[command(next_help_heading = "Optimization")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "Optimization"))]
 pub struct Schedule {
     /// Optimizer steps of the run.
-    #[arg(long, default_value_t = 300, value_name = "N")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 300, value_name = "N"))]
     pub steps: u64,
     /// Peak learning rate.
-    #[arg(long = "lr", default_value_t = 6e-4, value_name = "LR")]
+    #[cfg_attr(feature = "cli", arg(long = "lr", default_value_t = 6e-4, value_name = "LR"))]
     pub peak: f32,
     /// Learning-rate schedule after the warmup; "wsd" is warmup-stable-decay.
-    #[arg(long = "schedule", default_value = "cosine", value_parser = one_of::<Decay>(["cosine", "linear", "constant", "wsd"]), value_name = "SCHEDULE")]
+    #[cfg_attr(feature = "cli", arg(long = "schedule", default_value = "cosine", value_parser = one_of::<Decay>(["cosine", "linear", "constant", "wsd"]), value_name = "SCHEDULE"))]
     pub decay: Decay,
     /// Steps of linear learning-rate warmup from 0.
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 20, value_name = "N"))]
     pub warmup: u64,
     /// Final learning rate, as a fraction of the peak.
-    #[arg(long = "final-lr-fraction", default_value_t = 0.1, value_name = "F")]
+    #[cfg_attr(feature = "cli", arg(long = "final-lr-fraction", default_value_t = 0.1, value_name = "F"))]
     pub final_fraction: f32,
     /// Fraction of the steps over which the wsd schedule decays.
-    #[arg(long, default_value_t = 0.2, value_name = "F")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.2, value_name = "F"))]
     pub wsd_fraction: f32,
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::data::Order;
+#[cfg(feature = "cli")]
 use super::flag::{absolute_path, one_of};
 use super::optimizer::OptimizerConfig;
 use super::schedule::Schedule;
@@ -32,57 +32,61 @@ pub struct Settings {
 }
 
 /// The settings that do not depend on the model. Each field is a flag of `ironwarp train`; its comment is the help text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Args)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct RunOptions {
     /// Training data: a text, JSONL or token-shard file, or a folder of them [default: the embedded corpus, which is this
     /// project's source code].
-    #[arg(long, value_parser = absolute_path(), value_name = "FILE|DIR", help_heading = "Data")]
+    #[cfg_attr(feature = "cli", arg(long, value_parser = absolute_path(), value_name = "FILE|DIR", help_heading = "Data"))]
     pub data: Option<PathBuf>,
     /// Order of the training sequences: "shuffled" draws every sequence once per epoch in a seeded random order,
     /// "sequential" reads the data from start to end as llm.c does.
-    #[arg(long, default_value = "shuffled", value_parser = one_of::<Order>(["shuffled", "sequential"]), value_name = "ORDER", help_heading = "Data")]
+    #[cfg_attr(feature = "cli", arg(long, default_value = "shuffled", value_parser = one_of::<Order>(["shuffled", "sequential"]), value_name = "ORDER", help_heading = "Data"))]
     pub order: Order,
     /// Fraction of the tokens, at the end of the data, that is held out for validation; unused if the data has validation
     /// files of its own.
-    #[arg(long = "val-fraction", default_value_t = 0.05, value_name = "F", help_heading = "Data")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long = "val-fraction", default_value_t = 0.05, value_name = "F", help_heading = "Data")
+    )]
     pub validation_fraction: f64,
 
     /// RNG seed of the initial weights, the data order and the samples.
-    #[arg(long, default_value_t = 1337, value_name = "SEED", help_heading = "Run")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 1337, value_name = "SEED", help_heading = "Run"))]
     pub seed: u64,
     /// Steps between validations; 0: no validation.
-    #[arg(long, default_value_t = 50, value_name = "N", help_heading = "Run")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 50, value_name = "N", help_heading = "Run"))]
     pub val_every: u64,
     /// Maximum number of micro-batches per validation.
-    #[arg(long, default_value_t = 20, value_name = "N", help_heading = "Run")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 20, value_name = "N", help_heading = "Run"))]
     pub val_batches: usize,
     /// Steps between text samples; 0: no samples.
-    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Run")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 0, value_name = "N", help_heading = "Run"))]
     pub sample_every: u64,
     /// Tokens per text sample.
-    #[arg(long, default_value_t = 256, value_name = "N", help_heading = "Run")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 256, value_name = "N", help_heading = "Run"))]
     pub sample_tokens: usize,
     /// Steps between checkpoints; 0: only at the end.
-    #[arg(long, default_value_t = 200, value_name = "N", help_heading = "Run")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 200, value_name = "N", help_heading = "Run"))]
     pub save_every: u64,
     /// Number of newest checkpoints to keep.
-    #[arg(long, default_value_t = 2, value_name = "N", help_heading = "Run")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 2, value_name = "N", help_heading = "Run"))]
     pub keep: usize,
     /// Activations to recompute in the backward pass instead of storing them, to save memory.
-    #[arg(long, default_value = "none", value_parser = one_of::<Recompute>(["none", "gelu", "layernorm"]), value_name = "WHAT", help_heading = "Run")]
+    #[cfg_attr(feature = "cli", arg(long, default_value = "none", value_parser = one_of::<Recompute>(["none", "gelu", "layernorm"]), value_name = "WHAT", help_heading = "Run"))]
     pub recompute: Recompute,
 
     /// Sequences per micro-batch (B).
-    #[arg(long, default_value_t = 8, value_name = "B", help_heading = "Optimization")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 8, value_name = "B", help_heading = "Optimization"))]
     pub batch: usize,
     /// Micro-batches per optimizer step (gradient accumulation).
-    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Optimization")]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 1, value_name = "N", help_heading = "Optimization"))]
     pub accumulate: usize,
     /// Learning rate over the steps.
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub schedule: Schedule,
     /// Settings of the optimizer.
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub optimizer: OptimizerConfig,
 }
 

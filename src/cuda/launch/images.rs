@@ -33,7 +33,8 @@ pub struct Resources {
     pub shared_bytes: u32,
 }
 
-/// Every kernel file for every architecture of the build, sorted by stem and architecture.
+/// Every kernel file for every architecture of the build, sorted by stem and architecture; empty if the environment
+/// variable `DOCS_RS` was set for the build.
 pub static IMAGES: &[Image] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// Code of an [`Image`] that a driver can load.
@@ -50,6 +51,15 @@ pub enum Code<'a> {
 /// may accept the next.
 pub fn candidates(stem: &str, capability: (u32, u32)) -> Vec<Code<'static>> {
     select(IMAGES, stem, capability)
+}
+
+/// Why there is no [candidate](candidates), for an error message.
+pub(crate) fn why_none() -> &'static str {
+    if IMAGES.is_empty() {
+        "the build embeds no kernels, because DOCS_RS was set"
+    } else {
+        "the build has no code for this architecture"
+    }
 }
 
 fn select(images: &[Image], stem: &str, (major, minor): (u32, u32)) -> Vec<Code<'static>> {

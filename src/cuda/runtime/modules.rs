@@ -113,7 +113,7 @@ impl Modules {
         }
         let (major, minor) = self.capability;
         if tried.is_empty() {
-            tried.push("the build has no code for this architecture".into());
+            tried.push(images::why_none().into());
         }
         let message =
             format!("{stem}.cu cannot be loaded for compute capability {major}.{minor}: {}", tried.join("; "));
