@@ -1,6 +1,17 @@
 //! The one error type of the library.
 //!
 //! Every message names the operation, file or setting it is about, and the numbers that did not fit.
+//!
+//! ```
+//! use ironwarp::Error;
+//! use ironwarp::model::config::Config;
+//!
+//! let config = Config { context: 64, vocab: 257, layers: 2, heads: 3, channels: 64 };
+//! match config.check() {
+//!     Err(Error::Invalid(message)) => assert!(message.contains("C = 64, NH = 3"), "{message}"),
+//!     other => panic!("{other:?}"),
+//! }
+//! ```
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,22 @@
 //! Memory categories: the purposes that device memory is accounted by.
+//!
+//! An out-of-memory error lists what each category holds, and [`MemoryPlan`](crate::model::plan::MemoryPlan) predicts it:
+//!
+//! ```
+//! use ironwarp::cpu::Cpu;
+//! use ironwarp::memory::Category;
+//! use ironwarp::model::activations::Recompute;
+//! use ironwarp::model::config::Config;
+//! use ironwarp::model::plan::MemoryPlan;
+//!
+//! let config = Config::preset("gpt2-124M")?;
+//! let plan = MemoryPlan::new::<Cpu<f32>>(&config, 4, 1024, Recompute::None)?;
+//! let [(category, bytes), ..] = plan.by_category();
+//! assert_eq!(category, Category::Weights);
+//! assert_eq!(bytes, 4 * (config.parameters() + 47 * config.channels) as u64); // 47 rows pad the vocabulary
+//! assert!(plan.total() > 4 * bytes);
+//! # Ok::<(), ironwarp::Error>(())
+//! ```
 
 use std::fmt;
 

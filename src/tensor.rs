@@ -2,6 +2,21 @@
 //!
 //! A [`Tensor`] owns a buffer; a [`View`] is read access and a [`ViewMut`] write access to a contiguous part of one. All
 //! are row-major. [`Storage`] abstracts the memory, so that the same code runs on host slices and on device memory.
+//!
+//! ```
+//! use ironwarp::cpu::Cpu;
+//! use ironwarp::tensor::{Storage, Tensor};
+//!
+//! let cpu = Cpu::<f32>::new();
+//! let mut x = Tensor::from_vec(&cpu, [2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+//! let second_row = x.view().part(3, [3]);
+//! assert_eq!(second_row.shape().to_string(), "(3)");
+//! // Exclusive views can be split, so that operations may write disjoint parts of one tensor.
+//! let (first_row, _) = x.view_mut().split_first([3]);
+//! cpu.upload(&[7.0, 8.0, 9.0], first_row)?;
+//! assert_eq!(x.to_vec(&cpu)?, [7.0, 8.0, 9.0, 4.0, 5.0, 6.0]);
+//! # Ok::<(), ironwarp::Error>(())
+//! ```
 
 use std::fmt;
 

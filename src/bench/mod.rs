@@ -7,7 +7,24 @@
 //!   peak rates of the device.
 //! - [`peers`] are the libraries that people would use instead; `cublaslt` is NVIDIA's matmul library (feature `cuda`).
 //!   [`suite`] interleaves them with our operations and makes the rows of the results.
-//! - [`report`] is the table, the JSON and the comparison with an earlier run; [`plot`] draws the results.
+//! - [`report`] is the table, the JSON and the comparison with an earlier run; `plot` (feature `plots`) draws the results.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use ironwarp::bench::cases;
+//! use ironwarp::bench::measure::{Effort, Subject};
+//! use ironwarp::bench::verify::verify;
+//! use ironwarp::cpu::Cpu;
+//!
+//! let cpu = Cpu::<f32>::new();
+//! let info = cases::select(&["gelu_forward".into()])?[0];
+//! let problem = &info.small()[0];
+//! verify(&cpu, info, problem)?; // a wrong operation is not timed
+//! let times = Subject::new(&cpu, &(), problem)?.measure(&mut (), Effort::of(Duration::from_millis(1)))?;
+//! assert!(times.median_us > 0.0);
+//! # Ok::<(), ironwarp::Error>(())
+//! ```
 
 pub mod cases;
 pub mod ceilings;

@@ -3,6 +3,21 @@
 //! The code is written for readability. Matrix products use the `matrixmultiply` crate; everything else is loops over
 //! slices, parallelised over rows by rayon. One thread computes each output element in a fixed order, so results have the
 //! same bits for any number of threads.
+//!
+//! ```
+//! use ironwarp::cpu::Cpu;
+//! use ironwarp::ops::{Backend, GeluForward};
+//! use ironwarp::tensor::Tensor;
+//!
+//! let cpu = Cpu::<f64>::new();
+//! let x = Tensor::from_vec(&cpu, [1, 3], vec![-1.0, 0.0, 1.0])?;
+//! let mut out = Tensor::zeros(&cpu, [1, 3])?;
+//! cpu.gelu_forward(GeluForward { x: x.view(), out: out.view_mut() })?;
+//! let gelu = out.to_vec(&cpu)?;
+//! assert!((gelu[2] - 0.8411919906).abs() < 1e-9);
+//! assert!((gelu[2] - gelu[0] - 1.0).abs() < 1e-9); // gelu(x) - gelu(-x) = x
+//! # Ok::<(), ironwarp::Error>(())
+//! ```
 
 mod adamw;
 mod attention;

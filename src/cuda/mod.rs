@@ -13,6 +13,22 @@
 //! - [`matmul`] and [`attention`] let the caller choose the kernel configuration, to tune and to test.
 //! - [`workspace`] says how much memory operations need besides their operands.
 //! - [`ceilings`] launches kernels that are no operations: they measure the highest rates that the GPU reaches.
+//!
+//! [`Cuda`] is the handle. Operations are enqueued in the order of the calls and return before they have run; reading a
+//! tensor waits for them. This example runs on the emulated GPU, on which a race or an access out of bounds is an error:
+//!
+//! ```
+//! use ironwarp::cuda::Cuda;
+//! use ironwarp::ops::{Backend, GradNorm};
+//! use ironwarp::tensor::Tensor;
+//!
+//! let gpu = Cuda::emulated()?; // Cuda::new(0) is the first real GPU
+//! let grad = Tensor::from_vec(&gpu, [8], vec![3f32, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])?;
+//! let mut norm = Tensor::zeros(&gpu, [1])?;
+//! gpu.grad_norm(GradNorm { grad: grad.view(), norm: norm.view_mut() })?;
+//! assert_eq!(norm.to_vec(&gpu)?, [5.0]);
+//! # Ok::<(), ironwarp::Error>(())
+//! ```
 
 pub mod attention;
 pub mod ceilings;

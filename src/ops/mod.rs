@@ -8,6 +8,21 @@
 //! `Vp` padded vocabulary, `N = B·T` rows. Weights are (out, in). A leading `d` marks a gradient. A shape (N, C) accepts
 //! any tensor whose last axis is C and whose other axes have the product N. `=` overwrites, `+=` accumulates, and `(+)=`
 //! does either, depending on the [`Write`] mode.
+//!
+//! ```
+//! use ironwarp::cpu::Cpu;
+//! use ironwarp::ops::{GradNorm, Operation};
+//! use ironwarp::tensor::Tensor;
+//!
+//! let cpu = Cpu::<f32>::new();
+//! let grad = Tensor::from_vec(&cpu, [4], vec![3.0, 4.0, 0.0, 0.0])?;
+//! let mut norm = Tensor::zeros(&cpu, [1])?;
+//! let op = GradNorm { grad: grad.view(), norm: norm.view_mut() };
+//! op.check()?;
+//! // Four f32 are read and one is written.
+//! assert_eq!(op.floor().bytes, 20);
+//! # Ok::<(), ironwarp::Error>(())
+//! ```
 
 mod adamw;
 mod attention;

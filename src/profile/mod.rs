@@ -7,6 +7,18 @@
 //!   of their main loop.
 //! - [`check`] compares counts with those of a file, and names the lines that differ.
 //! - [`report`] prints profiles as a table, as annotated source and as an HTML page.
+//!
+//! ```
+//! use ironwarp::bench::cases;
+//! use ironwarp::cuda::Cuda;
+//! use ironwarp::profile::counts::Profiler;
+//!
+//! let gpu = Cuda::emulated()?;
+//! let info = cases::select(&["gelu_forward".into()])?[0];
+//! let profile = Profiler::new(&gpu)?.profile(info, &info.small()[0])?;
+//! assert_eq!(profile.kernels[0].kernel, "gelu_forward");
+//! # Ok::<(), ironwarp::Error>(())
+//! ```
 
 pub mod check;
 pub mod counts;

@@ -44,7 +44,8 @@ pub fn emulate(path: &Path) -> Result<()> {
 }
 
 /// Finds the file of the emulated driver: the one that IRONWARP_EMULATOR names, or the one that `make emulator` puts into
-/// the release folder, which is searched for next to the running program and in the folders above.
+/// the release folder, which is searched for next to the running program and in the folders above, then in the target
+/// folder of the package that cargo runs.
 ///
 /// # Errors
 /// [`Error::Unavailable`] with the folders searched.
@@ -53,7 +54,8 @@ pub fn find_emulator() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let program = std::env::current_exe().map_err(|cause| Error::io("find", "the running program", cause))?;
-    let folders = || program.ancestors().skip(1).take(3);
+    let package = package_target();
+    let folders = || program.ancestors().skip(1).take(3).chain(package.as_deref());
     // Release builds first: tests of a debug build leave their own emulator next to them, which is slow and may be old.
     let release = folders().map(|folder| folder.join("release/libcuda_emulator.so"));
     let candidates: Vec<PathBuf> = release.chain(folders().map(|folder| folder.join("libcuda_emulator.so"))).collect();
@@ -65,6 +67,14 @@ pub fn find_emulator() -> Result<PathBuf> {
             folders.join(", ")
         ))
     })
+}
+
+/// The target folder of the package whose program or test cargo runs. The program of a documentation test is in a
+/// temporary folder.
+fn package_target() -> Option<PathBuf> {
+    let manifest = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    manifest.ancestors().map(|folder| folder.join(&target)).find(|folder| folder.is_dir())
 }
 
 /// Finds a CUDA driver that can run the kernels and initialises it: the one that [`emulate`] has loaded, or the installed
