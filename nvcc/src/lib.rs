@@ -60,8 +60,9 @@ pub enum Error {
     /// No usable nvcc; lists the locations that were searched and why each was rejected.
     #[error(
         "no nvcc of CUDA {}.{} or newer was found. Looked for:\n  {}\n\
-         nvcc compiles the kernels of feature `cuda`; no GPU is needed. This command installs it in the last of these \
-         locations:\n  scripts/cuda-toolkit.sh",
+         nvcc compiles the kernels of feature `cuda`; no GPU is needed. In the repository, this command installs it in \
+         the last of these locations:\n  scripts/cuda-toolkit.sh\nElsewhere, install a CUDA toolkit and name its folder \
+         in CUDA_HOME",
         locate::OLDEST.0, locate::OLDEST.1, rejected.join("\n  ")
     )]
     NoNvcc {

@@ -146,9 +146,10 @@ fn a_missing_nvcc_is_one_clear_error() {
            CUDA_PATH: not set\n  \
            PATH: {}: too old: release 12.8\n  \
            project toolkit: {}: not found\n\
-         nvcc compiles the kernels of feature `cuda`; no GPU is needed. This command installs it in the last of these \
-         locations:\n  \
-           scripts/cuda-toolkit.sh",
+         nvcc compiles the kernels of feature `cuda`; no GPU is needed. In the repository, this command installs it in the last \
+         of these locations:\n  \
+           scripts/cuda-toolkit.sh\n\
+         Elsewhere, install a CUDA toolkit and name its folder in CUDA_HOME",
         machine.path("first/bin/nvcc").display(),
         machine.path(PROJECT_NVCC).display()
     );
