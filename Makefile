@@ -4,7 +4,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-thorough bench profile counts toolkit emulator gpu-bundle params check-params format lint \
-	msrv docs
+	msrv features api check-api package docs
 
 help: ## Print this list
 	@echo "Usage: make TARGET"
@@ -65,19 +65,48 @@ check-params: ## Fail if the Rust side of kernels/params.h is not what bindgen g
 	$(MAKE) params
 	diff -u $(TARGET)/params-before.rs $(PARAMS)
 
+# Crates whose public API is listed in docs/api, with all features.
+API_CRATES = ironwarp ironwarp-nvcc emulator-counts ptx-emulator
+
+api: toolkit ## Regenerate docs/api, the list of the public API of each library
+	cargo doc --quiet --locked --workspace --features ironwarp/cuda --no-deps
+	for crate in $(API_CRATES); do scripts/public-api.py $(TARGET)/doc $$crate > docs/api/$$crate.txt || exit 1; done
+
+check-api: ## Fail if the public API is not the one that docs/api lists
+	@rm -rf $(TARGET)/api-before && cp -r docs/api $(TARGET)/api-before
+	$(MAKE) api
+	diff -ru $(TARGET)/api-before docs/api
+
+package: toolkit emulator ## Pack all crates as for crates.io, and use the packed library from another project
+	scripts/check-package.py
+
 CUDA_SOURCES = $(shell find kernels emulator/trials/kernels -name '*.cu' -o -name '*.cuh' -o -name '*.h')
 
 format: ## Format the Rust and the CUDA sources
 	cargo fmt --all
 	"$$(scripts/cuda-toolkit.sh --clang-format)" -i $(CUDA_SOURCES)
 
-lint: toolkit msrv ## Check formatting, clippy's lints, the API documentation and generated text
+lint: toolkit msrv ## Check formatting, clippy's lints, every set of features, the API documentation and generated text
 	cargo fmt --all --check
 	"$$(scripts/cuda-toolkit.sh --clang-format)" --dry-run --Werror $(CUDA_SOURCES)
-	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --all-targets --features ironwarp/cuda -- -D warnings
+	$(MAKE) features
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --features ironwarp/cuda --no-deps --document-private-items
 	scripts/readme-table.py --check
+
+# DOCS_RS: the build script embeds no kernels, which the lints do not need.
+CLIPPY_SETS = cuda train train,cuda bench,cuda
+MAX_CRATES = 40
+LIBRARY_CRATES = cargo tree --locked --edges normal --no-default-features --features cuda --prefix none --no-dedupe | sort -u
+
+features: ## Check that the crate compiles without warnings with every set of features, and that the library stays small
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features -- -D warnings
+	for set in $(CLIPPY_SETS); do \
+		DOCS_RS=1 cargo clippy --locked --no-default-features --features $$set -- -D warnings || exit 1; \
+	done
+	@crates=$$($(LIBRARY_CRATES) | wc -l); echo "the library with the feature cuda: $$crates crates"; \
+		test $$crates -le $(MAX_CRATES) || { $(LIBRARY_CRATES); echo "more than $(MAX_CRATES) crates"; exit 1; }
 
 # Clippy's `incompatible_msrv`, part of `make lint`, checks our own calls of the standard library.
 msrv: ## Check that no dependency needs a newer Rust than Cargo.toml's rust-version
