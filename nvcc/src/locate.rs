@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Error, Result};
+use crate::{Arch, Error, Result};
 
 /// The oldest supported release of CUDA, as major and minor number.
 pub(crate) const OLDEST: (u32, u32) = (13, 0);
@@ -23,6 +23,23 @@ pub struct Nvcc {
 }
 
 impl Nvcc {
+    /// Compiles one file to PTX with line numbers, for programs that load kernels while they run, such as a test that runs
+    /// a kernel on the emulated GPU.
+    ///
+    /// # Errors
+    /// [`Error::Compile`] with nvcc's output.
+    pub fn ptx(&self, source: &Path, arch: Arch) -> Result<String, Error> {
+        let mut command = Command::new(&self.path);
+        command.args(["-ptx", "-std=c++17", "-lineinfo"]).arg(format!("-arch=compute_{arch}"));
+        // nvcc writes PTX to the standard output if it is the output file.
+        let result = command.args(["-o", "/dev/stdout"]).arg(source).output().map_err(Error::io("run", &self.path))?;
+        if result.status.success() {
+            return Ok(String::from_utf8_lossy(&result.stdout).into_owned());
+        }
+        let output = [result.stdout, result.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        Err(Error::Compile { file: source.display().to_string(), arch, status: result.status, output })
+    }
+
     /// Runs `nvcc --version`. An error is a text that says why this nvcc cannot be used.
     fn check(path: &Path) -> Result<Nvcc, String> {
         let output = Command::new(path).arg("--version").output().map_err(|error| match error.kind() {
