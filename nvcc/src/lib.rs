@@ -8,7 +8,8 @@
 //! }
 //! ```
 //!
-//! ```ignore
+//! ```
+//! # macro_rules! include { ($path:expr) => { &[] }; }
 //! // In the crate, which defines `Image` and `Resources` with these fields:
 //! struct Image {
 //!     stem: &'static str,
