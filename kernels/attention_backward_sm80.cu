@@ -1,19 +1,20 @@
-// Causal attention, backward (FlashAttention-2), with O = out and dO = dout.
-//           S[i,j] = q[i].k[j] / sqrt(HS) for j <= i, P[i,j] = exp(S[i,j] - lse[i]), dP = dO * V^T,
+// Attention, backward (FlashAttention-2), with O = out and dO = dout.
+//           S[i,j] = q[i].k[j] / sqrt(HS), if causal for j <= i only, P[i,j] = exp(S[i,j] - lse[i]), dP = dO * V^T,
 //           delta = rowsum(dO * O), dS[i,j] = P[i,j] * (dP[i,j] - delta[i]),
 //           dQ = dS * K / sqrt(HS), dK = dS^T * Q / sqrt(HS), dV = P^T * dO
-// Shapes:   dout, out (B, T, C), qkv, dqkv (B, T, 3C) bf16; lse (B, NH, T), stats (2, B, NH, T) f32; row-major,
-//           C = (NH, HS)
-// Writes:   dqkv, stats "="
-// Requires: HS as in the kernel's suffix; T < 2^31; 16-byte-aligned pointers
+// Shapes:   q, k, v, dq, dk, dv (B, T, NH, HS) bf16, with strides of all axes but the last; dout, out (B, T, C) bf16;
+//           lse (B, NH, T), stats (2, B, NH, T) f32; row-major, C = (NH, HS)
+// Writes:   dq, dk, dv, stats "="
+// Requires: HS as in the kernel's suffix; T < 2^31; token strides and C < 2^25; 16-byte-aligned pointers; strides % 8 == 0
 // Launch:   attention_backward_dq_*, then attention_backward_dkdv_*; one CTA of 4 warps per head and resident tile of
-//           128 queries (dQ), 128 keys (dKdV up to HS = 64) or 64 keys (dKdV beyond); tiles with the most work first,
-//           in groups of heads whose rows fit in L2; smem 4 * HS * (RESIDENT_ROWS + 2 * STREAMED_ROWS) bytes, in dKdV
+//           128 queries (dQ), 128 keys (dKdV up to HS = 64) or 64 keys (dKdV beyond); tiles with the most causal work
+//           first, in groups of heads whose rows fit in L2; smem 4 * HS * (RESIDENT_ROWS + 2 * STREAMED_ROWS) bytes, in dKdV
 //           16 * STREAMED_ROWS more
 // Numerics: bf16 MMAs with f32 accumulation; P and dS are rounded to bf16 for their MMAs, delta and all else is f32;
 //           one rounding of each output at the end
-// Traffic:  dQ: q, dout, out, lse, dq, stats once, k and v up to the row of the CTA's last query; dKdV: k, v, dk, dv
-//           once, q, dout, stats from the row of the CTA's first key on. Repeated reads mostly hit L2
+// Traffic:  dQ: q, dout, out, lse, dq, stats once, and each CTA reads k and v, if causal up to the row of its last query;
+//           dKdV: k, v, dk, dv once, and each CTA reads q, dout, stats, if causal from the row of its first key on.
+//           Repeated reads mostly hit L2
 //
 // Each kernel accumulates its outputs in registers, without atomics, so the result does not depend on the order of
 // CTAs. P and dS never go through shared memory. The price is two GEMMs more than the minimum of five, because both
@@ -31,9 +32,9 @@
 //   acc[DV]                 (none)                             dV += P^T * dO
 //   lse, delta              of rows, in registers              of columns, in shared memory
 #include "attention.cuh"
-#include "params/attention.h"
 
 #include "common/math.cuh"
+#include "common/opaque.cuh"
 
 constexpr uint32_t THREADS = ATTENTION_BACKWARD_THREADS, WARPS = THREADS / WARP;
 // Indices of the tiles of a pair and of the outputs: see the table above.
@@ -58,6 +59,12 @@ struct Config {
     static constexpr uint32_t REGISTER_TILES = DKDV ? DKDV_REGISTER_TILES : DQ_REGISTER_TILES;
     // k-steps whose loads ptxas may interleave. With more, it spills.
     static constexpr uint32_t UNROLL = 4;
+    // For the copies of streamed tiles. With OFFSETS, ptxas spills for HS = 64 and HS = 128.
+    static constexpr Unroll COPY_UNROLL = HS < 64 ? Unroll::OFFSETS : Unroll::POINTERS;
+    // With three CTAs per SM required, ptxas needs 168 registers for HS = 32, else 191.
+    static constexpr bool THREE_BLOCKS = !DKDV && HS <= ATTENTION_BACKWARD_DQ_MAX_SMALL_HS;
+    static constexpr uint32_t MIN_BLOCKS =
+        THREE_BLOCKS ? ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS : ATTENTION_BACKWARD_MIN_BLOCKS;
     static constexpr uint32_t ROW_BYTES = HS * sizeof(bf16), OUTPUTS = DKDV ? 2 : 1;
     // A stage holds a streamed tile pair; in the dKdV kernel, -lse * log2(e) and -delta of its queries follow.
     static constexpr uint32_t STATS_OFFSET = 2 * STREAMED_ROWS * ROW_BYTES;
@@ -75,12 +82,15 @@ struct Warp {
     // Shared address of the warp's rows of the resident tile pair.
     uint32_t resident;
     float softmax_scale_log2;
+    // Mask::END: valid keys of the sub-tile, 1 to SUB_TILE_N.
+    uint32_t valid_keys;
     // dQ kernel: -lse * log2(e) and -delta of the warp's queries. A lane holds rows lane / 4 + 8 * half of each MMA.
     float minus_lse[MMA_ITERS_M][2], minus_delta[MMA_ITERS_M][2];
 
-    __device__ Warp(uint32_t resident, float softmax_scale_log2)
+    __device__ Warp(uint32_t resident, const AttentionBackwardParams &params)
         : row_loader(lane_id() / 8 % 2, lane_id() / 16), column_loader(lane_id() / 16, lane_id() / 8 % 2),
-          resident(resident), softmax_scale_log2(softmax_scale_log2) {
+          resident(resident), softmax_scale_log2(params.softmax_scale_log2),
+          valid_keys((params.t - 1) % C::SUB_TILE_N + 1) {
         if constexpr (C::REGISTER_TILES > 0) {
 #pragma unroll
             for (uint32_t i = 0; i < C::REGISTER_TILES * C::K_STEPS; i++) {
@@ -146,13 +156,14 @@ struct Warp {
     // Processes a sub-tile of SUB_TILE_N streamed rows; the comments say what each phase computes in the dQ and in the
     // dKdV kernel. `streamed_qk` is its shared address in the streamed QK tile, `stats` points to its
     // queries' -lse * log2(e) (dKdV).
-    template <bool DIAGONAL>
+    template <Mask MASK>
     __device__ void process_tile(Accumulator (&acc)[C::OUTPUTS][MMA_ITERS_M][HS / MMA_N], uint32_t streamed_qk,
                                  const float *stats, bool diagonal_in_second_half = false) const {
         Accumulator acc_s[MMA_ITERS_M][MMA_ITERS_N] = {}, acc_dp[MMA_ITERS_M][MMA_ITERS_N];
         // S = Q * K^T or S^T = K * Q^T
         multiply_resident<QK>(acc_s, streamed_qk);
-        if constexpr (DIAGONAL) mask(acc_s, diagonal_in_second_half);
+        if constexpr (MASK == Mask::DIAGONAL) mask_diagonal(acc_s, diagonal_in_second_half);
+        if constexpr (MASK == Mask::END) mask_end(acc_s);
         // P = 2^(S * softmax_scale_log2 - lse * log2(e)), in place of S
 #pragma unroll
         for (uint32_t j = 0; j < MMA_ITERS_N; j++) {
@@ -208,7 +219,7 @@ struct Warp {
     // at the same token and the mask is a triangle. Otherwise the warp's 16 keys are those of the first half of the
     // sub-tile's 32 queries, or with `diagonal_in_second_half` of the second half: then no query of the first half sees
     // them.
-    __device__ void mask(Accumulator (&acc_s)[MMA_ITERS_M][MMA_ITERS_N], bool diagonal_in_second_half) const {
+    __device__ void mask_diagonal(Accumulator (&acc_s)[MMA_ITERS_M][MMA_ITERS_N], bool diagonal_in_second_half) const {
         // Of this lane's first accumulator element.
         const int32_t row_minus_column = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
         const int32_t query_minus_key = C::DKDV ? -row_minus_column : row_minus_column;
@@ -232,6 +243,21 @@ struct Warp {
             }
         }
     }
+
+    // dQ kernel without a causal mask: sets the scores of keys past the end of the sequence to -infinity.
+    __device__ void mask_end(Accumulator (&acc_s)[MMA_ITERS_M][MMA_ITERS_N]) const {
+#pragma unroll
+        for (uint32_t j = 0; j < MMA_ITERS_N; j++) {
+#pragma unroll
+            for (uint32_t k = 0; k < 4; k++) {
+                const bool masked = 8 * j + k % 2 + lane_id() % 4 * 2 >= valid_keys;
+#pragma unroll
+                for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
+                    if (masked) acc_s[i][j].c[k] = -INFINITY;
+                }
+            }
+        }
+    }
 };
 
 // dQ kernel: computes -delta = -rowsum(dO * O) and -lse * log2(e) of the warp's queries, from `query` on. Both stay in
@@ -240,8 +266,7 @@ template <class C>
 __device__ inline void compute_delta(const AttentionBackwardParams &params, Warp<C> &warp, const uint4 *dout,
                                      uint32_t head, uint32_t query) {
     constexpr uint32_t CHUNKS = C::HS / VECTOR;
-    const uint32_t channels = params.nh * C::HS;
-    const bf16 *out = params.out + uint64_t(head / params.nh) * params.t * channels + head % params.nh * C::HS;
+    const HeadRows<const bf16> out = rows_of_head<C::HS>(params.out, head, params.nh, params.t);
 #pragma unroll
     for (uint32_t i = 0; i < C::WARP_M / 8; i++) {
         // Four lanes share a row. The lanes of eight rows read the same column, which has no bank conflict.
@@ -253,7 +278,7 @@ __device__ inline void compute_delta(const AttentionBackwardParams &params, Warp
             for (uint32_t j = 0; j < CHUNKS; j += 4) {
                 const uint32_t chunk = j + lane_id() / 8;
                 if (j + 4 > CHUNKS && chunk >= CHUNKS) break;
-                const f32x8 o = load(out + (uint64_t(query + row) * channels + chunk * VECTOR));
+                const f32x8 o = load(out.from(query + row).first + chunk * VECTOR);
                 const f32x8 d_o = unpack(dout[swizzled_offset<CHUNKS>(row, chunk) / 16]);
 #pragma unroll
                 for (uint32_t x = 0; x < VECTOR; x++) delta = fmaf(d_o.at[x], o.at[x], delta);
@@ -275,8 +300,8 @@ __device__ inline void compute_delta(const AttentionBackwardParams &params, Warp
 // Epilogue: stores one output of the warp, times `scale`. It goes through shared memory in place of the warp's rows of
 // the resident tile, which all lanes have read.
 template <class C>
-__device__ inline void epilogue(const Accumulator (&acc)[C::MMA_ITERS_M][C::HS / MMA_N], float scale, bf16 *to,
-                                uint32_t stride, uint4 *staging, int32_t rows_left) {
+__device__ inline void epilogue(const Accumulator (&acc)[C::MMA_ITERS_M][C::HS / MMA_N], float scale,
+                                const HeadRows<bf16> &to, uint4 *staging, int32_t rows_left) {
 #pragma unroll
     for (uint32_t i = 0; i < C::MMA_ITERS_M; i++) {
 #pragma unroll
@@ -290,36 +315,8 @@ __device__ inline void epilogue(const Accumulator (&acc)[C::MMA_ITERS_M][C::HS /
         }
     }
     __syncwarp();  // RAW: lanes read what other lanes wrote to the staging buffer
-    store_tile<C::HS, C::WARP_M, false>(to, stride, staging, rows_left);
+    store_tile<C::HS, C::WARP_M, false>(to, staging, rows_left);
 }
-
-// The rows of one head.
-template <uint32_t HS>
-struct HeadRows {
-    // The head's first rows of q (k and v follow `channels` and 2 * `channels` later) and of dout.
-    const bf16 *qkv, *dout;
-    uint32_t channels, t;
-
-    __device__ HeadRows(const AttentionBackwardParams &params, uint32_t head) : channels(params.nh * HS), t(params.t) {
-        // 64 bits: B*T*C may exceed 2^32.
-        const uint64_t token = uint64_t(head / params.nh) * t;
-        qkv = params.qkv + (token * 3 * channels + head % params.nh * HS);
-        dout = params.dout + (token * channels + head % params.nh * HS);
-    }
-
-    // Issues the copies of a tile pair, K and V or Q and dO, of ROWS tokens from `row` on.
-    template <bool KV, uint32_t ROWS, bool UNROLL>
-    __device__ void copy_tile_pair(uint32_t dst, uint32_t row) const {
-        const bf16 *tokens = qkv + uint64_t(row) * 3 * channels;
-        if constexpr (KV) {
-            copy_tile_async<HS, ROWS, THREADS, 2, UNROLL>(dst, tokens + channels, 3 * channels, t - row, channels);
-        } else {
-            copy_tile_async<HS, ROWS, THREADS, 1, UNROLL>(dst, tokens, 3 * channels, t - row);
-            copy_tile_async<HS, ROWS, THREADS, 1, UNROLL>(dst + ROWS * HS * sizeof(bf16),
-                                                          dout + uint64_t(row) * channels, channels, t - row);
-        }
-    }
-};
 
 template <class C>
 __device__ inline void backward(const AttentionBackwardParams &params) {
@@ -327,40 +324,51 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     // Shared memory: the resident tile pair, then two stages of streamed tile pairs.
     constexpr uint32_t RESIDENT_TILE_BYTES = C::RESIDENT_ROWS * ROW_BYTES;
     extern __shared__ uint4 shared[];
-    const uint32_t resident_tiles = C::DKDV ? params.kv_tiles : params.q_tiles;
-    const CtaCoord coord = cta_coord(params.batch_heads, params.heads_per_group, resident_tiles);
-    // Tiles with the most work go first: the first keys, the last queries.
-    const uint32_t first_row = (C::DKDV ? coord.tile : resident_tiles - 1 - coord.tile) * C::RESIDENT_ROWS;
+    const uint32_t nh = params.nh, t = params.t;
+    const CtaCoord coord = cta_coord(params.batch_heads, params.heads_per_group, params.resident_tiles);
+    // With a causal mask, the first keys and the last queries have the most work. Their tiles go first.
+    const uint32_t first_row = (C::DKDV ? coord.tile : params.resident_tiles - 1 - coord.tile) * C::RESIDENT_ROWS;
     const uint32_t resident = shared_address(shared), stages = resident + 2 * RESIDENT_TILE_BYTES;
-    const HeadRows<HS> head(params, coord.head);
+    const uint32_t head = coord.head;
+    const HeadRows<const bf16> queries[2] = {rows_of_head(params.q, head, nh),
+                                             rows_of_head<HS>(params.dout, head, nh, t)};
+    const HeadRows<const bf16> keys[2] = {rows_of_head(params.k, head, nh), rows_of_head(params.v, head, nh)};
+    const HeadRows<const bf16>(&resident_rows)[2] = C::DKDV ? keys : queries;
+    const HeadRows<const bf16>(&streamed_rows)[2] = C::DKDV ? queries : keys;
     // Issues the cp.async copies of the streamed tile pair that starts at token `row` to its stage.
     const auto issue_stage = [&](uint32_t row) {
         const uint32_t stage = stages + row / STREAMED_ROWS % 2 * C::STAGE_BYTES;
-        head.template copy_tile_pair<!C::DKDV, STREAMED_ROWS, true>(stage, row);
+        copy_tiles_async<HS, STREAMED_ROWS, THREADS, C::COPY_UNROLL>(
+            stage, {streamed_rows[QK].from(row), streamed_rows[DOV].from(row)}, t - row);
         if (C::DKDV && (2 * STREAMED_ROWS == THREADS || threadIdx.x < 2 * STREAMED_ROWS)) {
             const uint32_t stat = threadIdx.x / STREAMED_ROWS, query = row + threadIdx.x % STREAMED_ROWS;
-            const uint64_t index = (uint64_t(stat) * params.batch_heads + coord.head) * params.t + query;
-            cp_async_4(stage + C::STATS_OFFSET + threadIdx.x * sizeof(float), params.stats + index, query < params.t);
+            const uint64_t index = (uint64_t(stat) * params.batch_heads + head) * t + query;
+            cp_async_4(stage + C::STATS_OFFSET + threadIdx.x * sizeof(float), params.stats + index, query < t);
         }
         cp_async_commit();
     };
-    // Streamed rows are [row, end): queries see the keys up to their own token, and keys are visible to the queries
-    // from their own token on.
-    uint32_t row = C::DKDV ? first_row : 0;
-    const uint32_t row_limit = C::DKDV ? params.t : min(first_row + C::RESIDENT_ROWS, params.t);
+    // Streamed rows are [row, end): with a causal mask, queries see the keys up to their own token, and keys are visible
+    // to the queries from their own token on.
+    uint32_t row = C::DKDV && params.causal ? first_row : 0;
+    const uint32_t row_limit = !C::DKDV && params.causal ? min(first_row + C::RESIDENT_ROWS, t) : t;
     const uint32_t end = (row_limit + STREAMED_ROWS - 1) / STREAMED_ROWS * STREAMED_ROWS;
     // Prologue: the resident tile pair and the first streamed one.
-    head.template copy_tile_pair<C::DKDV, C::RESIDENT_ROWS, false>(resident, first_row);
+    copy_tiles_async<HS, C::RESIDENT_ROWS, THREADS, Unroll::NONE>(
+        resident, {resident_rows[QK].from(first_row), resident_rows[DOV].from(first_row)}, t - first_row);
     issue_stage(row);
     cp_async_wait<0>();
     __syncthreads();  // RAW: the copies of all threads have arrived
 
     const uint32_t warp_offset = warp_id() * C::WARP_M, warp_row = first_row + warp_offset;
     uint4 *warp_rows = shared + warp_offset * ROW_BYTES / 16;
-    Warp<C> warp(resident + warp_offset * ROW_BYTES, params.softmax_scale_log2);
+    Warp<C> warp(resident + warp_offset * ROW_BYTES, params);
     if constexpr (!C::DKDV) {
-        compute_delta<C>(params, warp, warp_rows + RESIDENT_TILE_BYTES / 16, coord.head, warp_row);
+        compute_delta<C>(params, warp, warp_rows + RESIDENT_TILE_BYTES / 16, head, warp_row);
     }
+    // The first token of the sub-tile that has keys to mask. Without a causal mask, that is the dQ kernel's last sub-tile.
+    // The dKdV kernel then masks nothing: queries past the end add nothing, because their dO is zero, and the rows of
+    // keys past the end are not stored.
+    const uint32_t masked_row = C::DKDV || params.causal ? warp_row : (t - 1) / C::SUB_TILE_N * C::SUB_TILE_N;
     // Mainloop over sub-tiles: the copies of the next streamed tile pair are in flight while this one is processed.
     Accumulator acc[C::OUTPUTS][C::MMA_ITERS_M][HS / MMA_N] = {};
 #pragma unroll 1
@@ -368,13 +376,18 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
         if (row % STREAMED_ROWS == 0 && row + STREAMED_ROWS < end) issue_stage(row + STREAMED_ROWS);
         const uint32_t stage = 2 * RESIDENT_TILE_BYTES + row / STREAMED_ROWS % 2 * C::STAGE_BYTES;
         const uint32_t i = row % STREAMED_ROWS;
+        const uint32_t streamed = resident + stage + i * ROW_BYTES;
         const float *stats = reinterpret_cast<const float *>(shared) + (stage + C::STATS_OFFSET) / 4 + i;
-        // Above 0, all queries see all keys; below the warp's diagonal, none does and the sub-tile is skipped.
-        const int32_t query_minus_key = C::DKDV ? row - warp_row : warp_row - row;
-        if (query_minus_key > 0) {
-            warp.template process_tile<false>(acc, resident + stage + i * ROW_BYTES, stats);
+        // Above 0, all queries see all keys. Below the warp's diagonal or past the end, the sub-tile is skipped.
+        const int32_t query_minus_key = C::DKDV ? row - masked_row : masked_row - row;
+        if (query_minus_key > 0 || (C::DKDV && !params.causal)) {
+            warp.template process_tile<Mask::NONE>(acc, streamed, stats);
         } else if (query_minus_key >= int32_t(C::WARP_M) - int32_t(C::SUB_TILE_N)) {
-            warp.template process_tile<true>(acc, resident + stage + i * ROW_BYTES, stats, query_minus_key < 0);
+            if (C::DKDV || params.causal) {
+                warp.template process_tile<Mask::DIAGONAL>(acc, streamed, stats, query_minus_key < 0);
+            } else {
+                warp.template process_tile<Mask::END>(acc, streamed, stats);
+            }
         }
         row += C::SUB_TILE_N;
         if (row % STREAMED_ROWS == 0) {
@@ -384,19 +397,21 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
         }
     } while (row != end);
 
-    const uint32_t stride = 3 * head.channels;
-    bf16 *to = params.dqkv + (head.qkv - params.qkv) + uint64_t(warp_row) * stride;
+    const int32_t rows_left = t - warp_row;
+    // Batch index and head index are computed again. In registers during the mainloop, they make ptxas spill.
+    const uint32_t out_head = opaque(head);
     if constexpr (C::DKDV) {
-        epilogue<C>(acc[DQ_DK], params.softmax_scale, to + head.channels, stride, warp_rows, params.t - warp_row);
-        epilogue<C>(acc[DV], 1.0f, to + 2 * head.channels, stride, warp_rows + RESIDENT_TILE_BYTES / 16,
-                    params.t - warp_row);
+        const HeadRows<bf16> dk = rows_of_head(params.dk, out_head, nh), dv = rows_of_head(params.dv, out_head, nh);
+        epilogue<C>(acc[DQ_DK], params.softmax_scale, dk.from(warp_row), warp_rows, rows_left);
+        epilogue<C>(acc[DV], 1.0f, dv.from(warp_row), warp_rows + RESIDENT_TILE_BYTES / 16, rows_left);
     } else {
-        epilogue<C>(acc[DQ_DK], params.softmax_scale, to, stride, warp_rows, params.t - warp_row);
+        const HeadRows<bf16> dq = rows_of_head(params.dq, out_head, nh);
+        epilogue<C>(acc[DQ_DK], params.softmax_scale, dq.from(warp_row), warp_rows, rows_left);
     }
 }
 
 #define KERNEL(NAME, DKDV, HS)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_BACKWARD_THREADS, ATTENTION_BACKWARD_MIN_BLOCKS)            \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_BACKWARD_THREADS, Config<HS, DKDV>::MIN_BLOCKS)             \
         attention_backward_##NAME##_hs##HS(const __grid_constant__ AttentionBackwardParams params) {                   \
         backward<Config<HS, DKDV>>(params);                                                                            \
     }

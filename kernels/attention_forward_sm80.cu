@@ -1,15 +1,15 @@
-// Causal attention, forward (FlashAttention).  S[i,j] = q[i].k[j] / sqrt(HS) for j <= i, P[i,j] = exp(S[i,j] - lse[i]),
-//                                              out = O = P * V, lse[i] = log(sum_j exp(S[i,j]))
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
+// Attention, forward (FlashAttention).  S[i,j] = q[i].k[j] / sqrt(HS), if causal for j <= i only,
+//                                       P[i,j] = exp(S[i,j] - lse[i]), out = O = P * V, lse[i] = log(sum_j exp(S[i,j]))
+// Shapes:   q, k, v (B, T, NH, HS) bf16, with strides of all axes but the last; out (B, T, C) bf16; lse (B, NH, T) f32;
+//           row-major, C = (NH, HS)
 // Writes:   out, lse "="
-// Requires: HS as in the kernel's suffix; T < 2^31; 16-byte-aligned pointers
-// Launch:   one CTA of 4 warps per head and BLOCK_M = 128 queries; tiles with the most keys first, in groups of heads
-//           whose K and V fit in L2; smem 768 * HS bytes
+// Requires: HS as in the kernel's suffix; T < 2^31; token strides < 2^25; 16-byte-aligned pointers; strides % 8 == 0
+// Launch:   one CTA of 4 warps per head and BLOCK_M = 128 queries; tiles with the most causal work first, in groups of
+//           heads whose K and V fit in L2; smem 768 * HS bytes
 // Numerics: bf16 MMAs with f32 accumulation; online softmax in base 2; P is rounded to bf16 for P * V, row_sum is taken
 //           before that rounding; one rounding of out at the end
-// Traffic:  q, out and lse once; each CTA reads k and v up to the row of its last query, mostly from L2
+// Traffic:  q, out and lse once; each CTA reads k and v, if causal up to the row of its last query, mostly from L2
 #include "attention.cuh"
-#include "params/attention.h"
 
 #include "common/math.cuh"
 
@@ -18,7 +18,9 @@ constexpr uint32_t BLOCK_M = ATTENTION_FORWARD_BLOCK_M, BLOCK_N = ATTENTION_FORW
 // Queries of a warp: two MMAs' rows share each K and V fragment, which halves the reads of shared memory. One MMA's
 // rows would be bound by them.
 constexpr uint32_t WARP_M = BLOCK_M / (THREADS / WARP), MMA_ITERS_M = WARP_M / MMA_M;
-static_assert(BLOCK_N == 2 * WARP_M, "a warp's diagonal is in the first or the second half of a K/V tile");
+// Keys of a tile or of a half of it that has keys to mask: in the causal case, those of the warp's diagonal.
+constexpr uint32_t MASKED_N = WARP_M;
+static_assert(BLOCK_N == 2 * MASKED_N, "a warp masks the first or the second half of a K/V tile");
 
 // The warp's running output and online-softmax statistics. A lane holds the rows lane / 4 + 8 * half of each MMA.
 template <uint32_t HS>
@@ -44,10 +46,13 @@ struct Warp {
     // Shared address of the warp's rows of Q.
     uint32_t q_tile;
     float softmax_scale_log2;
+    // Mask::END: valid keys of the tile.
+    uint32_t valid_keys;
 
-    __device__ Warp(uint32_t q_tile, float softmax_scale_log2)
+    __device__ Warp(uint32_t q_tile, const AttentionForwardParams &params)
         : q_loader(lane_id() / 8 % 2, lane_id() / 16), k_loader(lane_id() / 16, lane_id() / 8 % 2),
-          v_loader(lane_id() / 8 % 2, lane_id() / 16), q_tile(q_tile), softmax_scale_log2(softmax_scale_log2) {
+          v_loader(lane_id() / 8 % 2, lane_id() / 16), q_tile(q_tile), softmax_scale_log2(params.softmax_scale_log2),
+          valid_keys(params.t % MASKED_N) {
         if constexpr (Q_IN_REGISTERS) {
 #pragma unroll
             for (uint32_t step = 0; step < K_STEPS; step++) load_q(q_frag[step], step);
@@ -125,16 +130,14 @@ struct Warp {
         }
     }
 
-    // Processes N keys: S = Q * K^T, softmax, O += P * V. On the DIAGONAL, key j is visible to the warp's queries i >=
-    // j.
-    template <uint32_t N, bool DIAGONAL>
+    // Processes N keys: S = Q * K^T, mask, softmax, O += P * V. The mask sets the scores of keys to -infinity.
+    template <uint32_t N, Mask MASK>
     __device__ void process_tile(SoftmaxState<HS> &state, uint32_t k_tile, uint32_t v_tile) const {
         Accumulator acc_s[MMA_ITERS_M][N / MMA_N] = {};
         compute_scores<N>(acc_s, k_tile);
-        // causal mask
-        if constexpr (DIAGONAL) {
-            // The query of this lane's first accumulator element minus its key.
-            const int32_t query_minus_key = int32_t(lane_id() / 4) - int32_t(lane_id() % 4 * 2);
+        if constexpr (MASK != Mask::NONE) {
+            // Query and key of this lane's first accumulator element.
+            const int32_t lane_query = lane_id() / 4, lane_key = lane_id() % 4 * 2;
 #pragma unroll
             for (uint32_t i = 0; i < MMA_ITERS_M; i++) {
 #pragma unroll
@@ -142,11 +145,12 @@ struct Warp {
 #pragma unroll
                     for (uint32_t k = 0; k < 4; k++) {
                         const int32_t key = 8 * j + k % 2, query = 16 * i + k / 2 * 8;
-                        // query_minus_key is in [-6, 7]. Outside that range the compiler knows whether 8 x 8 elements
-                        // are all masked or all visible.
-                        if (key - query >= 8 || (key - query >= -5 && key - query > query_minus_key)) {
-                            acc_s[i][j].c[k] = -INFINITY;
-                        }
+                        // lane_query - lane_key is in [-6, 7]. Outside that range the compiler knows whether 8 x 8
+                        // elements are all masked or all visible.
+                        const bool after_query =
+                            key - query >= 8 || (key - query >= -5 && key - query > lane_query - lane_key);
+                        const bool past_end = key + lane_key >= int32_t(valid_keys);
+                        if (MASK == Mask::DIAGONAL ? after_query : past_end) acc_s[i][j].c[k] = -INFINITY;
                     }
                 }
             }
@@ -204,10 +208,8 @@ __device__ inline void epilogue(const AttentionForwardParams &params, const Soft
         }
     }
     __syncwarp();  // RAW: lanes read what other lanes wrote to the staging buffer
-    // 64 bits: B*T*C may exceed 2^32.
-    const uint64_t token = uint64_t(head / params.nh) * params.t + query;
-    bf16 *out = params.out + (token * params.nh + head % params.nh) * HS;
-    store_tile<HS, WARP_M, true>(out, params.nh * HS, staging, params.t - query);
+    const HeadRows<bf16> out = rows_of_head<HS>(params.out, head, params.nh, params.t);
+    store_tile<HS, WARP_M, true>(out.from(query), staging, params.t - query);
 }
 
 template <uint32_t HS>
@@ -215,28 +217,35 @@ __device__ inline void forward(const AttentionForwardParams &params) {
     constexpr uint32_t ROW_BYTES = HS * sizeof(bf16), TILE_BYTES = BLOCK_N * ROW_BYTES;
     constexpr uint32_t SUB_TILE_N = Warp<HS>::SUB_TILE_N;
     extern __shared__ uint4 shared[];
-    const CtaCoord coord = cta_coord(params.batch_heads, params.heads_per_group, params.q_tiles);
-    // The last Q tiles have the most keys and go first.
-    const uint32_t query = (params.q_tiles - 1 - coord.tile) * BLOCK_M;
+    const uint32_t q_tiles = (params.t + BLOCK_M - 1) / BLOCK_M;
+    const CtaCoord coord = cta_coord(params.batch_heads, params.heads_per_group, q_tiles);
+    // With a causal mask the last Q tiles have the most keys. They go first.
+    const uint32_t query = (q_tiles - 1 - coord.tile) * BLOCK_M;
     // Shared memory: Q (BLOCK_M, HS), then two stages of K and V (BLOCK_N, HS) each.
-    const uint32_t stride = 3 * params.nh * HS, q_tile = shared_address(shared), stages = q_tile + BLOCK_M * ROW_BYTES;
-    const bf16 *q = params.qkv + uint64_t(coord.head / params.nh) * params.t * stride + coord.head % params.nh * HS;
-    const uint32_t kv_tiles = (min(query + BLOCK_M, params.t) + BLOCK_N - 1) / BLOCK_N;
+    const uint32_t q_tile = shared_address(shared), stages = q_tile + BLOCK_M * ROW_BYTES;
+    const HeadRows<const bf16> k = rows_of_head(params.k, coord.head, params.nh);
+    const HeadRows<const bf16> v = rows_of_head(params.v, coord.head, params.nh);
+    const uint32_t keys = params.causal ? min(query + BLOCK_M, params.t) : params.t;
+    const uint32_t kv_tiles = (keys + BLOCK_N - 1) / BLOCK_N;
 
     // Issues the cp.async copies of K/V tile `tile` to its stage.
     const auto issue_kv = [&](uint32_t tile) {
-        const uint32_t key = tile * BLOCK_N, stage = stages + tile % 2 * 2 * TILE_BYTES, c = params.nh * HS;
-        copy_tile_async<HS, BLOCK_N, THREADS, 2>(stage, q + (uint64_t(key) * stride + c), stride, params.t - key, c);
+        const uint32_t key = tile * BLOCK_N, stage = stages + tile % 2 * 2 * TILE_BYTES;
+        copy_tiles_async<HS, BLOCK_N, THREADS, Unroll::OFFSETS>(stage, {k.from(key), v.from(key)}, params.t - key);
         cp_async_commit();
     };
     // Prologue: Q and the first K/V tile.
-    copy_tile_async<HS, BLOCK_M, THREADS>(q_tile, q + uint64_t(query) * stride, stride, params.t - query);
+    const HeadRows<const bf16> q = rows_of_head(params.q, coord.head, params.nh);
+    copy_tiles_async<HS, BLOCK_M, THREADS, Unroll::OFFSETS>(q_tile, {q.from(query)}, params.t - query);
     issue_kv(0);
     cp_async_wait<0>();
     __syncthreads();  // RAW: the copies of all threads have arrived
 
-    const uint32_t warp_query = warp_id() * WARP_M, diagonal = (query + warp_query) / BLOCK_N;
-    const Warp<HS> warp(q_tile + warp_query * ROW_BYTES, params.softmax_scale_log2);
+    const uint32_t warp_query = warp_id() * WARP_M;
+    const Warp<HS> warp(q_tile + warp_query * ROW_BYTES, params);
+    // All keys before this one are visible to all queries of the warp. The next MASKED_N are the warp's diagonal, or
+    // without a causal mask they contain the end of the sequence.
+    const uint32_t first_masked = params.causal ? query + warp_query : params.t / MASKED_N * MASKED_N;
     SoftmaxState<HS> state = {};
 #pragma unroll
     for (uint32_t i = 0; i < MMA_ITERS_M; i++) state.row_max[i][0] = state.row_max[i][1] = -INFINITY;
@@ -246,17 +255,21 @@ __device__ inline void forward(const AttentionForwardParams &params) {
     do {
         if (tile + 1 < kv_tiles) issue_kv(tile + 1);
         const uint32_t k_tile = stages + tile % 2 * 2 * TILE_BYTES, v_tile = k_tile + TILE_BYTES;
-        if (tile < diagonal) {
+        if (tile < first_masked / BLOCK_N) {
 #pragma unroll
             for (uint32_t i = 0; i < TILE_BYTES; i += SUB_TILE_N * ROW_BYTES) {
-                warp.template process_tile<SUB_TILE_N, false>(state, k_tile + i, v_tile + i);
+                warp.template process_tile<SUB_TILE_N, Mask::NONE>(state, k_tile + i, v_tile + i);
             }
         }
-        if (tile == diagonal) {
-            // The warp's diagonal is in the first half of the tile's keys or in the second.
-            const uint32_t diagonal_half = warp_query % BLOCK_N * ROW_BYTES;
-            if (diagonal_half) warp.template process_tile<BLOCK_N / 2, false>(state, k_tile, v_tile);
-            warp.template process_tile<BLOCK_N / 2, true>(state, k_tile + diagonal_half, v_tile + diagonal_half);
+        if (tile == first_masked / BLOCK_N) {
+            // The keys to mask are in the first half of the tile or in the second.
+            const uint32_t half = first_masked % BLOCK_N * ROW_BYTES;
+            if (half) warp.template process_tile<MASKED_N, Mask::NONE>(state, k_tile, v_tile);
+            if (params.causal) {
+                warp.template process_tile<MASKED_N, Mask::DIAGONAL>(state, k_tile + half, v_tile + half);
+            } else {
+                warp.template process_tile<MASKED_N, Mask::END>(state, k_tile + half, v_tile + half);
+            }
         }
         cp_async_wait<0>();
         __syncthreads();  // RAW: the next tile has arrived. WAR: all warps have read this one, which may be overwritten

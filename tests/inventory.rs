@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files of `src/ops` that hold no operation.
-const HELPERS: [&str; 4] = ["mod", "check", "operation", "philox"];
+const HELPERS: [&str; 5] = ["mod", "check", "operation", "philox", "qkv"];
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))

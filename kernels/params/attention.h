@@ -4,6 +4,30 @@
 
 #include "device_pointer.h"
 
+/// Q, K or V: a (B, T, NH, HS) bf16 tensor. Strides are in elements; the HS elements of a row are contiguous.
+struct AttentionInput {
+    /// Element (0, 0, 0, 0), 16-byte aligned.
+    DEVICE_POINTER(const bf16) data;
+    /// Elements between sequences.
+    uint64_t batch_stride;
+    /// Elements between the tokens of a sequence, less than 2^25, so that offsets within a tile have 32 bits.
+    uint32_t token_stride;
+    /// Elements between the heads of a token.
+    uint32_t head_stride;
+};
+
+/// dQ, dK or dV: as `AttentionInput`, to write.
+struct AttentionOutput {
+    /// Element (0, 0, 0, 0), 16-byte aligned.
+    DEVICE_POINTER(bf16) data;
+    /// Elements between sequences.
+    uint64_t batch_stride;
+    /// Elements between the tokens of a sequence.
+    uint32_t token_stride;
+    /// Elements between the heads of a token.
+    uint32_t head_stride;
+};
+
 /// Threads of a CTA of `attention_forward_*`.
 constexpr uint32_t ATTENTION_FORWARD_THREADS = 128;
 /// Queries of a Q tile, 32 per warp (BLOCK_M).
@@ -15,8 +39,12 @@ constexpr uint32_t ATTENTION_FORWARD_MIN_BLOCKS = 2;
 
 /// Parameters of `attention_forward_*`. The grid has one CTA per head and Q tile.
 struct AttentionForwardParams {
-    /// (B, T, 3C) bf16.
-    DEVICE_POINTER(const bf16) qkv;
+    /// Q.
+    AttentionInput q;
+    /// K.
+    AttentionInput k;
+    /// V.
+    AttentionInput v;
     /// (B, T, C) bf16 `=`.
     DEVICE_POINTER(bf16) out;
     /// (B, NH, T) f32 `=`.
@@ -27,18 +55,22 @@ struct AttentionForwardParams {
     uint32_t nh;
     /// B·NH.
     uint32_t batch_heads;
-    /// Tiles of queries per head.
-    uint32_t q_tiles;
     /// Heads whose CTAs are adjacent in the grid, so that they run at the same time and their rows fit in L2.
     uint32_t heads_per_group;
     /// log2(e) / sqrt(HS).
     float softmax_scale_log2;
+    /// 1: query i sees the keys j <= i. 0: it sees all.
+    uint32_t causal;
 };
 
 /// Threads of a CTA of `attention_backward_*`.
 constexpr uint32_t ATTENTION_BACKWARD_THREADS = 128;
 /// minBlocks of `attention_backward_*`: CTAs that an SM must be able to hold, which limits the registers of a thread.
 constexpr uint32_t ATTENTION_BACKWARD_MIN_BLOCKS = 2;
+/// minBlocks of `attention_backward_dq_*` up to HS = 32.
+constexpr uint32_t ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS = 3;
+/// Largest head size with `ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS`.
+constexpr uint32_t ATTENTION_BACKWARD_DQ_MAX_SMALL_HS = 32;
 /// Largest head size with full tiles; beyond, streamed tiles and the dKdV kernel's resident tiles have half the rows.
 constexpr uint32_t ATTENTION_BACKWARD_MAX_SMALL_HS = 64;
 /// Rows of a resident tile, 32 per warp: queries in the dQ kernel, keys in the dKdV kernel.
@@ -48,16 +80,24 @@ constexpr uint32_t ATTENTION_BACKWARD_STREAMED_ROWS = 64;
 
 /// Parameters of `attention_backward_*`. The grid has one CTA per head and resident tile.
 struct AttentionBackwardParams {
+    /// Q.
+    AttentionInput q;
+    /// K.
+    AttentionInput k;
+    /// V.
+    AttentionInput v;
+    /// dQ `=`, written by the dQ kernel.
+    AttentionOutput dq;
+    /// dK `=`, written by the dKdV kernel.
+    AttentionOutput dk;
+    /// dV `=`, written by the dKdV kernel.
+    AttentionOutput dv;
     /// (B, T, C) bf16.
     DEVICE_POINTER(const bf16) dout;
-    /// (B, T, 3C) bf16.
-    DEVICE_POINTER(const bf16) qkv;
-    /// (B, T, C) bf16.
+    /// (B, T, C) bf16, C less than 2^25.
     DEVICE_POINTER(const bf16) out;
     /// (B, NH, T) f32.
     DEVICE_POINTER(const float) lse;
-    /// (B, T, 3C) bf16 `=`: dq is written by the dQ kernel, dk and dv by the dKdV kernel.
-    DEVICE_POINTER(bf16) dqkv;
     /// (2, B, NH, T) f32: -lse·log2(e), then -delta. The dQ kernel writes them and the dKdV kernel reads them.
     DEVICE_POINTER(float) stats;
     /// T, less than 2^31.
@@ -66,16 +106,16 @@ struct AttentionBackwardParams {
     uint32_t nh;
     /// B·NH.
     uint32_t batch_heads;
-    /// Tiles of queries per head.
-    uint32_t q_tiles;
-    /// Tiles of keys per head.
-    uint32_t kv_tiles;
+    /// Resident tiles per head: of queries in the dQ kernel, of keys in the dKdV kernel.
+    uint32_t resident_tiles;
     /// Heads whose CTAs are adjacent in the grid, so that they run at the same time and their rows fit in L2.
     uint32_t heads_per_group;
     /// 1 / sqrt(HS).
     float softmax_scale;
     /// log2(e) / sqrt(HS).
     float softmax_scale_log2;
+    /// As in `AttentionForwardParams`.
+    uint32_t causal;
 };
 
 #endif

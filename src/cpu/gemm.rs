@@ -20,9 +20,9 @@ impl<'a, R> Mat<'a, R> {
         Mat::strided(data, rows, cols, cols)
     }
 
-    /// A row-major matrix of shape (rows, cols) with `row_stride` elements between consecutive rows.
+    /// A row-major matrix of shape (rows, cols) with `row_stride` elements between consecutive rows, which may overlap.
     pub fn strided(data: &'a [R], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert!(cols <= row_stride && (rows == 0 || (rows - 1) * row_stride + cols <= data.len()));
+        assert!(rows == 0 || (rows - 1) * row_stride + cols <= data.len());
         Mat { data, rows, cols, row_stride, col_stride: 1 }
     }
 

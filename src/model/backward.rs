@@ -146,11 +146,11 @@ impl<B: Backend> Gpt2<'_, B> {
             })?;
             backend.attention_backward(AttentionBackward {
                 dout: d.dbranch.view(),
-                qkv: acts.qkv.at(l).view(),
-                num_heads: config.heads,
+                qkv: Qkv::Packed { qkv: acts.qkv.at(l).view(), num_heads: config.heads },
+                causal: true,
                 out: acts.attn_out.at(l).view(),
                 lse: acts.lse.at(l).view(),
-                dqkv: d.dqkv.view_mut(),
+                dqkv: QkvMut::Packed(d.dqkv.view_mut()),
             })?;
             if recompute == Recompute::Layernorm {
                 self.ln1(&p, acts, l)?;

@@ -59,7 +59,8 @@ impl<B: Backend> Gpt2<'_, B> {
                 }
                 AttentionMode::Uncached | AttentionMode::Prefill(_) => {
                     let lse = acts.lse.at_mut(l).view_mut();
-                    backend.attention_forward(AttentionForward { qkv, num_heads, out, lse })?;
+                    let qkv = Qkv::Packed { qkv, num_heads };
+                    backend.attention_forward(AttentionForward { qkv, causal: true, out, lse })?;
                 }
             }
             if let AttentionMode::Prefill(cache) = &mut mode {

@@ -1,7 +1,8 @@
-//! Fused causal self-attention on packed QKV.
+//! Fused self-attention, with or without a causal mask.
 
 use super::check::{Rules, bytes};
 use super::operation::{Accum, AccumMut, Compute, ComputeMut, Floor, Operation};
+use super::qkv::{Qkv, QkvMut};
 use crate::error::Result;
 use crate::tensor::{Shape, Storage};
 
@@ -19,9 +20,20 @@ pub struct AttentionDims {
 }
 
 impl AttentionDims {
-    /// Half of `4·B·NH·T²·HS`, because of the causal mask: FlashAttention's convention for a forward pass.
-    fn flops(&self) -> u64 {
-        2 * (self.b * self.nh * self.hs) as u64 * (self.t as u64).pow(2)
+    /// C: the elements of a token. Saturates, like [`Shape::len`].
+    pub(crate) fn c(&self) -> usize {
+        self.nh.saturating_mul(self.hs)
+    }
+
+    /// (B, T, NH, HS)
+    pub(super) fn shape(&self) -> Shape {
+        [self.b, self.t, self.nh, self.hs].into()
+    }
+
+    /// `4·B·NH·T²·HS`, or half of it with the causal mask: FlashAttention's convention for a forward pass.
+    fn flops(&self, causal: bool) -> u64 {
+        let factor = if causal { 2 } else { 4 };
+        factor * (self.b * self.c()) as u64 * (self.t as u64).pow(2)
     }
 }
 
@@ -37,15 +49,17 @@ pub(super) fn packed_dims<S: Storage>(rules: &Rules, qkv: Shape, nh: usize) -> R
     Ok(AttentionDims { b, t, nh, hs })
 }
 
-/// For every head, with q, k and v its (T, HS) slices of `qkv`, and `s[i, j] = q[i]·k[j] / √HS` for `j <= i`:
+/// For every head, with q, k and v its (T, HS) matrices, and `s[i, j] = q[i]·k[j] / √HS`:
 /// `out[i] = Σ_j exp(s[i, j] - lse[i]) · v[j]`, `lse[i] = ln Σ_j exp(s[i, j])`
+///
+/// The sums are over all tokens j, or with `causal` over `j <= i`.
 ///
 /// Source: Vaswani et al. 2017; Dao et al. 2022 for the form that does not store the T² scores.
 pub struct AttentionForward<'a, S: Storage> {
-    /// (B, T, 3C): q, k and v concatenated along the last axis, each (NH, HS).
-    pub qkv: Compute<'a, S>,
-    /// NH.
-    pub num_heads: usize,
+    /// Q, K and V: packed (B, T, 3C), or three tensors of heads.
+    pub qkv: Qkv<'a, S>,
+    /// Whether a token attends to itself and the tokens before it only, as in GPT-2.
+    pub causal: bool,
     /// (B, T, C) `=`.
     pub out: ComputeMut<'a, S>,
     /// (B, NH, T) `=`, log-sum-exp of each row of scores (natural logarithm); kept for the backward.
@@ -58,35 +72,39 @@ impl<S: Storage> Operation for AttentionForward<'_, S> {
 
     fn check(&self) -> Result<AttentionDims> {
         let rules = Rules(Self::NAME);
-        let dims @ AttentionDims { b, t, nh, hs } = packed_dims::<S>(&rules, self.qkv.shape(), self.num_heads)?;
-        rules.shape("out", "(B, T, C)", self.out.shape(), [b, t, nh * hs])?;
+        let dims @ AttentionDims { b, t, nh, .. } = self.qkv.check(&rules)?;
+        rules.shape("out", "(B, T, C)", self.out.shape(), [b, t, dims.c()])?;
         rules.shape("lse", "(B, NH, T)", self.lse.shape(), [b, nh, t])?;
         Ok(dims)
     }
 
+    /// Elements of Q, K and V that several rows share count once. Zero if the check fails.
     fn floor(&self) -> Floor {
-        let flops = self.check().map_or(0, |dims| dims.flops());
-        let compute = self.qkv.shape().len() + self.out.shape().len();
-        Floor { bytes: bytes::<S::Compute>(compute) + bytes::<S::Accum>(self.lse.shape().len()), flops }
+        let Ok(dims) = self.check() else { return Floor { bytes: 0, flops: 0 } };
+        let compute = self.qkv.len(dims) + self.out.shape().len();
+        let bytes = bytes::<S::Compute>(compute) + bytes::<S::Accum>(self.lse.shape().len());
+        Floor { bytes, flops: dims.flops(self.causal) }
     }
 }
 
-/// With `p[i, j] = exp(s[i, j] - lse[i])`, `dp[i, j] = dout[i]·v[j]`, `delta[i] = dout[i]·out[i]` and
-/// `ds = p · (dp - delta)`:
+/// With `p[i, j] = exp(s[i, j] - lse[i])`, with `causal` 0 for `j > i`, `dp[i, j] = dout[i]·v[j]`,
+/// `delta[i] = dout[i]·out[i]` and `ds = p · (dp - delta)`:
 /// `dq = ds·k / √HS`, `dk = dsᵀ·q / √HS`, `dv = pᵀ·dout`
+///
+/// If rows of Q, K or V overlap, their gradients are nevertheless those of separate rows, which the caller adds.
 pub struct AttentionBackward<'a, S: Storage> {
     /// (B, T, C).
     pub dout: Compute<'a, S>,
-    /// (B, T, 3C), the input of the forward.
-    pub qkv: Compute<'a, S>,
-    /// NH.
-    pub num_heads: usize,
+    /// Q, K and V, the input of the forward.
+    pub qkv: Qkv<'a, S>,
+    /// As in the forward.
+    pub causal: bool,
     /// (B, T, C), the output of the forward.
     pub out: Compute<'a, S>,
     /// (B, NH, T), from the forward.
     pub lse: Accum<'a, S>,
-    /// (B, T, 3C) `=`: dq, dk, dv, packed as `qkv`.
-    pub dqkv: ComputeMut<'a, S>,
+    /// dq, dk and dv `=`: packed (B, T, 3C), or three tensors of heads.
+    pub dqkv: QkvMut<'a, S>,
 }
 
 impl<S: Storage> Operation for AttentionBackward<'_, S> {
@@ -95,18 +113,20 @@ impl<S: Storage> Operation for AttentionBackward<'_, S> {
 
     fn check(&self) -> Result<AttentionDims> {
         let rules = Rules(Self::NAME);
-        let dims @ AttentionDims { b, t, nh, hs } = packed_dims::<S>(&rules, self.qkv.shape(), self.num_heads)?;
-        rules.shape("dout", "(B, T, C)", self.dout.shape(), [b, t, nh * hs])?;
-        rules.shape("out", "(B, T, C)", self.out.shape(), [b, t, nh * hs])?;
+        let dims @ AttentionDims { b, t, nh, .. } = self.qkv.check(&rules)?;
+        rules.shape("dout", "(B, T, C)", self.dout.shape(), [b, t, dims.c()])?;
+        rules.shape("out", "(B, T, C)", self.out.shape(), [b, t, dims.c()])?;
         rules.shape("lse", "(B, NH, T)", self.lse.shape(), [b, nh, t])?;
-        rules.shape("dqkv", "(B, T, 3C)", self.dqkv.shape(), self.qkv.shape())?;
+        self.dqkv.check(&rules, dims)?;
         Ok(dims)
     }
 
-    /// FLOPs are 2.5 × those of the forward: five matrix products instead of two, by FlashAttention's convention.
+    /// FLOPs are 2.5 × those of the forward: five matrix products instead of two, by FlashAttention's convention. Elements
+    /// of Q, K and V that several rows share count once. Zero if the check fails.
     fn floor(&self) -> Floor {
-        let flops = self.check().map_or(0, |dims| dims.flops() * 5 / 2);
-        let compute = 2 * self.qkv.shape().len() + 2 * self.out.shape().len();
-        Floor { bytes: bytes::<S::Compute>(compute) + bytes::<S::Accum>(self.lse.shape().len()), flops }
+        let Ok(dims) = self.check() else { return Floor { bytes: 0, flops: 0 } };
+        let compute = self.qkv.len(dims) + 3 * dims.shape().len() + 2 * self.out.shape().len();
+        let bytes = bytes::<S::Compute>(compute) + bytes::<S::Accum>(self.lse.shape().len());
+        Floor { bytes, flops: dims.flops(self.causal) * 5 / 2 }
     }
 }

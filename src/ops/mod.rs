@@ -36,6 +36,7 @@ mod layernorm;
 mod matmul;
 mod operation;
 pub mod philox;
+mod qkv;
 mod sampling;
 
 pub(crate) use adamw::needs_master;
@@ -49,6 +50,8 @@ pub use grad_norm::GradNorm;
 pub use layernorm::{LayerNormBackward, LayerNormForward, ResidualLayerNormForward, RowDims};
 pub use matmul::{DgradEpilogue, Epilogue, MatmulDgrad, MatmulDims, MatmulForward, MatmulWgrad};
 pub use operation::{Accum, AccumMut, Compute, ComputeMut, Floor, Ids, IdsMut, LAYERNORM_EPS, Operation, Write};
+pub(crate) use qkv::packed_strides;
+pub use qkv::{HeadStrides, Heads, HeadsLayout, HeadsMut, Qkv, QkvMut};
 pub use sampling::{Sample, SampleDims};
 
 use crate::error::Result;

@@ -1,20 +1,106 @@
-//! Causal attention: host values of its inputs, and calls of the forward and the backward on any backend.
+//! Attention: host values of its inputs, and calls of the forward and the backward on any backend.
+
+use std::ops::Range;
 
 use ironwarp::Result;
-use ironwarp::ops::{AttentionBackward, AttentionForward};
+use ironwarp::ops::{
+    AttentionBackward, AttentionDims, AttentionForward, HeadStrides, Heads, HeadsLayout, HeadsMut, Qkv, QkvMut,
+};
 
 use super::{Device, Draws, Input, Output, assert_same_bits};
 
 /// A factor of the queries that makes scores reach beyond ±1e4.
 pub const LARGE: f64 = 131_072.0;
 
-/// Packed q, k and v.
+/// How q, k and v, or their gradients, lie in the memory of the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One (B, T, 3C) tensor.
+    Packed,
+    /// (B, T, NH, HS) tensors.
+    TokenMajor,
+    /// (B, NH, T, HS) tensors.
+    HeadMajor,
+    /// A different order of the axes for each tensor, and different gaps between the rows: (B, T, NH, HS), (B, NH, T, HS)
+    /// and (T, B, NH, HS).
+    Gaps,
+}
+
+impl Layout {
+    /// All layouts that are not packed.
+    pub const SEPARATE: [Layout; 3] = [Layout::TokenMajor, Layout::HeadMajor, Layout::Gaps];
+
+    /// Distances of the rows of q, k or v, `part` 0, 1 or 2, and the length of the memory.
+    fn rows(self, [b, t, nh, hs]: [usize; 4], part: usize) -> (HeadStrides, usize) {
+        let gap = if self == Layout::Gaps { 8 * (part + 1) } else { 0 };
+        // The axes from the innermost on, as indices of (batch, token, head).
+        let order = match (self, part) {
+            (Layout::HeadMajor, _) | (Layout::Gaps, 1) => [1, 2, 0],
+            (Layout::Gaps, 2) => [2, 0, 1],
+            _ => [2, 1, 0],
+        };
+        let (mut strides, mut len) = ([0; 3], hs);
+        for axis in order {
+            strides[axis] = len + gap;
+            len += ([b, t, nh][axis] - 1) * strides[axis];
+        }
+        let [batch, token, head] = strides;
+        (HeadStrides { batch, token, head }, len)
+    }
+
+    /// The shape of the memory of q, k or v, and their layout as an operand.
+    fn operand(self, sizes @ [b, t, nh, hs]: [usize; 4], part: usize) -> (Vec<usize>, HeadsLayout) {
+        match self {
+            Layout::Packed => unreachable!("one tensor"),
+            Layout::TokenMajor => (vec![b, t, nh, hs], HeadsLayout::TokenMajor),
+            Layout::HeadMajor => (vec![b, nh, t, hs], HeadsLayout::HeadMajor),
+            Layout::Gaps => {
+                let (strides, len) = self.rows(sizes, part);
+                (vec![len], HeadsLayout::Strided { dims: AttentionDims { b, t, nh, hs }, strides })
+            }
+        }
+    }
+
+    /// The elements of a row of the memory of q, k or v: of sequence, token and head.
+    fn row(self, sizes: [usize; 4], part: usize, [b, i, head]: [usize; 3]) -> Range<usize> {
+        let (HeadStrides { batch, token, head: of_head }, _) = self.rows(sizes, part);
+        let first = b * batch + i * token + head * of_head;
+        first..first + sizes[3]
+    }
+}
+
+/// A value in the gaps of an output.
+const GAP: f64 = -5.0;
+
+/// q, k and v.
 #[derive(Clone)]
 pub struct Inputs {
     /// B, T, NH, HS.
     pub sizes: [usize; 4],
     /// (B, T, 3, NH, HS)
     pub qkv: Vec<f64>,
+    pub causal: bool,
+    /// Of q, k and v, and of their gradients.
+    pub layout: Layout,
+}
+
+/// q, k and v on a backend.
+struct Operands<B: Device> {
+    sizes: [usize; 4],
+    layout: Layout,
+    /// One tensor if packed, else three.
+    tensors: Vec<Input<B, B::Compute>>,
+}
+
+impl<B: Device> Operands<B> {
+    fn qkv(&self) -> Qkv<'_, B> {
+        let heads =
+            |part: usize| Heads { data: self.tensors[part].view(), layout: self.layout.operand(self.sizes, part).1 };
+        match self.layout {
+            Layout::Packed => Qkv::Packed { qkv: self.tensors[0].view(), num_heads: self.sizes[2] },
+            _ => Qkv::Separate { q: heads(0), k: heads(1), v: heads(2) },
+        }
+    }
 }
 
 impl Inputs {
@@ -23,7 +109,17 @@ impl Inputs {
         let c = nh * hs;
         let mut qkv = Draws::new(1).numbers(b * t * 3 * c);
         qkv.chunks_mut(3 * c).for_each(|token| token[..c].iter_mut().for_each(|q| *q *= factor));
-        Inputs { sizes, qkv }
+        Inputs { sizes, qkv, causal: true, layout: Layout::Packed }
+    }
+
+    /// The keys that a query sees.
+    pub fn keys(&self, query: usize) -> Range<usize> {
+        0..if self.causal { query + 1 } else { self.sizes[1] }
+    }
+
+    /// The queries that see a key.
+    pub fn queries_of(&self, key: usize) -> Range<usize> {
+        if self.causal { key..self.sizes[1] } else { 0..self.sizes[1] }
     }
 
     /// Index in `qkv` of element `x` of a head's q, k or v: `part` 0, 1 or 2 of token `i`.
@@ -43,6 +139,23 @@ impl Inputs {
         (0..b * t * nh).map(move |n| [n / nh / t, n / nh % t, n % nh])
     }
 
+    fn operands<B: Device>(&self, backend: &B) -> Operands<B> {
+        let (sizes @ [b, t, nh, hs], layout) = (self.sizes, self.layout);
+        let tensors = match layout {
+            Layout::Packed => vec![Input::to_buffer_end(backend, [b, t, 3 * nh * hs], &self.qkv)],
+            _ => (0..3)
+                .map(|part| {
+                    let mut memory = vec![f64::NAN; layout.rows(sizes, part).1];
+                    for row @ [b, i, head] in self.queries() {
+                        memory[layout.row(sizes, part, row)].copy_from_slice(self.vector([b, i, part, head]));
+                    }
+                    Input::to_buffer_end(backend, &layout.operand(sizes, part).0[..], &memory)
+                })
+                .collect(),
+        };
+        Operands { sizes, layout, tensors }
+    }
+
     /// `out` and `lse`.
     pub fn forward<B: Device>(&self, backend: &B) -> [Vec<f64>; 2] {
         self.forward_by(backend, B::attention_forward)
@@ -55,12 +168,45 @@ impl Inputs {
         run: impl FnOnce(&B, AttentionForward<'_, B>) -> Result<()>,
     ) -> [Vec<f64>; 2] {
         let [b, t, nh, hs] = self.sizes;
-        let qkv = Input::<B, B::Compute>::to_buffer_end(backend, [b, t, 3 * nh * hs], &self.qkv);
+        let qkv = self.operands(backend);
         let mut out = Output::<B, B::Compute>::new(backend, [b, t, nh * hs]);
         let mut lse = Output::<B, B::Accum>::new(backend, [b, nh, t]);
-        let op = AttentionForward { qkv: qkv.view(), num_heads: nh, out: out.view(), lse: lse.view() };
+        let op = AttentionForward { qkv: qkv.qkv(), causal: self.causal, out: out.view(), lse: lse.view() };
         run(backend, op).unwrap();
         [out.read(backend), lse.read(backend)]
+    }
+
+    /// Tensors for the gradients: NaN in the rows, [`GAP`] between them.
+    fn gradients<B: Device>(&self, backend: &B) -> Vec<Output<B, B::Compute>> {
+        let (sizes @ [b, t, nh, hs], layout) = (self.sizes, self.layout);
+        if layout == Layout::Packed {
+            return vec![Output::new(backend, [b, t, 3 * nh * hs])];
+        }
+        let tensor = |part| {
+            let mut memory = vec![GAP; layout.rows(sizes, part).1];
+            self.queries().for_each(|row| memory[layout.row(sizes, part, row)].fill(f64::NAN));
+            Output::with(backend, &layout.operand(sizes, part).0[..], &memory)
+        };
+        (0..3).map(tensor).collect()
+    }
+
+    /// The rows of gradients in this layout as (B, T, 3, NH, HS). The gaps between them must be intact.
+    fn packed(&self, tensors: &[Vec<f64>]) -> Vec<f64> {
+        if let [packed] = tensors {
+            return packed.clone();
+        }
+        let mut values = vec![0.0; self.qkv.len()];
+        for (part, tensor) in tensors.iter().enumerate() {
+            let mut gaps = tensor.clone();
+            for row @ [b, i, head] in self.queries() {
+                let range = self.layout.row(self.sizes, part, row);
+                let to = self.index([b, i, part, head, 0]);
+                values[to..][..self.sizes[3]].copy_from_slice(&tensor[range.clone()]);
+                gaps[range].fill(GAP);
+            }
+            assert_same_bits(&format!("gaps of gradient {part}, {:?}", self.layout), &gaps, &vec![GAP; gaps.len()]);
+        }
+        values
     }
 
     /// Replaces the tokens from `cut` on, for each of `cuts`: no bit of the rows before may change.
@@ -115,20 +261,32 @@ impl Backward {
         run: impl FnOnce(&B, AttentionBackward<'_, B>) -> Result<()>,
     ) -> Vec<f64> {
         let [b, t, nh, hs] = self.forward.sizes;
-        let qkv = Input::<B, B::Compute>::to_buffer_end(backend, [b, t, 3 * nh * hs], &self.forward.qkv);
+        let qkv = self.forward.operands(backend);
         let [dout, out] =
             [&self.dout, &self.out].map(|v| Input::<B, B::Compute>::to_buffer_end(backend, [b, t, nh * hs], v));
         let lse = Input::<B, B::Accum>::to_buffer_end(backend, [b, nh, t], &self.lse);
-        let mut dqkv = Output::<B, B::Compute>::new(backend, [b, t, 3 * nh * hs]);
+        let mut gradients = self.forward.gradients(backend);
+        let dqkv = match (&mut gradients[..], self.forward.layout) {
+            ([dqkv], _) => QkvMut::Packed(dqkv.view()),
+            ([dq, dk, dv], layout) => {
+                let of = |part| layout.operand(self.forward.sizes, part).1;
+                QkvMut::Separate {
+                    dq: HeadsMut { data: dq.view(), layout: of(0) },
+                    dk: HeadsMut { data: dk.view(), layout: of(1) },
+                    dv: HeadsMut { data: dv.view(), layout: of(2) },
+                }
+            }
+            _ => unreachable!("one tensor or three"),
+        };
         let op = AttentionBackward {
             dout: dout.view(),
-            qkv: qkv.view(),
-            num_heads: nh,
+            qkv: qkv.qkv(),
+            causal: self.forward.causal,
             out: out.view(),
             lse: lse.view(),
-            dqkv: dqkv.view(),
+            dqkv,
         };
         run(backend, op).unwrap();
-        dqkv.read(backend)
+        self.forward.packed(&gradients.iter().map(|tensor| tensor.read(backend)).collect::<Vec<_>>())
     }
 }

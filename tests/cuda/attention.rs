@@ -1,24 +1,25 @@
-//! Causal attention.
+//! Attention.
 
 use emulator_trials::mutate::Kind;
 use half::bf16;
 use ironwarp::cpu::Cpu;
 use ironwarp::cuda::{Cuda, attention};
-use ironwarp::ops::{AttentionBackward, AttentionForward, Backend, Floor};
+use ironwarp::ops::{AttentionBackward, AttentionForward, Backend, Floor, Qkv, QkvMut};
 use ironwarp::tensor::Tensor;
 
 use crate::bounds::{AccuracyBound, TrafficBound};
-use crate::common::attention::{Backward, Inputs, LARGE};
+use crate::common::attention::{Backward, Inputs, LARGE, Layout};
 use crate::common::*;
 use crate::emulator::{alone, own, shared};
 use crate::kernel_checks::{Equivalent, Trial, assert_mutants_killed, assert_schedules_agree, equivalent};
 
 mod backward;
+mod layouts;
 
 /// B, T, NH, HS and why. A block has 128 queries, 32 per warp, and processes keys in tiles of 64.
 type Case = ([usize; 4], &'static str);
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 23] = [
     ([1, 1, 1, 64], "one token"),
     ([2, 1, 3, 128], "one token of several sequences and heads"),
     ([1, 2, 1, 64], "one sequence, one head"),
@@ -28,6 +29,9 @@ const CASES: [Case; 20] = [
     ([1, 127, 1, 64], "one query less than a block"),
     ([2, 129, 2, 64], "one block and one query"),
     ([1, 200, 3, 64], "both pipeline stages used twice"),
+    ([1, 32, 1, 64], "half a tile of keys"),
+    ([2, 96, 1, 64], "one tile and a half"),
+    ([1, 97, 1, 128], "one tile, a half and one key"),
     ([1, 2, 1, 128], "few tokens"),
     ([1, 63, 2, 128], "one key less than a tile"),
     ([1, 64, 1, 128], "a whole tile of keys"),
@@ -43,8 +47,21 @@ const CASES: [Case; 20] = [
 
 /// Random inputs that bf16 represents, the queries multiplied by `factor`.
 fn inputs(sizes: [usize; 4], factor: f64) -> Inputs {
-    let Inputs { sizes, qkv } = Inputs::new(sizes, factor);
-    Inputs { sizes, qkv: rounded::<bf16>(qkv) }
+    let inputs = Inputs::new(sizes, factor);
+    Inputs { qkv: rounded::<bf16>(inputs.qkv), ..inputs }
+}
+
+/// Every shape, some factors of the queries, and with and without the causal mask: inputs, and what they are.
+fn cases() -> impl Iterator<Item = (Inputs, f64, String)> {
+    let more = [([1, 129, 1, 112], "queries that do not stay in registers"), ([1, 65, 3, 128], "three heads")];
+    CASES.into_iter().chain(more).flat_map(|(sizes, why)| {
+        [true, false].into_iter().flat_map(move |causal| {
+            [1.0, 16.0, LARGE].map(|factor| {
+                let what = format!("(B, T, NH, HS) = {sizes:?} ({why}), causal: {causal}, queries × {factor}");
+                (Inputs { causal, ..inputs(sizes, factor) }, factor, what)
+            })
+        })
+    })
 }
 
 /// `out` and `lse` with `heads` heads per rasterization group.
@@ -62,20 +79,20 @@ fn baseline(inputs: &Inputs) -> ([Vec<f64>; 2], [Vec<f64>; 2]) {
         let row = |i, part| inputs.vector([b, i, part, head]);
         let scale = 1.0 / (hs as f32).sqrt();
         let products = |j| row(i, 0).iter().zip(row(j, 1)).map(|(q, k)| *q as f32 * *k as f32);
-        let scores: Vec<f32> = (0..=i).map(|j| products(j).sum::<f32>() * scale).collect();
+        let scores: Vec<f32> = inputs.keys(i).map(|j| products(j).sum::<f32>() * scale).collect();
         let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weights: Vec<f32> = scores.iter().map(|s| (s - max).exp()).collect();
         let sum: f32 = weights.iter().sum();
         let of_row = (b * nh + head) * t + i;
         results[1][of_row] = f64::from(max + sum.ln());
-        let magnitude = (0..=i).map(|j| products(j).map(f32::abs).sum::<f32>() * scale);
+        let magnitude = inputs.keys(i).map(|j| products(j).map(f32::abs).sum::<f32>() * scale);
         magnitudes[1][of_row] = magnitude.fold(results[1][of_row].abs().max(1.0), |a, b| f64::from(b).max(a));
         for x in 0..hs {
             let v = |j| row(j, 2)[x] as f32;
             let weight = |j: usize| bf16::from_f32(weights[j]).to_f32();
             let index = ((b * t + i) * nh + head) * hs + x;
-            results[0][index] = f64::from((0..=i).map(|j| weight(j) * v(j)).sum::<f32>() / sum);
-            magnitudes[0][index] = f64::from((0..=i).map(|j| weight(j) * v(j).abs()).sum::<f32>() / sum);
+            results[0][index] = f64::from(inputs.keys(i).map(|j| weight(j) * v(j)).sum::<f32>() / sum);
+            magnitudes[0][index] = f64::from(inputs.keys(i).map(|j| weight(j) * v(j).abs()).sum::<f32>() / sum);
         }
     }
     (results, magnitudes)
@@ -100,16 +117,12 @@ fn worst(values: &[f64], reference: &[f64], magnitudes: &[f64], unit: f64) -> f6
 
 #[test]
 fn forward_is_the_formula() {
-    let more = [([1, 129, 1, 112], "queries that do not stay in registers"), ([1, 65, 3, 128], "three heads")];
-    for ((sizes, why), factor) in
-        CASES.into_iter().chain(more).flat_map(|case| [1.0, 16.0, LARGE].map(|factor| (case, factor)))
-    {
-        let inputs = inputs(sizes, factor);
+    for (inputs, factor, what) in cases() {
         let [out, lse] = inputs.forward(&*shared());
         let [reference_out, reference_lse] = inputs.forward(&Cpu::<f64>::new());
         let ([baseline_out, baseline_lse], [out_sizes, lse_sizes]) = baseline(&inputs);
         let baseline_out = rounded::<bf16>(baseline_out);
-        let what = format!("attention_forward, (B, T, NH, HS) = {sizes:?} ({why}), queries × {factor}");
+        let what = format!("attention_forward, {what}");
         if factor == LARGE {
             // The rounding errors of scores near 1e4 are so large that the weights, their exponentials, have no correct digit.
             assert!(out.iter().all(|x| x.abs() <= 1.0), "{what}: out is a mean of values");
@@ -225,18 +238,22 @@ fn violated_preconditions_are_rejected() {
     for hs in [8, 24, 144] {
         let qkv = zeros(&[1, 1, 3 * hs]);
         let mut out = Output::<Cuda, bf16>::new(&*cuda, [1, 1, hs]);
-        let op = AttentionForward { qkv: qkv.view(), num_heads: 1, out: out.view(), lse: lse.view() };
+        let qkv = Qkv::Packed { qkv: qkv.view(), num_heads: 1 };
+        let op = AttentionForward { qkv, causal: true, out: out.view(), lse: lse.view() };
         let message = format!("attention_forward: HS % 16 == 0 and HS <= 128 failed (HS = {hs})");
         assert_rejected(cuda.attention_forward(op), &message);
         out.assert_untouched(&cuda);
     }
     let qkv = zeros(&[3 * 64 + 8]);
     let shifted = qkv.view().part(3, [1, 1, 3 * 64]);
-    let op = AttentionForward { qkv: shifted, num_heads: 1, out: out.view().into_part(0, [1, 1, 64]), lse: lse.view() };
+    let packed = |qkv| Qkv::Packed { qkv, num_heads: 1 };
+    let written = out.view().into_part(0, [1, 1, 64]);
+    let op = AttentionForward { qkv: packed(shifted), causal: true, out: written, lse: lse.view() };
     let message = "attention_forward: qkv 16-byte aligned failed (qkv begins 6 bytes past a multiple of 16)";
     assert_rejected(cuda.attention_forward(op), message);
     let aligned = qkv.view().part(0, [1, 1, 3 * 64]);
-    let op = AttentionForward { qkv: aligned, num_heads: 1, out: out.view().into_part(1, [1, 1, 64]), lse: lse.view() };
+    let written = out.view().into_part(1, [1, 1, 64]);
+    let op = AttentionForward { qkv: packed(aligned), causal: true, out: written, lse: lse.view() };
     let message = "attention_forward: out 16-byte aligned failed (out begins 2 bytes past a multiple of 16)";
     assert_rejected(cuda.attention_forward(op), message);
     out.assert_untouched(&cuda);
@@ -254,21 +271,30 @@ fn groups_of_heads_give_the_same_bits() {
     }
 }
 
-/// Each block reads its queries once, and the keys and values up to its last query; out and lse are written once.
+/// Sizes for the traffic, each with and without the causal mask.
+const TRAFFIC: [[usize; 4]; 6] =
+    [[1, 256, 2, 64], [1, 256, 1, 128], [2, 200, 1, 64], [1, 136, 2, 16], [1, 136, 1, 48], [1, 136, 1, 80]];
+
+/// Each block reads its queries once, and the keys and values up to its last query, or all without the causal mask; out and
+/// lse are written once. Rows of whole sectors need no more sectors in another layout.
 #[test]
 fn traffic_is_that_of_the_tiles() {
-    for sizes @ [b, t, nh, hs] in [[1, 256, 2, 64], [1, 256, 1, 128], [2, 200, 1, 64], [1, 136, 2, 16], [1, 136, 1, 48]]
-    {
+    for (sizes @ [b, t, nh, hs], causal) in TRAFFIC.into_iter().flat_map(|sizes| [(sizes, true), (sizes, false)]) {
         let Some(cuda) = alone() else { return };
-        let inputs = inputs(sizes, 1.0);
-        let keys: usize = (0..t.div_ceil(128)).map(|block| t.min(128 * (block + 1))).sum();
+        let layout = if causal { Layout::Packed } else { Layout::HeadMajor };
+        let inputs = Inputs { causal, layout, ..inputs(sizes, 1.0) };
+        let last_key = |block: usize| if causal { t.min(128 * (block + 1)) } else { t };
+        let keys: usize = (0..t.div_ceil(128)).map(last_key).sum();
         let bytes = b * nh * (2 * hs * (2 * t + 2 * keys) + 4 * t);
         let floor = Floor { bytes: bytes as u64, flops: 0 };
         let counts = cuda.count(|| drop(inputs.forward(&*cuda)));
-        let what = format!("attention_forward, (B, T, NH, HS) = {sizes:?}");
+        let what = format!("attention_forward, (B, T, NH, HS) = {sizes:?}, causal: {causal}");
         TrafficBound { what: &what, floor, bytes: 1.0, sectors: 1.0 }.check(&counts);
     }
 }
+
+/// The condition of the copy loop.
+const FIRST_PASS: &str = "i * THREADS + threadIdx.x < ROWS * CHUNKS; i++";
 
 const KERNELS: [&[&str]; 8] = [
     &["attention_forward_hs16"],
@@ -282,9 +308,29 @@ const KERNELS: [&[&str]; 8] = [
 ];
 
 fn trial(sizes: [usize; 4], heads: usize, why: &'static str) -> Trial {
-    let inputs = inputs(sizes, 1.0);
+    trial_of(inputs(sizes, 1.0), heads, why)
+}
+
+fn trial_of(inputs: Inputs, heads: usize, why: &'static str) -> Trial {
+    let sizes = inputs.sizes;
     let run = move |cuda: &Cuda| grouped(&inputs, cuda, heads).to_vec();
     Trial { why, kernels: KERNELS[sizes[3] / 16 - 1], run: Box::new(run) }
+}
+
+const ENDS: &str = "no causal mask, the last key in each column of a thread's scores";
+const STRIDED: &str = "no causal mask, two blocks, gaps between all rows";
+
+/// Without a causal mask, a thread has two adjacent scores in each of the four groups of eight keys that a warp masks at a
+/// time. The first and the second of these are the last key in turn.
+fn ends(hs: usize) -> impl Iterator<Item = Inputs> {
+    // With 32 tokens more, the warp has all of its rows.
+    let tokens = (0..8).map(|i| 32 + i / 2 * 8 + i % 2 + 1).chain([9]);
+    tokens.map(move |t| Inputs { causal: false, ..inputs([1, t, 1, hs], 1.0) })
+}
+
+/// Several sequences and heads with all strides different.
+fn strided(hs: usize) -> Inputs {
+    Inputs { causal: false, layout: Layout::Gaps, ..inputs([2, 131, 2, hs], 1.0) }
 }
 
 fn trials() -> Vec<Trial> {
@@ -295,15 +341,23 @@ fn trials() -> Vec<Trial> {
         let edges = (0..128 / pass).map(move |i| [1, pass * i + rows * (i * pass / 32) + rows / 2, 1, hs]);
         let edges =
             edges.map(|sizes| trial(sizes, 1, "the last row in each of the rows that a thread copies or writes"));
-        edges.chain([trial([1, 200, 3, hs], 2, "both pipeline stages used twice, two groups of heads")])
+        edges
+            .chain([trial([1, 200, 3, hs], 2, "both pipeline stages used twice, two groups of heads")])
+            .chain(ends(hs).map(|inputs| trial_of(inputs, 1, ENDS)))
+            .chain([trial_of(strided(hs), 2, STRIDED)])
     };
     (16..=128).step_by(16).flat_map(of_size).collect()
 }
 
 #[test]
 fn any_schedule_gives_the_same_bits() {
-    let trials = [16, 128].map(|hs| trial([1, 130, 1, hs], 1, "two blocks, the second with three tiles of keys"));
-    assert_schedules_agree("attention", &trials);
+    let [small, large] =
+        [16, 128].map(|hs| trial([1, 130, 1, hs], 1, "two blocks, the second with three tiles of keys"));
+    let full = Inputs { causal: false, ..inputs([1, 130, 1, 64], 1.0) };
+    assert_schedules_agree(
+        "attention",
+        &[small, large, trial_of(full, 1, "two blocks, each with three tiles of keys")],
+    );
 }
 
 #[test]
@@ -317,6 +371,9 @@ fn mutants_are_killed() {
             "one K/V tile too many, which is not read",
         ),
         equivalent(8, "attention", Kind::NeverLeave, "if (tile + 1 < kv_tiles) issue_kv", "as above"),
+        // Q, the first K/V tile and the others, of the four head sizes whose copies are not in one column.
+        equivalent(12, "attention", Kind::ShiftComparison, FIRST_PASS, "checked before the first pass: always true"),
+        equivalent(12, "attention", Kind::NeverLeave, FIRST_PASS, "as above"),
     ];
     assert_mutants_killed("attention_forward_sm80", &trials(), EQUIVALENT);
 }

@@ -7,7 +7,8 @@ use ironwarp::Error;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::launch::images::IMAGES;
 use ironwarp::ops::{
-    AttentionBackward, AttentionForward, Backend, CrossEntropyForward, EmbeddingBackward, EmbeddingForward, Write,
+    AttentionBackward, AttentionForward, Backend, CrossEntropyForward, EmbeddingBackward, EmbeddingForward, Qkv,
+    QkvMut, Write,
 };
 use ironwarp::tensor::{Element, Shape, Storage, Tensor};
 
@@ -121,11 +122,12 @@ fn attention_reaches_the_last_of_many_sequences() {
             (huge::<f32>(&cuda, [b, 1, T]).unwrap(), huge::<bf16>(&cuda, [b, T, 3 * HS]).unwrap());
         cuda.upload(&qkv, all_qkv.at_mut(b - 1)).unwrap();
         cuda.upload(&dout, all_dout.at_mut(b - 1)).unwrap();
-        let (qkv, num_heads) = (all_qkv.view(), 1);
-        let op = AttentionForward { qkv, num_heads, out: out.view_mut(), lse: lse.view_mut() };
+        let qkv = || Qkv::Packed { qkv: all_qkv.view(), num_heads: 1 };
+        let op = AttentionForward { qkv: qkv(), causal: true, out: out.view_mut(), lse: lse.view_mut() };
         cuda.attention_forward(op).unwrap();
         let (dout, out_view, lse_view) = (all_dout.view(), out.view(), lse.view());
-        let op = AttentionBackward { dout, qkv, num_heads, out: out_view, lse: lse_view, dqkv: dqkv.view_mut() };
+        let dqkv_view = QkvMut::Packed(dqkv.view_mut());
+        let op = AttentionBackward { dout, qkv: qkv(), causal: true, out: out_view, lse: lse_view, dqkv: dqkv_view };
         cuda.attention_backward(op).unwrap();
         let (mut last_out, mut last_dqkv) = (vec![bf16::ZERO; T * HS], vec![bf16::ZERO; T * 3 * HS]);
         cuda.download(out.at(b - 1), &mut last_out).unwrap();

@@ -1,15 +1,17 @@
-//! Causal attention, compared with its formula, query by query.
+//! Attention, compared with its formula, query by query.
 
 use std::collections::BTreeSet;
 
 use half::bf16;
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{AttentionBackward, AttentionForward, Backend, Floor, Operation};
+use ironwarp::ops::{AttentionBackward, AttentionForward, Backend, Floor, Operation, Qkv, QkvMut};
 use ironwarp::tensor::{Storage, Tensor};
 
 use crate::common::attention::{Backward, Inputs, LARGE};
 use crate::common::*;
 use crate::narrow::Narrow;
+
+mod layouts;
 
 /// B, T, NH, HS and why; the CPU backend processes queries in blocks of 64.
 const CASES: [([usize; 4], &str); 8] = [
@@ -31,7 +33,7 @@ const UNITS: f64 = 16.0;
 fn weights(inputs: &Inputs, [b, i, head]: [usize; 3]) -> (Vec<f64>, f64) {
     let scale = (inputs.sizes[3] as f64).sqrt();
     let vector = |token, part| inputs.vector([b, token, part, head]);
-    let scores: Vec<f64> = (0..=i).map(|j| dot(vector(i, 0), vector(j, 1)) / scale).collect();
+    let scores: Vec<f64> = inputs.keys(i).map(|j| dot(vector(i, 0), vector(j, 1)) / scale).collect();
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let lse = max + scores.iter().map(|s| (s - max).exp()).sum::<f64>().ln();
     (scores.iter().map(|s| (s - lse).exp()).collect(), lse)
@@ -43,7 +45,7 @@ fn score_magnitudes(inputs: &Inputs) -> Vec<f64> {
     let mut magnitudes = vec![1.0; b * nh * t];
     for [b, i, head] in inputs.queries() {
         let vector = |token, part| inputs.vector([b, token, part, head]).iter();
-        for j in 0..=i {
+        for j in inputs.keys(i) {
             let products = vector(i, 0).zip(vector(j, 1)).map(|(q, k)| (q * k).abs());
             let largest = &mut magnitudes[(b * nh + head) * t + i];
             *largest = (products.sum::<f64>() / (hs as f64).sqrt()).max(*largest);
@@ -75,10 +77,10 @@ fn naive_backward(inputs: &Inputs, dout: &[f64]) -> Vec<f64> {
     for query @ [b, i, head] in inputs.queries() {
         let (p, _) = weights(inputs, query);
         let dout = &dout[((b * t + i) * nh + head) * hs..][..hs];
-        let dp: Vec<f64> = (0..=i).map(|j| dot(dout, inputs.vector([b, j, 2, head]))).collect();
+        let dp: Vec<f64> = inputs.keys(i).map(|j| dot(dout, inputs.vector([b, j, 2, head]))).collect();
         let mean = dot(&p, &dp);
         let q = inputs.index([b, i, 0, head, 0]);
-        for j in 0..=i {
+        for j in inputs.keys(i) {
             let [k, v] = [1, 2].map(|part| inputs.index([b, j, part, head, 0]));
             let ds = p[j] * (dp[j] - mean) / (hs as f64).sqrt();
             for x in 0..hs {
@@ -91,15 +93,23 @@ fn naive_backward(inputs: &Inputs, dout: &[f64]) -> Vec<f64> {
     dqkv
 }
 
+/// Every case with and without the causal mask: inputs, and what they are.
+fn cases() -> impl Iterator<Item = (Inputs, String)> {
+    CASES.into_iter().flat_map(|(sizes, why)| {
+        [true, false].map(|causal| (Inputs { causal, ..Inputs::new(sizes, 1.0) }, format!("{why}, causal: {causal}")))
+    })
+}
+
 /// The backward's inputs, from the backend's own forward.
 fn with_forward<B: Device>(backend: &B, forward: &Inputs) -> Backward {
     Backward::new(forward.clone(), forward.forward(backend))
 }
 
 fn forward_is_the_formula<B: Device>(backend: &B) {
-    for (sizes @ [b, t, nh, hs], why) in CASES {
+    for (inputs, why) in cases() {
+        let sizes @ [b, t, nh, hs] = inputs.sizes;
         for factor in [1.0, LARGE] {
-            let inputs = Inputs::new(sizes, factor);
+            let inputs = Inputs { causal: inputs.causal, ..Inputs::new(sizes, factor) };
             let ([out, lse], [want_out, want_lse]) = (inputs.forward(backend), naive_forward(&inputs));
             let case = format!("({why}, queries × {factor})");
             let out_case = format!("attention_forward out {case}");
@@ -135,8 +145,8 @@ fn large_scores_stay_finite() {
 
 /// A gradient sums up to T products.
 fn backward_is_the_formula<B: Device>(backend: &B) {
-    for (sizes @ [b, t, nh, hs], why) in CASES {
-        let inputs = Inputs::new(sizes, 1.0);
+    for (inputs, why) in cases() {
+        let [b, t, nh, hs] = inputs.sizes;
         let backward = with_forward(backend, &inputs);
         let (got, want) = (backward.run(backend), naive_backward(&inputs, &backward.dout));
         let case = format!("attention_backward dqkv ({why})");
@@ -152,8 +162,7 @@ fn backward_matches_the_formula() {
 
 #[test]
 fn backward_matches_central_differences() {
-    for (sizes, why) in CASES {
-        let inputs = Inputs::new(sizes, 1.0);
+    for (inputs, why) in cases() {
         let backward = with_forward(&Cpu::<f64>::new(), &inputs);
         let gradient = backward.run(&Cpu::<f64>::new());
         // All elements of a small tensor, a seeded choice of a large one.
@@ -212,7 +221,8 @@ fn assert_forward_rejected<B: Storage>(storage: &B, message: &str, edit: impl Fn
     let qkv = Tensor::zeros(storage, &call.qkv[..]).unwrap();
     let (mut out, mut lse) = (Tensor::zeros(storage, call.out).unwrap(), Tensor::zeros(storage, call.lse).unwrap());
     let (out, lse) = (out.view_mut(), lse.view_mut());
-    let op = AttentionForward::<B> { qkv: qkv.view(), num_heads: call.num_heads, out, lse };
+    let qkv = Qkv::Packed { qkv: qkv.view(), num_heads: call.num_heads };
+    let op = AttentionForward::<B> { qkv, causal: true, out, lse };
     assert_rejected(op.check(), &format!("attention_forward: {message}"));
 }
 
@@ -224,11 +234,11 @@ fn assert_backward_rejected<B: Storage>(storage: &B, message: &str, edit: impl F
     let mut dqkv = Tensor::zeros(storage, call.dqkv).unwrap();
     let op = AttentionBackward::<B> {
         dout: dout.view(),
-        qkv: qkv.view(),
-        num_heads: call.num_heads,
+        qkv: Qkv::Packed { qkv: qkv.view(), num_heads: call.num_heads },
+        causal: true,
         out: out.view(),
         lse: lse.view(),
-        dqkv: dqkv.view_mut(),
+        dqkv: QkvMut::Packed(dqkv.view_mut()),
     };
     assert_rejected(op.check(), &format!("attention_backward: {message}"));
 }
@@ -260,7 +270,8 @@ fn a_rejected_call_writes_nothing() {
     let out: Input<_, f32> = Draws::new(6).input(&backend, [2, 3, 8]);
     let [mut written, mut lse] = [[2, 3, 8], [2, 3, 2]].map(|shape| Output::new(&backend, shape));
     let (written_view, lse_view) = (written.view(), lse.view());
-    let op = AttentionForward { qkv: qkv.view(), num_heads: 2, out: written_view, lse: lse_view };
+    let packed = || Qkv::Packed { qkv: qkv.view(), num_heads: 2 };
+    let op = AttentionForward { qkv: packed(), causal: true, out: written_view, lse: lse_view };
     let message = "lse (B, NH, T) == (2, 2, 3) failed (lse is (2, 3, 2))";
     assert_rejected(backend.attention_forward(op), &format!("attention_forward: {message}"));
     written.assert_untouched(&backend);
@@ -268,31 +279,36 @@ fn a_rejected_call_writes_nothing() {
 
     let wrong_lse: Input<_, f32> = Draws::new(7).input(&backend, [2, 3, 2]);
     let mut dqkv = Output::new(&backend, [2, 3, 24]);
-    let (qkv, dout, out, lse) = (qkv.view(), out.view(), out.view(), wrong_lse.view());
-    let op = AttentionBackward { dout, qkv, num_heads: 2, out, lse, dqkv: dqkv.view() };
+    let (dout, out, lse) = (out.view(), out.view(), wrong_lse.view());
+    let dqkv_view = QkvMut::Packed(dqkv.view());
+    let op = AttentionBackward { dout, qkv: packed(), causal: true, out, lse, dqkv: dqkv_view };
     assert_rejected(backend.attention_backward(op), &format!("attention_backward: {message}"));
     dqkv.assert_untouched(&backend);
 }
 
-/// B = 2, T = 3, C = 16: 96 elements of out, 288 of qkv and, with NH = 2, 12 of lse; 2 bytes and 4 bytes each.
+/// B = 2, T = 3, C = 16: 96 elements of out, 288 of qkv and, with NH = 2, 12 of lse; 2 bytes and 4 bytes each. Without the
+/// causal mask, there are twice as many FLOPs.
 #[test]
 fn floors_by_hand() {
     let [out, dout] = [[2, 3, 16]; 2].map(|shape| Tensor::<Narrow, bf16>::zeros(&Narrow, shape).unwrap());
     let qkv = Tensor::<Narrow, bf16>::zeros(&Narrow, [2, 3, 48]).unwrap();
-    let mut written = Tensor::<Narrow, bf16>::zeros(&Narrow, [2, 3, 16]).unwrap();
-    let mut lse = Tensor::<Narrow, f32>::zeros(&Narrow, [2, 2, 3]).unwrap();
-    let (written, lse_mut) = (written.view_mut(), lse.view_mut());
-    let op = AttentionForward::<Narrow> { qkv: qkv.view(), num_heads: 2, out: written, lse: lse_mut };
-    assert_eq!(op.floor(), Floor { bytes: 2 * (288 + 96) + 4 * 12, flops: 2 * 2 * 2 * 9 * 8 });
+    let [mut written, mut dqkv] =
+        [[2, 3, 16], [2, 3, 48]].map(|shape| Tensor::<Narrow, bf16>::zeros(&Narrow, shape).unwrap());
+    let [lse, mut lse_mut] = [(); 2].map(|()| Tensor::<Narrow, f32>::zeros(&Narrow, [2, 2, 3]).unwrap());
+    for (causal, factor) in [(true, 1), (false, 2)] {
+        let packed = || Qkv::Packed { qkv: qkv.view(), num_heads: 2 };
+        let op = AttentionForward::<Narrow> { qkv: packed(), causal, out: written.view_mut(), lse: lse_mut.view_mut() };
+        assert_eq!(op.floor(), Floor { bytes: 2 * (288 + 96) + 4 * 12, flops: factor * 2 * 2 * 2 * 9 * 8 });
 
-    let mut dqkv = Tensor::<Narrow, bf16>::zeros(&Narrow, [2, 3, 48]).unwrap();
-    let op = AttentionBackward::<Narrow> {
-        dout: dout.view(),
-        qkv: qkv.view(),
-        num_heads: 2,
-        out: out.view(),
-        lse: lse.view(),
-        dqkv: dqkv.view_mut(),
-    };
-    assert_eq!(op.floor(), Floor { bytes: 2 * (2 * 288 + 2 * 96) + 4 * 12, flops: 5 * 2 * 2 * 9 * 8 });
+        let op = AttentionBackward {
+            dout: dout.view(),
+            qkv: packed(),
+            causal,
+            out: out.view(),
+            lse: lse.view(),
+            dqkv: QkvMut::Packed(dqkv.view_mut()),
+        };
+        let bytes = 2 * (2 * 288 + 2 * 96) + 4 * 12;
+        assert_eq!(op.floor(), Floor { bytes, flops: factor * 5 * 2 * 2 * 9 * 8 });
+    }
 }

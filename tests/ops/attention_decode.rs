@@ -2,7 +2,7 @@
 
 use half::bf16;
 use ironwarp::cpu::Cpu;
-use ironwarp::ops::{AttentionDecode, AttentionForward, Backend, Floor, KvCacheStore, Operation};
+use ironwarp::ops::{AttentionDecode, AttentionForward, Backend, Floor, KvCacheStore, Operation, Qkv};
 use ironwarp::tensor::{Storage, Tensor};
 
 use crate::common::*;
@@ -40,7 +40,12 @@ fn decoding_is_the_forward<B: Device>(backend: &B) {
         let qkv: Input<B, B::Compute> = Draws::new(1).input(backend, [b, t, 3 * c]);
         let mut out = Output::<B, B::Compute>::new(backend, [b, t, c]);
         let mut lse = Output::<B, B::Accum>::new(backend, [b, nh, t]);
-        let op = AttentionForward { qkv: qkv.view(), num_heads: nh, out: out.view(), lse: lse.view() };
+        let op = AttentionForward {
+            qkv: Qkv::Packed { qkv: qkv.view(), num_heads: nh },
+            causal: true,
+            out: out.view(),
+            lse: lse.view(),
+        };
         backend.attention_forward(op).unwrap();
         let want = out.read(backend);
 

@@ -1,6 +1,6 @@
 // Causal attention, step 1 of docs/study/ladder/attention.md: all scores in device memory
 // Formula:  out = softmax(Q * K^T * scale) * V
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
+// Shapes:   qkv (B, T, 3C) at q.data, out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   out, lse "="; all_scores below, of which there is one per GPU: launches on two streams would share it
 // Requires: HS = 64, T % 128 == 0; B*NH*T*T <= SCORES, or the kernel traps
 // Launch:   as kernels/attention_forward_sm80.cu: one CTA of 128 threads per head and BLOCK_M = 128 queries
@@ -17,11 +17,12 @@ __device__ float all_scores[SCORES];
 extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTION_FORWARD_MIN_BLOCKS)
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
     if (uint64_t(params.batch_heads) * params.t * params.t > SCORES) __trap();
-    const uint32_t head = blockIdx.x / params.q_tiles;
-    const uint32_t query = blockIdx.x % params.q_tiles * ATTENTION_FORWARD_BLOCK_M + threadIdx.x;
+    const uint32_t q_tiles = params.t / ATTENTION_FORWARD_BLOCK_M;
+    const uint32_t head = blockIdx.x / q_tiles;
+    const uint32_t query = blockIdx.x % q_tiles * ATTENTION_FORWARD_BLOCK_M + threadIdx.x;
     const uint32_t c = params.nh * HS, stride = 3 * c;
     // The head's columns of its sequence.
-    const bf16 *q = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
+    const bf16 *q = params.q.data + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
     const bf16 *k = q + c, *v = k + c;
     q += uint64_t(query) * stride;
     float *scores = all_scores + (uint64_t(head) * params.t + query) * params.t;

@@ -3,7 +3,7 @@
 // Change:   a CTA reads k and v only once for its 128 queries, BLOCK_N = 64 rows at a time. A thread keeps its query,
 //           and in the second pass its row of O, in registers, so that each score is computed and used once. The scores
 //           are transposed, so that those of a warp are adjacent
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
+// Shapes:   qkv (B, T, 3C) at q.data, out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   out, lse "="; all_scores below, of which there is one per GPU: launches on two streams would share it
 // Requires: HS = 64, T % 128 == 0; B*NH*T*T <= SCORES, or the kernel traps; 16-byte-aligned pointers
 // Launch:   as kernels/attention_forward_sm80.cu: one CTA of 128 threads per head and BLOCK_M = 128 queries
@@ -46,9 +46,10 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
     if (uint64_t(params.batch_heads) * params.t * params.t > SCORES) __trap();
     extern __shared__ Row tile[];
-    const uint32_t head = blockIdx.x / params.q_tiles, first_query = blockIdx.x % params.q_tiles * BLOCK_M;
+    const uint32_t q_tiles = params.t / BLOCK_M;
+    const uint32_t head = blockIdx.x / q_tiles, first_query = blockIdx.x % q_tiles * BLOCK_M;
     const uint32_t query = first_query + threadIdx.x, c = params.nh * HS, stride = 3 * c;
-    const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
+    const bf16 *sequence = params.q.data + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
     float *scores = all_scores + uint64_t(head) * params.t * params.t + query;
 
     f32x8 q[CHUNKS];

@@ -2,7 +2,7 @@
 // Formula:  out = softmax(Q * K^T * scale) * V
 // Change:   P is 2^(S - row_max) with the largest score so far. When a larger one comes, row_sum and O are rescaled by
 //           2^(old_max - row_max): one pass over the keys, whose scores stay in registers, SUB_TILE_N at a time
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
+// Shapes:   qkv (B, T, 3C) at q.data, out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   out, lse "="
 // Requires: HS = 64, T % 128 == 0; 16-byte-aligned pointers
 // Launch:   as kernels/attention_forward_sm80.cu: one CTA of 128 threads per head and BLOCK_M = 128 queries
@@ -42,9 +42,10 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
     extern __shared__ Row shared[];
     Row *k_tile = shared, *v_tile = shared + BLOCK_N;
-    const uint32_t head = blockIdx.x / params.q_tiles, first_query = blockIdx.x % params.q_tiles * BLOCK_M;
+    const uint32_t q_tiles = params.t / BLOCK_M;
+    const uint32_t head = blockIdx.x / q_tiles, first_query = blockIdx.x % q_tiles * BLOCK_M;
     const uint32_t query = first_query + threadIdx.x, c = params.nh * HS, stride = 3 * c;
-    const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
+    const bf16 *sequence = params.q.data + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
 
     f32x8 q[CHUNKS], acc_o[CHUNKS] = {};
 #pragma unroll

@@ -3,7 +3,7 @@
 // Change:   both GEMMs use mma, for 16 queries of a warp at a time. Q, K and V stay bf16 in shared memory. P does not
 //           go there: the accumulators of S are in the layout of an A fragment and only need rounding. Four lanes share
 //           a row
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
+// Shapes:   qkv (B, T, 3C) at q.data, out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   out, lse "="
 // Requires: HS = 64, T % 128 == 0; 16-byte-aligned pointers
 // Launch:   as kernels/attention_forward_sm80.cu: one CTA of 4 warps per head and BLOCK_M = 128 queries
@@ -127,9 +127,10 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     attention_forward_hs64(const __grid_constant__ AttentionForwardParams params) {
     extern __shared__ bf16x8 shared[];
     bf16x8 *k_tile = shared + BLOCK_M * CHUNKS, *v_tile = k_tile + BLOCK_N * CHUNKS;
-    const uint32_t head = blockIdx.x / params.q_tiles, query = blockIdx.x % params.q_tiles * BLOCK_M;
+    const uint32_t q_tiles = params.t / BLOCK_M;
+    const uint32_t head = blockIdx.x / q_tiles, query = blockIdx.x % q_tiles * BLOCK_M;
     const uint32_t c = params.nh * HS, stride = 3 * c, warp_query = warp_id() * WARP_M;
-    const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
+    const bf16 *sequence = params.q.data + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
 
     copy_tile<BLOCK_M>(shared, sequence + uint64_t(query) * stride, stride);
     SoftmaxState state[MMA_ITERS_M] = {};

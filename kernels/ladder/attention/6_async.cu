@@ -2,7 +2,7 @@
 // Formula:  out = softmax(Q * K^T * scale) * V
 // Change:   the copies of the next K/V tile are in flight while this one is processed: cp.async copies to shared memory
 //           without a register, into the other of two stages. One barrier per tile is left
-// Shapes:   qkv (B, T, 3C), out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
+// Shapes:   qkv (B, T, 3C) at q.data, out (B, T, C) bf16; lse (B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   out, lse "="
 // Requires: HS = 64, T % 128 == 0; 16-byte-aligned pointers
 // Launch:   as kernels/attention_forward_sm80.cu: one CTA of 4 warps per head and BLOCK_M = 128 queries
@@ -127,9 +127,10 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_FORWARD_THREADS, ATTENTIO
     constexpr uint32_t TILE_BYTES = 16 * BLOCK_N * CHUNKS;
     extern __shared__ bf16x8 shared[];
     const uint32_t q_tile = shared_address(shared), stages = q_tile + 16 * BLOCK_M * CHUNKS;
-    const uint32_t head = blockIdx.x / params.q_tiles, query = blockIdx.x % params.q_tiles * BLOCK_M;
+    const uint32_t q_tiles = params.t / BLOCK_M;
+    const uint32_t head = blockIdx.x / q_tiles, query = blockIdx.x % q_tiles * BLOCK_M;
     const uint32_t c = params.nh * HS, stride = 3 * c, warp_query = warp_id() * WARP_M;
-    const bf16 *sequence = params.qkv + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
+    const bf16 *sequence = params.q.data + uint64_t(head / params.nh) * params.t * stride + head % params.nh * HS;
 
     // Issues the copies of the K/V tile that starts at key `first` to one of the two stages.
     const auto issue_kv = [&](uint32_t first) {

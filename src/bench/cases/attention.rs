@@ -2,7 +2,7 @@
 
 use super::{Bound, Case, CaseShape, Data, Info, Outputs, Problem, Workload, through_op};
 use crate::error::Result;
-use crate::ops::{self, Backend, Floor, Operation};
+use crate::ops::{self, Backend, Floor, Operation, Qkv, QkvMut};
 use crate::tensor::{Storage, Tensor};
 
 const SMALL: &[(&[usize], &str)] = &[(&[1, 256, 2, 64], ""), (&[1, 256, 1, 128], "")];
@@ -24,8 +24,8 @@ pub struct AttentionForward<S: Storage> {
 impl<S: Storage> AttentionForward<S> {
     fn op(&mut self) -> ops::AttentionForward<'_, S> {
         ops::AttentionForward {
-            qkv: self.qkv.view(),
-            num_heads: self.num_heads,
+            qkv: Qkv::Packed { qkv: self.qkv.view(), num_heads: self.num_heads },
+            causal: true,
             out: self.out.view_mut(),
             lse: self.lse.view_mut(),
         }
@@ -74,11 +74,11 @@ impl<S: Storage> AttentionBackward<S> {
         let AttentionForward { qkv, num_heads, out, lse } = &self.forward;
         ops::AttentionBackward {
             dout: self.dout.view(),
-            qkv: qkv.view(),
-            num_heads: *num_heads,
+            qkv: Qkv::Packed { qkv: qkv.view(), num_heads: *num_heads },
+            causal: true,
             out: out.view(),
             lse: lse.view(),
-            dqkv: self.dqkv.view_mut(),
+            dqkv: QkvMut::Packed(self.dqkv.view_mut()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The choice of attention's configuration: tiles by head size, and the order of the CTAs.
 
 use crate::cuda::launch::params::{
-    ATTENTION_BACKWARD_MAX_SMALL_HS, ATTENTION_BACKWARD_RESIDENT_ROWS, ATTENTION_BACKWARD_STREAMED_ROWS,
+    ATTENTION_BACKWARD_DQ_MAX_SMALL_HS, ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS, ATTENTION_BACKWARD_MAX_SMALL_HS,
+    ATTENTION_BACKWARD_MIN_BLOCKS, ATTENTION_BACKWARD_RESIDENT_ROWS, ATTENTION_BACKWARD_STREAMED_ROWS,
     ATTENTION_FORWARD_BLOCK_M, ATTENTION_FORWARD_BLOCK_N,
 };
 use crate::ops::AttentionDims;
@@ -30,6 +31,14 @@ impl Backward {
             // Beyond, the accumulators of dK and dV for 32 rows per warp do not fit into registers.
             Backward::DkDv if hs > ATTENTION_BACKWARD_MAX_SMALL_HS => ATTENTION_BACKWARD_RESIDENT_ROWS / 2,
             _ => ATTENTION_BACKWARD_RESIDENT_ROWS,
+        }
+    }
+
+    /// minBlocks of the kernel.
+    pub const fn min_blocks(self, hs: u32) -> u32 {
+        match self {
+            Backward::Dq if hs <= ATTENTION_BACKWARD_DQ_MAX_SMALL_HS => ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS,
+            _ => ATTENTION_BACKWARD_MIN_BLOCKS,
         }
     }
 

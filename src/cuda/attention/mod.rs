@@ -1,20 +1,24 @@
-//! Causal attention: see [`crate::ops::AttentionForward`], [`crate::ops::AttentionBackward`] and
+//! Attention: see [`crate::ops::AttentionForward`], [`crate::ops::AttentionBackward`] and
 //! `kernels/attention_forward_sm80.cu`, `kernels/attention_backward_sm80.cu`.
 
 mod config;
 
 use std::f64::consts::LOG2_E;
+use std::fmt::Display;
 
 use config::{Backward, forward_shared_bytes, heads_per_group};
 
 use super::launch::params::{
-    ATTENTION_BACKWARD_MIN_BLOCKS, ATTENTION_BACKWARD_THREADS, ATTENTION_FORWARD_BLOCK_M, ATTENTION_FORWARD_MIN_BLOCKS,
-    ATTENTION_FORWARD_THREADS, AttentionBackwardParams, AttentionForwardParams,
+    ATTENTION_BACKWARD_THREADS, ATTENTION_FORWARD_BLOCK_M, ATTENTION_FORWARD_MIN_BLOCKS, ATTENTION_FORWARD_THREADS,
+    AttentionBackwardParams, AttentionForwardParams, AttentionInput, AttentionOutput,
 };
 use super::launch::spec::{Grid, Kernel, Spec};
 use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
-use crate::ops::{AttentionBackward, AttentionDims, AttentionForward, Operation};
+use crate::ops::{
+    AttentionBackward, AttentionDims, AttentionForward, ComputeMut, HeadStrides, HeadsMut, Operation, Qkv, QkvMut,
+    packed_strides,
+};
 
 /// Head sizes are multiples of the K of an MMA.
 const MMA_K: usize = 16;
@@ -88,25 +92,72 @@ const fn forward_kernel(name: &'static str, hs: u32) -> Kernel<AttentionForwardP
 
 const fn backward_kernel(name: &'static str, hs: u32, backward: Backward) -> Kernel<AttentionBackwardParams> {
     let kernel = Kernel::new("attention_backward_sm80", name, ATTENTION_BACKWARD_THREADS);
-    kernel.min_blocks(ATTENTION_BACKWARD_MIN_BLOCKS).dynamic_shared(backward.shared_bytes(hs))
+    kernel.min_blocks(backward.min_blocks(hs)).dynamic_shared(backward.shared_bytes(hs))
 }
 
+/// Fails unless `holds`.
+fn require(operation: &'static str, holds: bool, rule: impl Display, found: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Precondition { operation, rule: rule.to_string(), found: found() }) }
+}
+
+/// Tokens are less than this many elements apart, because 32-bit offsets reach the last of a tile's 128 rows.
+const MAX_TOKEN_STRIDE: usize = 1 << 25;
+
 /// Checks the sizes that the kernels support.
-fn check_sizes(operation: &'static str, AttentionDims { t, nh, hs, .. }: AttentionDims) -> Result<()> {
-    let require = |holds: bool, rule: &str, found: String| {
-        if holds { Ok(()) } else { Err(Error::Precondition { operation, rule: rule.into(), found }) }
+fn check_sizes(operation: &'static str, dims: AttentionDims) -> Result<()> {
+    let AttentionDims { t, hs, .. } = dims;
+    let supported = hs.is_multiple_of(MMA_K) && hs <= MAX_HS;
+    require(operation, supported, "HS % 16 == 0 and HS <= 128", || format!("HS = {hs}"))?;
+    require(operation, t < 1 << 31, "T < 2^31", || format!("T = {t}"))?;
+    require(operation, dims.c() < MAX_TOKEN_STRIDE, "C < 2^25", || format!("C = {}", dims.c()))
+}
+
+/// Checks the strides that the kernels support.
+fn check_strides(operation: &'static str, name: &str, HeadStrides { token, head, .. }: HeadStrides) -> Result<()> {
+    let rule = format_args!("token stride of {name} < 2^25");
+    require(operation, token < MAX_TOKEN_STRIDE, rule, || format!("token stride of {name} = {token}"))?;
+    let rule = format_args!("head stride of {name} < 2^32");
+    require(operation, head < 1 << 32, rule, || format!("head stride of {name} = {head}"))
+}
+
+/// The parameters for Q, K and V.
+fn inputs(operation: &'static str, qkv: &Qkv<'_, Cuda>, dims: AttentionDims) -> Result<[AttentionInput; 3]> {
+    let [q, k, v] = qkv.tensors(dims).map(|(name, data, strides)| -> Result<AttentionInput> {
+        check_strides(operation, name, strides)?;
+        let HeadStrides { batch, token, head } = strides;
+        let data = data.aligned(operation, name)?;
+        Ok(AttentionInput { data, batch_stride: batch as u64, token_stride: token as u32, head_stride: head as u32 })
+    });
+    Ok([q?, k?, v?])
+}
+
+/// The parameters for dQ, dK and dV.
+fn outputs(operation: &'static str, dqkv: QkvMut<'_, Cuda>, dims: AttentionDims) -> Result<[AttentionOutput; 3]> {
+    let output = |name: &str, data: ComputeMut<'_, Cuda>, strides: HeadStrides| -> Result<AttentionOutput> {
+        check_strides(operation, name, strides)?;
+        let HeadStrides { batch, token, head } = strides;
+        let data = data.aligned(operation, name)?;
+        Ok(AttentionOutput { data, batch_stride: batch as u64, token_stride: token as u32, head_stride: head as u32 })
     };
-    require(hs % MMA_K == 0 && hs <= MAX_HS, "HS % 16 == 0 and HS <= 128", format!("HS = {hs}"))?;
-    require(t < 1 << 31, "T < 2^31", format!("T = {t}"))?;
-    // Offsets within a tile are 32-bit: 3·C elements separate two rows of at most 128.
-    require(nh * hs < 1 << 23, "C < 2^23", format!("C = {}", nh * hs))
+    match dqkv {
+        QkvMut::Packed(dqkv) => {
+            let first = output("dqkv", dqkv, packed_strides(dims))?;
+            Ok([0, 1, 2].map(|index| AttentionOutput { data: first.data.offset(index * dims.c()), ..first }))
+        }
+        QkvMut::Separate { dq, dk, dv } => {
+            let strided =
+                |name, HeadsMut { data, layout }: HeadsMut<'_, Cuda>| output(name, data, layout.strides(dims));
+            Ok([strided("dq", dq)?, strided("dk", dk)?, strided("dv", dv)?])
+        }
+    }
 }
 
 /// Launches [`AttentionForward`], with the requested number of heads per group of CTAs, or with as many as L2 holds. That is
 /// an order of CTAs and changes no bit of the result.
 ///
 /// # Errors
-/// A failed check, an unsupported head size, operands that are not 16-byte aligned, and device errors.
+/// A failed check, an unsupported head size, token strides or C of 2^25 or more, operands that are not 16-byte aligned,
+/// and device errors.
 pub fn forward(cuda: &Cuda, op: AttentionForward<'_, Cuda>, requested_heads: Option<usize>) -> Result<()> {
     const NAME: &str = AttentionForward::<Cuda>::NAME;
     let dims @ AttentionDims { b, t, nh, hs } = op.check()?;
@@ -114,17 +165,20 @@ pub fn forward(cuda: &Cuda, op: AttentionForward<'_, Cuda>, requested_heads: Opt
     let q_tiles = t.div_ceil(ATTENTION_FORWARD_BLOCK_M as usize);
     let kernel = &FORWARD[hs / MMA_K - 1];
     let sizes = [("B", b), ("T", t), ("NH", nh), ("HS", hs)];
+    let [q, k, v] = inputs(NAME, &op.qkv, dims)?;
     let params = AttentionForwardParams {
-        qkv: op.qkv.aligned(NAME, "qkv")?,
+        q,
+        k,
+        v,
         out: op.out.aligned(NAME, "out")?,
         lse: op.lse.ptr(),
         t: t as u32,
         nh: nh as u32,
         // Fits: the grid has at least one CTA per head, and the launch rejects a grid of more than 31 bits.
         batch_heads: (b * nh) as u32,
-        q_tiles: q_tiles as u32,
         heads_per_group: heads_per_group(dims, requested_heads) as u32,
         softmax_scale_log2: (LOG2_E / (hs as f64).sqrt()) as f32,
+        causal: op.causal.into(),
     };
     let grid = Grid::of(b * nh * q_tiles).shared(kernel.spec.dynamic_shared as usize);
     cuda.device().launch(kernel, grid, sizes, &params)
@@ -143,30 +197,38 @@ pub fn backward(cuda: &Cuda, op: AttentionBackward<'_, Cuda>, requested_heads: O
     const NAME: &str = AttentionBackward::<Cuda>::NAME;
     let dims @ AttentionDims { b, t, nh, hs } = op.check()?;
     check_sizes(NAME, dims)?;
-    let tiles = |kernel: Backward| t.div_ceil(kernel.resident_rows(hs as u32) as usize);
-    let (q_tiles, kv_tiles) = (tiles(Backward::Dq), tiles(Backward::DkDv));
     let workspace = cuda.device().workspace(backward_workspace_bytes(dims))?;
     let scale = 1.0 / (hs as f64).sqrt();
-    let params = AttentionBackwardParams {
-        dout: op.dout.aligned(NAME, "dout")?,
-        qkv: op.qkv.aligned(NAME, "qkv")?,
-        out: op.out.aligned(NAME, "out")?,
-        lse: op.lse.ptr(),
-        dqkv: op.dqkv.aligned(NAME, "dqkv")?,
-        stats: workspace.ptr(),
-        t: t as u32,
-        nh: nh as u32,
-        // Fits, as in the forward.
-        batch_heads: (b * nh) as u32,
-        q_tiles: q_tiles as u32,
-        kv_tiles: kv_tiles as u32,
-        heads_per_group: heads_per_group(dims, requested_heads) as u32,
-        softmax_scale: scale as f32,
-        softmax_scale_log2: (LOG2_E * scale) as f32,
-    };
+    let [q, k, v] = inputs(NAME, &op.qkv, dims)?;
+    let dout = op.dout.aligned(NAME, "dout")?;
+    let out = op.out.aligned(NAME, "out")?;
+    let [dq, dk, dv] = outputs(NAME, op.dqkv, dims)?;
+    let tiles = |kernel: Backward| t.div_ceil(kernel.resident_rows(hs as u32) as usize);
     let sizes = [("B", b), ("T", t), ("NH", nh), ("HS", hs)];
-    // The dQ kernel writes the statistics of each query that the dK/dV kernel reads.
-    for (kernel, tiles) in [(&BACKWARD_DQ[hs / MMA_K - 1], q_tiles), (&BACKWARD_DKDV[hs / MMA_K - 1], kv_tiles)] {
+    // The dQ kernel writes the statistics of each query that the dKdV kernel reads.
+    for (kernels, tiles) in [(&BACKWARD_DQ, tiles(Backward::Dq)), (&BACKWARD_DKDV, tiles(Backward::DkDv))] {
+        let params = AttentionBackwardParams {
+            q,
+            k,
+            v,
+            dq,
+            dk,
+            dv,
+            dout,
+            out,
+            lse: op.lse.ptr(),
+            stats: workspace.ptr(),
+            t: t as u32,
+            nh: nh as u32,
+            // Fits, as in the forward.
+            batch_heads: (b * nh) as u32,
+            resident_tiles: tiles as u32,
+            heads_per_group: heads_per_group(dims, requested_heads) as u32,
+            softmax_scale: scale as f32,
+            softmax_scale_log2: (LOG2_E * scale) as f32,
+            causal: op.causal.into(),
+        };
+        let kernel = &kernels[hs / MMA_K - 1];
         let grid = Grid::of(b * nh * tiles).shared(kernel.spec.dynamic_shared as usize);
         cuda.device().launch(kernel, grid, sizes, &params)?;
     }

@@ -993,6 +993,66 @@ const _: () = {
         "Offset of field: AdamWParams::loss_limit",
     ][::std::mem::offset_of!(AdamWParams, loss_limit) - 124usize];
 };
+/// Q, K or V: a (B, T, NH, HS) bf16 tensor. Strides are in elements; the HS elements of a row are contiguous.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionInput {
+    /// Element (0, 0, 0, 0), 16-byte aligned.
+    pub data: DevPtr<bf16>,
+    /// Elements between sequences.
+    pub batch_stride: u64,
+    /// Elements between the tokens of a sequence, less than 2^25, so that offsets within a tile have 32 bits.
+    pub token_stride: u32,
+    /// Elements between the heads of a token.
+    pub head_stride: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of AttentionInput"][::std::mem::size_of::<AttentionInput>() - 24usize];
+    ["Alignment of AttentionInput"][::std::mem::align_of::<AttentionInput>() - 8usize];
+    [
+        "Offset of field: AttentionInput::data",
+    ][::std::mem::offset_of!(AttentionInput, data) - 0usize];
+    [
+        "Offset of field: AttentionInput::batch_stride",
+    ][::std::mem::offset_of!(AttentionInput, batch_stride) - 8usize];
+    [
+        "Offset of field: AttentionInput::token_stride",
+    ][::std::mem::offset_of!(AttentionInput, token_stride) - 16usize];
+    [
+        "Offset of field: AttentionInput::head_stride",
+    ][::std::mem::offset_of!(AttentionInput, head_stride) - 20usize];
+};
+/// dQ, dK or dV: as `AttentionInput`, to write.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionOutput {
+    /// Element (0, 0, 0, 0), 16-byte aligned.
+    pub data: DevPtr<bf16>,
+    /// Elements between sequences.
+    pub batch_stride: u64,
+    /// Elements between the tokens of a sequence.
+    pub token_stride: u32,
+    /// Elements between the heads of a token.
+    pub head_stride: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of AttentionOutput"][::std::mem::size_of::<AttentionOutput>() - 24usize];
+    ["Alignment of AttentionOutput"][::std::mem::align_of::<AttentionOutput>() - 8usize];
+    [
+        "Offset of field: AttentionOutput::data",
+    ][::std::mem::offset_of!(AttentionOutput, data) - 0usize];
+    [
+        "Offset of field: AttentionOutput::batch_stride",
+    ][::std::mem::offset_of!(AttentionOutput, batch_stride) - 8usize];
+    [
+        "Offset of field: AttentionOutput::token_stride",
+    ][::std::mem::offset_of!(AttentionOutput, token_stride) - 16usize];
+    [
+        "Offset of field: AttentionOutput::head_stride",
+    ][::std::mem::offset_of!(AttentionOutput, head_stride) - 20usize];
+};
 /// Threads of a CTA of `attention_forward_*`.
 pub const ATTENTION_FORWARD_THREADS: u32 = 128;
 /// Queries of a Q tile, 32 per warp (BLOCK_M).
@@ -1005,8 +1065,12 @@ pub const ATTENTION_FORWARD_MIN_BLOCKS: u32 = 2;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionForwardParams {
-    /// (B, T, 3C) bf16.
-    pub qkv: DevPtr<bf16>,
+    /// Q.
+    pub q: AttentionInput,
+    /// K.
+    pub k: AttentionInput,
+    /// V.
+    pub v: AttentionInput,
     /// (B, T, C) bf16 `=`.
     pub out: DevPtr<bf16>,
     /// (B, NH, T) f32 `=`.
@@ -1017,53 +1081,63 @@ pub struct AttentionForwardParams {
     pub nh: u32,
     /// B·NH.
     pub batch_heads: u32,
-    /// Tiles of queries per head.
-    pub q_tiles: u32,
     /// Heads whose CTAs are adjacent in the grid, so that they run at the same time and their rows fit in L2.
     pub heads_per_group: u32,
     /// log2(e) / sqrt(HS).
     pub softmax_scale_log2: f32,
+    /// 1: query i sees the keys j <= i. 0: it sees all.
+    pub causal: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
         "Size of AttentionForwardParams",
-    ][::std::mem::size_of::<AttentionForwardParams>() - 48usize];
+    ][::std::mem::size_of::<AttentionForwardParams>() - 112usize];
     [
         "Alignment of AttentionForwardParams",
     ][::std::mem::align_of::<AttentionForwardParams>() - 8usize];
     [
-        "Offset of field: AttentionForwardParams::qkv",
-    ][::std::mem::offset_of!(AttentionForwardParams, qkv) - 0usize];
+        "Offset of field: AttentionForwardParams::q",
+    ][::std::mem::offset_of!(AttentionForwardParams, q) - 0usize];
+    [
+        "Offset of field: AttentionForwardParams::k",
+    ][::std::mem::offset_of!(AttentionForwardParams, k) - 24usize];
+    [
+        "Offset of field: AttentionForwardParams::v",
+    ][::std::mem::offset_of!(AttentionForwardParams, v) - 48usize];
     [
         "Offset of field: AttentionForwardParams::out",
-    ][::std::mem::offset_of!(AttentionForwardParams, out) - 8usize];
+    ][::std::mem::offset_of!(AttentionForwardParams, out) - 72usize];
     [
         "Offset of field: AttentionForwardParams::lse",
-    ][::std::mem::offset_of!(AttentionForwardParams, lse) - 16usize];
+    ][::std::mem::offset_of!(AttentionForwardParams, lse) - 80usize];
     [
         "Offset of field: AttentionForwardParams::t",
-    ][::std::mem::offset_of!(AttentionForwardParams, t) - 24usize];
+    ][::std::mem::offset_of!(AttentionForwardParams, t) - 88usize];
     [
         "Offset of field: AttentionForwardParams::nh",
-    ][::std::mem::offset_of!(AttentionForwardParams, nh) - 28usize];
+    ][::std::mem::offset_of!(AttentionForwardParams, nh) - 92usize];
     [
         "Offset of field: AttentionForwardParams::batch_heads",
-    ][::std::mem::offset_of!(AttentionForwardParams, batch_heads) - 32usize];
-    [
-        "Offset of field: AttentionForwardParams::q_tiles",
-    ][::std::mem::offset_of!(AttentionForwardParams, q_tiles) - 36usize];
+    ][::std::mem::offset_of!(AttentionForwardParams, batch_heads) - 96usize];
     [
         "Offset of field: AttentionForwardParams::heads_per_group",
-    ][::std::mem::offset_of!(AttentionForwardParams, heads_per_group) - 40usize];
+    ][::std::mem::offset_of!(AttentionForwardParams, heads_per_group) - 100usize];
     [
         "Offset of field: AttentionForwardParams::softmax_scale_log2",
-    ][::std::mem::offset_of!(AttentionForwardParams, softmax_scale_log2) - 44usize];
+    ][::std::mem::offset_of!(AttentionForwardParams, softmax_scale_log2) - 104usize];
+    [
+        "Offset of field: AttentionForwardParams::causal",
+    ][::std::mem::offset_of!(AttentionForwardParams, causal) - 108usize];
 };
 /// Threads of a CTA of `attention_backward_*`.
 pub const ATTENTION_BACKWARD_THREADS: u32 = 128;
 /// minBlocks of `attention_backward_*`: CTAs that an SM must be able to hold, which limits the registers of a thread.
 pub const ATTENTION_BACKWARD_MIN_BLOCKS: u32 = 2;
+/// minBlocks of `attention_backward_dq_*` up to HS = 32.
+pub const ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS: u32 = 3;
+/// Largest head size with `ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS`.
+pub const ATTENTION_BACKWARD_DQ_MAX_SMALL_HS: u32 = 32;
 /// Largest head size with full tiles; beyond, streamed tiles and the dKdV kernel's resident tiles have half the rows.
 pub const ATTENTION_BACKWARD_MAX_SMALL_HS: u32 = 64;
 /// Rows of a resident tile, 32 per warp: queries in the dQ kernel, keys in the dKdV kernel.
@@ -1074,16 +1148,24 @@ pub const ATTENTION_BACKWARD_STREAMED_ROWS: u32 = 64;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionBackwardParams {
+    /// Q.
+    pub q: AttentionInput,
+    /// K.
+    pub k: AttentionInput,
+    /// V.
+    pub v: AttentionInput,
+    /// dQ `=`, written by the dQ kernel.
+    pub dq: AttentionOutput,
+    /// dK `=`, written by the dKdV kernel.
+    pub dk: AttentionOutput,
+    /// dV `=`, written by the dKdV kernel.
+    pub dv: AttentionOutput,
     /// (B, T, C) bf16.
     pub dout: DevPtr<bf16>,
-    /// (B, T, 3C) bf16.
-    pub qkv: DevPtr<bf16>,
-    /// (B, T, C) bf16.
+    /// (B, T, C) bf16, C less than 2^25.
     pub out: DevPtr<bf16>,
     /// (B, NH, T) f32.
     pub lse: DevPtr<f32>,
-    /// (B, T, 3C) bf16 `=`: dq is written by the dQ kernel, dk and dv by the dKdV kernel.
-    pub dqkv: DevPtr<bf16>,
     /// (2, B, NH, T) f32: -lse·log2(e), then -delta. The dQ kernel writes them and the dKdV kernel reads them.
     pub stats: DevPtr<f32>,
     /// T, less than 2^31.
@@ -1092,67 +1174,79 @@ pub struct AttentionBackwardParams {
     pub nh: u32,
     /// B·NH.
     pub batch_heads: u32,
-    /// Tiles of queries per head.
-    pub q_tiles: u32,
-    /// Tiles of keys per head.
-    pub kv_tiles: u32,
+    /// Resident tiles per head: of queries in the dQ kernel, of keys in the dKdV kernel.
+    pub resident_tiles: u32,
     /// Heads whose CTAs are adjacent in the grid, so that they run at the same time and their rows fit in L2.
     pub heads_per_group: u32,
     /// 1 / sqrt(HS).
     pub softmax_scale: f32,
     /// log2(e) / sqrt(HS).
     pub softmax_scale_log2: f32,
+    /// As in `AttentionForwardParams`.
+    pub causal: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
         "Size of AttentionBackwardParams",
-    ][::std::mem::size_of::<AttentionBackwardParams>() - 80usize];
+    ][::std::mem::size_of::<AttentionBackwardParams>() - 208usize];
     [
         "Alignment of AttentionBackwardParams",
     ][::std::mem::align_of::<AttentionBackwardParams>() - 8usize];
     [
-        "Offset of field: AttentionBackwardParams::dout",
-    ][::std::mem::offset_of!(AttentionBackwardParams, dout) - 0usize];
+        "Offset of field: AttentionBackwardParams::q",
+    ][::std::mem::offset_of!(AttentionBackwardParams, q) - 0usize];
     [
-        "Offset of field: AttentionBackwardParams::qkv",
-    ][::std::mem::offset_of!(AttentionBackwardParams, qkv) - 8usize];
+        "Offset of field: AttentionBackwardParams::k",
+    ][::std::mem::offset_of!(AttentionBackwardParams, k) - 24usize];
+    [
+        "Offset of field: AttentionBackwardParams::v",
+    ][::std::mem::offset_of!(AttentionBackwardParams, v) - 48usize];
+    [
+        "Offset of field: AttentionBackwardParams::dq",
+    ][::std::mem::offset_of!(AttentionBackwardParams, dq) - 72usize];
+    [
+        "Offset of field: AttentionBackwardParams::dk",
+    ][::std::mem::offset_of!(AttentionBackwardParams, dk) - 96usize];
+    [
+        "Offset of field: AttentionBackwardParams::dv",
+    ][::std::mem::offset_of!(AttentionBackwardParams, dv) - 120usize];
+    [
+        "Offset of field: AttentionBackwardParams::dout",
+    ][::std::mem::offset_of!(AttentionBackwardParams, dout) - 144usize];
     [
         "Offset of field: AttentionBackwardParams::out",
-    ][::std::mem::offset_of!(AttentionBackwardParams, out) - 16usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, out) - 152usize];
     [
         "Offset of field: AttentionBackwardParams::lse",
-    ][::std::mem::offset_of!(AttentionBackwardParams, lse) - 24usize];
-    [
-        "Offset of field: AttentionBackwardParams::dqkv",
-    ][::std::mem::offset_of!(AttentionBackwardParams, dqkv) - 32usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, lse) - 160usize];
     [
         "Offset of field: AttentionBackwardParams::stats",
-    ][::std::mem::offset_of!(AttentionBackwardParams, stats) - 40usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, stats) - 168usize];
     [
         "Offset of field: AttentionBackwardParams::t",
-    ][::std::mem::offset_of!(AttentionBackwardParams, t) - 48usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, t) - 176usize];
     [
         "Offset of field: AttentionBackwardParams::nh",
-    ][::std::mem::offset_of!(AttentionBackwardParams, nh) - 52usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, nh) - 180usize];
     [
         "Offset of field: AttentionBackwardParams::batch_heads",
-    ][::std::mem::offset_of!(AttentionBackwardParams, batch_heads) - 56usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, batch_heads) - 184usize];
     [
-        "Offset of field: AttentionBackwardParams::q_tiles",
-    ][::std::mem::offset_of!(AttentionBackwardParams, q_tiles) - 60usize];
-    [
-        "Offset of field: AttentionBackwardParams::kv_tiles",
-    ][::std::mem::offset_of!(AttentionBackwardParams, kv_tiles) - 64usize];
+        "Offset of field: AttentionBackwardParams::resident_tiles",
+    ][::std::mem::offset_of!(AttentionBackwardParams, resident_tiles) - 188usize];
     [
         "Offset of field: AttentionBackwardParams::heads_per_group",
-    ][::std::mem::offset_of!(AttentionBackwardParams, heads_per_group) - 68usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, heads_per_group) - 192usize];
     [
         "Offset of field: AttentionBackwardParams::softmax_scale",
-    ][::std::mem::offset_of!(AttentionBackwardParams, softmax_scale) - 72usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, softmax_scale) - 196usize];
     [
         "Offset of field: AttentionBackwardParams::softmax_scale_log2",
-    ][::std::mem::offset_of!(AttentionBackwardParams, softmax_scale_log2) - 76usize];
+    ][::std::mem::offset_of!(AttentionBackwardParams, softmax_scale_log2) - 200usize];
+    [
+        "Offset of field: AttentionBackwardParams::causal",
+    ][::std::mem::offset_of!(AttentionBackwardParams, causal) - 204usize];
 };
 /// Threads of a CTA of `kv_cache_store`. Each copies one 16-byte vector of k and one of v.
 pub const KV_CACHE_STORE_THREADS: u32 = 256;

@@ -1,4 +1,4 @@
-//! The backward of causal attention.
+//! The backward of attention.
 
 use super::*;
 
@@ -22,8 +22,7 @@ fn grouped(inputs: &Backward, cuda: &Cuda, heads: usize) -> Vec<f64> {
 /// dqkv by the formula in f32, with p and ds rounded to bf16 as the tensor cores read them; and the magnitudes that its sums
 /// are made of, such as `Σ |ds·k|`. Where `dp - delta` cancels, 2⁻¹² of the terms of both counts: 2⁻²⁰ in units of 2⁻⁸.
 fn baseline(inputs: &Backward) -> [Vec<f64>; 2] {
-    let Inputs { sizes: [b, t, nh, hs], qkv } = &inputs.forward;
-    let (t, nh, hs) = (*t, *nh, *hs);
+    let Inputs { sizes: [b, t, nh, hs], ref qkv, .. } = inputs.forward;
     // A p that underflows in f32 is 0: magnitudes start above what that costs with the largest values.
     let [mut results, mut magnitudes] = [0.0, 2f32.powi(-80)].map(|size| vec![size; qkv.len()]);
     let scale = 1.0 / (hs as f32).sqrt();
@@ -35,7 +34,7 @@ fn baseline(inputs: &Backward) -> [Vec<f64>; 2] {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| *a as f32 * *b as f32).sum::<f32>();
         let magnitude = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a * b).abs() as f32).sum::<f32>();
         let (delta, lse) = (dot(dout, out), inputs.lse[(b * nh + head) * t + i] as f32);
-        for j in 0..=i {
+        for j in inputs.forward.keys(i) {
             let p = (dot(row(i, 0), row(j, 1)) * scale - lse).exp();
             let ds = p * (dot(dout, row(j, 2)) - delta);
             let [p, ds] = [p, ds].map(|x| bf16::from_f32(x).to_f32());
@@ -63,11 +62,8 @@ fn part(inputs: &Backward, values: &[f64], part: usize) -> Vec<f64> {
 
 #[test]
 fn backward_is_the_formula() {
-    let more = [([1, 129, 1, 112], "queries that do not stay in registers"), ([1, 65, 3, 128], "three heads")];
-    for ((sizes, why), factor) in
-        CASES.into_iter().chain(more).flat_map(|case| [1.0, 16.0, LARGE].map(|factor| (case, factor)))
-    {
-        let inputs = with_forward(inputs(sizes, factor));
+    for (forward, factor, case) in cases() {
+        let inputs = with_forward(forward);
         let got = inputs.run(&*shared());
         let reference = inputs.run(&Cpu::<f64>::new());
         let [baseline, magnitudes] = baseline(&inputs);
@@ -75,7 +71,7 @@ fn backward_is_the_formula() {
             let [got, reference, baseline, magnitudes] =
                 [&got, &reference, &baseline, &magnitudes].map(|values| part(&inputs, values, index));
             let baseline = rounded::<bf16>(baseline);
-            let what = format!("attention_backward, (B, T, NH, HS) = {sizes:?} ({why}), queries × {factor}: {name}");
+            let what = format!("attention_backward, {case}: {name}");
             let unit = 2f64.powi(-8);
             if factor == LARGE {
                 // The rounding errors of scores near 1e4 dominate those of the weights in any order of summation, so the
@@ -123,8 +119,10 @@ fn attention_backward_is_causal() {
     for sizes @ [b, t, nh, hs] in [[2, 130, 2, 64], [1, 130, 1, 128]] {
         let inputs = backward_inputs(sizes);
         let dqkv = inputs.run(&*shared());
-        let (c, other) =
-            (nh * hs, with_forward(Inputs { qkv: Draws::new(4).numbers(inputs.forward.qkv.len()), sizes }));
+        let (c, other) = (
+            nh * hs,
+            with_forward(Inputs { qkv: Draws::new(4).numbers(inputs.forward.qkv.len()), ..inputs.forward.clone() }),
+        );
         for cut in [1, 16, 31, 32, 33, 63, 64, 65, 127, 128, 129] {
             for future in [false, true] {
                 let mut changed = inputs.clone();
@@ -240,8 +238,9 @@ fn backward_rejects_violated_preconditions() {
     for hs in [8, 24, 144] {
         let (qkv, out) = (zeros(&[1, 1, 3 * hs]), zeros(&[1, 1, hs]));
         let mut dqkv = Output::<Cuda, bf16>::new(&*cuda, [1, 1, 3 * hs]);
-        let (dout, qkv, out, lse) = (out.view(), qkv.view(), out.view(), lse.view());
-        let op = AttentionBackward { dout, qkv, num_heads: 1, out, lse, dqkv: dqkv.view() };
+        let (dout, out, lse) = (out.view(), out.view(), lse.view());
+        let (qkv, dqkv_view) = (Qkv::Packed { qkv: qkv.view(), num_heads: 1 }, QkvMut::Packed(dqkv.view()));
+        let op = AttentionBackward { dout, qkv, causal: true, out, lse, dqkv: dqkv_view };
         let message = format!("attention_backward: HS % 16 == 0 and HS <= 128 failed (HS = {hs})");
         assert_rejected(cuda.attention_backward(op), &message);
         dqkv.assert_untouched(&cuda);
@@ -252,11 +251,11 @@ fn backward_rejects_violated_preconditions() {
         let shift = |operand| usize::from(operand == wrong);
         let op = AttentionBackward {
             dout: out.view().part(shift(0), [1, 1, 64]),
-            qkv: qkv.view().part(shift(1), [1, 1, 3 * 64]),
-            num_heads: 1,
+            qkv: Qkv::Packed { qkv: qkv.view().part(shift(1), [1, 1, 3 * 64]), num_heads: 1 },
+            causal: true,
             out: out.view().part(shift(2), [1, 1, 64]),
             lse: lse.view(),
-            dqkv: dqkv.view().into_part(shift(3), [1, 1, 3 * 64]),
+            dqkv: QkvMut::Packed(dqkv.view().into_part(shift(3), [1, 1, 3 * 64])),
         };
         let message = format!("{name} 16-byte aligned failed ({name} begins 2 bytes past a multiple of 16)");
         assert_rejected(cuda.attention_backward(op), &format!("attention_backward: {message}"));
@@ -276,22 +275,24 @@ fn groups_of_heads_give_the_same_bits() {
 }
 
 /// Each kernel reads and writes the tensors of its resident tile once. The dQ kernel streams the keys and values up to its last
-/// query, the dKdV kernel everything of the queries from its first key on.
+/// query, the dKdV kernel everything of the queries from its first key on; without the causal mask, both stream all.
 #[test]
 fn traffic_is_that_of_the_tiles() {
-    for sizes @ [b, t, nh, hs] in [[1, 256, 2, 64], [1, 256, 1, 128], [2, 200, 1, 64], [1, 136, 2, 16], [1, 136, 1, 80]]
-    {
+    for (sizes @ [b, t, nh, hs], causal) in TRAFFIC.into_iter().flat_map(|sizes| [(sizes, true), (sizes, false)]) {
         let Some(cuda) = alone() else { return };
-        let inputs = backward_inputs(sizes);
-        let keys: usize = (0..t.div_ceil(128)).map(|block| t.min(128 * (block + 1))).sum();
+        let layout = if causal { Layout::Packed } else { Layout::HeadMajor };
+        let inputs = with_forward(Inputs { causal, layout, ..inputs(sizes, 1.0) });
+        let last_key = |block: usize| if causal { t.min(128 * (block + 1)) } else { t };
+        let keys: usize = (0..t.div_ceil(128)).map(last_key).sum();
         let resident_keys = if hs <= 64 { 128 } else { 64 };
-        let queries: usize = (0..t.div_ceil(resident_keys)).map(|block| t - resident_keys * block).sum();
+        let first_query = |block: usize| if causal { resident_keys * block } else { 0 };
+        let queries: usize = (0..t.div_ceil(resident_keys)).map(|block| t - first_query(block)).sum();
         // q, dout, out and dq; lse read, and lse and delta written; then k, v, dk and dv.
         let of_queries = t * (4 * 2 * hs + 4 + 8) + keys * 2 * 2 * hs;
         let of_keys = t * 4 * 2 * hs + queries * (2 * 2 * hs + 8);
         let floor = Floor { bytes: (b * nh * (of_queries + of_keys)) as u64, flops: 0 };
         let counts = cuda.count(|| drop(inputs.run(&*cuda)));
-        let what = format!("attention_backward, (B, T, NH, HS) = {sizes:?}");
+        let what = format!("attention_backward, (B, T, NH, HS) = {sizes:?}, causal: {causal}");
         TrafficBound { what: &what, floor, bytes: 1.0, sectors: 1.0 }.check(&counts);
         assert_eq!(counts.global().bytes, floor.bytes, "{what}");
     }
@@ -309,7 +310,11 @@ const KERNELS: [[&str; 2]; 8] = [
 ];
 
 fn trial(sizes: [usize; 4], heads: usize, why: &'static str) -> Trial {
-    let inputs = backward_inputs(sizes);
+    trial_of(backward_inputs(sizes), heads, why)
+}
+
+fn trial_of(inputs: Backward, heads: usize, why: &'static str) -> Trial {
+    let sizes = inputs.forward.sizes;
     let run = move |cuda: &Cuda| vec![grouped(&inputs, cuda, heads)];
     Trial { why, kernels: &KERNELS[sizes[3] / 16 - 1], run: Box::new(run) }
 }
@@ -323,18 +328,24 @@ fn trials() -> Vec<Trial> {
         let edges = edges.map(move |t| {
             trial([1, t, 1, hs], 1, "the last row in each of the rows that a thread processes at a time")
         });
-        edges.chain([
-            trial([1, 130, 1, hs], 1, "two blocks, and pipeline stages used twice"),
-            trial([1, 20, 3, hs], 2, "two groups of heads"),
-        ])
+        edges
+            .chain([
+                trial([1, 130, 1, hs], 1, "two blocks, and pipeline stages used twice"),
+                trial([1, 20, 3, hs], 2, "two groups of heads"),
+            ])
+            .chain(ends(hs).map(|inputs| trial_of(with_forward(inputs), 1, ENDS)))
+            .chain([trial_of(with_forward(strided(hs)), 2, STRIDED)])
     };
     (16..=128).step_by(16).flat_map(of_size).collect()
 }
 
 #[test]
 fn any_schedule_gives_the_same_bits() {
-    let trials = [(130, 16), (66, 128)].map(|(t, hs)| trial([1, t, 1, hs], 1, "two blocks of keys, three tiles"));
-    assert_schedules_agree("attention_backward", &trials);
+    let [small, large] =
+        [(130, 16), (66, 128)].map(|(t, hs)| trial([1, t, 1, hs], 1, "two blocks of keys, three tiles"));
+    let full = with_forward(Inputs { causal: false, ..inputs([1, 130, 1, 64], 1.0) });
+    let full = trial_of(full, 1, "two blocks of keys, each with three tiles of queries");
+    assert_schedules_agree("attention_backward", &[small, large, full]);
 }
 
 #[test]
@@ -361,6 +372,10 @@ fn mutants_are_killed() {
             "if (row % STREAMED_ROWS == 0) {",
             "a barrier in the middle of a tile",
         ),
+        // The resident tiles, the first streamed ones and the others, of two kernels for each of the four head sizes whose
+        // copies are not in one column.
+        equivalent(24, "attention", Kind::ShiftComparison, FIRST_PASS, "checked before the first pass: always true"),
+        equivalent(24, "attention", Kind::NeverLeave, FIRST_PASS, "as above"),
     ];
     assert_mutants_killed("attention_backward_sm80", &trials(), EQUIVALENT);
 }

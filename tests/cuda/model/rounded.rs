@@ -151,20 +151,28 @@ impl Backend for Narrow {
         CPU().gelu_forward(GeluForward { x: x.view(), out: out.view() })
     }
     fn attention_forward(&self, op: AttentionForward<'_, Self>) -> Result<()> {
-        let (qkv, mut out, mut lse) = (wide(op.qkv), Rounded::new(op.out), Rounded::new(op.lse));
-        let num_heads = op.num_heads;
-        CPU().attention_forward(AttentionForward { qkv: qkv.view(), num_heads, out: out.view(), lse: lse.view() })
-    }
-    fn attention_backward(&self, op: AttentionBackward<'_, Self>) -> Result<()> {
-        let (dout, qkv, out, lse) = (wide(op.dout), wide(op.qkv), wide(op.out), wide(op.lse));
-        let mut dqkv = Rounded::new(op.dqkv);
-        CPU().attention_backward(AttentionBackward {
-            dout: dout.view(),
-            qkv: qkv.view(),
-            num_heads: op.num_heads,
+        let Qkv::Packed { qkv, num_heads } = op.qkv else { unreachable!("GPT-2's QKV is packed") };
+        let (qkv, mut out, mut lse) = (wide(qkv), Rounded::new(op.out), Rounded::new(op.lse));
+        CPU().attention_forward(AttentionForward {
+            qkv: Qkv::Packed { qkv: qkv.view(), num_heads },
+            causal: op.causal,
             out: out.view(),
             lse: lse.view(),
-            dqkv: dqkv.view(),
+        })
+    }
+    fn attention_backward(&self, op: AttentionBackward<'_, Self>) -> Result<()> {
+        let (Qkv::Packed { qkv, num_heads }, QkvMut::Packed(dqkv)) = (op.qkv, op.dqkv) else {
+            unreachable!("GPT-2's QKV is packed")
+        };
+        let (dout, qkv, out, lse) = (wide(op.dout), wide(qkv), wide(op.out), wide(op.lse));
+        let mut dqkv = Rounded::new(dqkv);
+        CPU().attention_backward(AttentionBackward {
+            dout: dout.view(),
+            qkv: Qkv::Packed { qkv: qkv.view(), num_heads },
+            causal: op.causal,
+            out: out.view(),
+            lse: lse.view(),
+            dqkv: QkvMut::Packed(dqkv.view()),
         })
     }
     fn kv_cache_store(&self, _: KvCacheStore<'_, Self>) -> Result<()> {
