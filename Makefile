@@ -4,7 +4,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-thorough bench profile counts toolkit emulator gpu-bundle params check-params format lint \
-	msrv features api check-api package docs
+	msrv features header check-torch api check-api package docs
 
 help: ## Print this list
 	@echo "Usage: make TARGET"
@@ -64,6 +64,20 @@ check-params: ## Fail if the Rust side of kernels/params.h is not what bindgen g
 	@cp $(PARAMS) $(TARGET)/params-before.rs
 	$(MAKE) params
 	diff -u $(TARGET)/params-before.rs $(PARAMS)
+
+header: toolkit ## Regenerate capi/include/ironwarp.h with cbindgen; a test compares it
+	IRONWARP_WRITE_HEADER=1 cargo test --locked --package ironwarp-capi --test header
+
+# PyTorch for the CPU is 3 GB of packages, so CI does not run this.
+PYTHON = $(TARGET)/python/bin/python3
+
+$(PYTHON):
+	python3 -m venv $(TARGET)/python
+	$(TARGET)/python/bin/pip install --quiet torch numpy "cuda-bindings==13.0.*"
+
+check-torch: toolkit emulator $(PYTHON) ## Compare examples/torch_ops.py with PyTorch on the emulated GPU; downloads PyTorch
+	cargo build --release --locked --package ironwarp-capi
+	LD_LIBRARY_PATH=$(TARGET)/emulator $(PYTHON) scripts/check-torch-ops.py
 
 # Crates whose public API is listed in docs/api, with all features.
 API_CRATES = ironwarp ironwarp-nvcc emulator-counts ptx-emulator

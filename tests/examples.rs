@@ -30,6 +30,15 @@ fn run(name: &str, args: &[&str]) -> String {
 }
 
 #[test]
+fn attention_on_own_memory() {
+    let text = run("attention", &["emulated"]);
+    let (first, last) = text.split_once('\n').unwrap();
+    let (output, value) = first.strip_prefix("first output ").unwrap().split_once(" = first value ").unwrap();
+    assert_eq!(output, value);
+    assert!(last.starts_with("last output  "), "{text}");
+}
+
+#[test]
 fn fused_mlp() {
     let text = run("fused_mlp", &["emulated"]);
     assert!(text.contains("sum of outputs ") && text.contains("norm of gradient "), "{text}");

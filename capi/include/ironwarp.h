@@ -124,6 +124,95 @@ typedef struct {
   float max_norm;
 } IronwarpAdamw;
 
+// Where the rows of Q, K, V or of a gradient are: row (b, t, h), HS contiguous elements, begins at element
+// `b * batch + t * token + h * head`. Each is a multiple of 8. A packed (B, T, 3, NH, HS) tensor is three pointers with
+// batch = T * 3 * NH * HS, token = 3 * NH * HS and head = HS. PyTorch's contiguous (B, NH, T, HS) has batch = NH * T * HS,
+// token = HS and head = T * HS.
+typedef struct {
+  // From a sequence to the next.
+  int64_t batch;
+  // From a token to the next one of its sequence.
+  int64_t token;
+  // From a head to the next one of its token.
+  int64_t head;
+} IronwarpHeadsStrides;
+
+// `out[i] = sum_j exp(s[i, j] - lse[i]) * v[j]` for every head, with `s[i, j] = q[i] . k[j] / sqrt(HS)` and
+// `lse[i] = log(sum_j exp(s[i, j]))`; with `causal` over j <= i, else over all j. HS is a multiple of 16, at most 128.
+typedef struct {
+  // (B, T, NH, HS) bf16 with `q_strides`.
+  const void *q;
+  // (B, T, NH, HS) bf16 with `k_strides`.
+  const void *k;
+  // (B, T, NH, HS) bf16 with `v_strides`.
+  const void *v;
+  // (B, T, NH * HS) bf16, written.
+  void *out;
+  // (B, NH, T) f32, written; kept for the backward.
+  float *lse;
+  // Strides of `q` in elements.
+  IronwarpHeadsStrides q_strides;
+  // Strides of `k` in elements.
+  IronwarpHeadsStrides k_strides;
+  // Strides of `v` in elements.
+  IronwarpHeadsStrides v_strides;
+  // Batch size.
+  int64_t b;
+  // Sequence length.
+  int64_t t;
+  // Number of heads.
+  int64_t nh;
+  // Head size.
+  int64_t hs;
+  // 1: a token attends to itself and the tokens before it; 0: to all.
+  int32_t causal;
+} IronwarpAttentionForward;
+
+// The gradients of IronwarpAttentionForward: with `p[i, j] = exp(s[i, j] - lse[i])`,
+// `ds = p * (dout . v - rowsum(dout * out))`: `dq = ds k / sqrt(HS)`, `dk = ds^T q / sqrt(HS)`, `dv = p^T dout`.
+typedef struct {
+  // (B, T, NH * HS) bf16, the gradient of `out`.
+  const void *dout;
+  // (B, T, NH, HS) bf16 with `q_strides`.
+  const void *q;
+  // (B, T, NH, HS) bf16 with `k_strides`.
+  const void *k;
+  // (B, T, NH, HS) bf16 with `v_strides`.
+  const void *v;
+  // (B, T, NH * HS) bf16, the output of the forward.
+  const void *out;
+  // (B, NH, T) f32, from the forward.
+  const float *lse;
+  // (B, T, NH, HS) bf16 with `dq_strides`, written. Elements between its rows are not.
+  void *dq;
+  // (B, T, NH, HS) bf16 with `dk_strides`, written.
+  void *dk;
+  // (B, T, NH, HS) bf16 with `dv_strides`, written.
+  void *dv;
+  // Strides of `q` in elements.
+  IronwarpHeadsStrides q_strides;
+  // Strides of `k` in elements.
+  IronwarpHeadsStrides k_strides;
+  // Strides of `v` in elements.
+  IronwarpHeadsStrides v_strides;
+  // Strides of `dq` in elements.
+  IronwarpHeadsStrides dq_strides;
+  // Strides of `dk` in elements.
+  IronwarpHeadsStrides dk_strides;
+  // Strides of `dv` in elements.
+  IronwarpHeadsStrides dv_strides;
+  // Batch size.
+  int64_t b;
+  // Sequence length.
+  int64_t t;
+  // Number of heads.
+  int64_t nh;
+  // Head size.
+  int64_t hs;
+  // As in the forward.
+  int32_t causal;
+} IronwarpAttentionBackward;
+
 // `losses[n] = log(sum_v exp(logits[n, v])) - logits[n, targets[n]]` over the first V columns, in nats. A row with a
 // negative target is ignored: its loss is 0. Vp is a multiple of 8.
 typedef struct {
@@ -368,6 +457,28 @@ IronwarpStatus ironwarp_grad_norm_workspace_size(const IronwarpGradNorm *args, s
 // # Safety
 // As `ironwarp_grad_norm`.
 IronwarpStatus ironwarp_adamw(const IronwarpAdamw *args, IronwarpStream stream);
+
+// Enqueues attention.
+//
+// # Safety
+// `args` is NULL or points to a struct whose pointers are as documented, until the work has completed.
+IronwarpStatus ironwarp_attention_forward(const IronwarpAttentionForward *args,
+                                          IronwarpStream stream);
+
+// Enqueues the gradients of attention.
+//
+// # Safety
+// As `ironwarp_attention_forward`.
+IronwarpStatus ironwarp_attention_backward(const IronwarpAttentionBackward *args,
+                                           IronwarpWorkspace workspace,
+                                           IronwarpStream stream);
+
+// Writes the bytes of workspace that `ironwarp_attention_backward` needs for these sizes.
+//
+// # Safety
+// `args` is NULL or points to a struct; `bytes` is NULL or can be written.
+IronwarpStatus ironwarp_attention_backward_workspace_size(const IronwarpAttentionBackward *args,
+                                                          size_t *bytes);
 
 // The message of the last call of this thread that did not return OK, or an empty string. It names the function, the
 // argument and the numbers. It stays valid until the next call of this thread that fails.

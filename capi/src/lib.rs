@@ -18,6 +18,7 @@
 
 mod adamw;
 mod arguments;
+mod attention;
 mod call;
 mod cross_entropy;
 mod device;
@@ -26,6 +27,7 @@ mod layernorm;
 mod matmul;
 
 pub use adamw::*;
+pub use attention::*;
 pub use call::*;
 pub use cross_entropy::*;
 pub use embedding::*;

@@ -388,3 +388,86 @@ fn adamw() {
         assert!(last_error().ends_with(rule), "{}", last_error());
     }
 }
+
+#[test]
+fn attention() {
+    let p = Program::new();
+    let (b, t, nh, hs) = (2, 64, 2, 64);
+    let c = nh * hs;
+    let heads: Vec<_> = (0..6).map(|i| p.bf16(i, [b, t, nh, hs])).collect();
+    let (dout, out, lse) = (p.bf16(7, [b, t, c]), p.bf16(8, [b, t, c]), p.f32(9, [b, nh, t]));
+    let strides = HeadsStrides { batch: (t * c) as i64, token: c as i64, head: hs as i64 };
+    let (b, t, nh, hs) = (b as i64, t as i64, nh as i64, hs as i64);
+    let args = AttentionForward {
+        q: ptr(&heads[0]),
+        k: ptr(&heads[1]),
+        v: ptr(&heads[2]),
+        out: ptr(&out),
+        lse: ptr(&lse),
+        q_strides: strides,
+        k_strides: strides,
+        v_strides: strides,
+        b,
+        t,
+        nh,
+        hs,
+        causal: 1,
+    };
+    // SAFETY: what is not refused is valid.
+    let call = |args: *const AttentionForward| unsafe { ironwarp_attention_forward(args, stream(&p)) };
+    hostile(
+        args,
+        pointers!(AttentionForward: q, k, v, out, lse),
+        sizes!(AttentionForward: b = "B", t = "T", nh = "NH", hs = "HS"),
+        call,
+    );
+    let with = |batch, token, head| AttentionForward { k_strides: HeadsStrides { batch, token, head }, ..args };
+    for (bad, rule) in [
+        (with(-8, strides.token, strides.head), "batch stride of k >= 0 failed (batch stride of k = -8)"),
+        (with(strides.batch, strides.token, 4), "head stride of k % 8 == 0 failed (head stride of k = 4)"),
+        (with(strides.batch + 8, strides.token, strides.head), "lies within its allocation failed"),
+        (with(i64::MAX, i64::MAX, i64::MAX), "fits the address space failed"),
+        (AttentionForward { causal: 2, ..args }, "causal is 0 or 1 failed (causal = 2)"),
+        (AttentionForward { hs: 24, ..args }, "HS % 16 == 0 and HS <= 128 failed (HS = 24)"),
+    ] {
+        assert_eq!(call(&bad), Status::InvalidArgument, "{rule}");
+        assert!(last_error().contains(rule), "{}", last_error());
+    }
+    let args = AttentionBackward {
+        dout: ptr(&dout),
+        q: ptr(&heads[0]),
+        k: ptr(&heads[1]),
+        v: ptr(&heads[2]),
+        out: ptr(&out),
+        lse: ptr(&lse),
+        dq: ptr(&heads[3]),
+        dk: ptr(&heads[4]),
+        dv: ptr(&heads[5]),
+        q_strides: strides,
+        k_strides: strides,
+        v_strides: strides,
+        dq_strides: strides,
+        dk_strides: strides,
+        dv_strides: strides,
+        b,
+        t,
+        nh,
+        hs,
+        causal: 0,
+    };
+    let bytes = hostile_size(&args, ironwarp_attention_backward_workspace_size);
+    let (_memory, workspace) = p.workspace(bytes);
+    // SAFETY: as above.
+    let call = |args: *const AttentionBackward| unsafe { ironwarp_attention_backward(args, workspace, stream(&p)) };
+    hostile(
+        args,
+        pointers!(AttentionBackward: dout, q, k, v, out, lse, dq, dk, dv),
+        sizes!(AttentionBackward: b = "B", t = "T", nh = "NH", hs = "HS"),
+        call,
+    );
+    let overlapping = HeadsStrides { token: hs, ..strides };
+    assert_eq!(call(&AttentionBackward { dk_strides: overlapping, ..args }), Status::InvalidArgument);
+    assert!(last_error().contains("rows of dk do not overlap failed"), "{}", last_error());
+    // SAFETY: as above.
+    hostile_workspace(&p, bytes, |workspace| unsafe { ironwarp_attention_backward(&args, workspace, stream(&p)) });
+}
