@@ -307,7 +307,7 @@ def compare(device):
         ("mlp", mlp, reference_mlp, layers, (), "out dx dw1 db1 dw2 db2"),
     ]
     worst = 0.0
-    print(f"{'largest error in bf16 ulps':32}{'ironwarp':>10}{'pytorch':>10}")
+    print(f"{'largest error in bf16 ulps':36}{'ironwarp':>10}{'pytorch':>10}")
     for title, ours, theirs, inputs, settings, names in cases:
         exact = with_gradients(theirs, inputs, torch.float64, *settings)
         found = with_gradients(ours, inputs, torch.bfloat16, *settings)
@@ -315,7 +315,7 @@ def compare(device):
         for name, f, p, e in zip(names.split(), found, pytorch, exact):
             of_ours, of_pytorch = ulps(f, e), ulps(p, e)
             worst = max(worst, of_ours / max(2 * of_pytorch, 1.0))
-            print(f"{title + ': ' + name:32}{of_ours:10.2f}{of_pytorch:10.2f}")
+            print(f"{title + ': ' + name:36}{of_ours:10.2f}{of_pytorch:10.2f}")
     if worst > 1.0:
         raise SystemExit(f"an error is {worst:.2f} times its limit")
 
