@@ -17,7 +17,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,18 +46,17 @@ debug = false
 """
 
 
-def run(command, expected=0, **options):
-    """Runs a command and returns its output. Ends this program if the command ends with another status."""
+def run(command, fails=False, **options):
+    """Runs a command, which must succeed, or fail if `fails`, and returns its output."""
     result = subprocess.run(command, text=True, stdout=subprocess.PIPE, **options)
-    if (result.returncode == 0) != (expected == 0):
+    if (result.returncode != 0) != fails:
         sys.exit(f"check-package: {' '.join(map(str, command))}: status {result.returncode}\n{result.stdout}")
     return result.stdout
 
 
 def unpack(crate):
     """Unpacks a package next to its file, and returns the folder."""
-    with tarfile.open(crate) as archive:
-        archive.extractall(PACKAGES, filter="data")
+    run(["tar", "-xzf", crate, "-C", PACKAGES])
     return PACKAGES / crate.name.removesuffix(".crate")
 
 
@@ -106,7 +104,7 @@ def main():
     environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET / "package-user"), "IRONWARP_EMULATOR": str(emulator)}
 
     without_nvcc = {**environment, "DOCS_RS": "1", "NVCC": "/no/nvcc"}
-    output = run(["cargo", "run", "--quiet"], expected=1, cwd=user, env=without_nvcc, stderr=subprocess.STDOUT)
+    output = run(["cargo", "run", "--quiet"], fails=True, cwd=user, env=without_nvcc, stderr=subprocess.STDOUT)
     if "because DOCS_RS was set" not in output:
         sys.exit(f"check-package: with DOCS_RS set, the launch failed otherwise:\n{output}")
     nvcc = run([ROOT / "scripts/cuda-toolkit.sh"]).strip().splitlines()[-1]
