@@ -100,7 +100,7 @@ def declaration(text):
 
 def grouped(implementations):
     """The lines of implementations, in a fixed order: own methods, then traits. Those without members share lines."""
-    own = [entry for entry in implementations if " for " not in entry[0]]
+    own = sorted((entry for entry in implementations if " for " not in entry[0]), key=lambda entry: entry[0])
     traits = sorted(entry for entry in implementations if " for " in entry[0])
     plain = {}
     for header, members in traits:
