@@ -4,7 +4,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-thorough bench profile counts toolkit emulator gpu-bundle params check-params format lint \
-	msrv features header check-torch api check-api package docs
+	mutant-tests other-tests msrv features header check-torch api check-api package docs
 
 help: ## Print this list
 	@echo "Usage: make TARGET"
@@ -19,10 +19,21 @@ train: $(if $(GPU),toolkit) ## Train a small GPT-2 on this project's sources: ab
 	cargo run --release --locked $(if $(GPU),--features cuda) -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
 
 test: toolkit emulator ## Run every test, the kernels on the emulated GPU with a sample of schedules and mutants
-	cargo test --locked --workspace --features ironwarp/cuda
+	$(TEST) --no-run
+	$(MAKE) --jobs=2 mutant-tests other-tests
 
-test-thorough: toolkit emulator ## Run every test with all schedules, mutants and driver faults, as CI does
-	IRONWARP_THOROUGH=1 cargo test --locked --workspace --features ironwarp/cuda
+test-thorough: export IRONWARP_THOROUGH = 1
+test-thorough: test ## Run every test with all schedules, mutants and driver faults, as CI does
+
+TEST = cargo test --locked --workspace --features ironwarp/cuda
+
+# The mutants of a kernel run one after another and take the emulated GPU for themselves. A process of their own lets the
+# other tests use the second core meanwhile.
+mutant-tests:
+	$(TEST) -- mutants_are_killed
+
+other-tests:
+	$(TEST) -- --skip mutants_are_killed
 
 # The commit that the results of a benchmark or a profile name.
 export IRONWARP_COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
