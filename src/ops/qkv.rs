@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::tensor::{Shape, Storage};
 
 /// Q, K and V, with the same B, T, NH and HS.
+#[expect(clippy::large_enum_variant, reason = "operands live for one call and are not stored")]
 pub enum Qkv<'a, S: Storage> {
     /// One tensor, as the QKV matmul of a GPT-2 block writes it.
     Packed {
@@ -29,6 +30,7 @@ pub enum Qkv<'a, S: Storage> {
 }
 
 /// The gradients of Q, K and V. Their layout is independent of that of Q, K and V.
+#[expect(clippy::large_enum_variant, reason = "operands live for one call and are not stored")]
 pub enum QkvMut<'a, S: Storage> {
     /// (B, T, 3C): dq, dk and dv concatenated along the last axis, each (NH, HS).
     Packed(ComputeMut<'a, S>),
@@ -50,6 +52,13 @@ pub struct Heads<'a, S: Storage> {
     /// Where its rows are. They may overlap: a head stride of 0 uses one head's keys for all heads (multi-query attention).
     pub layout: HeadsLayout,
 }
+
+impl<S: Storage> Clone for Heads<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: Storage> Copy for Heads<'_, S> {}
 
 /// Write access to a tensor of heads: a gradient of Q, K or V.
 pub struct HeadsMut<'a, S: Storage> {

@@ -7,11 +7,12 @@ use ironwarp::Error;
 use ironwarp::cuda::Cuda;
 use ironwarp::cuda::launch::images::IMAGES;
 use ironwarp::ops::{
-    AttentionBackward, AttentionForward, Backend, CrossEntropyForward, EmbeddingBackward, EmbeddingForward, Qkv,
-    QkvMut, Write,
+    AttentionBackward, AttentionDims, AttentionForward, Backend, CrossEntropyForward, EmbeddingBackward,
+    EmbeddingForward, HeadStrides, Heads, HeadsLayout, HeadsMut, Qkv, QkvMut, Write,
 };
 use ironwarp::tensor::{Element, Shape, Storage, Tensor};
 
+use crate::common::assert_rejected;
 use crate::emulator::{alone, shared};
 use crate::environment::{real_gpu, skip};
 
@@ -141,4 +142,64 @@ fn attention_reaches_the_last_of_many_sequences() {
         cuda.device().replace_kernels(stem, &only_block(stem, B - 1));
     }
     assert!(attend(B) == alone, "the last of {B} sequences, and the same alone");
+}
+
+/// Keys with the largest strides, and their gradient, give the same bits as keys without gaps. A head stride of 2³² is
+/// rejected.
+#[test]
+fn attention_reaches_rows_at_the_largest_strides() {
+    const DIMS: AttentionDims = AttentionDims { b: 2, t: 127, nh: 2, hs: 16 };
+    const STRIDES: HeadStrides = HeadStrides { batch: 1 << 33, token: (1 << 25) - 8, head: (1 << 32) - 8 };
+    let AttentionDims { b, t, nh, hs } = DIMS;
+    let rows = || (0..b * t * nh).map(|row| (row, [row / nh / t, row / nh % t, row % nh]));
+    let start = |[b, i, head]: [usize; 3]| b * STRIDES.batch + i * STRIDES.token + head * STRIDES.head;
+    let cuda = shared();
+    let tensor = |from| {
+        let values = numbers(from, b * t * nh * hs).iter().map(|x| *x * bf16::from_f32(0.0625)).collect();
+        Tensor::from_vec(&*cuda, [b, t, nh, hs], values).unwrap()
+    };
+    let [q, k, v, dout] = [0, 7, 13, 29].map(tensor);
+    // Eight more elements, for the head stride of 2^32.
+    let memory = start([b - 1, t - 1, nh - 1]) + hs + 8;
+    let (Some(mut far_k), Some(mut far_dk)) = (huge::<bf16>(&cuda, [memory]), huge::<bf16>(&cuda, [memory])) else {
+        return;
+    };
+    for ((_, row), values) in rows().zip(k.to_vec(&cuda).unwrap().chunks(hs)) {
+        cuda.upload(values, far_k.view_mut().into_part(start(row), [hs])).unwrap();
+    }
+    let zeros = || Tensor::<Cuda, bf16>::zeros(&*cuda, [b, t, nh, hs]).unwrap();
+    let [mut dk, mut dq, mut dv, mut far_dq, mut far_dv] = [(); 5].map(|()| zeros());
+    type Bf16 = Tensor<Cuda, bf16>;
+    let attend = |layout: HeadsLayout, k: &Bf16, [dq, dk, dv]: [&mut Bf16; 3]| {
+        let k = Heads { data: k.view(), layout };
+        let qkv = || Qkv::Separate { q: Heads::token_major(q.view()), k, v: Heads::token_major(v.view()) };
+        let mut out = Tensor::<Cuda, bf16>::zeros(&*cuda, [b, t, nh * hs]).unwrap();
+        let mut lse = Tensor::<Cuda, f32>::zeros(&*cuda, [b, nh, t]).unwrap();
+        let op = AttentionForward { qkv: qkv(), causal: false, out: out.view_mut(), lse: lse.view_mut() };
+        cuda.attention_forward(op)?;
+        let [dq, dv] = [dq, dv].map(|tensor| HeadsMut::token_major(tensor.view_mut()));
+        cuda.attention_backward(AttentionBackward {
+            dout: dout.view().part(0, [b, t, nh * hs]),
+            qkv: qkv(),
+            causal: false,
+            out: out.view(),
+            lse: lse.view(),
+            dqkv: QkvMut::Separate { dq, dk: HeadsMut { data: dk.view_mut(), layout }, dv },
+        })?;
+        out.to_vec(&cuda)
+    };
+    let want = attend(HeadsLayout::TokenMajor, &k, [&mut dq, &mut dk, &mut dv]).unwrap();
+    let layout = HeadsLayout::Strided { dims: DIMS, strides: STRIDES };
+    assert!(attend(layout, &far_k, [&mut far_dq, &mut far_dk, &mut far_dv]).unwrap() == want, "out");
+    let to_vec = |tensor: &Bf16| tensor.to_vec(&cuda).unwrap();
+    assert!(to_vec(&dq) == to_vec(&far_dq) && to_vec(&dv) == to_vec(&far_dv), "dq and dv");
+    for ((index, row), want) in rows().zip(to_vec(&dk).chunks(hs)) {
+        let mut values = vec![bf16::ZERO; hs];
+        cuda.download(far_dk.view().part(start(row), [hs]), &mut values).unwrap();
+        assert!(values == want && values.iter().any(|x| *x != bf16::ZERO), "row {index} of dk");
+    }
+
+    let layout = HeadsLayout::Strided { dims: DIMS, strides: HeadStrides { head: 1 << 32, ..STRIDES } };
+    let message = "attention_forward: head stride of k < 2^32 failed (head stride of k = 4294967296)";
+    assert_rejected(attend(layout, &far_k, [&mut far_dq, &mut far_dk, &mut far_dv]), message);
 }

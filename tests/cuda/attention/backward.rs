@@ -309,6 +309,18 @@ const KERNELS: [[&str; 2]; 8] = [
     ["attention_backward_dq_hs128", "attention_backward_dkdv_hs128"],
 ];
 
+/// Makes all scores about -64·√HS, so that a key past the end, whose zero-filled row has the score 0, has an infinite weight.
+/// A finite weight would be multiplied by zeros and have no effect.
+fn very_negative(mut inputs: Inputs) -> Inputs {
+    let [_, _, nh, hs] = inputs.sizes;
+    for token in inputs.qkv.chunks_mut(3 * nh * hs) {
+        let (q, kv) = token.split_at_mut(nh * hs);
+        q.iter_mut().for_each(|x| *x = -64.0 - 8.0 * x.abs());
+        kv[..nh * hs].iter_mut().for_each(|x| *x = 1.0 + x.abs() / 16.0);
+    }
+    Inputs { qkv: rounded::<bf16>(inputs.qkv), ..inputs }
+}
+
 fn trial(sizes: [usize; 4], heads: usize, why: &'static str) -> Trial {
     trial_of(backward_inputs(sizes), heads, why)
 }
@@ -333,7 +345,7 @@ fn trials() -> Vec<Trial> {
                 trial([1, 130, 1, hs], 1, "two blocks, and pipeline stages used twice"),
                 trial([1, 20, 3, hs], 2, "two groups of heads"),
             ])
-            .chain(ends(hs).map(|inputs| trial_of(with_forward(inputs), 1, ENDS)))
+            .chain(ends(hs).map(|inputs| trial_of(with_forward(very_negative(inputs)), 1, ENDS)))
             .chain([trial_of(with_forward(strided(hs)), 2, STRIDED)])
     };
     (16..=128).step_by(16).flat_map(of_size).collect()
@@ -371,6 +383,27 @@ fn mutants_are_killed() {
             Kind::NeverLeave,
             "if (row % STREAMED_ROWS == 0) {",
             "a barrier in the middle of a tile",
+        ),
+        equivalent(
+            8,
+            "attention_backward_dkdv",
+            Kind::SelectFirst,
+            "uint32_t row = C::DKDV && params.causal ? first_row : 0;",
+            "the queries before the block's keys are copied, too, and skipped",
+        ),
+        equivalent(
+            8,
+            "attention_backward_dq",
+            Kind::SelectFirst,
+            "const uint32_t row_limit = ",
+            "the keys after the block's queries are copied, too, and skipped",
+        ),
+        equivalent(
+            8,
+            "attention_backward_dq",
+            Kind::ShiftComparison,
+            "const uint32_t row_limit = ",
+            "the lesser of two equal numbers",
         ),
         // The resident tiles, the first streamed ones and the others, of two kernels for each of the four head sizes whose
         // copies are not in one column.
