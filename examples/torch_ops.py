@@ -24,8 +24,12 @@ class Memory:
     def pointer(self, tensor):
         return tensor.data_ptr()
 
-    def stream(self):
-        return torch.cuda.current_stream().cuda_stream
+    def stream(self, device):
+        return torch.cuda.current_stream(device).cuda_stream
+
+    def current(self, device):
+        """Makes the tensors' device current, as the stream belongs to it."""
+        return torch.cuda.device(device)
 
     def finish(self):
         """Called after the kernels of an operator have been enqueued."""
@@ -90,9 +94,10 @@ def check(status):
         raise RuntimeError(library.ironwarp_last_error().decode())
 
 
-def call(function, args):
+def call(function, args, device):
     """Calls a function without a workspace."""
-    check(getattr(library, function)(ctypes.byref(args), ctypes.c_void_p(memory.stream())))
+    with memory.current(device):
+        check(getattr(library, function)(ctypes.byref(args), ctypes.c_void_p(memory.stream(device))))
 
 
 def call_with_workspace(function, args, device):
@@ -101,13 +106,20 @@ def call_with_workspace(function, args, device):
     check(getattr(library, function + "_workspace_size")(ctypes.byref(args), ctypes.byref(size)))
     workspace = torch.empty(max(size.value, 1), dtype=torch.uint8, device=device)
     lent = Workspace(memory.pointer(workspace) if size.value else None, size.value)
-    check(getattr(library, function)(ctypes.byref(args), lent, ctypes.c_void_p(memory.stream())))
+    with memory.current(device):
+        check(getattr(library, function)(ctypes.byref(args), lent, ctypes.c_void_p(memory.stream(device))))
 
 
-def require(tensors, dtype=torch.bfloat16):
-    for name, tensor in tensors.items():
-        if tensor.dtype != dtype:
-            raise TypeError(f"{name} must be {dtype}, not {tensor.dtype}")
+def require(**tensors):
+    """Checks tensors that are given as name=(tensor, shape): bf16, of this shape, and all on one device."""
+    device = next(iter(tensors.values()))[0].device
+    for name, (tensor, shape) in tensors.items():
+        if tensor.dtype != torch.bfloat16:
+            raise TypeError(f"{name} must be torch.bfloat16, not {tensor.dtype}")
+        if tuple(tensor.shape) != tuple(shape):
+            raise ValueError(f"{name} must have the shape {tuple(shape)}, not {tuple(tensor.shape)}")
+        if tensor.device != device:
+            raise ValueError(f"{name} is on {tensor.device}, and the other tensors on {device}")
 
 
 def head_strides(tensor):
@@ -129,13 +141,13 @@ def attention_forward(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output (B, NH, T, HS) and log-sum-exp (B, NH, T) of attention on (B, NH, T, HS) bf16 tensors with any strides."""
-    require({"q": q, "k": k, "v": v})
+    require(q=(q, q.shape), k=(k, q.shape), v=(v, q.shape))
     b, nh, t, hs = q.shape
     out = like_heads(q)
     lse = torch.empty(b, nh, t, dtype=torch.float32, device=q.device)
     pointers = (memory.pointer(tensor) for tensor in (q, k, v, out, lse))
     strides = (head_strides(tensor) for tensor in (q, k, v))
-    call("ironwarp_attention_forward", AttentionForward(*pointers, *strides, b, t, nh, hs, causal))
+    call("ironwarp_attention_forward", AttentionForward(*pointers, *strides, b, t, nh, hs, causal), q.device)
     memory.finish()
     return out, lse
 
@@ -174,7 +186,9 @@ def _(dout, q, k, v, out, lse, causal):
 
 def _attention_setup(ctx, inputs, output):
     q, k, v, ctx.causal = inputs
-    ctx.save_for_backward(q, k, v, *output)
+    out, lse = output
+    ctx.mark_non_differentiable(lse)
+    ctx.save_for_backward(q, k, v, out, lse)
 
 
 def _attention_gradient(ctx, dout, _dlse):
@@ -195,16 +209,16 @@ def mlp_forward(
     x: torch.Tensor, w1: torch.Tensor, b1: torch.Tensor, w2: torch.Tensor, b2: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Output (N, C), pre-activation and activation (N, H) of an MLP. GELU is fused into the first matmul."""
-    require({"x": x, "w1": w1, "b1": b1, "w2": w2, "b2": b2})
-    (n, c), hidden = x.shape, w1.shape[0]
-    x, w1, w2 = (tensor.contiguous() for tensor in (x, w1, w2))
+    (n, c), hidden, oc = x.shape, w1.shape[0], w2.shape[0]
+    require(x=(x, (n, c)), w1=(w1, (hidden, c)), b1=(b1, (hidden,)), w2=(w2, (oc, hidden)), b2=(b2, (oc,)))
+    x, w1, b1, w2, b2 = (tensor.contiguous() for tensor in (x, w1, b1, w2, b2))
     pre, activation = (torch.empty(n, hidden, dtype=x.dtype, device=x.device) for _ in range(2))
-    out = torch.empty(n, w2.shape[0], dtype=x.dtype, device=x.device)
+    out = torch.empty(n, oc, dtype=x.dtype, device=x.device)
     p = memory.pointer
     first = MatmulForward(p(x), p(w1), p(b1), None, p(pre), p(activation), n, c, hidden, EPILOGUE_BIAS_GELU)
-    call("ironwarp_matmul_forward", first)
-    second = MatmulForward(p(activation), p(w2), p(b2), None, None, p(out), n, hidden, w2.shape[0], EPILOGUE_BIAS)
-    call("ironwarp_matmul_forward", second)
+    call("ironwarp_matmul_forward", first, x.device)
+    second = MatmulForward(p(activation), p(w2), p(b2), None, None, p(out), n, hidden, oc, EPILOGUE_BIAS)
+    call("ironwarp_matmul_forward", second, x.device)
     memory.finish()
     return out, pre, activation
 
@@ -233,10 +247,10 @@ def mlp_backward(
     p = memory.pointer
     wgrad = MatmulWgrad(p(dout), p(activation), p(dw2), p(db2), n, hidden, oc, 0)
     call_with_workspace("ironwarp_matmul_wgrad", wgrad, x.device)
-    call("ironwarp_matmul_dgrad", MatmulDgrad(p(dout), p(w2), p(pre), p(dpre), n, hidden, oc))
+    call("ironwarp_matmul_dgrad", MatmulDgrad(p(dout), p(w2), p(pre), p(dpre), n, hidden, oc), x.device)
     wgrad = MatmulWgrad(p(dpre), p(x), p(dw1), p(db1), n, c, hidden, 0)
     call_with_workspace("ironwarp_matmul_wgrad", wgrad, x.device)
-    call("ironwarp_matmul_dgrad", MatmulDgrad(p(dpre), p(w1), None, p(dx), n, c, hidden))
+    call("ironwarp_matmul_dgrad", MatmulDgrad(p(dpre), p(w1), None, p(dx), n, c, hidden), x.device)
     memory.finish()
     return dx, dw1, db1, dw2, db2
 
@@ -244,12 +258,13 @@ def mlp_backward(
 @mlp_backward.register_fake
 def _(dout, x, w1, w2, pre, activation):
     parameters = (torch.empty(s, dtype=torch.float32, device=x.device) for w in (w1, w2) for s in (w.shape, w.shape[:1]))
-    return torch.empty_like(x), *parameters
+    return x.new_empty(x.shape), *parameters
 
 
 def _mlp_setup(ctx, inputs, output):
     x, w1, _, w2, _ = inputs
     _, pre, activation = output
+    ctx.mark_non_differentiable(pre, activation)
     ctx.save_for_backward(x, w1, w2, pre, activation)
 
 

@@ -7,6 +7,7 @@ Needs torch and NVIDIA's cuda-bindings 13.0, which `make check-torch` installs f
 emulated driver.
 """
 
+import contextlib
 import pathlib
 import sys
 
@@ -50,8 +51,11 @@ class EmulatedMemory:
             self.copies.append((storage, pointer))
         return int(pointer) + tensor.storage_offset() * tensor.element_size()
 
-    def stream(self):
+    def stream(self, _device):
         return int(self.queue)
+
+    def current(self, _device):
+        return contextlib.nullcontext()
 
     def finish(self):
         cuda(driver.cuStreamSynchronize(self.queue))
@@ -63,12 +67,23 @@ class EmulatedMemory:
 
 torch_ops.memory = EmulatedMemory()
 torch_ops.compare("cpu")
-q = torch.zeros(1, 1, 4, 64, dtype=torch.float16)
-for wrong, message in ((q, "q must be torch.bfloat16"), (q.bfloat16()[..., :40], "HS % 16 == 0")):
+half = torch.zeros(1, 1, 4, 64, dtype=torch.float16)
+heads = half.bfloat16()
+x, w = torch.zeros(8, 16).bfloat16(), torch.zeros(24, 16).bfloat16()
+refused = {
+    "q must be torch.bfloat16": lambda: torch_ops.attention(half, half, half),
+    "k must have the shape (1, 1, 4, 64)": lambda: torch_ops.attention(heads, heads[:, :, :2], heads),
+    "HS % 16 == 0": lambda: torch_ops.attention(heads[..., :40], heads[..., :40], heads[..., :40]),
+    "b1 must have the shape (24,)": lambda: torch_ops.mlp(x, w, w[:, 0][:8], w.T, x[0]),
+}
+for message, operation in refused.items():
     try:
-        torch_ops.attention(wrong, wrong, wrong)
+        operation()
         raise SystemExit(f"accepted: {message}")
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         assert message in str(error), error
     torch_ops.memory.copies.clear()
+# What torch.compile relies on: schemas, fake tensors, autograd.
+torch_ops.torch.library.opcheck(torch_ops.mlp_forward, (x, w, w[:, 0], w.T.contiguous(), x[0]))
+torch_ops.torch.library.opcheck(torch_ops.attention_forward, (heads, heads, heads, True))
 print("ok")

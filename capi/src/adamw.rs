@@ -2,9 +2,11 @@
 
 use std::ffi::c_void;
 
+use ironwarp::Result;
 use ironwarp::cuda::workspace;
 use ironwarp::ops::{AdamW, AdamWSettings, Backend, GradNorm as Norm, UpdateGuard};
 
+use crate::arguments::Arguments;
 use crate::call::{Status, Stream, Workspace, call, workspace_size};
 
 /// `norm = sqrt(sum grad^2)` over P elements. P is a multiple of 8.
@@ -28,7 +30,7 @@ pub unsafe extern "C" fn ironwarp_grad_norm(args: *const GradNorm, workspace: Wo
     // SAFETY: passed on to the caller.
     unsafe {
         call("grad_norm", args, stream, Some(workspace), |args, check, cuda| {
-            let p = check.size("P", args.p)?;
+            let p = elements(check, args.p)?;
             cuda.grad_norm(Norm {
                 grad: check.f32("grad", args.grad, [p])?,
                 norm: check.f32_mut("norm", args.norm, [1])?,
@@ -46,7 +48,7 @@ pub unsafe extern "C" fn ironwarp_grad_norm_workspace_size(args: *const GradNorm
     // SAFETY: passed on to the caller.
     unsafe {
         workspace_size("grad_norm_workspace_size", args, bytes, |args, check| {
-            Ok(workspace::grad_norm(check.size("P", args.p)?))
+            Ok(workspace::grad_norm(elements(check, args.p)?))
         })
     }
 }
@@ -106,7 +108,7 @@ pub unsafe extern "C" fn ironwarp_adamw(args: *const Adamw, stream: Stream) -> S
     // SAFETY: passed on to the caller.
     unsafe {
         call("adamw", args, stream, None, |args, check, cuda| {
-            let p = check.size("P", args.p)?;
+            let p = elements(check, args.p)?;
             let norm = check.f32("norm", args.norm, [1])?;
             cuda.adamw(AdamW {
                 weight: check.bf16_mut("weight", args.weight, [p])?,
@@ -135,4 +137,10 @@ pub unsafe extern "C" fn ironwarp_adamw(args: *const Adamw, stream: Stream) -> S
             })
         })
     }
+}
+
+fn elements(check: &Arguments, p: i64) -> Result<usize> {
+    let p = check.size("P", p)?;
+    check.tensor_exists("(P)", &[p])?;
+    Ok(p)
 }

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::fmt::Display;
 
+use cudarc::driver::DriverError;
 use cudarc::driver::sys::{self, CUpointer_attribute};
 use half::bf16;
 use ironwarp::cuda::{Cuda, DevPtr};
@@ -13,6 +14,8 @@ use ironwarp::{Error, Result};
 /// The arguments of a call of `function`.
 pub struct Arguments {
     pub function: &'static str,
+    /// Ordinal of the stream's device.
+    pub device: i32,
 }
 
 impl Arguments {
@@ -36,6 +39,17 @@ impl Arguments {
             *size = self.size(name, value)?;
         }
         Ok(found)
+    }
+
+    /// Fails if a tensor of these sizes cannot exist, so that what is computed from them does not overflow.
+    pub fn tensor_exists(&self, axes: &str, sizes: &[usize]) -> Result<()> {
+        const MOST: usize = 1 << 48;
+        let len = sizes.iter().fold(1usize, |len, &size| len.saturating_mul(size));
+        if len > MOST {
+            let found = format_args!("{axes} = {}", Shape::from(sizes));
+            return Err(self.failed(format_args!("{axes} has at most 2^48 elements"), found));
+        }
+        Ok(())
     }
 
     /// A flag: 0 or 1.
@@ -120,28 +134,60 @@ impl Arguments {
             let found = format!("it begins {past} bytes past a multiple of {align}");
             return Err(self.failed(format_args!("{name} is aligned to {align} bytes"), found));
         }
-        let Some((start, size)) = allocation_of(address) else {
-            return Err(self.failed(format_args!("{name} is device memory"), format_args!("{address:#x} is not")));
-        };
-        let room = start.saturating_add(size).saturating_sub(address);
-        if (bytes as u64) > room {
-            let found = format!("it needs {bytes} bytes, and its allocation ends after {room}");
-            return Err(self.failed(format_args!("{name} lies within its allocation"), found));
+        // Memory that was mapped piece by piece, as growing allocators do, is one range for a kernel.
+        let mut end = address;
+        while end - address < bytes as u64 {
+            match range_of(self.device, end)? {
+                Some(range_end) => end = range_end,
+                None if end == address => {
+                    let found = format_args!("{address:#x} is not memory of the stream's device");
+                    return Err(self.failed(format_args!("{name} is device memory"), found));
+                }
+                None => {
+                    let found = format!("it needs {bytes} bytes, and its allocation ends after {}", end - address);
+                    return Err(self.failed(format_args!("{name} lies within its allocation"), found));
+                }
+            }
         }
         Ok(DevPtr::from_address(address))
     }
 }
 
-/// First address and size of the allocation that an address belongs to.
-fn allocation_of(address: u64) -> Option<(u64, u64)> {
-    let query = |attribute: CUpointer_attribute| {
-        let mut value = 0u64;
-        // SAFETY: both attributes are 64-bit numbers. The driver refuses addresses that it does not know.
-        let outcome = unsafe { sys::cuPointerGetAttribute((&raw mut value).cast(), attribute, address) };
-        outcome.result().is_ok().then_some(value)
-    };
-    Some((
-        query(CUpointer_attribute::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR)?,
-        query(CUpointer_attribute::CU_POINTER_ATTRIBUTE_RANGE_SIZE)?,
-    ))
+/// The end of the range of device memory that contains an address. `None` if it is no memory of this device.
+///
+/// # Errors
+/// [`Error::DeviceLost`] if the driver reports an earlier failure.
+fn range_of(device: i32, address: u64) -> Result<Option<u64>> {
+    const MEMORYTYPE_DEVICE: u32 = 2;
+    let (mut kind, mut ordinal, mut managed, mut start, mut size) = (0u32, 0i32, 0u8, 0u64, 0usize);
+    let mut names = [
+        CUpointer_attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+        CUpointer_attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+        CUpointer_attribute::CU_POINTER_ATTRIBUTE_IS_MANAGED,
+        CUpointer_attribute::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR,
+        CUpointer_attribute::CU_POINTER_ATTRIBUTE_RANGE_SIZE,
+    ];
+    let mut values: [*mut c_void; 5] = [
+        (&raw mut kind).cast(),
+        (&raw mut ordinal).cast(),
+        (&raw mut managed).cast(),
+        (&raw mut start).cast(),
+        (&raw mut size).cast(),
+    ];
+    // SAFETY: each attribute has the type of its variable. The driver answers with zeros for addresses that it does not
+    // know.
+    let outcome =
+        unsafe { sys::cuPointerGetAttributes(names.len() as u32, names.as_mut_ptr(), values.as_mut_ptr(), address) };
+    match outcome {
+        sys::CUresult::CUDA_SUCCESS => {}
+        sys::CUresult::CUDA_ERROR_INVALID_VALUE => return Ok(None),
+        _ => {
+            let error = DriverError(outcome);
+            return Err(Error::DeviceLost(format!("{error} while querying the memory at {address:#x}")));
+        }
+    }
+    // Managed memory moves between the host and the devices.
+    let reachable = managed != 0 || (kind == MEMORYTYPE_DEVICE && ordinal == device);
+    let end = start.saturating_add(size as u64);
+    Ok((reachable && end > address).then_some(end))
 }

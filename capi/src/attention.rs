@@ -77,7 +77,7 @@ pub unsafe extern "C" fn ironwarp_attention_forward(args: *const AttentionForwar
                     v: heads(check, "v", args.v, dims, args.v_strides)?,
                 },
                 causal: check.flag("causal", args.causal)?,
-                out: check.bf16_mut("out", args.out, [b, t, nh.saturating_mul(hs)])?,
+                out: check.bf16_mut("out", args.out, [b, t, nh * hs])?,
                 lse: check.f32_mut("lse", args.lse, [b, nh, t])?,
             })
         })
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn ironwarp_attention_backward(
     unsafe {
         call("attention_backward", args, stream, Some(workspace), |args, check, cuda| {
             let dims @ AttentionDims { b, t, nh, hs } = sizes(check, [args.b, args.t, args.nh, args.hs])?;
-            let c = nh.saturating_mul(hs);
+            let c = nh * hs;
             cuda.attention_backward(Backward {
                 dout: check.bf16("dout", args.dout, [b, t, c])?,
                 qkv: Qkv::Separate {
@@ -185,6 +185,7 @@ pub unsafe extern "C" fn ironwarp_attention_backward_workspace_size(
 
 fn sizes(check: &Arguments, [b, t, nh, hs]: [i64; 4]) -> Result<AttentionDims> {
     let [b, t, nh, hs] = check.sizes([("B", b), ("T", t), ("NH", nh), ("HS", hs)])?;
+    check.tensor_exists("(B, T, NH, HS)", &[b, t, nh, hs])?;
     Ok(AttentionDims { b, t, nh, hs })
 }
 

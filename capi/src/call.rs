@@ -74,17 +74,18 @@ pub(crate) unsafe fn call<T>(
     boundary(function, || {
         // SAFETY: passed on to the caller.
         let args = unsafe { args.as_ref() };
-        let arguments = Arguments { function };
-        let args = args.ok_or_else(|| arguments.failed("args is not NULL", "args = NULL"))?;
+        let args = args.ok_or_else(|| Arguments { function, device: 0 }.failed("args is not NULL", "args = NULL"))?;
         device::with(stream, |cuda| {
+            let arguments = Arguments { function, device: cuda.device().properties().ordinal as i32 };
             if let Some(Workspace { ptr, bytes }) = workspace {
                 let ptr =
                     if bytes == 0 { DevPtr::NULL } else { arguments.memory("workspace", ptr.cast(), 256, bytes)? };
-                // SAFETY: the C caller provides memory that outlives the work of this call, and the next call that needs a
-                // workspace replaces it.
-                unsafe { cuda.device().lend_workspace(ptr, bytes) };
+                // SAFETY: the C caller provides memory that outlives the work of this call, and it is lent for this call only.
+                unsafe { cuda.device().lend_workspace(ptr, bytes) }?;
             }
-            run(args, &arguments, cuda)
+            let outcome = run(args, &arguments, cuda);
+            cuda.device().reclaim_workspace();
+            outcome
         })
     })
 }
@@ -100,7 +101,7 @@ pub(crate) unsafe fn workspace_size<T>(
     size: impl FnOnce(&T, &Arguments) -> Result<usize>,
 ) -> Status {
     boundary(function, || {
-        let arguments = Arguments { function };
+        let arguments = Arguments { function, device: 0 };
         // SAFETY: passed on to the caller.
         let (args, bytes) = unsafe { (args.as_ref(), bytes.as_mut()) };
         let args = args.ok_or_else(|| arguments.failed("args is not NULL", "args = NULL"))?;

@@ -90,5 +90,7 @@ pub unsafe extern "C" fn ironwarp_cross_entropy_backward(args: *const CrossEntro
 }
 
 fn sizes(check: &Arguments, n: i64, v: i64, vp: i64) -> Result<[usize; 3]> {
-    check.sizes([("N", n), ("V", v), ("Vp", vp)])
+    let [n, v, vp] = check.sizes([("N", n), ("V", v), ("Vp", vp)])?;
+    check.tensor_exists("(N, Vp)", &[n, vp])?;
+    Ok([n, v, vp])
 }

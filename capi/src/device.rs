@@ -13,12 +13,12 @@ use ironwarp::{Error, Result};
 type Shared = Arc<Mutex<Cuda>>;
 
 /// The devices by context and stream. They live as long as the process: their contexts belong to the caller, so they must
-/// not be destroyed here.
+/// not be destroyed here. The driver gives no id twice, whereas a new stream may have the handle of a destroyed one.
 #[derive(Default)]
 struct Devices {
     /// The first device of each context, which has loaded its kernels.
-    contexts: HashMap<usize, Cuda>,
-    streams: HashMap<(usize, usize), Shared>,
+    contexts: HashMap<u64, Cuda>,
+    streams: HashMap<(u64, u64), Shared>,
 }
 
 /// Runs `run` on the device that enqueues in `stream`, with the stream's context current.
@@ -39,11 +39,15 @@ pub fn with<T>(stream: CUstream, run: impl FnOnce(&Cuda) -> Result<T>) -> Result
 fn device_of(context: CUcontext, stream: CUstream) -> Result<Shared> {
     static DEVICES: OnceLock<Mutex<Devices>> = OnceLock::new();
     let mut devices = lock(DEVICES.get_or_init(Mutex::default));
-    let (context_key, key) = (context as usize, (context as usize, stream as usize));
+    let (mut context_id, mut stream_id) = (0, 0);
+    // SAFETY: each call writes one number.
+    check(unsafe { sys::cuCtxGetId(context, &mut context_id) }, "cannot find the id of the context")?;
+    check(unsafe { sys::cuStreamGetId(stream, &mut stream_id) }, "cannot find the id of the stream")?;
+    let key = (context_id, stream_id);
     if let Some(device) = devices.streams.get(&key) {
         return Ok(device.clone());
     }
-    let cuda = match devices.contexts.get(&context_key) {
+    let cuda = match devices.contexts.get(&context_id) {
         Some(cuda) => {
             // SAFETY: the caller's stream belongs to this context. It is used during calls that pass it only.
             let stream = unsafe { cuda.device().stream().context().wrap_borrowed_stream(stream) };
@@ -54,7 +58,7 @@ fn device_of(context: CUcontext, stream: CUstream) -> Result<Shared> {
             // SAFETY: as above.
             let stream = unsafe { context.wrap_borrowed_stream(stream) };
             let cuda = Cuda::with_stream(&stream)?;
-            devices.contexts.insert(context_key, cuda.clone());
+            devices.contexts.insert(context_id, cuda.clone());
             cuda
         }
     };
@@ -94,7 +98,7 @@ fn context_of(stream: CUstream, current: CUcontext) -> Result<CUcontext> {
         return Ok(current);
     }
     let mut context = std::ptr::null_mut();
-    // SAFETY: writes one pointer. The driver refuses a handle that is no stream.
+    // SAFETY: writes one pointer. The caller passes a stream.
     check(unsafe { sys::cuStreamGetCtx(stream, &mut context) }, "cannot find the context of the stream")?;
     if context != current {
         // SAFETY: the driver has returned this context.
@@ -114,7 +118,17 @@ impl Drop for Restored {
 }
 
 fn check(outcome: sys::CUresult, what: &str) -> Result<()> {
-    outcome.result().map_err(|error| unavailable(what, error))
+    use sys::CUresult::*;
+    outcome.result().map_err(|error| match outcome {
+        CUDA_ERROR_INVALID_VALUE
+        | CUDA_ERROR_INVALID_CONTEXT
+        | CUDA_ERROR_INVALID_HANDLE
+        | CUDA_ERROR_CONTEXT_IS_DESTROYED
+        | CUDA_ERROR_NOT_INITIALIZED
+        | CUDA_ERROR_DEINITIALIZED => unavailable(what, error),
+        // An earlier failure, which the driver reports in every call.
+        _ => Error::DeviceLost(format!("{what}: {error}")),
+    })
 }
 
 fn unavailable(what: &str, error: DriverError) -> Error {

@@ -2,9 +2,11 @@
 
 use std::ffi::c_void;
 
+use ironwarp::Result;
 use ironwarp::cuda::workspace;
 use ironwarp::ops::{Backend, EmbeddingBackward as Backward, EmbeddingDims, EmbeddingForward as Forward};
 
+use crate::arguments::Arguments;
 use crate::call::{Status, Stream, Workspace, call, workspace_size};
 
 /// `out[b, t] = wte[tokens[b, t]] + wpe[position + t]`, with position + T <= T_max. C is a multiple of 8.
@@ -42,8 +44,7 @@ pub unsafe extern "C" fn ironwarp_embedding_forward(args: *const EmbeddingForwar
     // SAFETY: passed on to the caller.
     unsafe {
         call("embedding_forward", args, stream, None, |args, check, cuda| {
-            let sizes = [("B", args.b), ("T", args.t), ("C", args.c), ("Vp", args.vp), ("T_max", args.t_max)];
-            let [b, t, c, vp, t_max] = check.sizes(sizes)?;
+            let [b, t, c, vp, t_max] = sizes(check, [args.b, args.t, args.c, args.vp, args.t_max])?;
             let position = usize::try_from(args.position)
                 .map_err(|_| check.failed("position >= 0", format_args!("position = {}", args.position)))?;
             cuda.embedding_forward(Forward {
@@ -96,8 +97,7 @@ pub unsafe extern "C" fn ironwarp_embedding_backward(
     // SAFETY: passed on to the caller.
     unsafe {
         call("embedding_backward", args, stream, Some(workspace), |args, check, cuda| {
-            let sizes = [("B", args.b), ("T", args.t), ("C", args.c), ("Vp", args.vp), ("T_max", args.t_max)];
-            let [b, t, c, vp, t_max] = check.sizes(sizes)?;
+            let [b, t, c, vp, t_max] = sizes(check, [args.b, args.t, args.c, args.vp, args.t_max])?;
             cuda.embedding_backward(Backward {
                 tokens: check.ids("tokens", args.tokens, [b, t])?,
                 dout: check.bf16("dout", args.dout, [b, t, c])?,
@@ -121,9 +121,16 @@ pub unsafe extern "C" fn ironwarp_embedding_backward_workspace_size(
     // SAFETY: passed on to the caller.
     unsafe {
         workspace_size("embedding_backward_workspace_size", args, bytes, |args, check| {
-            let sizes = [("B", args.b), ("T", args.t), ("C", args.c), ("Vp", args.vp), ("T_max", args.t_max)];
-            let [b, t, c, vp, max_t] = check.sizes(sizes)?;
+            let [b, t, c, vp, max_t] = sizes(check, [args.b, args.t, args.c, args.vp, args.t_max])?;
             Ok(workspace::embedding_backward(EmbeddingDims { b, t, c, vp, max_t }))
         })
     }
+}
+
+fn sizes(check: &Arguments, [b, t, c, vp, t_max]: [i64; 5]) -> Result<[usize; 5]> {
+    let [b, t, c, vp, t_max] = check.sizes([("B", b), ("T", t), ("C", c), ("Vp", vp), ("T_max", t_max)])?;
+    check.tensor_exists("(B, T, C)", &[b, t, c])?;
+    check.tensor_exists("(Vp, C)", &[vp, c])?;
+    check.tensor_exists("(T_max, C)", &[t_max, c])?;
+    Ok([b, t, c, vp, t_max])
 }

@@ -2,9 +2,11 @@
 
 use std::ffi::c_void;
 
+use ironwarp::Result;
 use ironwarp::cuda::workspace;
 use ironwarp::ops::{Backend, LayerNormBackward, LayerNormForward, ResidualLayerNormForward, RowDims};
 
+use crate::arguments::Arguments;
 use crate::call::{Status, Stream, Workspace, call, workspace_size};
 
 /// `out = (x - mean) * rstd * weight + bias` over rows of C channels, with mean = sum(x) / C and
@@ -39,7 +41,7 @@ pub unsafe extern "C" fn ironwarp_layernorm_forward(args: *const LayernormForwar
     // SAFETY: passed on to the caller.
     unsafe {
         call("layernorm_forward", args, stream, None, |args, check, cuda| {
-            let [n, c] = check.sizes([("N", args.n), ("C", args.c)])?;
+            let [n, c] = sizes(check, args.n, args.c)?;
             cuda.layernorm_forward(LayerNormForward {
                 x: check.bf16("x", args.x, [n, c])?,
                 weight: check.bf16("weight", args.weight, [c])?,
@@ -90,7 +92,7 @@ pub unsafe extern "C" fn ironwarp_residual_layernorm_forward(
     // SAFETY: passed on to the caller.
     unsafe {
         call("residual_layernorm_forward", args, stream, None, |args, check, cuda| {
-            let [n, c] = check.sizes([("N", args.n), ("C", args.c)])?;
+            let [n, c] = sizes(check, args.n, args.c)?;
             cuda.residual_layernorm_forward(ResidualLayerNormForward {
                 x: check.bf16("x", args.x, [n, c])?,
                 residual: check.bf16("residual", args.residual, [n, c])?,
@@ -149,7 +151,7 @@ pub unsafe extern "C" fn ironwarp_layernorm_backward(
     // SAFETY: passed on to the caller.
     unsafe {
         call("layernorm_backward", args, stream, Some(workspace), |args, check, cuda| {
-            let [n, c] = check.sizes([("N", args.n), ("C", args.c)])?;
+            let [n, c] = sizes(check, args.n, args.c)?;
             cuda.layernorm_backward(LayerNormBackward {
                 dout: check.bf16("dout", args.dout, [n, c])?,
                 x: check.bf16("x", args.x, [n, c])?,
@@ -178,8 +180,14 @@ pub unsafe extern "C" fn ironwarp_layernorm_backward_workspace_size(
     // SAFETY: passed on to the caller.
     unsafe {
         workspace_size("layernorm_backward_workspace_size", args, bytes, |args, check| {
-            let [n, c] = check.sizes([("N", args.n), ("C", args.c)])?;
+            let [n, c] = sizes(check, args.n, args.c)?;
             Ok(workspace::layernorm_backward(RowDims { n, c }))
         })
     }
+}
+
+fn sizes(check: &Arguments, n: i64, c: i64) -> Result<[usize; 2]> {
+    let sizes = check.sizes([("N", n), ("C", c)])?;
+    check.tensor_exists("(N, C)", &sizes)?;
+    Ok(sizes)
 }

@@ -194,5 +194,9 @@ pub unsafe extern "C" fn ironwarp_matmul_wgrad_workspace_size(args: *const Matmu
 }
 
 fn sizes(check: &Arguments, n: i64, c: i64, oc: i64) -> Result<[usize; 3]> {
-    check.sizes([("N", n), ("C", c), ("OC", oc)])
+    let [n, c, oc] = check.sizes([("N", n), ("C", c), ("OC", oc)])?;
+    check.tensor_exists("(N, C)", &[n, c])?;
+    check.tensor_exists("(N, OC)", &[n, oc])?;
+    check.tensor_exists("(OC, C)", &[oc, c])?;
+    Ok([n, c, oc])
 }

@@ -1,9 +1,10 @@
 //! Finds nvcc. The order of locations is that of `scripts/cuda-toolkit.sh`, which installs nvcc in the last one.
 
-use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs};
 
 use crate::{Arch, Error, Result};
 
@@ -29,12 +30,16 @@ impl Nvcc {
     /// # Errors
     /// [`Error::Compile`] with nvcc's output.
     pub fn ptx(&self, source: &Path, arch: Arch) -> Result<String, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("ironwarp-nvcc-{}-{}.ptx", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = env::temp_dir().join(name);
         let mut command = Command::new(&self.path);
         command.args(["-ptx", "-std=c++17", "-lineinfo"]).arg(format!("-arch=compute_{arch}"));
-        // nvcc writes PTX to the standard output if it is the output file.
-        let result = command.args(["-o", "/dev/stdout"]).arg(source).output().map_err(Error::io("run", &self.path))?;
+        let result = command.arg("-o").arg(&path).arg(source).output().map_err(Error::io("run", &self.path))?;
+        let ptx = fs::read_to_string(&path);
+        let _ = fs::remove_file(&path);
         if result.status.success() {
-            return Ok(String::from_utf8_lossy(&result.stdout).into_owned());
+            return ptx.map_err(Error::io("read", &path));
         }
         let output = [result.stdout, result.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         Err(Error::Compile { file: source.display().to_string(), arch, status: result.status, output })

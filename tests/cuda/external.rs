@@ -9,11 +9,11 @@ use cudarc::driver::sys::CUstreamCaptureMode::{CU_STREAM_CAPTURE_MODE_GLOBAL, CU
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use half::bf16;
-use ironwarp::Result;
 use ironwarp::cuda::{Cuda, DevPtr, workspace};
 use ironwarp::memory::Category;
 use ironwarp::ops::{Backend, GeluForward, GradNorm};
 use ironwarp::tensor::{Storage, Tensor, View, ViewMut};
+use ironwarp::{Error, Result};
 
 use crate::emulator::{Shared, alone, shared};
 
@@ -121,7 +121,10 @@ fn tensors_are_operands_of_the_programs_code() {
     program.add_one(x.as_dev_ptr());
     assert_eq!(x.at(1).as_dev_ptr().address(), x.as_dev_ptr().address() + 128);
     let mut copy = program.slice(0.0);
-    program.stream.memcpy_dtod(&x.as_cuda_view(), &mut copy).unwrap();
+    // SAFETY: the copy is in the tensor's stream.
+    #[allow(unsafe_code)]
+    let view = unsafe { x.as_cuda_view() };
+    program.stream.memcpy_dtod(&view, &mut copy).unwrap();
     assert_eq!(program.first(&copy), 2.0);
     program.add_one(address(&copy));
     program.stream.memcpy_dtod(&copy, &mut x).unwrap();
@@ -238,9 +241,14 @@ fn what_the_programs_graph_cannot_contain_is_refused() {
     }
     let no_memory = norm_of_grad().unwrap_err().to_string();
     assert!(no_memory.ends_with(
-        "bytes for workspace cannot be allocated while the program captures the stream: allocate tensors before, and run \
-         the operations once before or call Device::reserve_workspace"
+        "bytes cannot be allocated while the program captures the stream: run the operation once before the capture, or call \
+         Device::reserve_workspace"
     ));
+    let no_memory = cuda.zeros::<f32>(8).unwrap_err().to_string();
+    assert_eq!(
+        no_memory,
+        "32 bytes for other cannot be allocated while the program captures the stream: allocate them before the capture"
+    );
     program.stream.end_capture(CUgraphInstantiate_flags(0)).unwrap().unwrap();
     cuda.device().reserve_workspace(1 << 16).unwrap();
     program.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
@@ -262,19 +270,111 @@ fn the_workspace_can_be_memory_of_the_program() {
     let mut norm_with = |lent: usize| {
         // SAFETY: `memory` lives longer than `cuda`'s work.
         #[allow(unsafe_code)]
-        unsafe {
-            cuda.device().lend_workspace(ptr, lent);
-        }
+        unsafe { cuda.device().lend_workspace(ptr, lent) }.unwrap();
         cuda.grad_norm(GradNorm { grad: grad.view(), norm: norm.view_mut() })
     };
-    let message = format!("workspace >= {bytes} bytes failed ({} bytes)", bytes - 1);
+    let message = format!("the lent workspace has {} bytes, but the operation needs {bytes}", bytes - 1);
     assert_eq!(norm_with(bytes - 1).unwrap_err().to_string(), message);
     norm_with(bytes).unwrap();
     assert_eq!(norm.to_vec(&cuda).unwrap(), [512.0]);
     let used = program.stream.clone_dtoh(&memory).unwrap();
     program.stream.synchronize().unwrap();
     assert!(used.iter().any(|&byte| byte != 0), "the partial sums are in the program's memory");
-    assert!(cuda.device().held().iter().all(|(category, _)| *category != Category::Workspace));
+    let own = || cuda.device().held().iter().any(|(category, _)| *category == Category::Workspace);
+    assert!(!own());
+    cuda.device().reclaim_workspace();
+    cuda.grad_norm(GradNorm { grad: grad.view(), norm: norm.view_mut() }).unwrap();
+    assert!(own());
+    // SAFETY: nothing is done with it.
+    #[allow(unsafe_code)]
+    let misaligned = unsafe { cuda.device().lend_workspace(DevPtr::from_address(0x1010), 16) };
+    assert_eq!(misaligned.unwrap_err().to_string(), "a workspace at 0x1010 is not aligned to 256 bytes");
+}
+
+/// A graph of the program contains the workspace's address: the workspace may neither be freed when a larger one is needed
+/// during the capture, nor after it.
+#[test]
+fn a_workspace_lives_as_long_as_the_graphs_that_use_it() {
+    let program = program();
+    let cuda = &program.cuda;
+    let ones = |len: usize| Tensor::<Cuda, f32>::from_vec(cuda, [len], vec![1.0; len]).unwrap();
+    let (few, many, mut norm, mut other) = (ones(64), ones(1 << 20), ones(1), ones(1));
+    let norm_of = |grad: &Tensor<Cuda, f32>, norm: &mut Tensor<Cuda, f32>| {
+        cuda.grad_norm(GradNorm { grad: grad.view(), norm: norm.view_mut() })
+    };
+    norm_of(&few, &mut norm).unwrap();
+    program.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    norm_of(&few, &mut norm).unwrap();
+    norm_of(&many, &mut other).unwrap_err();
+    norm_of(&few, &mut norm).unwrap();
+    let graph = program.stream.end_capture(CUgraphInstantiate_flags(0)).unwrap().unwrap();
+    norm_of(&many, &mut other).unwrap();
+    // It would get the old workspace if that was freed.
+    let bystander = ones(64);
+    graph.launch().unwrap();
+    assert_eq!((norm.to_vec(cuda).unwrap(), other.to_vec(cuda).unwrap()), (vec![8.0], vec![1024.0]));
+    assert!(bystander.to_vec(cuda).unwrap().iter().all(|&x| x == 1.0));
+}
+
+/// Memory that is dropped during a capture is freed after it, because a graph can free only what it has allocated.
+#[test]
+fn tensors_can_be_dropped_while_the_program_captures() {
+    let program = program();
+    let cuda = &program.cuda;
+    let (x, mut out) = (program.slice(2.0), program.slice(0.0));
+    let tensor = Tensor::<Cuda, f32>::zeros(cuda, [1 << 16]).unwrap();
+    program.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    program.gelu(&x, &mut out).unwrap();
+    drop(tensor);
+    let graph = program.stream.end_capture(CUgraphInstantiate_flags(0)).unwrap().unwrap();
+    graph.launch().unwrap();
+    assert_eq!(program.first(&out), 1.953125);
+    assert!(cuda.device().held().is_empty());
+    cuda.zeros::<f32>(1).unwrap();
+}
+
+/// The program's mistakes in a capture are errors of the call, and the device stays usable.
+#[test]
+fn an_invalidated_capture_of_the_program_poisons_nothing() {
+    let program = program();
+    let (x, mut out) = (program.slice(2.0), program.slice(0.0));
+    program.gelu(&x, &mut out).unwrap();
+    program.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    program.stream.context().synchronize().unwrap_err();
+    let error = program.gelu(&x, &mut out).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+    assert!(error.to_string().contains("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED (901)"), "{error}");
+    program.stream.end_capture(CUgraphInstantiate_flags(0)).map(drop).unwrap_err();
+    program.gelu(&x, &mut out).unwrap();
+    assert_eq!(program.first(&out), 1.953125);
+}
+
+#[test]
+fn a_captured_stream_cannot_wait_for_cudarcs_events() {
+    let program = program();
+    // SAFETY: more events than needed do no harm.
+    #[allow(unsafe_code)]
+    unsafe {
+        program.stream.context().enable_event_tracking();
+    }
+    let (x, mut out) = (program.slice(2.0), program.slice(0.0));
+    program.gelu(&x, &mut out).unwrap();
+    program.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    assert_eq!(
+        program.gelu(&x, &mut out).unwrap_err().to_string(),
+        "cudarc tracks slices by events, which a captured stream cannot wait for: call \
+         CudaContext::disable_event_tracking, or make the views before the capture"
+    );
+    program.stream.end_capture(CUgraphInstantiate_flags(0)).unwrap();
+    program.gelu(&x, &mut out).unwrap();
+    assert_eq!(program.first(&out), 1.953125);
+}
+
+#[test]
+fn the_per_thread_default_stream_is_refused() {
+    let program = program();
+    let error = Cuda::with_stream(&program.stream.context().per_thread_stream()).err().unwrap();
+    assert!(error.to_string().starts_with("the per-thread default stream is another stream in each thread"), "{error}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::mem::offset_of;
 use std::ptr::{null, null_mut};
 
+use cudarc::driver::result;
 use cudarc::driver::sys::CUstream;
 use ironwarp_capi::*;
 
@@ -86,8 +87,8 @@ fn hostile_workspace(program: &Program, bytes: usize, call: impl Fn(Workspace) -
         "workspace is aligned to 256 bytes failed (it begins 16",
     );
     refused(Workspace { ptr, bytes: bytes + (1 << 30) }, "workspace lies within its allocation");
-    refused(Workspace { ptr, bytes: bytes - 1 }, &format!("workspace >= {bytes} bytes failed ({} bytes)", bytes - 1));
-    refused(Workspace { ptr: null_mut(), bytes: 0 }, &format!("workspace >= {bytes} bytes failed (0 bytes)"));
+    refused(Workspace { ptr, bytes: bytes - 1 }, &format!("has {} bytes, but the operation needs {bytes}", bytes - 1));
+    refused(Workspace { ptr: null_mut(), bytes: 0 }, &format!("has 0 bytes, but the operation needs {bytes}"));
     ok(call(workspace));
 }
 
@@ -95,9 +96,22 @@ fn stream(program: &Program) -> CUstream {
     program.stream.cu_stream()
 }
 
-/// What a function writes its workspace's size to, and a null pointer for it.
-fn hostile_size<A>(args: &A, size: unsafe extern "C" fn(*const A, *mut usize) -> Status) -> usize {
+/// The size of a workspace, and calls that must be refused: null pointers, and sizes that no memory has.
+fn hostile_size<A: Copy>(
+    args: &A,
+    sizes: &[Size],
+    size: unsafe extern "C" fn(*const A, *mut usize) -> Status,
+) -> usize {
     let mut bytes = 0;
+    for Size { name, offset } in sizes {
+        for bad in [0, 1 << 62, i64::MAX] {
+            let mut changed = *args;
+            // SAFETY: the field at this offset is an i64.
+            unsafe { (&raw mut changed).cast::<u8>().add(*offset).cast::<i64>().write_unaligned(bad) };
+            // SAFETY: valid pointers.
+            assert_eq!(unsafe { size(&changed, &mut bytes) }, Status::InvalidArgument, "{name} = {bad}");
+        }
+    }
     // SAFETY: null or valid pointers.
     unsafe {
         assert_eq!(size(null(), &mut bytes), Status::InvalidArgument);
@@ -166,7 +180,8 @@ fn layernorm() {
         accumulate_dx: 0,
         accumulate: 0,
     };
-    let bytes = hostile_size(&args, ironwarp_layernorm_backward_workspace_size);
+    let bytes =
+        hostile_size(&args, sizes!(LayernormBackward: n = "N", c = "C"), ironwarp_layernorm_backward_workspace_size);
     let (_memory, workspace) = p.workspace(bytes);
     // SAFETY: as above.
     let call = |args: *const _| unsafe { ironwarp_layernorm_backward(args, workspace, stream(&p)) };
@@ -228,7 +243,8 @@ fn matmul() {
         oc,
         accumulate: 0,
     };
-    let bytes = hostile_size(&args, ironwarp_matmul_wgrad_workspace_size);
+    let bytes =
+        hostile_size(&args, sizes!(MatmulWgrad: n = "N", c = "C", oc = "OC"), ironwarp_matmul_wgrad_workspace_size);
     let (_memory, workspace) = p.workspace(bytes);
     hostile(
         args,
@@ -321,7 +337,11 @@ fn embedding() {
         t_max,
         accumulate: 0,
     };
-    let bytes = hostile_size(&args, ironwarp_embedding_backward_workspace_size);
+    let bytes = hostile_size(
+        &args,
+        sizes!(EmbeddingBackward: b = "B", t = "T", c = "C", vp = "Vp"),
+        ironwarp_embedding_backward_workspace_size,
+    );
     let (_memory, workspace) = p.workspace(bytes);
     hostile(
         args,
@@ -342,7 +362,7 @@ fn adamw() {
     let (m, v) = (p.f32(4, [len]), p.f32(5, [len]));
     let norm = p.f32(6, [1]);
     let args = GradNorm { grad: ptr(&grad), norm: ptr(&norm), p: len as i64 };
-    let bytes = hostile_size(&args, ironwarp_grad_norm_workspace_size);
+    let bytes = hostile_size(&args, sizes!(GradNorm: p = "P"), ironwarp_grad_norm_workspace_size);
     let (_memory, workspace) = p.workspace(bytes);
     hostile(
         args,
@@ -455,7 +475,11 @@ fn attention() {
         hs,
         causal: 0,
     };
-    let bytes = hostile_size(&args, ironwarp_attention_backward_workspace_size);
+    let bytes = hostile_size(
+        &args,
+        sizes!(AttentionBackward: b = "B", t = "T", nh = "NH", hs = "HS"),
+        ironwarp_attention_backward_workspace_size,
+    );
     let (_memory, workspace) = p.workspace(bytes);
     // SAFETY: as above.
     let call = |args: *const AttentionBackward| unsafe { ironwarp_attention_backward(args, workspace, stream(&p)) };
@@ -470,4 +494,21 @@ fn attention() {
     assert!(last_error().contains("rows of dk do not overlap failed"), "{}", last_error());
     // SAFETY: as above.
     hostile_workspace(&p, bytes, |workspace| unsafe { ironwarp_attention_backward(&args, workspace, stream(&p)) });
+}
+
+/// Page-locked memory has an address that kernels can use, but it is in the host's memory.
+#[test]
+fn page_locked_memory_is_refused() {
+    let p = Program::new();
+    let norm = p.f32(1, [1]);
+    p.stream.context().bind_to_thread().unwrap();
+    // SAFETY: the memory is not accessed, and freed below.
+    let pinned = unsafe { result::malloc_host(256, 0) }.unwrap();
+    let args = GradNorm { grad: pinned.cast(), norm: ptr(&norm), p: 64 };
+    let workspace = Workspace { ptr: null_mut(), bytes: 0 };
+    // SAFETY: refused.
+    assert_eq!(unsafe { ironwarp_grad_norm(&args, workspace, stream(&p)) }, Status::InvalidArgument);
+    assert!(last_error().contains("grad (64) is device memory failed"), "{}", last_error());
+    // SAFETY: allocated above.
+    unsafe { result::free_host(pinned) }.unwrap();
 }

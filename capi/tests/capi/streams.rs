@@ -138,3 +138,16 @@ fn threads_can_share_a_stream() {
     });
     assert!(layers.iter().all(|layer| layer.outputs_are(&program.cuda, 32.0)));
 }
+
+/// The legacy default stream also has a handle of its own. The per-thread default stream orders nothing between threads.
+#[test]
+fn the_handles_of_the_default_streams() {
+    let program = Program::new();
+    let layer = Layer::new(&program.cuda);
+    program.stream.synchronize().unwrap();
+    ok(layer.run(1 as Stream));
+    program.stream.context().default_stream().synchronize().unwrap();
+    assert!(layer.outputs_are(&program.cuda, 32.0));
+    assert_eq!(layer.run(2 as Stream), Status::InvalidArgument);
+    assert!(last_error().contains("per-thread default stream"), "{}", last_error());
+}

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use cudarc::driver::CudaFunction;
 use cudarc::driver::sys::{self, CUstreamCaptureMode, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED};
+use cudarc::driver::{CudaContext, CudaFunction};
 
 use crate::cuda::launch::spec::Sizes;
 use crate::{Error, Result};
@@ -48,31 +48,42 @@ pub(super) fn lock_captures() -> Result<CaptureLock> {
 }
 
 /// While it exists, the calling thread may load modules, allocate memory and query events although the program captures a
-/// stream: the driver otherwise refuses these calls in all threads, and invalidates the capture, because they might
-/// synchronize with it. Ours do not.
+/// stream. Otherwise the driver refuses these calls in all threads, and invalidates the capture, because they might
+/// synchronize with the captured work. None of them depends on captured work.
 pub(super) struct RelaxedCaptureMode {
-    previous: CUstreamCaptureMode,
+    /// `None` if the driver refused to change the mode.
+    previous: Option<CUstreamCaptureMode>,
 }
 
 impl RelaxedCaptureMode {
-    pub fn enter() -> Self {
+    pub fn enter(context: &CudaContext) -> Self {
+        bind(context);
         RelaxedCaptureMode { previous: exchange_capture_mode(CU_STREAM_CAPTURE_MODE_RELAXED) }
     }
 }
 
 impl Drop for RelaxedCaptureMode {
     fn drop(&mut self) {
-        exchange_capture_mode(self.previous);
+        self.previous.map(exchange_capture_mode);
     }
 }
 
-/// Sets the capture mode of the calling thread and returns the previous one. If the driver refuses, the mode stays as it is,
-/// and the call for which it was to change reports what is wrong.
-fn exchange_capture_mode(mut mode: CUstreamCaptureMode) -> CUstreamCaptureMode {
+/// Sets the capture mode of the calling thread and returns the previous one. If the driver refuses, the call for which the
+/// mode was to change reports what is wrong.
+fn exchange_capture_mode(mut mode: CUstreamCaptureMode) -> Option<CUstreamCaptureMode> {
     // SAFETY: the driver replaces the mode by another one.
     #[allow(unsafe_code)]
-    let _ = unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut mode) };
-    mode
+    let outcome = unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut mode) };
+    outcome.result().is_ok().then_some(mode)
+}
+
+/// Makes the context current. An error that cudarc holds back is kept for the next call to report.
+pub(super) fn bind(context: &CudaContext) {
+    let kept = context.bind_to_thread();
+    if kept.is_err() {
+        context.record_err(context.bind_to_thread());
+        context.record_err(kept);
+    }
 }
 
 /// Whether a thread captures the launches of a device, and what they use.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+use cudarc::driver::sys::CUstream;
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
-use super::capture::lock_captures;
+use super::capture::{RelaxedCaptureMode, lock_captures};
 use super::driver;
 use super::faults::Fault;
 use super::graph::Graph;
@@ -19,6 +20,9 @@ use crate::cuda::launch::device_ptr::DevPtr;
 use crate::cuda::launch::spec::{Grid, Kernel, Sizes};
 use crate::memory::Category;
 use crate::{Error, Result};
+
+/// The handle of the per-thread default stream in cuda.h.
+const CU_STREAM_PER_THREAD: CUstream = 2 as CUstream;
 
 /// The oldest compute capability that the kernels support.
 const OLDEST: (u32, u32) = (8, 0);
@@ -115,7 +119,14 @@ impl Device {
         owned_by_program: Option<&Arc<CudaStream>>,
         modules: Option<Arc<Modules>>,
     ) -> Result<Self> {
+        if owned_by_program.is_some_and(|stream| stream.cu_stream() == CU_STREAM_PER_THREAD) {
+            return Err(Error::invalid(
+                "the per-thread default stream is another stream in each thread, so that it orders nothing: pass a stream of \
+                 your own, or the default stream",
+            ));
+        }
         let _lock = lock_captures()?;
+        let _mode = RelaxedCaptureMode::enter(context);
         let unusable = |fault: Fault| Error::Unavailable(format!("GPU {} cannot be used: {fault}", context.ordinal()));
         let fault = |error: DriverError| unusable(error.into());
         let properties = Properties::of(context).map_err(fault)?;
@@ -212,13 +223,30 @@ impl Device {
 
     /// Makes the operations use `bytes` bytes of the program's memory as their workspace, which then never grows: an
     /// operation that needs more is refused. `cuda::workspace` says what each needs. An own workspace is freed.
+    /// [`Backend::capture`](crate::ops::Backend::capture) refuses operations that use a lent workspace.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the memory is not aligned to 256 bytes.
     ///
     /// # Safety
-    /// The memory must be valid until the work of all operations has completed, must not be accessed by other work
-    /// meanwhile, and must be aligned to 256 bytes.
+    /// The memory must be valid until [`Device::reclaim_workspace`] has been called and the work of all operations has
+    /// completed, and must not be accessed by other work meanwhile.
     #[allow(unsafe_code)]
-    pub unsafe fn lend_workspace(&self, ptr: DevPtr<u8>, bytes: usize) {
-        *self.workspace.lock().unwrap_or_else(PoisonError::into_inner) = Workspace::lent(ptr, bytes);
+    pub unsafe fn lend_workspace(&self, ptr: DevPtr<u8>, bytes: usize) -> Result<()> {
+        if !ptr.address().is_multiple_of(256) {
+            return Err(Error::invalid(format!("a workspace at {ptr:?} is not aligned to 256 bytes")));
+        }
+        self.lock_workspace().replace(Some((ptr, bytes)));
+        Ok(())
+    }
+
+    /// Ends the use of a lent workspace for operations that are enqueued from now on: they use memory of the device's own.
+    pub fn reclaim_workspace(&self) {
+        self.lock_workspace().replace(None);
+    }
+
+    fn lock_workspace(&self) -> MutexGuard<'_, Workspace> {
+        self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks the workspace for the launches of one operation and grows it to at least `bytes` bytes.
@@ -227,7 +255,7 @@ impl Device {
     /// behind this one.
     pub(in crate::cuda) fn workspace(&self, bytes: usize) -> Result<MutexGuard<'_, Workspace>> {
         self.stream.latch.ensure_usable()?;
-        let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut workspace = self.lock_workspace();
         workspace.reserve(&self.stream, &self.accounting, bytes)?;
         Ok(workspace)
     }
@@ -302,10 +330,14 @@ impl Cuda {
     /// calls and between the work that the program enqueues itself, so that neither side has to wait for the other.
     ///
     /// If the program captures the stream, operations become part of its graph. Only what a graph cannot contain is refused:
-    /// copies from and to the host, allocations and waits. See also [`Device::reserve_workspace`].
+    /// copies from and to the host, allocations and waits. See also [`Device::reserve_workspace`]. The graph contains the
+    /// addresses of operands and workspace, so tensors and the last handle of the device must live longer than the graph.
+    ///
+    /// cudarc's event tracking is of no use to a program with one stream, and must be off while the stream is captured:
+    /// `CudaContext::disable_event_tracking`.
     ///
     /// # Errors
-    /// As [`Cuda::new`].
+    /// As [`Cuda::new`]; [`Error::Invalid`] for the per-thread default stream.
     pub fn with_stream(stream: &Arc<CudaStream>) -> Result<Self> {
         Ok(Cuda { device: Arc::new(Device::with_stream(stream)?) })
     }

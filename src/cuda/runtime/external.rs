@@ -23,35 +23,52 @@ fn check_slice<E: Element>(cuda: &Cuda, slice: &impl DeviceSlice<E>, shape: Shap
     if slice.len() != shape.len() {
         return Err(Error::invalid(format!("a slice of {} elements cannot have the shape {shape}", slice.len())));
     }
-    // The handle of the default stream is the same in every context.
-    if **slice.stream() != **cuda.device().stream() {
+    // This compares the contexts as well: the default streams of two contexts have one handle.
+    let stream = cuda.device().stream();
+    if **slice.stream() != **stream {
         return Err(Error::invalid(
             "the slice belongs to another stream than the device, so that nothing orders its use: open the device with \
              Cuda::with_stream(slice.stream())",
         ));
     }
+    // cudarc makes the stream wait for its events, which were recorded outside of the capture.
+    if stream.context().is_managing_stream_synchronization() && cuda.device().stream.is_captured_by_program()? {
+        return Err(Error::invalid(
+            "cudarc tracks slices by events, which a captured stream cannot wait for: call \
+             CudaContext::disable_event_tracking, or make the views before the capture",
+        ));
+    }
     Ok(())
+}
+
+/// Checks the driver calls by which cudarc has ordered a slice, as it keeps their errors for itself.
+fn check_order(cuda: &Cuda) -> Result<()> {
+    let stream = &cuda.device().stream;
+    stream.latch.check_captured(&"ordering the work of a slice", stream.context().check_err())
 }
 
 impl<'a, E: Element> View<'a, Cuda, E> {
     /// A view of device memory that the program has allocated: a `CudaSlice`, `CudaView` or [`Tensor`].
     ///
     /// Kernels read it in the order of the device's stream. cudarc's events for other streams do not include these reads:
-    /// a program that writes the slice in another stream must make that stream wait (`CudaStream::join`).
+    /// another stream that writes the slice must wait first (`CudaStream::join`).
     ///
     /// # Errors
     /// [`Error::Invalid`] if the slice does not have `shape.len()` elements, or belongs to another stream than `cuda`.
     pub fn from_slice(cuda: &Cuda, slice: &'a impl DevicePtr<E>, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         check_slice(cuda, slice, shape)?;
-        let (address, _read) = slice.device_ptr(cuda.device().stream());
+        let (address, read) = slice.device_ptr(cuda.device().stream());
+        drop(read);
+        check_order(cuda)?;
         Ok(View::from_external(DevPtr::from_address(address), shape))
     }
 
     /// A view of `shape.len()` elements of device memory, beginning at `ptr`.
     ///
     /// # Safety
-    /// The memory must be valid, initialised, and not written by other work, until all operations on the view have
+    /// The memory must be in the device's context, have at least `shape.len()` elements, and be aligned to `E`. It must be
+    /// valid, initialised, and not written by work outside of the stream's order, until all operations on the view have
     /// completed on the device. Nothing extends its life beyond `'a`.
     #[allow(unsafe_code)]
     pub unsafe fn from_raw(ptr: DevPtr<E>, shape: impl Into<Shape>) -> Self {
@@ -71,22 +88,26 @@ impl<'a, E: Element> View<'a, Cuda, E> {
 impl<'a, E: Element> ViewMut<'a, Cuda, E> {
     /// Write access to device memory that the program has allocated: a `CudaSlice`, `CudaViewMut` or [`Tensor`].
     ///
-    /// As for [`View::from_slice`], the order is that of the device's stream.
+    /// As for [`View::from_slice`], the order is that of the device's stream: another stream that reads or writes the slice
+    /// must wait first.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the slice does not have `shape.len()` elements, or belongs to another stream than `cuda`.
     pub fn from_slice(cuda: &Cuda, slice: &'a mut impl DevicePtrMut<E>, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         check_slice(cuda, slice, shape)?;
-        let (address, _written) = slice.device_ptr_mut(cuda.device().stream());
+        let (address, written) = slice.device_ptr_mut(cuda.device().stream());
+        drop(written);
+        check_order(cuda)?;
         Ok(ViewMut::from_slice_mut(SliceMut::external(DevPtr::from_address(address), shape.len()), shape))
     }
 
     /// Write access to `shape.len()` elements of device memory, beginning at `ptr`.
     ///
     /// # Safety
-    /// The memory must be valid, and not accessed by other work, until all operations on the view have completed on the
-    /// device. Nothing extends its life beyond `'a`.
+    /// The memory must be in the device's context, have at least `shape.len()` elements, and be aligned to `E`. It must be
+    /// valid, and not accessed by work outside of the stream's order, until all operations on the view have completed on
+    /// the device. Nothing extends its life beyond `'a`.
     #[allow(unsafe_code)]
     pub unsafe fn from_raw(ptr: DevPtr<E>, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
@@ -100,14 +121,17 @@ impl<E: Element> Tensor<Cuda, E> {
         self.view().as_dev_ptr()
     }
 
-    /// The tensor as cudarc's functions take device memory.
-    pub fn as_cuda_view(&self) -> CudaView<'_, E>
+    /// The tensor as cudarc's view of device memory. Most functions of cudarc take the tensor itself, which is simpler.
+    ///
+    /// # Safety
+    /// The view must be used in the device's stream only: no event orders other streams, nor the end of the tensor's life.
+    #[allow(unsafe_code)]
+    pub unsafe fn as_cuda_view(&self) -> CudaView<'_, E>
     where
         E: DeviceRepr,
     {
         let bytes = self.buffer().allocation.bytes();
         // SAFETY: the allocation is aligned to 256 bytes, and any bytes are values of an element type.
-        #[allow(unsafe_code)]
         let view = unsafe { bytes.transmute(self.shape().len()) };
         view.expect("a tensor's allocation has room for its elements")
     }
@@ -136,7 +160,8 @@ impl<E: Element> DevicePtrMut<E> for Tensor<Cuda, E> {
 }
 
 /// Makes `stream` wait for the work of a tensor's own stream. That stream learns of no access in another one, so the
-/// access ends before the caller goes on.
+/// access ends before the caller goes on. Neither is possible while `stream` is captured; cudarc then reports the error at
+/// its next call.
 fn order_after<'a>(own: &CudaStream, stream: &'a CudaStream) -> SyncOnDrop<'a> {
     if own == stream {
         return SyncOnDrop::Record(None);

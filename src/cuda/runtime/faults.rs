@@ -38,6 +38,12 @@ impl Fault {
         self.0 == code as u32
     }
 
+    /// Whether the call was refused because of a stream capture, which leaves the content of memory as it was.
+    pub fn is_of_capture(self) -> bool {
+        // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED to CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD.
+        (900..=908).contains(&self.0)
+    }
+
     /// Whether a call that enqueues no work has left everything as it was.
     pub fn is_recoverable(self) -> bool {
         RECOVERABLE.iter().any(|&code| self.is(code))

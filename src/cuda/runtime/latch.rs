@@ -53,6 +53,15 @@ impl ErrorLatch {
         outcome.map_err(|error| self.poison_call(context, error.into()))
     }
 
+    /// Checks the outcome of a call in a stream that the program may be capturing. An error of the capture is reported and
+    /// poisons nothing: the work is missing from the program's graph only.
+    pub fn check_captured<T>(&self, context: &dyn fmt::Display, outcome: Result<T, DriverError>) -> Result<T> {
+        outcome.map_err(|error| match Fault::from(error) {
+            fault if fault.is_of_capture() => Error::invalid(format!("{fault} while {context}")),
+            fault => self.poison_call(context, fault),
+        })
+    }
+
     /// Checks the outcome of a call that enqueues no work. Only an error that is not recoverable poisons the device.
     pub fn check_query<T>(&self, context: &dyn fmt::Display, outcome: Result<T, DriverError>) -> Result<T, QueryError> {
         outcome.map_err(|error| match Fault::from(error) {

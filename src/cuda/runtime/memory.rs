@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
-use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
+use cudarc::driver::sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+use cudarc::driver::{CudaSlice, DevicePtr};
 
-use super::capture::{self, CaptureState, RelaxedCaptureMode};
+use super::capture::{self, CaptureState, RelaxedCaptureMode, bind};
 use super::latch::QueryError;
 use super::stream::Stream;
 use crate::cuda::launch::device_ptr::DevPtr;
@@ -15,7 +16,11 @@ use crate::memory::Category;
 
 /// The bytes of device memory that each category holds.
 #[derive(Debug, Default)]
-pub(super) struct Accounting(Mutex<Ledger>);
+pub(super) struct Accounting {
+    ledger: Mutex<Ledger>,
+    /// Memory that was dropped while the program captured its stream. It is freed at the next allocation after the capture.
+    to_free: Mutex<Vec<CudaSlice<u8>>>,
+}
 
 #[derive(Debug)]
 struct Ledger {
@@ -34,7 +39,7 @@ impl Default for Ledger {
 
 impl Accounting {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, category: Category, bytes: u64) {
@@ -47,6 +52,10 @@ impl Accounting {
         if let Some(held) = self.ledger().held.get_mut(&category) {
             *held -= bytes;
         }
+    }
+
+    fn to_free(&self) -> MutexGuard<'_, Vec<CudaSlice<u8>>> {
+        self.to_free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn set_current(&self, category: Category) {
@@ -74,8 +83,11 @@ impl Accounting {
 /// An allocation of device memory, freed in stream order when it is dropped.
 #[derive(Debug)]
 pub(super) struct Allocation {
-    // CudaSlice frees the memory in its own Drop, which runs after ours.
-    bytes: CudaSlice<u8>,
+    /// Taken out when the allocation is dropped.
+    bytes: Option<CudaSlice<u8>>,
+    len: usize,
+    /// Whether the program made the stream and may capture it.
+    may_be_captured: bool,
     ptr: DevPtr<u8>,
     accounting: Arc<Accounting>,
     capture: Arc<CaptureState>,
@@ -89,16 +101,17 @@ impl Allocation {
         // The memory would belong to the program's graph.
         if stream.is_captured_by_program()? {
             return Err(Error::invalid(format!(
-                "{bytes} bytes for {category} cannot be allocated while the program captures the stream: allocate tensors \
-                 before, and run the operations once before or call Device::reserve_workspace"
+                "{bytes} bytes for {category} cannot be allocated while the program captures the stream: allocate them \
+                 before the capture"
             )));
         }
+        accounting.to_free().clear();
         // The driver has no allocation of 0 bytes, and Rust has none of more than isize::MAX.
         let len = bytes.max(1);
         let attempt = if isize::try_from(len).is_err() {
             None
         } else {
-            let _mode = RelaxedCaptureMode::enter();
+            let _mode = RelaxedCaptureMode::enter(stream.context());
             // SAFETY: any bytes are valid values of the tensors' element types. `zeros` and `adopt` initialise the memory,
             // kernels write a workspace before they read it, and `uninitialised` documents what its tensors contain.
             #[allow(unsafe_code)]
@@ -125,7 +138,9 @@ impl Allocation {
         // well; our events order it, and it keeps the destinations of its copies alive.
         let ptr = DevPtr::from_address(slice.device_ptr(stream.compute()).0);
         Ok(Arc::new(Allocation {
-            bytes: slice,
+            bytes: Some(slice),
+            len,
+            may_be_captured: stream.is_owned_by_program(),
             ptr,
             accounting: accounting.clone(),
             capture: stream.capture.clone(),
@@ -135,12 +150,12 @@ impl Allocation {
 
     /// The memory as cudarc has it.
     pub fn bytes(&self) -> &CudaSlice<u8> {
-        &self.bytes
+        self.bytes.as_ref().expect("present until the allocation is dropped")
     }
 
     /// Number of bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
     /// Pointer to the first byte.
@@ -158,23 +173,26 @@ impl Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         self.accounting.remove(self.category, self.len() as u64);
+        let Some(bytes) = self.bytes.take() else { return };
         // cudarc frees in whichever context is current, and another one may be current in this thread.
-        bind(self.bytes.context());
-    }
-}
-
-/// Makes the context current. An error that cudarc holds back is kept for the next call to report.
-fn bind(context: &CudaContext) {
-    let kept = context.bind_to_thread();
-    if kept.is_err() {
-        context.record_err(context.bind_to_thread());
-        context.record_err(kept);
+        bind(bytes.context());
+        // A graph cannot free memory that was allocated outside of it.
+        let is_captured = || bytes.stream().capture_status() != Ok(CU_STREAM_CAPTURE_STATUS_NONE);
+        if self.may_be_captured && is_captured() {
+            self.accounting.to_free().push(bytes);
+        }
     }
 }
 
 /// Memory that operations need while they run; one operation uses it at a time.
 #[derive(Debug, Default)]
-pub(in crate::cuda) struct Workspace(Option<Source>);
+pub(in crate::cuda) struct Workspace {
+    source: Option<Source>,
+    /// Whether a graph that the program captures contains the address.
+    is_in_program_graph: bool,
+    /// Earlier allocations that graphs of the program contain, and which therefore live as long as the device.
+    retained: Vec<Arc<Allocation>>,
+}
 
 /// Where a workspace comes from.
 #[derive(Debug)]
@@ -186,30 +204,46 @@ enum Source {
 }
 
 impl Workspace {
-    /// A workspace in memory of the program.
-    pub(super) fn lent(ptr: DevPtr<u8>, bytes: usize) -> Self {
-        Workspace(Some(Source::Lent { ptr, bytes }))
+    /// Uses memory of the program from now on, or with `None` memory of its own.
+    pub(super) fn replace(&mut self, lent: Option<(DevPtr<u8>, usize)>) {
+        let previous = std::mem::replace(&mut self.source, lent.map(|(ptr, bytes)| Source::Lent { ptr, bytes }));
+        match previous {
+            Some(Source::Own(allocation)) if self.is_in_program_graph => self.retained.push(allocation),
+            _ => {}
+        }
+        self.is_in_program_graph = false;
     }
 
     pub(super) fn reserve(&mut self, stream: &Stream, accounting: &Arc<Accounting>, bytes: usize) -> Result<()> {
-        match &self.0 {
-            Some(Source::Own(allocation)) if allocation.len() >= bytes => Ok(()),
-            Some(Source::Lent { bytes: lent, .. }) if *lent >= bytes => Ok(()),
-            Some(Source::Lent { bytes: lent, .. }) => {
-                Err(Error::invalid(format!("workspace >= {bytes} bytes failed ({lent} bytes)")))
+        let is_captured = stream.is_captured_by_program()?;
+        match &self.source {
+            Some(Source::Lent { bytes: lent, .. }) if *lent < bytes => {
+                return Err(Error::invalid(format!(
+                    "the lent workspace has {lent} bytes, but the operation needs {bytes}"
+                )));
+            }
+            Some(Source::Lent { .. }) => {}
+            Some(Source::Own(allocation)) if allocation.len() >= bytes => {}
+            // The memory would belong to the program's graph.
+            Some(Source::Own(_)) | None if is_captured => {
+                return Err(Error::invalid(format!(
+                    "a workspace of {bytes} bytes cannot be allocated while the program captures the stream: run the \
+                     operation once before the capture, or call Device::reserve_workspace"
+                )));
             }
             Some(Source::Own(_)) | None => {
                 // The old allocation is freed first. That is in stream order, after the kernels that use it.
-                self.0 = None;
-                self.0 = Some(Source::Own(Allocation::new(stream, accounting, bytes, Category::Workspace)?));
-                Ok(())
+                self.replace(None);
+                self.source = Some(Source::Own(Allocation::new(stream, accounting, bytes, Category::Workspace)?));
             }
         }
+        self.is_in_program_graph |= is_captured;
+        Ok(())
     }
 
     /// Pointer to the first byte, aligned to 256 bytes as all allocations of the driver are; null before the first use.
     pub fn ptr<T>(&self) -> DevPtr<T> {
-        match &self.0 {
+        match &self.source {
             None => DevPtr::NULL,
             Some(Source::Own(allocation)) => allocation.ptr_for_launch().cast(),
             Some(Source::Lent { ptr, .. }) => {

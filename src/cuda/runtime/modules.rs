@@ -54,7 +54,7 @@ impl Modules {
         if let Some(kernel) = state.kernels.get(spec.name) {
             return Ok(kernel.clone());
         }
-        let _mode = RelaxedCaptureMode::enter();
+        let _mode = RelaxedCaptureMode::enter(&self.context);
         let file = match state.files.get(spec.stem) {
             Some(file) => file.clone(),
             None => {

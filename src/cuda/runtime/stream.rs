@@ -111,13 +111,18 @@ impl Stream {
         self.ensure_not_capturing()
     }
 
+    /// Whether the program made the stream, and may capture it.
+    pub fn is_owned_by_program(&self) -> bool {
+        self.is_owned_by_program
+    }
+
     /// Whether the program captures the stream into a graph of its own.
     pub fn is_captured_by_program(&self) -> Result<bool> {
         if !self.is_owned_by_program {
             return Ok(false);
         }
-        let status =
-            self.latch.check_enqueue(&"querying whether the stream is captured", self.compute.capture_status())?;
+        let status = self.compute.capture_status();
+        let status = self.latch.check_captured(&"querying whether the stream is captured", status)?;
         Ok(status != CU_STREAM_CAPTURE_STATUS_NONE)
     }
 
@@ -138,7 +143,7 @@ impl Stream {
     pub fn synchronize(&self) -> Result<()> {
         self.ensure_ready()?;
         self.latch.check_enqueue(&"recording the end of the stream", self.end.record(&self.compute))?;
-        let _mode = RelaxedCaptureMode::enter();
+        let _mode = RelaxedCaptureMode::enter(self.context());
         let start = Instant::now();
         let timeout = self.timeout();
         let mut pause = Duration::ZERO;
@@ -195,7 +200,12 @@ impl Stream {
             };
         }
         self.latch.note_launch(spec.name, sizes);
-        self.latch.check_enqueue(&format_args!("launching {} ({sizes})", spec.name), outcome)?;
+        let context = format_args!("launching {} ({sizes})", spec.name);
+        if self.is_owned_by_program {
+            self.latch.check_captured(&context, outcome)?;
+        } else {
+            self.latch.check_enqueue(&context, outcome)?;
+        }
         if self.is_launch_blocking() && !self.is_captured_by_program()? { self.synchronize() } else { Ok(()) }
     }
 }

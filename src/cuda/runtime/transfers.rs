@@ -39,7 +39,7 @@ impl PinnedBuffer {
 
     /// Waits for the last copy and returns whether it ended before the timeout.
     fn wait(&self, start: Instant, timeout: Duration) -> bool {
-        let _mode = RelaxedCaptureMode::enter();
+        let _mode = RelaxedCaptureMode::enter(self.end.context());
         loop {
             match self.end.try_is_complete() {
                 Ok(false) if start.elapsed() < timeout => std::thread::sleep(Duration::from_micros(200)),
@@ -72,7 +72,7 @@ impl Drop for PinnedBuffer {
         let Some(bytes) = self.bytes.take() else { return };
         let context = self.end.context();
         context.record_err(context.bind_to_thread());
-        let _mode = RelaxedCaptureMode::enter();
+        let _mode = RelaxedCaptureMode::enter(context);
         // SAFETY: allocated by `PinnedBuffer::new`. No copy reads it any more, or `Transfers::finish` would have taken it
         // out.
         #[allow(unsafe_code)]
@@ -132,7 +132,7 @@ impl Transfers {
 
     /// Returns a buffer of at least `len` bytes whose last copy has ended.
     fn buffer(&self, stream: &Stream, len: usize) -> Result<PinnedBuffer> {
-        let _mode = RelaxedCaptureMode::enter();
+        let _mode = RelaxedCaptureMode::enter(stream.context());
         let enqueue = |outcome| stream.latch.check_enqueue(&"preparing a copy to the device", outcome);
         stream.latch.check_enqueue(&"preparing a copy to the device", stream.context().bind_to_thread())?;
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
