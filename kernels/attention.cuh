@@ -33,8 +33,8 @@ enum class Mask {
     END,
 };
 
-// The rows of one head of a (B, T, NH, HS) tensor: the first one, and the elements between two. T is bf16, or const bf16
-// for a tensor to read.
+// The rows of one head of a (B, T, NH, HS) tensor: the first one, and the elements between two. T is bf16, or const
+// bf16 for a tensor to read.
 template <class T>
 struct HeadRows {
     T *first;
@@ -78,8 +78,8 @@ __device__ inline void copy_tiles_async(uint32_t dst, const HeadRows<const bf16>
                                         int32_t rows_left) {
     constexpr uint32_t CHUNKS = HS / VECTOR, PASSES = ROWS * CHUNKS / THREADS, PASS_ROWS = THREADS / CHUNKS;
     static_assert(ROWS * CHUNKS >= THREADS, "at least one chunk per thread");
-    // If all chunks of a thread are in one column, only the row changes from pass to pass. Otherwise ptxas would keep the
-    // addresses of all of them in registers, which are scarce.
+    // If all chunks of a thread are in one column, only the row changes from pass to pass. Otherwise ptxas would keep
+    // the addresses of all of them in registers, which are scarce.
     constexpr bool ONE_COLUMN = ROWS * CHUNKS % THREADS == 0 && THREADS % CHUNKS == 0;
     constexpr uint32_t UNROLL_FACTOR = ONE_COLUMN && UNROLL != Unroll::NONE ? PASSES : 1;
     constexpr bool ADVANCE = ONE_COLUMN && UNROLL == Unroll::POINTERS;

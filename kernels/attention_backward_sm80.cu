@@ -5,14 +5,14 @@
 // Shapes:   q, k, v, dq, dk, dv (B, T, NH, HS) bf16, with strides of all axes but the last; dout, out (B, T, C) bf16;
 //           lse (B, NH, T), stats (2, B, NH, T) f32; row-major, C = (NH, HS)
 // Writes:   dq, dk, dv, stats "="
-// Requires: HS as in the kernel's suffix; T < 2^31; token strides and C < 2^25; 16-byte-aligned pointers; strides % 8 == 0
+// Requires: HS as in the kernel's suffix; T < 2^31; token strides and C < 2^25; 16-byte-aligned pointers and strides
 // Launch:   attention_backward_dq_*, then attention_backward_dkdv_*; one CTA of 4 warps per head and resident tile of
 //           128 queries (dQ), 128 keys (dKdV up to HS = 64) or 64 keys (dKdV beyond); tiles with the most causal work
-//           first, in groups of heads whose rows fit in L2; smem 4 * HS * (RESIDENT_ROWS + 2 * STREAMED_ROWS) bytes, in dKdV
-//           16 * STREAMED_ROWS more
+//           first, in groups of heads whose rows fit in L2; smem 4 * HS * (RESIDENT_ROWS + 2 * STREAMED_ROWS) bytes, in
+//           dKdV 16 * STREAMED_ROWS more
 // Numerics: bf16 MMAs with f32 accumulation; P and dS are rounded to bf16 for their MMAs, delta and all else is f32;
 //           one rounding of each output at the end
-// Traffic:  dQ: q, dout, out, lse, dq, stats once, and each CTA reads k and v, if causal up to the row of its last query;
+// Traffic:  dQ: q, dout, out, lse, dq, stats once, each CTA reads k and v, if causal up to the row of its last query;
 //           dKdV: k, v, dk, dv once, and each CTA reads q, dout, stats, if causal from the row of its first key on.
 //           Repeated reads mostly hit L2
 //
@@ -347,8 +347,8 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
         }
         cp_async_commit();
     };
-    // Streamed rows are [row, end): with a causal mask, queries see the keys up to their own token, and keys are visible
-    // to the queries from their own token on.
+    // Streamed rows are [row, end): with a causal mask, queries see the keys up to their own token, and keys are
+    // visible to the queries from their own token on.
     uint32_t row = C::DKDV && params.causal ? first_row : 0;
     const uint32_t row_limit = !C::DKDV && params.causal ? min(first_row + C::RESIDENT_ROWS, t) : t;
     const uint32_t end = (row_limit + STREAMED_ROWS - 1) / STREAMED_ROWS * STREAMED_ROWS;
@@ -365,7 +365,7 @@ __device__ inline void backward(const AttentionBackwardParams &params) {
     if constexpr (!C::DKDV) {
         compute_delta<C>(params, warp, warp_rows + RESIDENT_TILE_BYTES / 16, head, warp_row);
     }
-    // The first token of the sub-tile that has keys to mask. Without a causal mask, that is the dQ kernel's last sub-tile.
+    // First token of the sub-tile that has keys to mask. Without a causal mask, that is the dQ kernel's last sub-tile.
     // The dKdV kernel then masks nothing: queries past the end add nothing, because their dO is zero, and the rows of
     // keys past the end are not stored.
     const uint32_t masked_row = C::DKDV || params.causal ? warp_row : (t - 1) / C::SUB_TILE_N * C::SUB_TILE_N;

@@ -3,7 +3,7 @@
 // Shapes:   q, k, v (B, T, NH, HS) bf16, with strides of all axes but the last; out (B, T, C) bf16; lse (B, NH, T) f32;
 //           row-major, C = (NH, HS)
 // Writes:   out, lse "="
-// Requires: HS as in the kernel's suffix; T < 2^31; token strides < 2^25; 16-byte-aligned pointers; strides % 8 == 0
+// Requires: HS as in the kernel's suffix; T < 2^31; token strides < 2^25; 16-byte-aligned pointers and strides
 // Launch:   one CTA of 4 warps per head and BLOCK_M = 128 queries; tiles with the most causal work first, in groups of
 //           heads whose K and V fit in L2; smem 768 * HS bytes
 // Numerics: bf16 MMAs with f32 accumulation; online softmax in base 2; P is rounded to bf16 for P * V, row_sum is taken

@@ -1,7 +1,7 @@
 //! Attention: see [`crate::ops::AttentionForward`].
 //!
-//! Each head is processed in blocks of queries. The scores of a block against all keys, with a causal mask those up to its
-//! last query, are one matrix product, so scratch memory grows with T, not with T².
+//! Each head is processed in blocks of queries. The scores of a block against all keys, with a causal mask those up to
+//! its last query, are one matrix product, so scratch memory grows with T, not with T².
 
 use rayon::prelude::*;
 
@@ -178,6 +178,7 @@ pub(super) fn backward<R: Real>(op: AttentionBackward<'_, Cpu<R>>) -> Result<()>
             head_backward(&Head::new(&op.qkv, op.causal, dims, head), &side)
         })
         .collect();
+    let strides = op.dqkv.strides(dims);
     match op.dqkv {
         QkvMut::Packed(dqkv) => dqkv.into_slice().par_chunks_mut(3 * c).enumerate().for_each(|(token, dqkv)| {
             for (index, row) in dqkv.chunks_mut(hs).enumerate() {
@@ -186,8 +187,8 @@ pub(super) fn backward<R: Real>(op: AttentionBackward<'_, Cpu<R>>) -> Result<()>
             }
         }),
         QkvMut::Separate { dq, dk, dv } => {
-            [dq, dk, dv].into_par_iter().enumerate().for_each(|(tensor, HeadsMut { data, layout })| {
-                let (to, strides) = (data.into_slice(), layout.strides(dims));
+            [dq, dk, dv].into_par_iter().enumerate().for_each(|(tensor, HeadsMut { data, .. })| {
+                let (to, strides) = (data.into_slice(), strides[tensor]);
                 for (head, tensors) in heads.iter().enumerate() {
                     let first = head / nh * strides.batch + head % nh * strides.head;
                     for (token, row) in tensors[tensor].chunks(hs).enumerate() {

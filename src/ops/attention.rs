@@ -121,8 +121,8 @@ impl<S: Storage> Operation for AttentionBackward<'_, S> {
         Ok(dims)
     }
 
-    /// FLOPs are 2.5 × those of the forward: five matrix products instead of two, by FlashAttention's convention. Elements
-    /// of Q, K and V that several rows share count once. Zero if the check fails.
+    /// FLOPs are 2.5 × those of the forward: five matrix products instead of two, by FlashAttention's convention.
+    /// Elements of Q, K and V that several rows share count once. Zero if the check fails.
     fn floor(&self) -> Floor {
         let Ok(dims) = self.check() else { return Floor { bytes: 0, flops: 0 } };
         let compute = self.qkv.len(dims) + 3 * dims.shape().len() + 2 * self.out.shape().len();

@@ -50,7 +50,6 @@ pub use grad_norm::GradNorm;
 pub use layernorm::{LayerNormBackward, LayerNormForward, ResidualLayerNormForward, RowDims};
 pub use matmul::{DgradEpilogue, Epilogue, MatmulDgrad, MatmulDims, MatmulForward, MatmulWgrad};
 pub use operation::{Accum, AccumMut, Compute, ComputeMut, Floor, Ids, IdsMut, LAYERNORM_EPS, Operation, Write};
-pub(crate) use qkv::packed_strides;
 pub use qkv::{HeadStrides, Heads, HeadsLayout, HeadsMut, Qkv, QkvMut};
 pub use sampling::{Sample, SampleDims};
 

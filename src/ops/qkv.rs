@@ -49,7 +49,7 @@ pub enum QkvMut<'a, S: Storage> {
 pub struct Heads<'a, S: Storage> {
     /// The memory that contains the tensor.
     pub data: Compute<'a, S>,
-    /// Where its rows are. They may overlap: a head stride of 0 uses one head's keys for all heads (multi-query attention).
+    /// Where its rows are. They may overlap: a head stride of 0 uses one head's keys for all heads.
     pub layout: HeadsLayout,
 }
 
@@ -84,8 +84,8 @@ pub enum HeadsLayout {
     },
 }
 
-/// Distances of the rows of a tensor of heads, in elements: multiples of [`Storage::VECTOR`]. The stride of an axis with
-/// one entry has no effect and may be any number.
+/// Distances of the rows of a tensor of heads, in elements: multiples of [`Storage::VECTOR`]. The stride of an axis
+/// with one entry has no effect and may be any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadStrides {
     /// From a sequence to the next.
@@ -246,6 +246,14 @@ impl<'a, S: Storage> Qkv<'a, S> {
 }
 
 impl<S: Storage> QkvMut<'_, S> {
+    /// The strides of dq, dk and dv. The layout must have been checked.
+    pub(crate) fn strides(&self, dims: AttentionDims) -> [HeadStrides; 3] {
+        match self {
+            QkvMut::Packed(_) => [packed_strides(dims); 3],
+            QkvMut::Separate { dq, dk, dv } => [dq, dk, dv].map(|heads| heads.layout.strides(dims)),
+        }
+    }
+
     /// Checks that these can be the gradients of tensors of these sizes.
     pub(super) fn check(&self, rules: &Rules, dims: AttentionDims) -> Result<()> {
         let AttentionDims { b, t, .. } = dims;
@@ -266,7 +274,7 @@ impl<S: Storage> QkvMut<'_, S> {
 }
 
 /// The strides of Q, K and V in a packed (B, T, 3C) tensor.
-pub(crate) fn packed_strides(dims: AttentionDims) -> HeadStrides {
+fn packed_strides(dims: AttentionDims) -> HeadStrides {
     let token = 3 * dims.c();
     let strides = HeadStrides { batch: dims.t * token, token, head: dims.hs };
     HeadsLayout::Strided { dims, strides }.strides(dims)

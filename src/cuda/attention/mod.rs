@@ -15,10 +15,7 @@ use super::launch::params::{
 use super::launch::spec::{Grid, Kernel, Spec};
 use super::runtime::{Cuda, Operand};
 use crate::error::{Error, Result};
-use crate::ops::{
-    AttentionBackward, AttentionDims, AttentionForward, ComputeMut, HeadStrides, HeadsMut, Operation, Qkv, QkvMut,
-    packed_strides,
-};
+use crate::ops::{AttentionBackward, AttentionDims, AttentionForward, ComputeMut, HeadStrides, Operation, Qkv, QkvMut};
 
 /// Head sizes are multiples of the K of an MMA.
 const MMA_K: usize = 16;
@@ -139,16 +136,17 @@ fn outputs(operation: &'static str, dqkv: QkvMut<'_, Cuda>, dims: AttentionDims)
         let data = data.aligned(operation, name)?;
         Ok(AttentionOutput { data, batch_stride: batch as u64, token_stride: token as u32, head_stride: head as u32 })
     };
+    let strides = dqkv.strides(dims);
     match dqkv {
         QkvMut::Packed(dqkv) => {
-            let first = output("dqkv", dqkv, packed_strides(dims))?;
+            let first = output("dqkv", dqkv, strides[0])?;
             Ok([0, 1, 2].map(|index| AttentionOutput { data: first.data.offset(index * dims.c()), ..first }))
         }
-        QkvMut::Separate { dq, dk, dv } => {
-            let strided =
-                |name, HeadsMut { data, layout }: HeadsMut<'_, Cuda>| output(name, data, layout.strides(dims));
-            Ok([strided("dq", dq)?, strided("dk", dk)?, strided("dv", dv)?])
-        }
+        QkvMut::Separate { dq, dk, dv } => Ok([
+            output("dq", dq.data, strides[0])?,
+            output("dk", dk.data, strides[1])?,
+            output("dv", dv.data, strides[2])?,
+        ]),
     }
 }
 
