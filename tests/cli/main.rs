@@ -16,4 +16,5 @@ mod kill;
 mod resume;
 mod signals;
 mod support;
+mod terminal;
 mod train;

@@ -11,9 +11,10 @@ mod profile;
 mod tokenize;
 mod train;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
+use clap::{ArgMatches, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 use ironwarp::train::run::End;
 
 // The system allocator returns the matmuls' packing buffers to the operating system after every product, which then has to
@@ -65,15 +66,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let mut command = Cli::command();
+    if !output::allows_colour() {
+        command = command.color(ColorChoice::Never);
+    }
+    let matches = command.get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(!cli.global.json && output::allows_colour() && std::io::stderr().is_terminal())
         .log_internal_errors(false)
         .with_target(false)
         .without_time()
         .with_max_level(tracing::Level::WARN)
         .init();
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match run(cli, &matches) {
         Ok(End::Done) => ExitCode::SUCCESS,
         Ok(End::Stopped) => ExitCode::from(3),

@@ -1,5 +1,7 @@
 //! Printing to standard output, and progress bars and messages on standard error.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::process;
 
@@ -47,6 +49,16 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the environment allows escape sequences on a terminal: not with `NO_COLOR`, even if it is empty, nor with
+/// `TERM=dumb`.
+pub fn allows_colour() -> bool {
+    colour_allowed_by(|name| env::var_os(name))
+}
+
+fn colour_allowed_by(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    variable("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb")
+}
+
 /// A progress bar of `total` `unit`s with the remaining time. It is drawn only if standard error is a terminal.
 pub fn progress(total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{eta}} left{{msg}}");
@@ -76,6 +88,17 @@ pub fn thousands(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_environment_can_forbid_colour() {
+        let allowed = |variables: &[(&str, &str)]| {
+            colour_allowed_by(|name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into()))
+        };
+        assert!(allowed(&[]) && allowed(&[("TERM", "xterm-256color")]));
+        for variables in [&[("NO_COLOR", "")][..], &[("NO_COLOR", "1")], &[("TERM", "dumb")]] {
+            assert!(!allowed(&[&[("COLORTERM", "truecolor")], variables].concat()), "{variables:?}");
+        }
+    }
 
     #[test]
     fn numbers_are_formatted_for_readers() {
