@@ -15,8 +15,12 @@ help: ## Print this list
 GPU := $(wildcard /dev/nvidiactl /dev/dxg)
 TRAIN_FLAGS = --steps 2400 --batch 4 --lr 2e-3 --warmup 100 --val-every 400
 
-train: $(if $(GPU),toolkit) ## Train a small GPT-2 on this project's sources: about a minute on two cores
-	cargo run --release --locked $(if $(GPU),--features cuda) -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
+# Also with CUDA where the toolkit is installed already: otherwise this target would replace a program that was built with
+# CUDA by one without.
+TRAIN_CUDA := $(or $(GPU),$(wildcard $(TARGET)/cuda-toolkit),$(shell command -v nvcc))
+
+train: $(if $(TRAIN_CUDA),toolkit) ## Train a small GPT-2 on this project's sources: about a minute on two cores
+	cargo run --release --locked $(if $(TRAIN_CUDA),--features cuda) -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
 
 test: toolkit emulator ## Run every test, the kernels on the emulated GPU with a sample of schedules and mutants
 	$(TEST) --no-run
@@ -35,7 +39,7 @@ mutant-tests:
 other-tests:
 	$(TEST) -- --skip mutants_are_killed
 
-# The commit that the results of a benchmark or a profile name.
+# The commit that the results of a benchmark or a profile name; the program reads it when it runs.
 export IRONWARP_COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 
 bench: toolkit ## Time every operation: on a GPU next to its limits and other libraries, else on the CPU backend

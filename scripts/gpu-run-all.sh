@@ -44,6 +44,9 @@ export TORCHINDUCTOR_CACHE_DIR=$out/tmp/inductor CRITERION_HOME=$out/criterion P
 # Paths of the files that tests read and of the programs that they run.
 export CARGO_MANIFEST_DIR=$here IRONWARP_BIN=$bin/ironwarp IRONWARP_EMULATOR=$bin/libcuda_emulator.so
 export RUST_BACKTRACE=0 NO_COLOR=1
+# The commit that the results of benchmarks name.
+IRONWARP_COMMIT=$(sed -n 's/^commit  //p' "$here/MANIFEST")
+export IRONWARP_COMMIT
 # A hanging kernel must be reported before the step's time limit.
 export IRONWARP_CUDA_TIMEOUT=${IRONWARP_CUDA_TIMEOUT:-20}
 

@@ -17,7 +17,7 @@ pub struct Facts {
     /// Version of this crate.
     pub version: &'static str,
     /// Commit of the sources that it was built from, or `unknown`: see [`commit`].
-    pub commit: &'static str,
+    pub commit: String,
     /// Start of the run in UTC.
     pub date: String,
     /// The device's name.
@@ -37,9 +37,10 @@ impl Facts {
     }
 }
 
-/// The commit that IRONWARP_COMMIT named when this crate was compiled; `make bench` and `make gpu-bundle` set it.
-pub fn commit() -> &'static str {
-    option_env!("IRONWARP_COMMIT").unwrap_or("unknown")
+/// The commit that IRONWARP_COMMIT names; `make bench`, `make profile` and the GPU bundle set it. It is read at run time,
+/// because cargo compiles a crate again when a variable that it was compiled with changes.
+pub fn commit() -> String {
+    std::env::var("IRONWARP_COMMIT").unwrap_or_else(|_| "unknown".into())
 }
 
 /// A benchmark's results.

@@ -137,7 +137,11 @@ fn invalid_arguments_are_reported() {
 #[test]
 fn an_emulated_gpu_is_counted_and_not_timed() {
     let lab = Lab::new();
-    lab.run("bench gelu --device emulated").fails(1, &["Emulated sm_80 GPU cannot be timed"]);
+    lab.run("bench gelu --device emulated").fails(1, &["the emulated GPU cannot be timed; `ironwarp profile` "]);
+    // Building the emulated GPU, which cannot be timed, is no way out.
+    let ran = lab.run("bench gelu --device cuda:99");
+    ran.fails(1, &["--device cpu benchmarks the CPU backend"]);
+    assert!(!ran.stderr.contains("make emulator"), "{}", ran.stderr);
     let lines = lab.run("profile layernorm attention_backward --json --save counts.json --html page.html").records();
     let (missing, counted): (Vec<&Value>, Vec<&Value>) = lines.iter().partition(|line| line.get("missing").is_some());
     assert!(missing.iter().all(|line| line["op"] == "attention_backward"), "{missing:?}");

@@ -96,7 +96,19 @@ fn a_run_that_does_not_fit_a_gpu_fails_before_it_creates_anything() {
     let full = "export IRONWARP_EMULATOR_FAULTS=cuMemAllocAsync:4=CUDA_ERROR_OUT_OF_MEMORY";
     let ran = lab.run_after(full, &format!("{TRAIN} --batch 2 --val-every 0 --steps 1 --device emulated --out run"));
     ran.fails(1, &["error: out of device memory: ", "requested for moments", "held: weights ", "gradients "]);
-    assert!(lab.checkpoints("run").is_empty());
+    assert!(!lab.path("run").exists());
+}
+
+#[test]
+fn validations_and_samples_on_the_emulated_gpu_must_be_requested() {
+    let lab = lab();
+    let train = "train --model s.toml --data t.txt --batch 2 --steps 1 --device emulated --overwrite --out run";
+    let ran = lab.run(train);
+    ran.fails(0, &["no validation: it takes minutes on the emulated GPU", "no sample: it takes minutes"]);
+    assert!(!ran.stdout.contains("sample:") && lab.metrics("run")[0].get("val_loss").is_none(), "{}", ran.stdout);
+    let ran = lab.run(&format!("{train} --val-batches 1 --sample-tokens 2"));
+    assert!(!ran.stderr.contains("minutes"), "{}", ran.stderr);
+    assert!(ran.ok().contains("sample:") && lab.metrics("run")[0]["val_loss"].is_f64());
 }
 
 #[test]

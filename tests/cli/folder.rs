@@ -42,6 +42,25 @@ fn a_run_is_not_overwritten_by_accident() {
     assert_eq!(lab.read("run/notes.txt"), "mine");
 }
 
+#[test]
+fn a_run_that_cannot_start_leaves_no_folder() {
+    let lab = Lab::new();
+    lab.shell("mkdir -p mine/empty");
+    for flags in ["--data none.txt", "--tokenizer gpt2", "--init-from none", "--lr -1", "--val-fraction 1", "--batch 0"]
+    {
+        let data = if flags.contains("--data") { "" } else { "--data t.txt" };
+        let model = if flags.contains("--init-from") { "" } else { "--model m.toml" };
+        for out in ["runs/deep/run", "mine/run"] {
+            let ran = lab.run(&format!("train {model} {data} --out {out} {flags}"));
+            assert!(ran.code == 1 || ran.code == 2, "{flags}: {}", ran.stderr);
+            assert!(!lab.path(out).exists() && !lab.path("runs").exists(), "{flags}, {out}");
+        }
+        assert!(lab.path("mine/empty").exists(), "{flags}");
+    }
+    lab.run("train --resume --out runs/run").fails(1, &["no run to resume"]);
+    assert!(!lab.path("runs").exists());
+}
+
 /// Changes one byte of a tensor in a run's checkpoint.
 fn damage(lab: &Lab, checkpoint: &str, file: &str, at: impl Fn(usize) -> usize) {
     let path = lab.path(format!("run/checkpoints/{checkpoint}/{file}"));

@@ -63,7 +63,11 @@ fn resuming_with_more_steps_equals_a_longer_run() {
     lab.assert_same_end("part", "whole");
     // If no steps are left, nothing changes.
     let before = lab.checkpoints("part");
-    assert_eq!(lab.run("train --resume --out part --json").ok(), "");
+    for flags in ["", "--json"] {
+        let ran = lab.run(&format!("train --resume --out part {flags}"));
+        ran.fails(0, &["the run is finished: step 20 of 20; --steps N with N > 20 continues it"]);
+        assert!(!ran.stdout.contains("loss"), "{}", ran.stdout);
+    }
     assert_eq!(lab.checkpoints("part"), before);
 }
 
@@ -97,6 +101,8 @@ fn another_model_tokenizer_or_data_is_detected() {
     for flag in ["--context 8", "--order sequential", "--seed 1"] {
         resume(flag).fails(1, &["--order, --context and --seed cannot change on --resume"]);
     }
+    lab.shell("mv t.txt moved.txt");
+    resume("").fails(1, &["t.txt: the data of the run is not at this path any more; pass its new path with --data"]);
     lab.write("less.txt", &words(800)[..1000]);
     resume("--data less.txt").fails(0, &["WARN", "the data has changed: it has 1000 tokens, but had "]);
     lab.run("train --resume --out none").fails(1, &["none: no run to resume"]);

@@ -73,6 +73,28 @@ fn text_output_has_progress_samples_and_paths() {
 }
 
 #[test]
+fn progress_is_logged_at_the_requested_steps() {
+    let lab = Lab::new();
+    let ran = lab.run("train --model m.toml --data t.txt --out run --steps 7 --val-every 0 --log-every 3");
+    assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
+    let out = ran.ok();
+    let lines: Vec<&str> = out.lines().filter(|line| line.starts_with("step ")).collect();
+    let steps: Vec<&str> = lines.iter().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    assert_eq!(steps, ["1", "3", "6"], "{out}");
+    assert!(lines.iter().all(|line| line.ends_with(" left")), "{out}");
+}
+
+#[test]
+fn a_run_of_many_hours_is_announced() {
+    let lab = Lab::new();
+    let mut running =
+        lab.start("train --model m.toml --data t.txt --out run --steps 1000000000 --val-every 0 --json --device cpu");
+    assert!(running.wait_until(|running| running.lines() >= 2));
+    running.signal("TERM");
+    running.end().fails(3, &["warning: at this speed the run takes ", " on the CPU; a smaller --model"]);
+}
+
+#[test]
 fn recomputation_and_threads_do_not_change_the_bits() {
     let lab = Lab::new();
     for order in ["shuffled", "sequential"] {

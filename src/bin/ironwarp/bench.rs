@@ -67,8 +67,10 @@ fn on_gpu(args: &BenchArgs, json: bool) -> Result<()> {
     use ironwarp::cuda::Cuda;
 
     let ordinal = if let Device::Cuda(ordinal) = args.device { ordinal } else { 0 };
-    let opened = if args.device == Device::Emulated { Cuda::emulated() } else { Cuda::new(ordinal) };
-    let cuda = opened.map_err(|why| {
+    if args.device == Device::Emulated {
+        bail!("the emulated GPU cannot be timed; `ironwarp profile` counts what the operations do on it");
+    }
+    let cuda = Cuda::new(ordinal).map_err(|why| {
         anyhow!("{why}; --device cpu benchmarks the CPU backend, and `ironwarp profile` works without a GPU")
     })?;
     let cublaslt = |facts: &mut Facts| {
@@ -80,7 +82,10 @@ fn on_gpu(args: &BenchArgs, json: bool) -> Result<()> {
 
 #[cfg(not(feature = "cuda"))]
 fn on_gpu(_: &BenchArgs, _: bool) -> Result<()> {
-    bail!("this build has no CUDA backend (feature cuda), so it cannot use a GPU; use --device cpu for the CPU backend")
+    bail!(
+        "this build has no CUDA backend, so it cannot use a GPU; use --device cpu for the CPU backend, or build with `make \
+         toolkit` and `cargo build --release --features cuda`"
+    )
 }
 
 /// Benchmarks on a backend. `native` starts the peer that is a library of the device.

@@ -60,6 +60,11 @@ pub trait Runs: Backend {
     /// memory.
     fn available_memory(&self, in_host: u64) -> Option<u64>;
 
+    /// Whether the device is the emulated GPU.
+    fn is_emulated(&self) -> bool {
+        false
+    }
+
     /// Peak bytes of memory in use, if known.
     fn peak_memory(&self) -> Option<u64> {
         None
@@ -82,6 +87,10 @@ impl Runs for Cuda {
 
     fn available_memory(&self, _in_host: u64) -> Option<u64> {
         self.device().free_memory()
+    }
+
+    fn is_emulated(&self) -> bool {
+        self.device().properties().is_emulated()
     }
 
     fn peak_memory(&self) -> Option<u64> {
@@ -135,7 +144,8 @@ impl Device {
                 return Ok((Opened::Cpu(Cpu::new()), None));
             }
             bail!(
-                "this build has no CUDA backend, so it supports neither GPUs nor the emulated GPU; use --device cpu instead"
+                "this build has no CUDA backend, so it supports neither GPUs nor the emulated GPU; use --device cpu \
+                 instead, or build with `make toolkit` and `cargo build --release --features cuda`"
             )
         }
     }

@@ -1,14 +1,18 @@
 //! `ironwarp train`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches};
-use indicatif::ProgressBar;
+use indicatif::{HumanDuration, ProgressBar};
 use ironwarp::Error;
+use ironwarp::cpu::Cpu;
 use ironwarp::model::config::Config;
 use ironwarp::model::init;
 use ironwarp::model::plan::MemoryPlan;
@@ -20,13 +24,24 @@ use ironwarp::train::metrics::Record;
 use ironwarp::train::run::{End, Observer, Run, RunState};
 use ironwarp::train::settings::{RunOptions, Settings, check_tokens};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 
 use crate::device::{self, Device, Runs, choose_tokenizer, on_backend};
 use crate::output;
 
 /// Exit status after a second signal, SIGINT or SIGTERM: the status that shells report for SIGINT.
 const KILLED: i32 = 130;
+
+/// Time after the first signal in which further signals are ignored. One request to stop often arrives as several signals:
+/// `timeout` signals the process and its group, and a scheduler each process of a job.
+const REPEATS: Duration = Duration::from_secs(1);
+
+/// Time between lines of progress if there is no progress bar.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A run on a CPU that will take longer than this is announced with a warning.
+const LONG_RUN: Duration = Duration::from_secs(3 * 3600);
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -53,6 +68,11 @@ pub struct TrainArgs {
     /// Device: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value = "auto", help_heading = "Run")]
     device: Device,
+
+    /// Steps between lines of progress; 0: only validations [default: a line every 10 seconds if standard error is not a
+    /// terminal]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    log_every: Option<u64>,
 
     #[command(flatten)]
     options: RunOptions,
@@ -97,7 +117,13 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<End> {
     if !json && let Some(choice) = choice {
         output::tell(choice);
     }
-    on_backend!(opened, backend => train(prepare(backend, &args, matches)?, &stop, json))
+    on_backend!(opened, backend => train(prepare(backend, &args, matches)?, &args, matches, &stop, json))
+}
+
+/// Whether a run on this backend validates, or generates samples, though no flag says so. On the emulated GPU it does not,
+/// because each takes minutes there.
+fn by_default<B: Runs>(backend: &B, matches: &ArgMatches, flags: [&str; 2]) -> bool {
+    !backend.is_emulated() || flags.into_iter().any(|flag| is_given(matches, flag))
 }
 
 /// Prepares the new or resumed run that the flags describe.
@@ -118,6 +144,12 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Resul
         };
         let (settings, tokenizer) = check_resumed(args, matches, &loaded)?;
         check_memory(&backend, &settings, 3 * size_of_val(&loaded.weights.data[..]))?;
+        if let Some(data) = settings.options.data.as_ref().filter(|path| !is_given(matches, "data") && !path.exists()) {
+            bail!(
+                "{}: the data of the run is not at this path any more; pass its new path with --data",
+                data.display()
+            );
+        }
         let corpus = open_corpus(&settings, &tokenizer)?;
         return Ok(Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?);
     }
@@ -129,7 +161,11 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Resul
         None => (init::random(read_config(&args.model)?, args.options.seed), None),
     };
     let tokenizer = choose_tokenizer(args.tokenizer.as_deref().or(named.as_deref()), &weights.config)?;
-    let settings = args.settings(weights.config, &tokenizer);
+    let mut settings = args.settings(weights.config, &tokenizer);
+    if !by_default(&backend, matches, ["val_every", "val_batches"]) {
+        output::note("no validation: it takes minutes on the emulated GPU; --val-every N requests it");
+        settings.options.val_every = 0;
+    }
     check_memory(&backend, &settings, size_of_val(&weights.data[..]))?;
     let corpus = open_corpus(&settings, &tokenizer)?;
     let run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
@@ -140,12 +176,25 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Resul
     Ok(run)
 }
 
-fn train<B: Runs>(mut run: Run<B>, stop: &AtomicBool, json: bool) -> Result<End> {
-    let mut observer = Terminal::new(&run, json)?;
+fn train<B: Runs>(
+    mut run: Run<B>,
+    args: &TrainArgs,
+    matches: &ArgMatches,
+    stop: &AtomicBool,
+    json: bool,
+) -> Result<End> {
+    let (done, steps) = (run.steps_done(), run.settings().options.schedule.steps);
+    if args.resume && done >= steps {
+        output::note(format!("the run is finished: step {done} of {steps}; --steps N with N > {done} continues it"));
+        return Ok(End::Done);
+    }
+    let mut observer = Terminal::new(&run, args.log_every, json)?;
     let end = run.train(&|| stop.load(Ordering::Relaxed), &mut observer)?;
     observer.bar.finish_and_clear();
     if !json {
-        if end == End::Done {
+        if end == End::Done && !by_default(run.trainer().backend(), matches, ["sample_every", "sample_tokens"]) {
+            output::note("no sample: it takes minutes on the emulated GPU; --sample-tokens N requests it");
+        } else if end == End::Done {
             match run.sample() {
                 Ok(text) => output::tell(format!("\nsample:\n{text}\n")),
                 // The run is complete and saved, so a sample that does not fit the memory is not an error.
@@ -162,13 +211,24 @@ fn train<B: Runs>(mut run: Run<B>, stop: &AtomicBool, json: bool) -> Result<End>
     Ok(end)
 }
 
-/// Returns a flag that the first SIGINT or SIGTERM sets. A second signal ends the process immediately.
+/// Returns a flag that the first SIGINT or SIGTERM sets. A signal that arrives later than [`REPEATS`] ends the process
+/// immediately.
 fn watch_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, KILLED, stop.clone()).context("cannot handle signals")?;
-        flag::register(signal, stop.clone()).context("cannot handle signals")?;
-    }
+    let flag = stop.clone();
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot handle signals")?;
+    // A thread, because the main thread may be blocked in a read or in a long step.
+    let wait = move || {
+        let mut first = None;
+        for _ in signals.forever() {
+            flag.store(true, Ordering::Relaxed);
+            if first.get_or_insert_with(Instant::now).elapsed() > REPEATS {
+                output::note("ended by a second signal; the steps since the last checkpoint are lost");
+                low_level::exit(KILLED);
+            }
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(wait).context("cannot handle signals")?;
     Ok(stop)
 }
 
@@ -236,6 +296,12 @@ fn open_corpus(settings: &Settings, tokenizer: &Tokenizer) -> Result<Corpus> {
 struct Terminal {
     json: bool,
     bar: ProgressBar,
+    log_every: Option<u64>,
+    /// Number of steps done before the start of this process, and of all steps of the run.
+    steps: Range<u64>,
+    start: Instant,
+    last_line: Instant,
+    on_cpu: bool,
     first_loss: Option<f32>,
     last_loss: Option<f32>,
     val_loss: Option<f32>,
@@ -243,7 +309,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn new<B: Runs>(run: &Run<B>, json: bool) -> Result<Self> {
+    fn new<B: Runs>(run: &Run<B>, log_every: Option<u64>, json: bool) -> Result<Self> {
         let settings = run.settings();
         let bar = output::progress(settings.options.schedule.steps, "steps");
         bar.set_position(run.steps_done());
@@ -258,12 +324,40 @@ impl Terminal {
             let plan = plan::<B>(settings)?;
             output::tell(format!("memory {}: {}", output::bytes(plan.total()), device::breakdown(&plan)));
         }
-        Ok(Terminal { json, bar, first_loss: None, last_loss: None, val_loss: None, checkpoint: None })
+        Ok(Terminal {
+            json,
+            bar,
+            log_every,
+            steps: run.steps_done()..settings.options.schedule.steps,
+            start: Instant::now(),
+            last_line: Instant::now(),
+            on_cpu: B::NAME == Cpu::<f32>::NAME,
+            first_loss: None,
+            last_loss: None,
+            val_loss: None,
+            checkpoint: None,
+        })
     }
 
     /// Prints a line above the progress bar.
     fn line(&self, text: String) {
         self.bar.suspend(|| output::tell(text));
+    }
+
+    /// Estimated time to the end of the run, after `step` steps.
+    fn time_left(&self, step: u64) -> Duration {
+        let done = step.saturating_sub(self.steps.start).max(1);
+        let left = self.steps.end.saturating_sub(step);
+        let seconds = self.start.elapsed().as_secs_f64() / done as f64 * left as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
+    /// Whether a line of progress is due after `step`.
+    fn is_line_due(&self, step: u64) -> bool {
+        match self.log_every {
+            Some(every) => every > 0 && step.is_multiple_of(every),
+            None => self.bar.is_hidden() && self.last_line.elapsed() >= LOG_INTERVAL,
+        }
     }
 
     fn summary<B: Runs>(&self, run: &Run<B>) {
@@ -291,13 +385,26 @@ impl Observer for Terminal {
         if self.json {
             // Serialising numbers and strings to JSON cannot fail.
             self.line(serde_json::to_string(record).unwrap_or_default());
-        } else if record.val_loss.is_some() || record.step == 1 {
+        } else if record.val_loss.is_some() || record.step == 1 || self.is_line_due(record.step) {
             let val = record.val_loss.map_or(String::new(), |val| format!("  validation {val:.4}"));
             let loss = record.loss.unwrap_or(f32::NAN);
+            let left = HumanDuration(self.time_left(record.step));
             self.line(format!(
-                "step {:>6}  loss {loss:.4}{val}  lr {:.2e}  {speed:.0} tokens/s",
+                "step {:>6}  loss {loss:.4}{val}  lr {:.2e}  {speed:.0} tokens/s  {left:#} left",
                 record.step, record.lr
             ));
+            self.last_line = Instant::now();
+        }
+        // The first step predicts the time of the others well enough.
+        let left = self.time_left(record.step);
+        if self.on_cpu && record.step == self.steps.start + 1 && left > LONG_RUN {
+            let left = HumanDuration(left);
+            self.bar.suspend(|| {
+                output::note(format!(
+                    "warning: at this speed the run takes {left} on the CPU; a smaller --model, fewer --steps or a GPU \
+                     shorten it"
+                ));
+            });
         }
     }
 

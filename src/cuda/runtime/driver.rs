@@ -88,11 +88,7 @@ pub fn require() -> Result<usize> {
     #[allow(unsafe_code)]
     let present = unsafe { sys::is_culib_present() };
     if !present {
-        return unavailable(
-            "no CUDA driver: libcuda.so was not found; install NVIDIA's driver, or build the emulated one with \
-             `make emulator`"
-                .into(),
-        );
+        return unavailable("no CUDA driver: libcuda.so was not found; install NVIDIA's driver".into());
     }
     if let Some(missing) = missing_symbol() {
         return unavailable(format!(

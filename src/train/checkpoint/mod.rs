@@ -17,6 +17,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +63,8 @@ pub struct Snapshot<'a, S> {
 pub struct RunFolder {
     dir: PathBuf,
     disk: Box<dyn FileSystem>,
+    /// The folders that [`RunFolder::open`] created, the run folder first, then its parents.
+    created: Vec<PathBuf>,
     /// Holds the lock, which the operating system releases however the process ends.
     _lock: File,
 }
@@ -75,6 +79,8 @@ impl RunFolder {
     }
 
     fn open_on(dir: &Path, disk: Box<dyn FileSystem>) -> Result<Self> {
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let created = dir.ancestors().take_while(is_missing).map(Path::to_path_buf).collect();
         files::create_dirs(&*disk, dir)?;
         let lock = lock(dir)?;
         let checkpoints = dir.join(CHECKPOINTS);
@@ -86,7 +92,14 @@ impl RunFolder {
                 files::remove_all(&*disk, &entry.path())?;
             }
         }
-        Ok(RunFolder { dir: dir.to_path_buf(), disk, _lock: lock })
+        Ok(RunFolder { dir: dir.to_path_buf(), disk, created, _lock: lock })
+    }
+
+    /// Whether the folder has only what [`RunFolder::open`] creates.
+    fn is_unused(&self) -> io::Result<bool> {
+        let names: io::Result<Vec<_>> = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name())).collect();
+        let is_unused = names?.iter().all(|name| [LOCK, CHECKPOINTS].iter().any(|own| name == own));
+        Ok(is_unused && fs::read_dir(self.dir.join(CHECKPOINTS))?.next().is_none())
     }
 
     /// Path of the folder.
@@ -214,16 +227,36 @@ impl RunFolder {
     }
 }
 
+/// If opening created the folder and nothing was written to it since, the run could not start, and the folder is deleted.
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if self.created.is_empty() || !self.is_unused().unwrap_or(false) {
+            return;
+        }
+        // A failure leaves an empty folder, in which a run can start. No folder that has a file is deleted.
+        let removed = self.disk.remove_dir(&self.dir.join(CHECKPOINTS));
+        if removed.and_then(|()| self.disk.remove_file(&self.dir.join(LOCK))).is_ok() {
+            let _ = self.created.iter().try_for_each(|folder| self.disk.remove_dir(folder));
+        }
+    }
+}
+
+/// Name of the file whose lock is the lock of the run folder.
+const LOCK: &str = ".lock";
+
 /// Locks a run folder.
 fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join(".lock");
+    let path = dir.join(LOCK);
     let failed = |e| Error::io("lock", &path, e);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     // Retries, because a lock that this process has just released may persist for a moment: if another thread is starting
     // a child process, the child has inherited the file until it executes its program.
     for _ in 0..20 {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            // Its last owner may have deleted the file, with the folder of a run that could not start.
+            Ok(()) if fs::metadata(&path).ok().map(identity) == file.metadata().ok().map(identity) => return Ok(file),
+            Ok(()) => return Err(failed(ErrorKind::NotFound.into())),
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
