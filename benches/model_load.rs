@@ -8,7 +8,8 @@ fn model_load(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let model = dir.path().join("gpt2-124M");
     let config = Config::preset("gpt2-124M").expect("a preset");
-    hugging_face::export(&init::random(config, 1), Some("gpt2"), &model).expect("an export");
+    hugging_face::export(&init::random(config, 1).expect("memory for the weights"), Some("gpt2"), &model)
+        .expect("an export");
     let file = model.join("model.safetensors");
     let bytes = std::fs::metadata(&file).expect("the exported file").len();
 

@@ -20,7 +20,7 @@ fn training_step(criterion: &mut Criterion) {
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     for (model, batch, time) in [("tiny", 4, 64), ("gpt2-124M", 4, 64)] {
         let config = Config::preset(model).expect("a preset");
-        let weights = init::random(config, 1);
+        let weights = init::random(config, 1).expect("memory for the weights");
         let optimizer = OptimizerConfig::default();
         let mut trainer = Trainer::new(Cpu::<f32>::new(), weights, (batch, time), Recompute::None, optimizer, 1)
             .expect("memory for the model");

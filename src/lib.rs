@@ -99,7 +99,7 @@
 //!
 //! let cpu = Cpu::<f32>::new();
 //! let config = Config { context: 8, vocab: 11, layers: 1, heads: 2, channels: 8 };
-//! let weights = init::random(config, 1337);
+//! let weights = init::random(config, 1337)?;
 //! let params = Arena::from_f32(&cpu, &weights.layout, weights.data)?;
 //! let model = Gpt2 { backend: &cpu, config: &config, params: &params };
 //! let mut generator = Generator::new(model, &[3, 1, 4])?;

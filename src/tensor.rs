@@ -23,8 +23,19 @@ use std::fmt;
 use bytemuck::Pod;
 use half::bf16;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::Category;
+
+/// A vector of `len` zeros. `vec![0; len]` would abort the process if the allocation fails.
+///
+/// # Errors
+/// [`Error::Unavailable`] with the number of bytes if there is not enough host memory.
+pub(crate) fn host_zeros<E: Element>(len: usize) -> Result<Vec<E>> {
+    bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
+        let bytes = len.saturating_mul(E::BYTES);
+        Error::Unavailable(format!("out of host memory: {len} × {} = {bytes} bytes requested", E::NAME))
+    })
+}
 
 /// An element type of tensors.
 pub trait Element: Pod + Send + Sync + PartialEq + fmt::Debug + fmt::Display + Default {

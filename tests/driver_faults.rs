@@ -127,7 +127,7 @@ fn every_call_with_every_code() {
 /// A trainer of a very small model.
 fn trainer() -> Result<Trainer<Cuda>> {
     let config = Config { context: 8, vocab: 20, layers: 1, heads: 1, channels: 16 };
-    Trainer::new(Cuda::new(0)?, init::random(config, 1), (1, 8), Recompute::None, OptimizerConfig::default(), 1)
+    Trainer::new(Cuda::new(0)?, init::random(config, 1)?, (1, 8), Recompute::None, OptimizerConfig::default(), 1)
 }
 
 fn batch(n: i32) -> MicroBatch {

@@ -11,7 +11,7 @@ use ironwarp::text::tokenizer::Tokenizer;
 /// Writes a small GPT-2 with byte tokens as a Hugging Face folder.
 fn write_model(folder: &Path) {
     let config = Config { context: 32, vocab: Tokenizer::bytes().vocab(), layers: 1, heads: 2, channels: 32 };
-    hugging_face::export(&init::random(config, 1), Some("bytes"), folder).unwrap();
+    hugging_face::export(&init::random(config, 1).unwrap(), Some("bytes"), folder).unwrap();
 }
 
 /// Runs an example and returns what it prints. `cargo test` has built the examples; before `cargo test --test examples`,

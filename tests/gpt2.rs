@@ -312,7 +312,7 @@ fn accumulated_micro_batches_equal_one_batch() {
 fn decoding_with_the_kv_cache_gives_the_logits_of_a_full_forward() {
     let config = Config { context: 80, vocab: 300, layers: 3, heads: 3, channels: 48 };
     let backend = Cpu::<f32>::new();
-    let weights = init::random(config, 3);
+    let weights = init::random(config, 3).unwrap();
     let params = Arena::from_f32(&backend, &weights.layout, weights.data).unwrap();
     let model = Gpt2 { backend: &backend, config: &config, params: &params };
     let tokens: Vec<i32> = (0..80).map(|i| (i * i * 7 + 3) % 300).collect();
@@ -403,7 +403,7 @@ fn a_loss_spike_is_skipped_and_training_continues() {
 #[test]
 fn names_are_those_of_the_fixtures() {
     let config = Config::preset("tiny").unwrap();
-    let weights = HostWeights::zeros(config);
+    let weights = HostWeights::zeros(config).unwrap();
     let names: Vec<_> = weights.tensors().map(|(name, ..)| name).collect();
     assert_eq!(names, Gpt::<()>::NAMES);
 }

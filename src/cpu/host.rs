@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 
-use crate::error::{Error, Result};
-use crate::tensor::{Element, FloatElement, Memory, Storage, View, ViewMut};
+use crate::error::Result;
+use crate::tensor::{Element, FloatElement, Memory, Storage, View, ViewMut, host_zeros};
 
 /// A backend whose tensors are vectors in host memory. Its element types are all that such a backend states;
 /// [`Storage`] is implemented for every one of them.
@@ -25,11 +25,7 @@ impl<H: HostStorage> Storage for H {
     type External = Infallible;
 
     fn zeros<E: Element>(&self, len: usize) -> Result<Vec<E>> {
-        // `vec![0; len]` would abort the process if the allocation fails.
-        bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
-            let bytes = len.saturating_mul(size_of::<E>());
-            Error::Unavailable(format!("out of host memory: {len} × {} = {bytes} bytes requested", E::NAME))
-        })
+        host_zeros(len)
     }
 
     fn adopt<E: Element>(&self, data: Vec<E>) -> Result<Vec<E>> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::params::{Gpt, Layout};
 use crate::error::{Error, Result};
-use crate::tensor::{FloatElement, Storage, Tensor, View, ViewMut};
+use crate::tensor::{FloatElement, Storage, Tensor, View, ViewMut, host_zeros};
 
 /// A flat buffer with the [`Layout`] of a model's parameters.
 pub struct Arena<S: Storage, E: FloatElement> {
@@ -88,7 +88,7 @@ impl<S: Storage, E: FloatElement> Arena<S, E> {
     /// # Errors
     /// As [`Storage::download`].
     pub fn part_f32(&self, storage: &S, range: Range<usize>) -> Result<Vec<f32>> {
-        let mut part = vec![E::zeroed(); range.len()];
+        let mut part = host_zeros::<E>(range.len())?;
         storage.download(self.flat.view().part(range.start, [range.len()]), &mut part)?;
         Ok(part.into_iter().map(E::to_f32).collect())
     }

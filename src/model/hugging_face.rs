@@ -108,7 +108,7 @@ pub fn import(dir: impl AsRef<Path>) -> Result<(HostWeights, Option<String>)> {
     if !problems.is_empty() {
         return Err(Error::Tensors { path: dir.to_path_buf(), problems });
     }
-    let mut weights = HostWeights::zeros(config);
+    let mut weights = HostWeights::zeros(config)?;
     read_all(&tensors, &shards, &mut weights.data)?;
     check_head(&shards, &weights.data[..config.vocab * config.channels])?;
     Ok((weights, tokenizer))

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::config::Config;
 use super::params::HostWeights;
+use crate::error::Result;
 use crate::ops::philox::{Purpose, draw_block};
 
 /// Standard deviation of the initial weights.
@@ -16,8 +17,11 @@ const STD: f32 = 0.02;
 ///
 /// Each weight is a function of the seed, the number of its tensor and its index: draws of
 /// [`philox`](crate::ops::philox) with the purpose [`Purpose::Initialization`]. Source: Radford et al. 2019, section 2.3.
-pub fn random(config: Config, seed: u64) -> HostWeights {
-    let mut weights = HostWeights::zeros(config);
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) if there is not enough host memory.
+pub fn random(config: Config, seed: u64) -> Result<HostWeights> {
+    let mut weights = HostWeights::zeros(config)?;
     // Padding rows of the embedding stay zero: no token selects them, and their logits are ignored.
     let wte_len = config.vocab * config.channels;
     let residual_std = STD / (2.0 * config.layers as f32).sqrt();
@@ -34,7 +38,7 @@ pub fn random(config: Config, seed: u64) -> HostWeights {
         let random_len = if name == "wte" { wte_len } else { values.len() };
         fill_normal(&mut values[..random_len], seed, stream as u64, std);
     }
-    weights
+    Ok(weights)
 }
 
 /// Fills `values` from N(0, `std`), four weights from each block of draws.
@@ -60,13 +64,23 @@ fn normal_pair(radius: u32, angle: u32) -> [f32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn weights_that_do_not_fit_the_memory_are_an_error() {
+        // 800 TiB, more than an address space.
+        let config = Config { context: 1, vocab: 1, layers: 1 << 18, heads: 1, channels: 1 << 13 };
+        config.check().unwrap();
+        let error = random(config, 1).unwrap_err();
+        assert!(matches!(&error, Error::Unavailable(text) if text.starts_with("out of host memory: ")), "{error}");
+    }
 
     #[test]
     fn weights_have_the_stated_standard_deviation_and_padding_is_zero() {
         let config = Config { vocab: 100, context: 64, layers: 2, heads: 4, channels: 64 };
-        let weights = random(config, 1);
-        assert_eq!(weights, random(config, 1));
-        assert_ne!(weights, random(config, 2));
+        let weights = random(config, 1).unwrap();
+        assert_eq!(weights, random(config, 1).unwrap());
+        assert_ne!(weights, random(config, 2).unwrap());
         for (name, shape, values) in weights.tensors() {
             let random_len = if name == "wte" { config.vocab * config.channels } else { values.len() };
             let std = (values[..random_len].iter().map(|x| x * x).sum::<f32>() / random_len as f32).sqrt();

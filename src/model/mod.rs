@@ -18,7 +18,7 @@
 //!
 //! let cpu = Cpu::<f64>::new();
 //! let config = Config { context: 4, vocab: 10, layers: 2, heads: 2, channels: 8 };
-//! let weights = init::random(config, 1);
+//! let weights = init::random(config, 1)?;
 //! let params = Arena::from_f32(&cpu, &weights.layout, weights.data)?;
 //! let model = Gpt2 { backend: &cpu, config: &config, params: &params };
 //!

@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::config::Config;
+use crate::error::Result;
+use crate::tensor::host_zeros;
 
 /// Declares [`Gpt`]: one field per parameter tensor, in arena order.
 macro_rules! gpt_tensors {
@@ -144,10 +146,13 @@ pub struct HostWeights {
 
 impl HostWeights {
     /// Weights that are all zero.
-    pub fn zeros(config: Config) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if there is not enough host memory.
+    pub fn zeros(config: Config) -> Result<Self> {
         let layout = Layout::new(&config);
-        let data = vec![0.0; layout.len];
-        HostWeights { config, layout, data }
+        let data = host_zeros(layout.len)?;
+        Ok(HostWeights { config, layout, data })
     }
 
     /// Iterates over all tensors with their names and shapes, in arena order.

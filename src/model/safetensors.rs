@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::model::json::escaped;
+use crate::tensor::host_zeros;
 
 mod dtype;
 mod header;
@@ -120,7 +121,7 @@ impl<D: AsRef<[u8]>> TensorFile<D> {
     /// As [`read_f32`](Self::read_f32).
     pub fn to_f32(&self, name: &str) -> Result<Vec<f32>> {
         // The header has been validated against the file, so the allocation is at most eight times the file's length.
-        let mut values = vec![0.0; self.tensor(name)?.0.shape.iter().product()];
+        let mut values = host_zeros(self.tensor(name)?.0.shape.iter().product())?;
         self.read_f32(name, &mut values)?;
         Ok(values)
     }

@@ -250,7 +250,7 @@ mod tests {
 
     fn with_model(test: impl FnOnce(Gpt2<'_, Cpu<f64>>)) {
         let backend = Cpu::new();
-        let mut weights = init::random(CONFIG, 5);
+        let mut weights = init::random(CONFIG, 5).unwrap();
         // Scaled up, so that the predictions for different tokens differ clearly.
         weights.data.iter_mut().for_each(|x| *x *= 8.0);
         let params = Arena::from_f32(&backend, &weights.layout, weights.data).unwrap();

@@ -15,7 +15,7 @@
 //! use ironwarp::train::trainer::Trainer;
 //!
 //! let config = Config { context: 8, vocab: 4, layers: 1, heads: 2, channels: 16 };
-//! let (weights, shape) = (init::random(config, 1), (1, 8));
+//! let (weights, shape) = (init::random(config, 1)?, (1, 8));
 //! let optimizer = OptimizerConfig::default();
 //! let mut trainer = Trainer::new(Cpu::<f32>::new(), weights, shape, Recompute::None, optimizer, 1)?;
 //! // The targets are the tokens, one position later.

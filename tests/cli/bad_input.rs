@@ -188,6 +188,15 @@ fn invalid_settings_are_reported_with_their_range() {
 }
 
 #[test]
+fn a_limit_of_the_address_space_is_in_the_memory_plan() {
+    let lab = Lab::new();
+    let train = "train --model gpt2-124M --data t.txt --batch 1 --context 64 --steps 1 --device cpu --out new";
+    let ran = lab.run_after("ulimit -v 1500000", train);
+    ran.fails(1, &["error: out of memory: the run needs ", " are available; choose a smaller model"]);
+    assert!(!lab.path("new").exists());
+}
+
+#[test]
 fn invalid_prompts_and_sampling_parameters_are_rejected() {
     let lab = lab();
     let long = "seventeen letters";

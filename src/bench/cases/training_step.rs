@@ -43,7 +43,7 @@ impl<B: Backend + Clone> Case<B> for TrainingStep<B> {
         let [b, context, layers, channels, heads, vocab] = problem.get();
         let config = Config { context, vocab, layers, heads, channels };
         config.check()?;
-        let weights = init::random(config, 1);
+        let weights = init::random(config, 1)?;
         let trainer =
             Trainer::new(data.backend.clone(), weights, (b, context), Recompute::None, OptimizerConfig::default(), 1)?;
         let mut random = ChaCha8Rng::seed_from_u64(1);

@@ -17,7 +17,7 @@ use ironwarp::ops::Backend;
 use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::load_model_folder;
 
-use crate::output;
+use crate::{host_memory, output};
 
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Runs for Cpu<f32> {
     const DESCRIPTION: &'static str = "the CPU in f32";
 
     fn available_memory(&self, in_host: u64) -> Option<u64> {
-        available_host_memory().map(|available| available.saturating_add(in_host))
+        host_memory::available().map(|available| available.saturating_add(in_host))
     }
 }
 
@@ -235,14 +235,6 @@ pub fn check_memory<B: Runs>(backend: &B, plan: &MemoryPlan, in_host: u64) -> Re
 pub fn breakdown(plan: &MemoryPlan) -> String {
     let categories = plan.by_category().into_iter().filter(|(_, bytes)| *bytes > 0);
     categories.map(|(category, bytes)| format!("{category} {}", output::bytes(bytes))).collect::<Vec<_>>().join(", ")
-}
-
-/// Bytes of host memory that are available without swapping, if the operating system reports them.
-fn available_host_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// A model that is loaded on a device.

@@ -5,6 +5,7 @@ mod device;
 mod eval;
 mod export;
 mod generate;
+mod host_memory;
 mod info;
 mod output;
 mod profile;

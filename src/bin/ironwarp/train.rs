@@ -158,7 +158,7 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Resul
     }
     let (weights, named) = match &args.init_from {
         Some(dir) => load_model_folder(dir)?,
-        None => (init::random(read_config(&args.model)?, args.options.seed), None),
+        None => (init::random(read_config(&args.model)?, args.options.seed)?, None),
     };
     let tokenizer = choose_tokenizer(args.tokenizer.as_deref().or(named.as_deref()), &weights.config)?;
     let mut settings = args.settings(weights.config, &tokenizer);

@@ -13,7 +13,7 @@ const TINY: Config = Config { context: 3, vocab: 5, layers: 2, heads: 2, channel
 
 /// Weights that are exact in every supported float type.
 fn weights() -> HostWeights {
-    let mut weights = HostWeights::zeros(TINY);
+    let mut weights = HostWeights::zeros(TINY).unwrap();
     for tensor in hf_tensors(&TINY) {
         for i in tensor.range {
             weights.data[i] = (i % 2048) as f32 / 64.0 - 16.0;

@@ -12,6 +12,7 @@ use crate::model::hugging_face;
 use crate::model::json;
 use crate::model::params::{HostWeights, Layout};
 use crate::model::safetensors::{TensorFile, check_finite, shape_text};
+use crate::tensor::host_zeros;
 
 /// Maximum size of a manifest, which has one line for each of about fifty tensors.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -175,7 +176,7 @@ impl Opened {
             return Err(Error::Tensors { path: file.path().to_path_buf(), problems });
         }
         // The file holds tensors of these shapes, so this allocation is not larger than the file.
-        let mut data = vec![0.0; layout.len];
+        let mut data = host_zeros(layout.len)?;
         for (name, slot) in layout.slots.into_array() {
             let (name, out) = (group.tensor_name(name), &mut data[slot.range]);
             self.manifest.read_tensor(file, &name, out)?;

@@ -438,7 +438,7 @@ fn a_model_is_found_in_a_run_a_checkpoint_and_a_hugging_face_folder() {
     let error = load_model_folder(dir.path()).unwrap_err().to_string();
     assert!(error.ends_with("the run has no checkpoint yet"), "{error}");
     let checkpoint = save(&run, 4, 1).unwrap();
-    let mut weights = HostWeights::zeros(TINY);
+    let mut weights = HostWeights::zeros(TINY).unwrap();
     weights.data.copy_from_slice(&values(TensorGroup::Weights, 4));
     for path in [dir.path(), &checkpoint] {
         assert_eq!(load_model_folder(path).unwrap(), (weights.clone(), Some("bytes".into())));

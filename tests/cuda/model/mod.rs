@@ -64,7 +64,7 @@ const SMALL: Case = Case {
 
 impl Case {
     fn weights(&self) -> HostWeights {
-        init::random(self.config, 5)
+        init::random(self.config, 5).unwrap()
     }
 
     /// Micro-batches in which every seventh target is ignored.
@@ -329,7 +329,7 @@ fn greedy_tokens_are_those_of_the_cpu() {
         (0..rows).map(|i| text[(step * 13 + i / 31 * 41 + i % 31 + shift) % 360]).collect()
     };
     let shape = (8, 31);
-    let weights = init::random(config, 2);
+    let weights = init::random(config, 2).unwrap();
     let mut trainer =
         Trainer::new(Cpu::<f32>::new(), weights.clone(), shape, Recompute::None, OptimizerConfig::default(), 0)
             .unwrap();
@@ -362,7 +362,7 @@ fn greedy_tokens_are_those_of_the_cpu() {
 #[test]
 fn decoding_matches_the_full_forward() {
     fn full<B: Device>(backend: &B, config: &Config, tokens: &[i32]) -> Vec<Vec<f64>> {
-        let HostWeights { layout, data, .. } = init::random(*config, 5);
+        let HostWeights { layout, data, .. } = init::random(*config, 5).unwrap();
         let params = Arena::from_f32(backend, &layout, data).unwrap();
         let model = Gpt2 { backend, config, params: &params };
         let shape = (1, tokens.len());
@@ -379,7 +379,7 @@ fn decoding_matches_the_full_forward() {
     let tokens = Draws::new(8).ids(100, 60);
     let cuda = shared();
     let (reference, at_once) = (full(&Cpu::<f64>::new(), &config, &tokens), full(&*cuda, &config, &tokens));
-    let HostWeights { layout, data, .. } = init::random(config, 5);
+    let HostWeights { layout, data, .. } = init::random(config, 5).unwrap();
     let params = Arena::from_f32(&*cuda, &layout, data).unwrap();
     let model = Gpt2 { backend: &*cuda, config: &config, params: &params };
     let mut generator = Generator::new(model, &tokens[..3]).unwrap();
