@@ -1,5 +1,7 @@
 //! Model configuration: sizes, presets and parameter count.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -21,6 +23,13 @@ pub struct Config {
     pub heads: usize,
     /// `C`: number of channels of the residual stream.
     pub channels: usize,
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config { context, vocab, layers, heads, channels } = self;
+        write!(f, "(L = {layers}, NH = {heads}, C = {channels}, T = {context}, V = {vocab})")
+    }
 }
 
 /// Size of GPT-2's vocabulary: 50,000 merges, 256 bytes and `<|endoftext|>`.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::input::{parse_jsonl, read_text};
+use super::input::{parse_jsonl, read_text, without_bom};
 use super::shard::Shard;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -283,8 +283,8 @@ pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) 
     let text = read_text(path)?;
     if !has_extension(path, "jsonl") {
         return Ok(match role {
-            FileRole::Single => tokenizer.encode_u16(&text),
-            FileRole::OneOfSeveral => encode_documents(&[text.into()], tokenizer),
+            FileRole::Single => tokenizer.encode_u16(without_bom(&text)),
+            FileRole::OneOfSeveral => encode_documents(&[without_bom(&text).into()], tokenizer),
         });
     }
     let lines = parse_jsonl::<Document>(path, &text)?;
@@ -342,6 +342,9 @@ mod tests {
         assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("01234567", "89"));
         let corpus = open(&folder.path().join("b.JSONL"), 0.0).unwrap();
         assert_eq!((&*text(&corpus.train), corpus.validation.is_empty()), ("|ab||c", true));
+        fs::write(folder.path().join("bom.txt"), "\u{feff}abcd").unwrap();
+        let corpus = open(&folder.path().join("bom.txt"), 0.0).unwrap();
+        assert_eq!(&*text(&corpus.train), "abcd");
         let embedded = Corpus::from_text("embedded", "0123456789", &Tokenizer::bytes(), 0.2).unwrap();
         assert_eq!((&*text(&embedded.train), &*text(&embedded.validation)), ("01234567", "89"));
         assert!(Corpus::from_text("embedded", "", &Tokenizer::bytes(), 0.2).is_err());

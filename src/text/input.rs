@@ -7,7 +7,15 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// Reads a whole file as text.
+/// The byte order mark, which editors on Windows write before UTF-8 text.
+const BOM: &str = "\u{feff}";
+
+/// A text without the byte order mark at its head.
+pub(super) fn without_bom(text: &str) -> &str {
+    text.strip_prefix(BOM).unwrap_or(text)
+}
+
+/// Reads a whole file as text, which may begin with a byte order mark: see [`without_bom`].
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] if the file is empty, or, with the offset of the first invalid byte, if it is not UTF-8.
@@ -17,8 +25,12 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
 
 /// Converts the content of a file to text; see [`read_text`].
 fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String> {
-    if bytes.is_empty() {
+    if bytes.is_empty() || bytes == BOM.as_bytes() {
         return Err(Error::format(path, "the file is empty"));
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        let message = "the file is UTF-16; `iconv -f UTF-16 -t UTF-8` converts it to UTF-8, which is required";
+        return Err(Error::format(path, message));
     }
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
@@ -46,14 +58,22 @@ impl<T> Line<T> {
     }
 }
 
-/// Parses a JSONL text, which has one value per line; blank lines are skipped.
+/// Parses a JSONL text, which has one object per line; blank lines and a byte order mark are skipped.
 ///
 /// # Errors
 /// [`Error::Format`] with line and offset of the first invalid line, or if the text has no values.
 pub(super) fn parse_jsonl<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Result<Vec<Line<T>>> {
     let mut lines = Vec::new();
-    let mut offset = 0;
-    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+    let body = without_bom(text);
+    let mut offset = text.len() - body.len();
+    for (number, line) in (1..).zip(body.split_inclusive('\n')) {
+        if line.trim_start().starts_with('[') {
+            // Serde would take an array for an object whose fields are in order.
+            let at = offset + line.len() - line.trim_start().len();
+            let message =
+                "a JSON array; JSONL has one object per line, which `jq -c .[]` writes for a file that is an array";
+            return Err(Error::format_at(path, at as u64, format!("line {number}: {message}")));
+        }
         if !line.trim().is_empty() {
             let value = serde_json::from_str(line).map_err(|e| {
                 // The parser sees only this line and reports it as line 1, so its position is removed.
@@ -98,6 +118,9 @@ mod tests {
     fn values_are_parsed_and_errors_located() {
         let good = "{\"text\": \"a\\n\\u00e9\", \"id\": [1, {}]}\n\n  \r\n{\"text\":\"\"}\r\n{\"text\":\"last\"}";
         assert_eq!(parse(good.as_bytes()).unwrap(), ["a\né", "", "last"]);
+        assert_eq!(parse(format!("\u{feff}{good}").as_bytes()).unwrap(), ["a\né", "", "last"]);
+        let utf_16 = "a.jsonl: the file is UTF-16; `iconv -f UTF-16 -t UTF-8` converts it to UTF-8, which is required";
+        let array = "a JSON array; JSONL has one object per line, which `jq -c .[]` writes for a file that is an array";
         for (bytes, expected) in [
             (&b""[..], "a.jsonl: the file is empty"),
             (b"\n \n", "a.jsonl: the file has no lines of JSON"),
@@ -106,6 +129,12 @@ mod tests {
             (b"\n{\"text\":7}", "a.jsonl at byte 9: line 2: invalid type: integer `7`, expected a string"),
             (b"{\"text\":\"a\"", "a.jsonl at byte 10: line 1: EOF while parsing an object"),
             (b"{\"text\":\"a\"} x", "a.jsonl at byte 13: line 1: trailing characters"),
+            (b"\xef\xbb\xbf", "a.jsonl: the file is empty"),
+            (b"\xef\xbb\xbf{\"text\":7}", "a.jsonl at byte 11: line 1: invalid type: integer `7`, expected a string"),
+            (b"\xff\xfe{\0", utf_16),
+            (b"\xfe\xff\0{", utf_16),
+            (b"{\"text\":\"a\"}\n [\"b\"]", &*format!("a.jsonl at byte 14: line 2: {array}")),
+            (b"[{\"text\": \"a\"},\n", &*format!("a.jsonl at byte 0: line 1: {array}")),
         ] {
             assert_eq!(parse(bytes).unwrap_err().to_string(), expected);
         }

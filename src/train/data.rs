@@ -1,5 +1,7 @@
 //! The data loader of training: batches of B sequences of T tokens from a token stream, resumable at any batch.
 
+use std::fmt;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,15 @@ pub enum Order {
     /// A batch at token p has the inputs `tokens[p..p + B·T]`, split into B rows, and its targets are shifted by one token.
     /// When fewer than B·T + 1 tokens remain, the next epoch starts at token 0.
     Sequential,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Order::Shuffled => "shuffled",
+            Order::Sequential => "sequential",
+        })
+    }
 }
 
 /// Configuration of a data loader.

@@ -261,9 +261,13 @@ impl<B: Backend> Run<B> {
         }
         if self.bad_steps == MAX_BAD_STEPS {
             let reason = skipped.unwrap_or_default();
+            let saved = match self.folder.has_checkpoints()? {
+                true => "the newest checkpoint is intact",
+                false => "the run has no checkpoint yet",
+            };
             return Err(Error::invalid(format!(
                 "step {}: {MAX_BAD_STEPS} consecutive steps had non-finite numbers (last: {reason}); a lower --lr or a \
-                 longer --warmup may help; the newest checkpoint is intact",
+                 longer --warmup may help; {saved}",
                 self.step
             )));
         }

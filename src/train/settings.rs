@@ -100,7 +100,7 @@ impl Settings {
         let Settings { context, options, .. } = self;
         model.check()?;
         if self.model != *model {
-            return reject(format!("the settings are for {:?}, but the weights are of {model:?}", self.model));
+            return reject(format!("the settings are for a model {}, but the weights are of {model}", self.model));
         }
         if let Some(path) = options.data.as_ref().filter(|path| path.to_str().is_none()) {
             return reject(format!("--data {}: the path is saved in checkpoints and must be UTF-8", path.display()));

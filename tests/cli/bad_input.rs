@@ -24,6 +24,8 @@ fn lab() -> Lab {
     lab.write("latin.txt", b"line\ncaf\xe9 au lait and more of it");
     lab.write("bad.jsonl", "{\"text\": \"a\"}\n{\"txt\": 1}\n");
     lab.write("nothing.jsonl", "\n\n");
+    lab.write("array.jsonl", "[{\"text\": \"a\"}]\n");
+    lab.write("utf16.txt", b"\xff\xfea\0b\0");
     lab.write("tiny.txt", "0123456789abcdef");
     lab.write("one.txt", "0");
     lab.write("folder/.hidden", "x");
@@ -60,12 +62,11 @@ fn invalid_flags_are_usage_errors_with_a_hint() {
         ("train --init-from a --resume", &["cannot be used with"]),
         ("train --init-from a --model tiny", &["cannot be used with"]),
         ("train --threads 5000", &["5000 is not in 0..=1024"]),
-        ("train --seed -1", &["unexpected argument '-1'"]),
+        ("train --seed -1", &["invalid value '-1' for '--seed <SEED>'"]),
         ("generate", &["--model <DIR>"]),
         ("generate --model run --top-k 0", &["0 is not in 1.."]),
-        ("generate --model run --temperature -1", &["unexpected argument '-1'"]),
         ("generate --model run --temperature hot", &["invalid value 'hot'"]),
-        ("generate --model run --max-tokens -3", &["unexpected argument '-3'"]),
+        ("generate --model run --max-tokens -3", &["invalid value '-3' for '--max-tokens <N>'"]),
         ("eval --model run", &["--text <FILE>"]),
         ("eval --model run --text a --lambada b", &["cannot be used with"]),
         ("eval --model run --text a --context 0", &["0 is not in 1.."]),
@@ -88,6 +89,8 @@ fn invalid_data_is_reported_with_file_and_offset() {
         ("empty.txt", "empty.txt: the file is empty"),
         ("latin.txt", "latin.txt at byte 8: line 2: not UTF-8 text (byte 0xe9)"),
         ("bad.jsonl", "bad.jsonl at byte 23: line 2: missing field `text`"),
+        ("array.jsonl", "array.jsonl at byte 0: line 1: a JSON array; JSONL has one object per line"),
+        ("utf16.txt", "utf16.txt: the file is UTF-16; `iconv -f UTF-16 -t UTF-8` converts it"),
         ("nothing.jsonl", "nothing.jsonl: the file has no lines of JSON"),
         ("empty.bin", "empty.bin: not a token shard: the file is empty"),
         ("short.bin", "short.bin at byte "),
@@ -150,7 +153,8 @@ fn invalid_settings_are_reported_with_their_range() {
         ("--accumulate 1000000000", "<= 67108864 tokens per step failed"),
         ("--lr NaN", "0 <= --lr < inf failed (NaN)"),
         ("--lr inf", "0 <= --lr < inf failed (inf)"),
-        ("--lr=-1", "0 <= --lr < inf failed (-1)"),
+        ("--lr -1", "0 <= --lr < inf failed (-1)"),
+        ("--lr -0.5", "0 <= --lr < inf failed (-0.5)"),
         ("--beta1 1", "0 <= --beta1 < 1 failed (1)"),
         ("--beta2=-0.1", "0 <= --beta2 < 1 failed"),
         ("--eps NaN", "--eps"),
@@ -206,7 +210,7 @@ fn invalid_prompts_and_sampling_parameters_are_rejected() {
         (&["--prompt", "<|endoftext|><|endoftext|>"], "the prompt has 26 tokens"),
         (&["--temperature", "NaN"], "--temperature must be finite and at least 0, not NaN"),
         (&["--temperature", "inf"], "--temperature must be finite and at least 0, not inf"),
-        (&["--temperature=-0.5"], "--temperature must be finite and at least 0, not -0.5"),
+        (&["--temperature", "-0.5"], "--temperature must be finite and at least 0, not -0.5"),
         (&["--top-p", "0"], "--top-p must be above 0 and at most 1, not 0"),
         (&["--top-p", "2"], "--top-p must be above 0 and at most 1, not 2"),
         (&["--top-p", "NaN"], "--top-p must be above 0 and at most 1, not NaN"),

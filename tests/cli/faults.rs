@@ -74,8 +74,11 @@ fn non_finite_numbers_change_no_weights_and_end_the_run() {
             "step 9: update skipped",
             "step 9: 8 consecutive steps had non-finite numbers",
             "a lower --lr",
+            "the newest checkpoint is intact",
         ],
     );
+    let early = lab.run(&format!("{ARGS} --out early --steps 30 --lr 1e30 --warmup 0"));
+    early.fails(1, &["a lower --lr or a longer --warmup may help; the run has no checkpoint yet"]);
     let records = lab.metrics("run");
     assert!(records[0]["loss"].is_f64(), "{}", records[0]);
     for record in &records[1..] {

@@ -67,7 +67,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let mut command = Cli::command();
+    // A negative number after a flag is its value, which the flag's own check may refuse, and no unknown flag.
+    let mut command = Cli::command().mut_subcommands(|subcommand| {
+        subcommand.mut_args(|arg| {
+            let takes_values = arg.get_action().takes_values();
+            arg.allow_negative_numbers(takes_values)
+        })
+    });
     if !output::allows_colour() {
         command = command.color(ColorChoice::Never);
     }

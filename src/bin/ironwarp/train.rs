@@ -268,7 +268,7 @@ fn check_resumed(args: &TrainArgs, matches: &ArgMatches, loaded: &Loaded<RunStat
     if is_given(matches, "model") {
         let requested = read_config(&args.model)?;
         if requested != saved.model {
-            bail!("--model {} is {requested:?}, but the model of the run to resume is {:?}", args.model, saved.model);
+            bail!("--model {} is {requested}, but the model of the run to resume is {}", args.model, saved.model);
         }
     }
     if args.tokenizer.as_deref().is_some_and(|name| name != saved.tokenizer) {
@@ -279,7 +279,7 @@ fn check_resumed(args: &TrainArgs, matches: &ArgMatches, loaded: &Loaded<RunStat
     let data_order = |settings: &Settings| (settings.options.order, settings.context, settings.options.seed);
     if data_order(&settings) != data_order(saved) {
         let (order, context, seed) = data_order(saved);
-        bail!("--order, --context and --seed cannot change on --resume: the run has {order:?}, {context} and {seed}");
+        bail!("--order, --context and --seed cannot change on --resume: the run has {order}, {context} and {seed}");
     }
     Ok((settings, tokenizer))
 }

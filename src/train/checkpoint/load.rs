@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::layout::{CHECKPOINTS, CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, TensorGroup, list};
+use super::layout::{CHECKPOINTS, CONFIG, Id, MANIFEST, MODEL, OPTIMIZER, STATE, TensorGroup, list};
 use super::manifest::{LoadError, Manifest, Metadata};
 use crate::error::{Error, Result};
 use crate::model::config::Config;
@@ -62,7 +62,10 @@ pub fn load_model_folder(path: impl AsRef<Path>) -> Result<(HostWeights, Option<
         return found.map(|(model, _)| model).ok_or_else(|| Error::format(path, "the run has no checkpoint yet"));
     }
     if path.join(MANIFEST).exists() {
-        return Opened::open(path).and_then(|opened| model(&opened)).map_err(LoadError::into_error);
+        return Opened::open(path).and_then(|opened| model(&opened)).map_err(|error| match path.exists() {
+            true => error.into_error(),
+            false => Error::format(path, "the checkpoint was deleted while it was read"),
+        });
     }
     if path.join(hugging_face::CONFIG).exists() {
         return hugging_face::import(path);
@@ -76,11 +79,33 @@ pub fn load_model_folder(path: impl AsRef<Path>) -> Result<(HostWeights, Option<
     ))
 }
 
+/// How often a reader lists the checkpoints again because the run deleted one while it was read.
+const MAX_LISTINGS: usize = 10;
+
 /// Calls `load` on the newest checkpoints in turn until it succeeds. Returns its result, and the reasons why newer
-/// checkpoints were skipped.
-fn newest<T>(dir: &Path, load: impl Fn(&Opened) -> Result<T, LoadError>) -> Result<Option<(T, Vec<String>)>> {
+/// checkpoints were skipped. If the run deletes a checkpoint while it is read, the run has saved newer ones, and all are
+/// listed again.
+pub(super) fn newest<T>(
+    dir: &Path,
+    load: impl Fn(&Opened) -> Result<T, LoadError>,
+) -> Result<Option<(T, Vec<String>)>> {
     let checkpoints = dir.join(CHECKPOINTS);
-    let ids = list(&checkpoints)?;
+    for _ in 0..MAX_LISTINGS {
+        let ids = list(&checkpoints)?;
+        let found = newest_of(&checkpoints, &ids, &load);
+        if found.is_ok() || ids.iter().all(|id| checkpoints.join(id.name()).exists()) {
+            return found;
+        }
+    }
+    Err(Error::format(checkpoints, "each checkpoint was deleted while it was read; a larger --keep keeps them longer"))
+}
+
+/// [`newest`] of the listed checkpoints.
+fn newest_of<T>(
+    checkpoints: &Path,
+    ids: &[Id],
+    load: impl Fn(&Opened) -> Result<T, LoadError>,
+) -> Result<Option<(T, Vec<String>)>> {
     let mut warnings = Vec::new();
     for id in ids.iter().rev() {
         let loaded = Opened::open(&checkpoints.join(id.name())).and_then(|opened| {
@@ -94,6 +119,9 @@ fn newest<T>(dir: &Path, load: impl Fn(&Opened) -> Result<T, LoadError>) -> Resu
             Ok(loaded) => return Ok(Some((loaded, warnings))),
             Err(LoadError::Incompatible(error)) => return Err(error),
             Err(LoadError::Damaged(error)) => {
+                if !checkpoints.join(id.name()).exists() {
+                    return Err(error);
+                }
                 let warning = format!("skipping damaged checkpoint {}: {error}", id.name());
                 tracing::warn!("{warning}");
                 warnings.push(warning);
@@ -126,11 +154,8 @@ impl Opened {
 
     pub(super) fn load<S: DeserializeOwned>(&self, config: Option<&Config>) -> Result<Loaded<S>, LoadError> {
         if let Some(config) = config.filter(|c| **c != self.metadata.model) {
-            let message = format!(
-                "the checkpoint's model is {}, but this run's model is {}",
-                sizes_text(&self.metadata.model),
-                sizes_text(config)
-            );
+            let found = self.metadata.model;
+            let message = format!("the checkpoint's model is {found}, but this run's model is {config}");
             return Err(LoadError::Incompatible(Error::format(self.dir.join(CONFIG), message)));
         }
         let path = self.dir.join(STATE);
@@ -184,9 +209,4 @@ impl Opened {
         }
         Ok(data)
     }
-}
-
-fn sizes_text(config: &Config) -> String {
-    let Config { context, vocab, layers, heads, channels } = config;
-    format!("(L = {layers}, NH = {heads}, C = {channels}, T = {context}, V = {vocab})")
 }

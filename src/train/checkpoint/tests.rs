@@ -1,10 +1,11 @@
+use std::cell::Cell;
 use std::ops::Range;
 
 use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::faults::{Fault, Faulty, Loss, Op, Replay};
-use super::load::Opened;
+use super::load::{Opened, newest};
 use super::manifest::LoadError;
 use super::*;
 use crate::model::hugging_face;
@@ -109,6 +110,27 @@ fn checkpoints_round_trip_and_the_newest_are_kept() {
     run.remove_checkpoints().unwrap();
     assert_eq!(names(&checkpoints).len(), 0);
     assert!(load(&dir).unwrap().is_none());
+}
+
+#[test]
+fn a_checkpoint_deleted_while_it_is_read_is_replaced_by_a_newer_one() {
+    let (dir, run) = run_with(&[1]);
+    // The number of times that a checkpoint was read; before the first `deletions`, the run saves another and deletes it.
+    let reads = Cell::new(0);
+    let read = |deletions: u64| {
+        newest(dir.path(), |opened| {
+            if reads.replace(reads.get() + 1) < deletions {
+                save(&run, reads.get() + 1, 1)?;
+            }
+            Ok(opened.load::<State>(None)?.step)
+        })
+    };
+    assert_eq!(read(3).unwrap(), Some((4, Vec::new())));
+    let error = read(1000).unwrap_err().to_string();
+    assert!(
+        error.ends_with("each checkpoint was deleted while it was read; a larger --keep keeps them longer"),
+        "{error}"
+    );
 }
 
 #[test]
