@@ -40,8 +40,9 @@ fn device_of(context: CUcontext, stream: CUstream) -> Result<Shared> {
     static DEVICES: OnceLock<Mutex<Devices>> = OnceLock::new();
     let mut devices = lock(DEVICES.get_or_init(Mutex::default));
     let (mut context_id, mut stream_id) = (0, 0);
-    // SAFETY: each call writes one number.
+    // SAFETY: writes one number.
     check(unsafe { sys::cuCtxGetId(context, &mut context_id) }, "cannot find the id of the context")?;
+    // SAFETY: as above.
     check(unsafe { sys::cuStreamGetId(stream, &mut stream_id) }, "cannot find the id of the stream")?;
     let key = (context_id, stream_id);
     if let Some(device) = devices.streams.get(&key) {

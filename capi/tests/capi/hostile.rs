@@ -262,7 +262,7 @@ fn matmul() {
 fn cross_entropy() {
     let p = Program::new();
     let (n, v, vp) = (64, 60, 64);
-    let (logits, targets, losses) = (p.bf16(1, [n, vp]), p.ids(v as i32, [n]), p.f32(2, [n]));
+    let (logits, targets, losses) = (p.bf16(1, [n, vp]), p.ids(v, [n]), p.f32(2, [n]));
     let (n, v, vp) = (n as i64, v as i64, vp as i64);
     let args = CrossEntropyForward { logits: ptr(&logits), targets: ptr(&targets), losses: ptr(&losses), n, v, vp };
     hostile(
