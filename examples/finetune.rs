@@ -5,7 +5,6 @@
 use ironwarp::cpu::Cpu;
 use ironwarp::model::activations::Recompute;
 use ironwarp::text::corpus::Corpus;
-use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::load_model_folder;
 use ironwarp::train::data::{Loader, LoaderConfig, MicroBatch, Order};
 use ironwarp::train::optimizer::OptimizerConfig;
@@ -17,7 +16,7 @@ fn main() -> ironwarp::Result<()> {
         return Err(ironwarp::Error::invalid("usage: finetune FOLDER TEXT-FILE"));
     };
     let (weights, tokenizer) = load_model_folder(&folder)?;
-    let tokenizer = Tokenizer::by_name(tokenizer.as_deref().unwrap_or("gpt2"))?;
+    let tokenizer = tokenizer?;
     let corpus = Corpus::open(&text, &tokenizer, 0.0)?;
     let (batch, context, seed) = (4, weights.config.context.min(64), 1);
     let mut loader = Loader::new(corpus.train, LoaderConfig { batch, context, order: Order::Shuffled, seed })?;

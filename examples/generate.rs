@@ -6,7 +6,6 @@ use ironwarp::cpu::Cpu;
 use ironwarp::model::Gpt2;
 use ironwarp::model::arena::Arena;
 use ironwarp::model::generate::{Generator, Sampling};
-use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::load_model_folder;
 
 fn main() -> ironwarp::Result<()> {
@@ -17,11 +16,11 @@ fn main() -> ironwarp::Result<()> {
     // Any backend runs the model: `Cuda::new(0)?` takes the first GPU.
     let backend = Cpu::<f32>::new();
     let (weights, tokenizer) = load_model_folder(&folder)?;
-    let tokenizer = Tokenizer::by_name(tokenizer.as_deref().unwrap_or("gpt2"))?;
+    let tokenizer = tokenizer?;
     let params = Arena::from_f32(&backend, &weights.layout, weights.data)?;
     let model = Gpt2 { backend: &backend, config: &weights.config, params: &params };
 
-    let prompt: Vec<i32> = tokenizer.encode(&prompt).iter().map(|&id| id as i32).collect();
+    let prompt: Vec<i32> = tokenizer.encode(&prompt)?.iter().map(|&id| id as i32).collect();
     let mut generator = Generator::new(model, &prompt)?;
     let sampling = Sampling { temperature: 0.8, top_k: 50, top_p: 1.0, seed: 1 };
     let mut tokens = Vec::new();

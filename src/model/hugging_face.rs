@@ -20,7 +20,7 @@ mod shards;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use config::check_tokenizer;
+use config::{check_tokenizer, end_of_text};
 use shards::{SINGLE, Shards};
 
 /// The file with a model's sizes.
@@ -85,7 +85,7 @@ fn hf_tensors(config: &Config) -> Vec<HfTensor> {
 }
 
 /// Reads a folder with `config.json` and `model.safetensors`, as one file or in shards. Returns the weights, and the name
-/// of the tokenizer if the folder specifies it.
+/// of the tokenizer if `config.json` has it, as our exports do; the files of a tokenizer are not read.
 ///
 /// Tensors may be F32, F16, BF16 or F64, and their names may have the prefix `transformer.`. The attention masks of old
 /// folders are ignored, and so is an `lm_head.weight` that equals `wte.weight`.
@@ -232,10 +232,33 @@ fn transpose(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
 /// [`Error::Invalid`] if `dir` exists and is not empty, or if the tokenizer is unknown; [`Error::Format`] naming a tensor
 /// that holds a NaN or an infinity; [`Error::Io`] with the size of the file.
 pub fn export(weights: &HostWeights, tokenizer: Option<&str>, dir: impl AsRef<Path>) -> Result<()> {
-    let dir = dir.as_ref();
+    check_tokenizer(tokenizer)?;
+    write_folder(weights, config::text(&weights.config, tokenizer, end_of_text(tokenizer)), &[], dir.as_ref())
+}
+
+/// As [`export`], with a tokenizer from files: writes `files`, which are names and contents, next to the weights.
+/// `end_of_text` is the id of the token that ends a text.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_with_tokenizer(
+    weights: &HostWeights,
+    files: &[(&'static str, Vec<u8>)],
+    end_of_text: u32,
+    dir: impl AsRef<Path>,
+) -> Result<()> {
+    write_folder(weights, config::text(&weights.config, None, Some(end_of_text)), files, dir.as_ref())
+}
+
+/// Writes `config.json` with the text `description`, the weights and further files.
+fn write_folder(
+    weights: &HostWeights,
+    description: Vec<u8>,
+    others: &[(&'static str, Vec<u8>)],
+    dir: &Path,
+) -> Result<()> {
     let config = &weights.config;
     config.check()?;
-    check_tokenizer(tokenizer)?;
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::invalid(format!("{}: the folder exists and is not empty", dir.display())));
     }
@@ -248,7 +271,10 @@ pub fn export(weights: &HostWeights, tokenizer: Option<&str>, dir: impl AsRef<Pa
     let full_name = |tensor: &HfTensor| format!("transformer.{}", tensor.name);
     let plan = Plan::new(&[("format", "pt")], tensors.iter().map(|t| (full_name(t), &t.shape[..])))?;
     files::write_dir(&Disk, &temporary, dir, |folder| {
-        files::write_bytes(&Disk, &folder.join(CONFIG), &config::text(config, tokenizer))?;
+        files::write_bytes(&Disk, &folder.join(CONFIG), &description)?;
+        for (name, content) in others {
+            files::write_bytes(&Disk, &folder.join(name), content)?;
+        }
         let path = folder.join(SINGLE);
         let mut next = tensors.iter();
         files::write_file(&Disk, &path, plan.bytes(), |file| {

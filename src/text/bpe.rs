@@ -27,6 +27,11 @@ impl Bpe {
         Ok(Bpe { pretokenizer: Pretokenizer::new()?, vocabulary: Vocabulary::new(&tokens)? })
     }
 
+    /// Number of tokens that encode bytes, which is the id of `<|endoftext|>`.
+    pub fn ordinary(&self) -> u32 {
+        ORDINARY
+    }
+
     /// The bytes of a token; `None` for `<|endoftext|>` and ids outside the vocabulary.
     pub fn token(&self, id: u32) -> Option<&[u8]> {
         (id < ORDINARY).then(|| self.vocabulary.token(id))

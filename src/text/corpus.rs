@@ -226,7 +226,7 @@ impl Corpus {
         if text.is_empty() {
             return Err(Error::invalid(format!("{source}: the text is empty")));
         }
-        Self::split(Tokens::from_vec(source, tokenizer.encode_u16(text)), validation_fraction)
+        Self::split(Tokens::from_vec(source, tokenizer.encode_u16(text)?), validation_fraction)
     }
 
     fn split(tokens: Tokens, validation_fraction: f64) -> Result<Self> {
@@ -282,26 +282,26 @@ pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) 
     }
     let text = read_text(path)?;
     if !has_extension(path, "jsonl") {
-        return Ok(match role {
+        return match role {
             FileRole::Single => tokenizer.encode_u16(without_bom(&text)),
             FileRole::OneOfSeveral => encode_documents(&[without_bom(&text).into()], tokenizer),
-        });
+        };
     }
     let lines = parse_jsonl::<Document>(path, &text)?;
     let documents: Vec<_> = lines.into_iter().map(|line| line.value.text).collect();
-    Ok(encode_documents(&documents, tokenizer))
+    encode_documents(&documents, tokenizer)
 }
 
 /// Tokenizes documents, with an end-of-text token before each.
-fn encode_documents(documents: &[Cow<'_, str>], tokenizer: &Tokenizer) -> Vec<u16> {
+fn encode_documents(documents: &[Cow<'_, str>], tokenizer: &Tokenizer) -> Result<Vec<u16>> {
     let end_of_text = tokenizer.end_of_text() as u16;
-    let encoded: Vec<Vec<u16>> = documents.par_iter().map(|text| tokenizer.encode_u16(text)).collect();
+    let encoded = documents.par_iter().map(|text| tokenizer.encode_u16(text)).collect::<Result<Vec<_>>>()?;
     let mut tokens = Vec::with_capacity(encoded.iter().map(|document| document.len() + 1).sum());
     for document in encoded {
         tokens.push(end_of_text);
         tokens.extend(document);
     }
-    tokens
+    Ok(tokens)
 }
 
 #[cfg(test)]

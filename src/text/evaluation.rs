@@ -65,8 +65,9 @@ fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<
         if ctx.is_empty() {
             return Err(line.error(path, "the context `ctx` is empty"));
         }
-        let completions = endings.iter().map(|ending| tokenizer.encode(&format!(" {ending}"))).collect();
-        Ok(Item { context: tokenizer.encode(ctx), completions, label })
+        let completions =
+            endings.iter().map(|ending| tokenizer.encode(&format!(" {ending}"))).collect::<Result<_>>()?;
+        Ok(Item { context: tokenizer.encode(ctx)?, completions, label })
     };
     parse_jsonl(path, text)?.iter().map(item).collect()
 }
@@ -94,8 +95,8 @@ fn lambada_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<It
         let text = line.value.text.trim_end();
         match text.rsplit_once(char::is_whitespace) {
             Some((context, word)) if !context.trim_start().is_empty() => Ok(Item {
-                context: tokenizer.encode(context),
-                completions: vec![tokenizer.encode(&format!(" {word}"))],
+                context: tokenizer.encode(context)?,
+                completions: vec![tokenizer.encode(&format!(" {word}"))?],
                 label: 0,
             }),
             _ => Err(line.error(path, "`text` has fewer than two words")),

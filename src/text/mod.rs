@@ -1,7 +1,7 @@
 //! Text processing: tokenizers, token shards, corpora and evaluation.
 //!
-//! - [`tokenizer`]: `gpt2` and `bytes`. [`tokenize`](mod@tokenize) converts files to token shards, [`shard`] is their
-//!   format.
+//! - [`tokenizer`]: `gpt2`, `bytes` and the tokenizers of Hugging Face folders. [`tokenize`](mod@tokenize) converts
+//!   files to token shards, [`shard`] is their format.
 //! - [`corpus`]: training and validation tokens of a file or a folder; [`embedded`] is a corpus that is always there.
 //! - [`evaluation`] reads evaluation sets, [`scoring`] runs a model on them.
 //!
@@ -10,7 +10,7 @@
 //! use ironwarp::text::tokenizer::Tokenizer;
 //!
 //! let gpt2 = Tokenizer::by_name("gpt2")?;
-//! assert_eq!(gpt2.encode("Hello world"), [15496, 995]);
+//! assert_eq!(gpt2.encode("Hello world")?, [15496, 995]);
 //! assert_eq!(gpt2.decode(&[15496, 995]), "Hello world");
 //!
 //! // The last quarter is held out for validation.
@@ -23,6 +23,7 @@ mod bpe;
 pub mod corpus;
 pub mod embedded;
 pub mod evaluation;
+pub(crate) mod hugging_face;
 mod input;
 mod pretokenize;
 pub mod scoring;

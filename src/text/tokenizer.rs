@@ -1,11 +1,13 @@
 //! Tokenizers: conversion of text to token ids and back.
 
 use std::fmt;
-use std::sync::LazyLock;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
 
 use rayon::prelude::*;
 
 use super::bpe::Bpe;
+use super::hugging_face::{FileTokenizer, Source, TOKENIZER};
 use super::pretokenize;
 use crate::error::{Error, Result};
 use crate::model::config::{BYTES_VOCAB, GPT2_VOCAB, TOKENIZERS};
@@ -20,15 +22,26 @@ const CHUNK: usize = 1 << 20;
 static GPT2: LazyLock<Result<Bpe, String>> = LazyLock::new(Bpe::gpt2);
 
 /// A tokenizer. Copies are cheap and share their tables.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Tokenizer {
     kind: Kind,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Kind {
     Bytes,
     Gpt2(&'static Bpe),
+    File(Arc<FileTokenizer>),
+}
+
+/// Equal tokenizers give every text the same tokens.
+impl PartialEq for Tokenizer {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::File(ours), Kind::File(theirs)) => ours == theirs,
+            _ => self.name() == other.name(),
+        }
+    }
 }
 
 impl fmt::Debug for Tokenizer {
@@ -64,44 +77,109 @@ impl Tokenizer {
         Tokenizer { kind: Kind::Bytes }
     }
 
-    /// The name of the tokenizer.
+    /// The tokenizer of a folder: its `tokenizer.json`, or its `vocab.json` and `merges.txt`, as `transformers` reads them.
+    ///
+    /// The end-of-text token is the `eos_token` of `tokenizer_config.json` or `special_tokens_map.json`; without one, a
+    /// token with a usual name such as `<|endoftext|>` or `</s>`; without one, `eos_token_id` of `config.json`. GPT-2's own
+    /// tokenizer is recognised by its tokens, merges and settings, and is then the faster `gpt2`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the folder has no such files, if they are invalid, if the vocabulary has more than 65536
+    /// tokens, or if the end-of-text token is unknown; [`Error::Io`].
+    pub fn from_folder(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::from_source(dir.as_ref(), Source::from_folder(dir.as_ref())?)
+    }
+
+    /// A tokenizer by name, as [`Tokenizer::by_name`]; or of a folder, as [`Tokenizer::from_folder`]; or of a
+    /// `tokenizer.json` under any name.
+    ///
+    /// # Errors
+    /// Those of the two functions; [`Error::Invalid`] if `text` is neither a name nor a path that exists.
+    pub fn open(text: &str) -> Result<Self> {
+        let path = Path::new(text);
+        match Self::by_name(text) {
+            Err(Error::Invalid(_)) if path.is_dir() => Self::from_folder(path),
+            Err(Error::Invalid(_)) if path.exists() => Self::from_source(path, Source::from_file(path)?),
+            Err(Error::Invalid(message)) => {
+                Err(Error::Invalid(format!("{message}, a {TOKENIZER} or a folder with a tokenizer")))
+            }
+            named => named,
+        }
+    }
+
+    /// The tokenizer whose [`Tokenizer::files`] are `json` and `config`; `path` is the name of the former in errors.
+    pub(crate) fn from_bytes(path: &Path, json: &[u8], config: &[u8]) -> Result<Self> {
+        Self::from_source(path, Source::from_bytes(path, json, config)?)
+    }
+
+    fn from_source(path: &Path, source: Source) -> Result<Self> {
+        if let Ok(gpt2) = &*GPT2
+            && source.is_gpt2(gpt2)
+        {
+            return Self::by_name("gpt2");
+        }
+        Ok(Tokenizer { kind: Kind::File(Arc::new(FileTokenizer::new(path, source)?)) })
+    }
+
+    /// The files that hold the tokenizer, as [`Tokenizer::from_folder`] reads them: names and contents. None for `gpt2` and
+    /// `bytes`, which their names describe.
+    pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        match &self.kind {
+            Kind::File(tokenizer) => tokenizer.files(),
+            Kind::Bytes | Kind::Gpt2(_) => Vec::new(),
+        }
+    }
+
+    /// The name of the tokenizer: `gpt2`, `bytes`, or `tokenizer.json` for a tokenizer from files.
     pub fn name(&self) -> &'static str {
         match self.kind {
             Kind::Bytes => "bytes",
             Kind::Gpt2(_) => "gpt2",
+            Kind::File(_) => TOKENIZER,
         }
     }
 
     /// `V`: vocabulary size, at most 65536. Token ids are below it.
     pub fn vocab(&self) -> usize {
-        match self.kind {
+        match &self.kind {
             Kind::Bytes => BYTES_VOCAB,
             Kind::Gpt2(_) => GPT2_VOCAB,
+            Kind::File(tokenizer) => tokenizer.vocab(),
         }
     }
 
-    /// The end-of-text token, which separates documents: the last token of the vocabulary.
+    /// The end-of-text token, which separates documents: the last token of `gpt2` and `bytes`.
     pub fn end_of_text(&self) -> u32 {
-        self.vocab() as u32 - 1
+        match &self.kind {
+            Kind::Bytes | Kind::Gpt2(_) => self.vocab() as u32 - 1,
+            Kind::File(tokenizer) => tokenizer.end_of_text(),
+        }
     }
 
     /// Encodes a text.
     ///
-    /// `<|endoftext|>` in the text is encoded as ordinary text. Texts over 1 MiB are encoded in parallel, with the same
-    /// result.
-    pub fn encode(&self, text: &str) -> Vec<u32> {
+    /// `<|endoftext|>` in the text, and any other special token, is encoded as ordinary text. Long texts are encoded in
+    /// parallel, with the same result.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a tokenizer from a file has no token for a part of the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_as(text, |id| id)
     }
 
     /// Encodes a text to 16-bit tokens, as stored in shards and corpora.
-    pub fn encode_u16(&self, text: &str) -> Vec<u16> {
-        // Both vocabularies fit 16 bits.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_u16(&self, text: &str) -> Result<Vec<u16>> {
+        // All vocabularies fit 16 bits.
         self.encode_as(text, |id| id as u16)
     }
 
-    fn encode_as<T: Send>(&self, text: &str, convert: impl Fn(u32) -> T + Sync) -> Vec<T> {
-        let bpe = match self.kind {
-            Kind::Bytes => return text.bytes().map(|byte| convert(byte.into())).collect(),
+    fn encode_as<T: Send>(&self, text: &str, convert: impl Fn(u32) -> T + Sync) -> Result<Vec<T>> {
+        let bpe = match &self.kind {
+            Kind::Bytes => return Ok(text.bytes().map(|byte| convert(byte.into())).collect()),
+            Kind::File(tokenizer) => return Ok(tokenizer.encode(text)?.into_iter().map(convert).collect()),
             Kind::Gpt2(bpe) => bpe,
         };
         let encode_chunk = |chunk: &str| -> Vec<T> {
@@ -110,12 +188,12 @@ impl Tokenizer {
             bpe.encode_into(chunk, &mut ids);
             ids.into_iter().map(&convert).collect()
         };
-        match pretokenize::chunks(text, CHUNK)[..] {
+        Ok(match pretokenize::chunks(text, CHUNK)[..] {
             [chunk] => encode_chunk(chunk),
             ref chunks => {
                 chunks.par_iter().map(|chunk| encode_chunk(chunk)).collect::<Vec<_>>().into_iter().flatten().collect()
             }
-        }
+        })
     }
 
     /// Decodes tokens to bytes.
@@ -123,6 +201,9 @@ impl Tokenizer {
     /// End-of-text is decoded as `<|endoftext|>`. An id outside the vocabulary, which a model with a padded vocabulary may
     /// generate, is decoded as U+FFFD.
     pub fn decode_bytes(&self, tokens: &[u32]) -> Vec<u8> {
+        if let Some(tokenizer) = self.decodes_whole() {
+            return tokenizer.decode(tokens).into_bytes();
+        }
         let mut bytes = Vec::with_capacity(4 * tokens.len());
         for &token in tokens {
             self.decode_token(token, &mut bytes);
@@ -137,20 +218,26 @@ impl Tokenizer {
 
     /// A streaming decoder.
     pub fn decoder(&self) -> Decoder {
-        Decoder { tokenizer: *self, pending: Vec::new() }
+        Decoder { tokenizer: self.clone(), pending: Vec::new(), before: Vec::new(), tokens: Vec::new() }
+    }
+
+    /// The tokenizer from a file with which the text of a token depends on its neighbours, if it is this one.
+    fn decodes_whole(&self) -> Option<&FileTokenizer> {
+        match &self.kind {
+            Kind::File(tokenizer) if tokenizer.token(0).is_none() => Some(tokenizer),
+            _ => None,
+        }
     }
 
     fn decode_token(&self, token: u32, out: &mut Vec<u8>) {
-        if token == self.end_of_text() {
-            return out.extend_from_slice(END_OF_TEXT.as_bytes());
-        }
-        let known = match self.kind {
-            Kind::Bytes => u8::try_from(token).map(|byte| out.push(byte)).ok(),
-            Kind::Gpt2(bpe) => bpe.token(token).map(|bytes| out.extend_from_slice(bytes)),
+        let byte = [token as u8];
+        let bytes = match &self.kind {
+            Kind::File(tokenizer) => tokenizer.token(token),
+            _ if token == self.end_of_text() => Some(END_OF_TEXT.as_bytes()),
+            Kind::Bytes => (token < 256).then_some(&byte[..]),
+            Kind::Gpt2(bpe) => bpe.token(token),
         };
-        if known.is_none() {
-            out.extend_from_slice(char::REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]).as_bytes());
-        }
+        out.extend_from_slice(bytes.unwrap_or("\u{fffd}".as_bytes()));
     }
 }
 
@@ -163,11 +250,21 @@ pub struct Decoder {
     tokenizer: Tokenizer,
     /// The bytes of an incomplete character, at most three between calls.
     pending: Vec<u8>,
+    /// If the text of a token depends on its neighbours: the tokens whose text was returned last, and those after them.
+    before: Vec<u32>,
+    tokens: Vec<u32>,
 }
+
+/// Tokens that may be needed to complete a character: bytes of UTF-8, one per token.
+const MAX_TOKENS_PER_CHARACTER: usize = 4;
 
 impl Decoder {
     /// Adds a token and returns the characters that are now complete. The result is often empty within an emoji.
     pub fn push(&mut self, token: u32) -> String {
+        if self.tokenizer.decodes_whole().is_some() {
+            self.tokens.push(token);
+            return self.take_text(false);
+        }
         self.tokenizer.decode_token(token, &mut self.pending);
         let kept = match self.pending.utf8_chunks().last() {
             // No error length means that the text ends within a character, which more bytes may complete.
@@ -181,8 +278,24 @@ impl Decoder {
         String::from_utf8_lossy(&complete).into_owned()
     }
 
+    /// The text that the new tokens add to that of the tokens before them; empty while a character is incomplete.
+    fn take_text(&mut self, at_end: bool) -> String {
+        let before = self.tokenizer.decode(&self.before);
+        let all = self.tokenizer.decode(&[&self.before[..], &self.tokens].concat());
+        if !at_end && all.ends_with(char::REPLACEMENT_CHARACTER) && self.tokens.len() < MAX_TOKENS_PER_CHARACTER {
+            return String::new();
+        }
+        self.before = std::mem::take(&mut self.tokens);
+        // Some tokenizers change the end of a text when another token follows.
+        let common = before.chars().zip(all.chars()).take_while(|(left, right)| left == right);
+        all[common.map(|(c, _)| c.len_utf8()).sum()..].to_string()
+    }
+
     /// Ends the stream; returns U+FFFD if the last character is incomplete.
-    pub fn finish(self) -> String {
+    pub fn finish(mut self) -> String {
+        if !self.tokens.is_empty() {
+            return self.take_text(true);
+        }
         String::from_utf8_lossy(&self.pending).into_owned()
     }
 }
@@ -241,11 +354,11 @@ mod tests {
     #[test]
     fn known_encodings() {
         // From OpenAI's and llm.c's examples.
-        assert_eq!(gpt2().encode("hello world"), [31373, 995]);
-        assert_eq!(gpt2().encode("Hello, I'm a language model,"), [15496, 11, 314, 1101, 257, 3303, 2746, 11]);
-        assert!(gpt2().encode("").is_empty());
-        assert_ne!(gpt2().encode("<|endoftext|>"), [50256], "special text is ordinary text");
-        assert_eq!(Tokenizer::bytes().encode("é"), [0xc3, 0xa9]);
+        assert_eq!(gpt2().encode("hello world").unwrap(), [31373, 995]);
+        assert_eq!(gpt2().encode("Hello, I'm a language model,").unwrap(), [15496, 11, 314, 1101, 257, 3303, 2746, 11]);
+        assert!(gpt2().encode("").unwrap().is_empty());
+        assert_ne!(gpt2().encode("<|endoftext|>").unwrap(), [50256], "special text is ordinary text");
+        assert_eq!(Tokenizer::bytes().encode("é").unwrap(), [0xc3, 0xa9]);
     }
 
     #[test]
@@ -256,7 +369,7 @@ mod tests {
         for block in all.chunks(1 << 12) {
             let text: String =
                 block.iter().flat_map(|&c| [c, 'a', c, '1', c, '!', c, c, ' ', c, 'b', ' ', ' ']).collect();
-            assert!(ours.encode(&text) == oracle.encode_ordinary(&text), "block from {:?}", block[0]);
+            assert!(ours.encode(&text).unwrap() == oracle.encode_ordinary(&text), "block from {:?}", block[0]);
         }
     }
 
@@ -265,16 +378,41 @@ mod tests {
         for text in
             ["a".repeat(5000), " ".repeat(4099) + "x", "=-".repeat(3000), "0123456789".repeat(700), "\n".repeat(3000)]
         {
-            assert!(gpt2().encode(&text) == tiktoken().encode_ordinary(&text), "{:?}…", &text[..8]);
+            assert!(gpt2().encode(&text).unwrap() == tiktoken().encode_ordinary(&text), "{:?}…", &text[..8]);
         }
     }
 
     #[test]
     fn a_run_of_spaces_that_tiktoken_panics_on_encodes() {
         let text = " ".repeat(2_000_000) + "x";
-        let tokens = gpt2().encode(&text);
+        let tokens = gpt2().encode(&text).unwrap();
         assert!(gpt2().decode(&tokens) == text);
         assert_eq!(tokens.last(), Some(&2124), "the word keeps its space");
+    }
+
+    #[test]
+    fn a_tokenizer_from_a_file_streams_what_it_decodes() {
+        // Tokens with a byte fallback and with a marker for spaces, as SentencePiece's, and byte-level tokens.
+        let sentence_piece = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+            "post_processor": null, "truncation": null, "padding": null,
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
+                {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "model": {"type": "BPE", "merges": [], "vocab": {"</s>": 0, "▁": 1, "a": 2, "<0xC3>": 3, "<0xA9>": 4}}}"#;
+        let byte_level = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null,
+            "truncation": null, "padding": null,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+            "model": {"type": "BPE", "merges": [], "vocab": {"</s>": 0, "Ġ": 1, "a": 2, "Ã": 3, "©": 4}}}"#;
+        for (json, wanted) in [(sentence_piece, "a é a</s>\u{fffd}a"), (byte_level, " a é a</s>\u{fffd}a")] {
+            let tokenizer = Tokenizer::from_bytes(Path::new("t.json"), json.as_bytes(), b"{}").unwrap();
+            let tokens = [1, 2, 1, 3, 4, 1, 2, 0, 9, 2];
+            assert_eq!(tokenizer.decode(&tokens), wanted);
+            let mut decoder = tokenizer.decoder();
+            let pieces = tokens.map(|token| decoder.push(token)).concat();
+            assert_eq!(pieces + &decoder.finish(), wanted);
+            assert_eq!((tokenizer.name(), tokenizer.end_of_text(), tokenizer.vocab()), ("tokenizer.json", 0, 5));
+        }
     }
 
     #[test]
@@ -290,8 +428,8 @@ mod tests {
         let mut serial = Vec::new();
         bpe.encode_into(&text, &mut serial);
         assert!(pretokenize::chunks(&text, CHUNK).len() > 2);
-        assert!(gpt2().encode(&text) == serial);
-        assert!(gpt2().encode_u16(&text).into_iter().map(u32::from).eq(serial));
+        assert!(gpt2().encode(&text).unwrap() == serial);
+        assert!(gpt2().encode_u16(&text).unwrap().into_iter().map(u32::from).eq(serial));
     }
 
     proptest! {
@@ -299,14 +437,14 @@ mod tests {
 
         #[test]
         fn gpt2_is_tiktoken_and_round_trips(text in any_text()) {
-            let tokens = gpt2().encode(&text);
+            let tokens = gpt2().encode(&text).unwrap();
             prop_assert_eq!(&tokens, &tiktoken().encode_ordinary(&text));
             prop_assert_eq!(gpt2().decode(&tokens), text);
         }
 
         #[test]
         fn bytes_round_trip(text in any_text()) {
-            let tokens = Tokenizer::bytes().encode(&text);
+            let tokens = Tokenizer::bytes().encode(&text).unwrap();
             prop_assert_eq!(tokens.len(), text.len());
             prop_assert_eq!(Tokenizer::bytes().decode(&tokens), text);
         }

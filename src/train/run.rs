@@ -325,7 +325,7 @@ impl<B: Backend> Run<B> {
     /// # Errors
     /// Those of the operations.
     pub fn sample(&self) -> Result<String> {
-        let start: Vec<i32> = self.tokenizer.encode("\n").into_iter().map(|id| id as i32).collect();
+        let start: Vec<i32> = self.tokenizer.encode("\n")?.into_iter().map(|id| id as i32).collect();
         let mut generator = Generator::new(self.trainer.model(), &start)?;
         let RunOptions { seed, sample_tokens, .. } = self.settings.options;
         let sampling = Sampling { temperature: 0.8, top_k: usize::MAX, top_p: 0.95, seed };
@@ -347,12 +347,8 @@ impl<B: Backend> Run<B> {
             trainer: self.trainer.state.clone(),
             bad_steps: self.bad_steps,
         };
-        let snapshot = Snapshot {
-            step: self.step,
-            config: &self.settings.model,
-            tokenizer: Some(&self.settings.tokenizer),
-            state: &state,
-        };
+        let snapshot =
+            Snapshot { step: self.step, config: &self.settings.model, tokenizer: Some(&self.tokenizer), state: &state };
         let layout = Layout::new(&self.settings.model);
         let ranges = layout.slots.map(|slot| slot.range).into_array();
         let path = self.folder.save(&snapshot, self.settings.options.keep, |group, name| {

@@ -17,4 +17,5 @@ mod resume;
 mod signals;
 mod support;
 mod terminal;
+mod tokenizers;
 mod train;

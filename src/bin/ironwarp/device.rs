@@ -249,8 +249,8 @@ impl<B: Backend> Model<B> {
     /// Loads a run, checkpoint or Hugging Face folder to a device.
     pub fn load(dir: &Path, tokenizer: Option<&str>, backend: B) -> Result<Self> {
         let (HostWeights { config, layout, data }, named) = load_model_folder(dir)?;
-        let tokenizer = choose_tokenizer(tokenizer.or(named.as_deref()), &config)
-            .with_context(|| format!("model {}", dir.display()))?;
+        let tokenizer =
+            choose_tokenizer(tokenizer, named, &config).with_context(|| format!("model {}", dir.display()))?;
         backend.account_to(Category::Weights);
         let params = Arena::from_f32(&backend, &layout, data)?;
         backend.account_to(Category::Other);
@@ -262,23 +262,29 @@ impl<B: Backend> Model<B> {
     }
 }
 
-/// The tokenizer with this name; without a name, the tokenizer whose vocabulary size is the model's.
-pub fn choose_tokenizer(name: Option<&str>, config: &Config) -> Result<Tokenizer> {
-    if let Some(name) = name {
-        let tokenizer = Tokenizer::by_name(name)?;
-        if tokenizer.vocab() > config.vocab {
-            let (tokens, vocab) = (tokenizer.vocab(), config.vocab);
-            bail!("the tokenizer '{name}' has {tokens} tokens, more than the model's vocabulary of {vocab}");
-        }
-        return Ok(tokenizer);
+/// The tokenizer that `--tokenizer` names; without it, the tokenizer of the model's folder.
+pub fn choose_tokenizer(
+    given: Option<&str>,
+    folder: ironwarp::Result<Tokenizer>,
+    config: &Config,
+) -> Result<Tokenizer> {
+    let tokenizer = match given {
+        Some(given) => Tokenizer::open(given)?,
+        None => folder.map_err(|error| {
+            anyhow!("{error}; choose one with --tokenizer ({}, FILE or DIR)", Tokenizer::NAMES.join(", "))
+        })?,
+    };
+    if tokenizer.vocab() > config.vocab {
+        let (name, tokens, vocab) = (given.unwrap_or(tokenizer.name()), tokenizer.vocab(), config.vocab);
+        bail!("the tokenizer '{name}' has {tokens} tokens, more than the model's vocabulary of {vocab}");
     }
-    let tokenizers = Tokenizer::NAMES.iter().filter_map(|name| Tokenizer::by_name(name).ok());
-    match tokenizers.into_iter().find(|tokenizer| tokenizer.vocab() == config.vocab) {
-        Some(tokenizer) => Ok(tokenizer),
-        None => Err(anyhow!(
-            "no tokenizer has the model's vocabulary size of {}; choose one with --tokenizer ({})",
-            config.vocab,
-            Tokenizer::NAMES.join(", ")
-        )),
-    }
+    Ok(tokenizer)
+}
+
+/// The tokenizer whose vocabulary size is the model's, for a model that is trained from scratch.
+pub fn tokenizer_of_size(vocab: usize) -> ironwarp::Result<Tokenizer> {
+    let mut tokenizers = Tokenizer::NAMES.iter().filter_map(|name| Tokenizer::by_name(name).ok());
+    tokenizers
+        .find(|tokenizer| tokenizer.vocab() == vocab)
+        .ok_or_else(|| ironwarp::Error::Invalid(format!("no tokenizer has the model's vocabulary size of {vocab}")))
 }

@@ -26,8 +26,8 @@ pub struct EvalArgs {
     /// Evaluate only the first N items of --hellaswag or --lambada [default: all]
     #[arg(long, value_name = "N", conflicts_with = "text")]
     limit: Option<usize>,
-    /// Tokenizer: gpt2 or bytes [default: the tokenizer that the model folder specifies]
-    #[arg(long, value_name = "NAME")]
+    /// Tokenizer: gpt2, bytes, a tokenizer.json or a folder with a tokenizer [default: that of the model's folder]
+    #[arg(long, value_name = "NAME|PATH")]
     tokenizer: Option<String>,
     /// Device: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value = "auto")]

@@ -38,8 +38,8 @@ pub struct GenerateArgs {
     /// Do not stop at an end-of-text token
     #[arg(long)]
     ignore_end: bool,
-    /// Tokenizer: gpt2 or bytes [default: the tokenizer that the model folder specifies]
-    #[arg(long, value_name = "NAME")]
+    /// Tokenizer: gpt2, bytes, a tokenizer.json or a folder with a tokenizer [default: that of the model's folder]
+    #[arg(long, value_name = "NAME|PATH")]
     tokenizer: Option<String>,
     /// Device: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value = "auto")]
@@ -72,7 +72,7 @@ fn generate<B: Backend>(args: GenerateArgs, json: bool, backend: B) -> Result<()
     let model = Model::load(&args.model, args.tokenizer.as_deref(), backend)?;
     let tokenizer = &model.tokenizer;
     let prompt_ids = match &prompt {
-        Some(text) => tokenizer.encode(text),
+        Some(text) => tokenizer.encode(text)?,
         None => vec![tokenizer.end_of_text()],
     };
     let ids: Vec<i32> = prompt_ids.iter().map(|&id| id as i32).collect();

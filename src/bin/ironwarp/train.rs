@@ -27,7 +27,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
-use crate::device::{self, Device, Runs, choose_tokenizer, on_backend};
+use crate::device::{self, Device, Runs, choose_tokenizer, on_backend, tokenizer_of_size};
 use crate::output;
 
 /// Exit status after a second signal, SIGINT or SIGTERM: the status that shells report for SIGINT.
@@ -52,8 +52,9 @@ pub struct TrainArgs {
     /// Start from the weights of a run folder, a checkpoint folder or a Hugging Face GPT-2 folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "resume"], help_heading = "Model")]
     init_from: Option<PathBuf>,
-    /// Tokenizer: gpt2 or bytes [default: the tokenizer with the model's vocabulary size]
-    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    /// Tokenizer: gpt2, bytes, a tokenizer.json or a folder with a tokenizer [default: that of --init-from, otherwise the
+    /// one of gpt2 and bytes with the model's vocabulary size]
+    #[arg(long, value_name = "NAME|PATH", help_heading = "Model")]
     tokenizer: Option<String>,
 
     /// Run folder, for checkpoints, metrics.jsonl and loss.svg [default: runs/<model>]
@@ -158,9 +159,13 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Resul
     }
     let (weights, named) = match &args.init_from {
         Some(dir) => load_model_folder(dir)?,
-        None => (init::random(read_config(&args.model)?, args.options.seed)?, None),
+        None => {
+            let weights = init::random(read_config(&args.model)?, args.options.seed)?;
+            let tokenizer = tokenizer_of_size(weights.config.vocab);
+            (weights, tokenizer)
+        }
     };
-    let tokenizer = choose_tokenizer(args.tokenizer.as_deref().or(named.as_deref()), &weights.config)?;
+    let tokenizer = choose_tokenizer(args.tokenizer.as_deref(), named, &weights.config)?;
     let mut settings = args.settings(weights.config, &tokenizer);
     if !by_default(&backend, matches, ["val_every", "val_batches"]) {
         output::note("no validation: it takes minutes on the emulated GPU; --val-every N requests it");
@@ -264,14 +269,18 @@ pub fn read_config(model: &str) -> Result<Config> {
 /// The settings and the tokenizer of a resumed run, after checking that the flags do not change what must not change.
 fn check_resumed(args: &TrainArgs, matches: &ArgMatches, loaded: &Loaded<RunState>) -> Result<(Settings, Tokenizer)> {
     let saved = &loaded.state.settings;
-    let tokenizer = Tokenizer::by_name(&saved.tokenizer)?;
+    let Some(tokenizer) = loaded.tokenizer.clone() else {
+        bail!("{}: the checkpoint has no tokenizer", loaded.path.display());
+    };
     if is_given(matches, "model") {
         let requested = read_config(&args.model)?;
         if requested != saved.model {
             bail!("--model {} is {requested}, but the model of the run to resume is {}", args.model, saved.model);
         }
     }
-    if args.tokenizer.as_deref().is_some_and(|name| name != saved.tokenizer) {
+    if let Some(given) = &args.tokenizer
+        && Tokenizer::open(given)? != tokenizer
+    {
         bail!("the run to resume was trained with the tokenizer '{}'", saved.tokenizer);
     }
     let settings = resumed(saved, args, matches)?;

@@ -30,7 +30,7 @@ const SUPPORTED: &[(&str, &[&str])] = &[
 ///
 /// # Errors
 /// [`Error::Invalid`] if the name is unknown; the message lists all names.
-pub(crate) fn check_tokenizer(name: Option<&str>) -> Result<()> {
+pub(super) fn check_tokenizer(name: Option<&str>) -> Result<()> {
     match name {
         Some(name) if !TOKENIZERS.contains(&name) => Err(Error::invalid(format!(
             "unknown tokenizer '{}'; available: {}",
@@ -81,7 +81,7 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(Config, Option<String>)
     {
         problems.push(format!("n_inner = {} is not supported (supported: null, 4 * n_embd)", text_of(inner)));
     }
-    let tokenizer = tokenizer(&fields, config.vocab).unwrap_or_else(|problem| {
+    let tokenizer = tokenizer(&fields).unwrap_or_else(|problem| {
         problems.push(problem);
         None
     });
@@ -92,11 +92,10 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(Config, Option<String>)
     Ok((config, tokenizer))
 }
 
-/// The tokenizer that the configuration names, or GPT-2's if the vocabulary has its size.
-fn tokenizer(fields: &BTreeMap<String, Value>, vocab: usize) -> Result<Option<String>, String> {
+/// The tokenizer that the configuration names. The size of a vocabulary does not tell which tokenizer it is of.
+fn tokenizer(fields: &BTreeMap<String, Value>) -> Result<Option<String>, String> {
     match fields.get(TOKENIZER_KEY) {
-        None => Ok((vocab == GPT2_VOCAB).then(|| "gpt2".into())),
-        Some(Value::Null) => Ok(None),
+        None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) => match check_tokenizer(Some(name)) {
             Ok(()) => Ok(Some(name.clone())),
             Err(e) => Err(format!("{TOKENIZER_KEY}: {e}")),
@@ -114,10 +113,13 @@ fn text_of(value: &Value) -> String {
     }
 }
 
+/// The end-of-text token of one of our tokenizers, which is its last token. The model's vocabulary may be larger.
+pub(super) fn end_of_text(tokenizer: Option<&str>) -> Option<u32> {
+    tokenizer.map(|name| if name == "gpt2" { GPT2_VOCAB } else { BYTES_VOCAB } as u32 - 1)
+}
+
 /// The text of a `config.json` for `transformers`.
-pub(super) fn text(config: &Config, tokenizer: Option<&str>) -> Vec<u8> {
-    // In both of our tokenizers, end-of-text is the last token. The model's vocabulary may be larger.
-    let end_of_text = tokenizer.map(|name| if name == "gpt2" { GPT2_VOCAB } else { BYTES_VOCAB } - 1);
+pub(super) fn text(config: &Config, tokenizer: Option<&str>, end_of_text: Option<u32>) -> Vec<u8> {
     let value = json!({
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -154,7 +156,7 @@ mod tests {
     #[test]
     fn unsupported_values_are_rejected_with_field_and_value() {
         let config = Config { context: 8, vocab: 257, layers: 2, heads: 2, channels: 4 };
-        let base: Value = serde_json::from_slice(&text(&config, Some("bytes"))).unwrap();
+        let base: Value = serde_json::from_slice(&text(&config, Some("bytes"), Some(256))).unwrap();
         let path = Path::new("config.json");
         let with = |field: &str, value: Value| {
             let mut changed = base.clone();
@@ -200,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn the_tokenizer_is_named_or_follows_from_the_vocabulary() {
+    fn only_a_name_tells_the_tokenizer() {
         let published = |vocab: usize, more: &str| {
             let text = format!(
                 r#"{{"model_type":"gpt2","n_ctx":8,"vocab_size":{vocab},"n_layer":1,"n_head":1,"n_embd":4{more}}}"#
             );
             parse(Path::new("config.json"), text.as_bytes()).unwrap()
         };
-        assert_eq!(published(50257, "").1.as_deref(), Some("gpt2"));
+        assert_eq!(published(50257, "").1, None);
         assert_eq!(published(257, "").1, None);
         assert_eq!(published(257, r#","ironwarp_tokenizer":"bytes""#).1.as_deref(), Some("bytes"));
         assert_eq!(published(50257, r#","ironwarp_tokenizer":null"#).1, None);
@@ -218,7 +220,7 @@ mod tests {
     fn mutated_configurations_never_panic_and_accepted_ones_are_valid() {
         use crate::model::mutate::{SplitMix, mutate};
         let config = Config { context: 8, vocab: 257, layers: 2, heads: 2, channels: 4 };
-        let corpus = [text(&config, Some("bytes")), text(&Config::preset("gpt2-124M").unwrap(), None)];
+        let corpus = [text(&config, Some("bytes"), Some(256)), text(&Config::preset("gpt2-124M").unwrap(), None, None)];
         let fragments =
             ["0", "-1", "1e-5", "16777217", "18446744073709551615", "1e400", "null", "true", "\"gpt2\"", "{", "[", ","];
         let mut random = SplitMix(9);

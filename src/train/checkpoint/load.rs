@@ -13,6 +13,8 @@ use crate::model::json;
 use crate::model::params::{HostWeights, Layout};
 use crate::model::safetensors::{TensorFile, check_finite, shape_text};
 use crate::tensor::host_zeros;
+use crate::text::hugging_face::{TOKENIZER, TOKENIZER_CONFIG, has_files};
+use crate::text::tokenizer::Tokenizer;
 
 /// Maximum size of a manifest, which has one line for each of about fifty tensors.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -24,8 +26,8 @@ pub struct Loaded<S> {
     pub path: PathBuf,
     /// Number of steps done when it was saved.
     pub step: u64,
-    /// Name of the tokenizer.
-    pub tokenizer: Option<String>,
+    /// The tokenizer of the training data.
+    pub tokenizer: Option<Tokenizer>,
     /// The parameters.
     pub weights: HostWeights,
     /// AdamW's first moments, laid out as the parameters.
@@ -49,14 +51,20 @@ pub fn load_newest<S: DeserializeOwned>(dir: impl AsRef<Path>, config: Option<&C
         .map(|found| found.map(|(loaded, warnings)| Loaded { warnings, ..loaded }))
 }
 
-/// Loads the weights, and the tokenizer's name if the folder specifies it, from a run folder (its newest intact
-/// checkpoint), a single checkpoint, or a Hugging Face GPT-2 folder.
+/// Loads the weights and the tokenizer from a run folder (its newest intact checkpoint), a single checkpoint, or a Hugging
+/// Face GPT-2 folder, whose own tokenizer files decide ([`Tokenizer::from_folder`]).
+///
+/// The second value is an error if the folder has no tokenizer that can be read. Not every use of a model needs one, and
+/// the user may name another, so this does not prevent loading the weights.
 ///
 /// # Errors
 /// [`Error::Format`] if the folder is none of these; the errors of loading it.
-pub fn load_model_folder(path: impl AsRef<Path>) -> Result<(HostWeights, Option<String>)> {
+pub fn load_model_folder(path: impl AsRef<Path>) -> Result<(HostWeights, Result<Tokenizer>)> {
     let path = path.as_ref();
-    let model = |opened: &Opened| Ok((opened.weights()?, opened.metadata.tokenizer.clone()));
+    let model = |opened: &Opened| {
+        let unnamed = || Error::format(opened.dir.join(CONFIG), "the checkpoint has no tokenizer");
+        Ok((opened.weights()?, opened.tokenizer()?.ok_or_else(unnamed)))
+    };
     if path.join(CHECKPOINTS).is_dir() {
         let found = newest(path, model)?;
         return found.map(|(model, _)| model).ok_or_else(|| Error::format(path, "the run has no checkpoint yet"));
@@ -68,7 +76,13 @@ pub fn load_model_folder(path: impl AsRef<Path>) -> Result<(HostWeights, Option<
         });
     }
     if path.join(hugging_face::CONFIG).exists() {
-        return hugging_face::import(path);
+        let (weights, named) = hugging_face::import(path)?;
+        let tokenizer = match Tokenizer::from_folder(path) {
+            // Our exports of models with `gpt2` or `bytes` name the tokenizer and have no files of it.
+            Err(_) if !has_files(path) && named.is_some() => Tokenizer::by_name(&named.unwrap_or_default()),
+            found => found,
+        };
+        return Ok((weights, tokenizer));
     }
     let what = if path.is_dir() { "no model in this folder" } else { "no such folder" };
     Err(Error::format(
@@ -169,13 +183,26 @@ impl Opened {
         Ok(Loaded {
             path: self.dir.clone(),
             step: self.manifest.step,
-            tokenizer: self.metadata.tokenizer.clone(),
+            tokenizer: self.tokenizer()?,
             weights,
             m,
             v,
             state,
             warnings: Vec::new(),
         })
+    }
+
+    /// The tokenizer that the metadata names, from its files if it is not one of ours.
+    fn tokenizer(&self) -> Result<Option<Tokenizer>, LoadError> {
+        let Some(name) = &self.metadata.tokenizer else { return Ok(None) };
+        if name != TOKENIZER {
+            // The checksum is correct, so a tokenizer that is unknown was written by another version.
+            return Tokenizer::by_name(name).map(Some).map_err(LoadError::Incompatible);
+        }
+        let path = self.dir.join(TOKENIZER);
+        let json = self.manifest.read_text(&path)?;
+        let config = self.manifest.read_text(&self.dir.join(TOKENIZER_CONFIG))?;
+        Tokenizer::from_bytes(&path, &json, &config).map(Some).map_err(LoadError::Incompatible)
     }
 
     fn weights(&self) -> Result<HostWeights, LoadError> {

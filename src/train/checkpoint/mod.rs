@@ -7,6 +7,7 @@
 //! | `model.safetensors` | the weights in f32, with the names of [`Gpt::NAMES`](crate::model::params::Gpt::NAMES) and our shapes |
 //! | `optimizer.safetensors` | AdamW's moments, `m.<name>` and `v.<name>` |
 //! | `config.json` | format version, sizes of the model, tokenizer |
+//! | `tokenizer.json`, `tokenizer_config.json` | the tokenizer, unless `config.json` names `gpt2` or `bytes` |
 //! | `state.json` | what resuming needs: settings, position in the data, number of updates, recent losses, … |
 //! | `MANIFEST` | lengths and CRC-32 of every header and tensor, and a CRC-32 of the manifest itself |
 //!
@@ -28,9 +29,9 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::files::{self, Disk, FileSystem, TEMPORARY};
 use crate::model::config::Config;
-use crate::model::hugging_face::check_tokenizer;
 use crate::model::params::Layout;
 use crate::model::safetensors::{FileChecksums, Plan, check_finite};
+use crate::text::tokenizer::Tokenizer;
 
 #[cfg(test)]
 mod faults;
@@ -52,8 +53,8 @@ pub struct Snapshot<'a, S> {
     pub step: u64,
     /// Sizes of the model.
     pub config: &'a Config,
-    /// Name of the tokenizer.
-    pub tokenizer: Option<&'a str>,
+    /// The tokenizer of the training data.
+    pub tokenizer: Option<&'a Tokenizer>,
     /// The state that resuming needs. Its numbers must be finite because JSON cannot represent others.
     pub state: &'a S,
 }
@@ -124,10 +125,10 @@ impl RunFolder {
         mut tensor: impl FnMut(TensorGroup, &'static str) -> Result<Cow<'a, [f32]>>,
     ) -> Result<PathBuf> {
         snapshot.config.check()?;
-        check_tokenizer(snapshot.tokenizer)?;
-        let metadata =
-            Metadata { format: FORMAT, model: *snapshot.config, tokenizer: snapshot.tokenizer.map(str::to_string) };
-        let texts = [(CONFIG, json_text(&metadata)?), (STATE, json_text(snapshot.state)?)];
+        let tokenizer = snapshot.tokenizer.map(|tokenizer| tokenizer.name().to_string());
+        let metadata = Metadata { format: FORMAT, model: *snapshot.config, tokenizer };
+        let mut texts = vec![(CONFIG, json_text(&metadata)?), (STATE, json_text(snapshot.state)?)];
+        texts.extend(snapshot.tokenizer.map(Tokenizer::files).unwrap_or_default());
         // Without this check, an unreadable state would be noticed only when the run is resumed.
         serde_json::from_slice::<S>(&texts[1].1)
             .map_err(|e| Error::invalid(format!("the trainer's state cannot be read back from JSON: {e}")))?;
