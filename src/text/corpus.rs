@@ -1,17 +1,17 @@
 //! Corpora: the data of `--data`, as token streams for training and validation.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::input::{parse_jsonl, read_text, without_bom};
+use super::listing::{DataFile, Use, has_extension, is_shard, list, none_for_training, uses};
 use super::shard::Shard;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -155,15 +155,6 @@ pub(super) fn validation_len(len: usize, fraction: f64) -> Result<usize> {
     Ok((len as f64 * fraction) as usize)
 }
 
-/// Whether a file name marks a validation file: one of its words is `val`, `valid` or `validation`.
-///
-/// Words are separated by characters that are not letters. `fineweb_val_000000.bin` and `val.bin` match; `values.rs` does
-/// not.
-pub fn is_validation_name(name: &OsStr) -> bool {
-    let name = name.to_string_lossy().to_ascii_lowercase();
-    name.split(|c: char| !c.is_alphabetic()).any(|word| matches!(word, "val" | "valid" | "validation"))
-}
-
 /// A corpus: training and validation tokens.
 #[derive(Debug, Clone)]
 pub struct Corpus {
@@ -171,6 +162,8 @@ pub struct Corpus {
     pub train: Tokens,
     /// Validation tokens; may be empty.
     pub validation: Tokens,
+    /// The files of the corpus, and those of its folder that are not used; empty for a corpus in memory.
+    pub files: Vec<DataFile>,
 }
 
 impl Corpus {
@@ -180,10 +173,14 @@ impl Corpus {
     /// - `*.jsonl` has one object per line, whose field `text` is a document; other fields are ignored.
     /// - Any other file is one document of UTF-8 text.
     ///
+    /// In a folder, test files ([`is_test_name`](super::listing::is_test_name)) and texts that are already tokenized in
+    /// shards next to them (`X.txt` next to `X_train.bin` or `X_val.bin`) are not read. [`Corpus::files`] lists every file
+    /// with its use.
+    ///
     /// Text is tokenized into memory. Each document is preceded by an end-of-text token, as in llm.c. The exception is a
     /// single plain-text file, which has no such token. In a folder, the files with a validation name
-    /// ([`is_validation_name`]) are the validation set. If the folder has none, or for a single file, the last
-    /// `validation_fraction` of all tokens is the validation set.
+    /// ([`is_validation_name`](super::listing::is_validation_name)) are the validation set. If the folder has none, or for
+    /// a single file, the last `validation_fraction` of all tokens is the validation set.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Format`] naming the file, and the offset if it is known, if a file cannot be read, is
@@ -195,27 +192,32 @@ impl Corpus {
         let is_folder = fs::metadata(path).map_err(|e| Error::io("read", path, e))?.is_dir();
         let source = path.display().to_string();
         if !is_folder {
-            let store = open_file(path, tokenizer, FileRole::Single)?;
-            return Self::split(Tokens::concat(source, [store]), validation_fraction);
+            let (store, documents) = open_file(path, tokenizer, FileRole::Single)?;
+            let tokens = store.len() as u64;
+            let file = DataFile { path: path.to_path_buf(), usage: Use::Train, documents, tokens };
+            return Self::split(Tokens::concat(source, [store]), validation_fraction, vec![file]);
         }
-        let (validation, train): (Vec<_>, Vec<_>) =
-            list(path)?.into_iter().partition(|file| file.file_name().is_some_and(is_validation_name));
-        if train.is_empty() {
-            let message = match validation.len() {
-                0 => "the folder has no text, .jsonl or .bin files".to_string(),
-                n => format!("all {n} file(s) in the folder are validation files by their names; none is for training"),
-            };
-            return Err(Error::format(path, message));
+        let files = uses(list(path)?);
+        if !files.iter().any(|(_, usage)| *usage == Use::Train) {
+            return Err(Error::format(path, none_for_training(&files)));
         }
-        let open_all = |files: Vec<PathBuf>| -> Result<Tokens> {
-            let open = |file: &PathBuf| open_file(file, tokenizer, FileRole::OneOfSeveral);
-            let stores = files.iter().map(open).collect::<Result<Vec<_>>>()?;
-            Ok(Tokens::concat(source.clone(), stores))
-        };
+        let (mut train, mut validation, mut listed) = (Vec::new(), Vec::new(), Vec::new());
+        for (path, usage) in files {
+            let (mut documents, mut tokens) = (None, 0);
+            if !matches!(usage, Use::Unused(_)) {
+                let store;
+                (store, documents) = open_file(&path, tokenizer, FileRole::OneOfSeveral)?;
+                tokens = store.len() as u64;
+                let split = if usage == Use::Train { &mut train } else { &mut validation };
+                split.push(store);
+            }
+            listed.push(DataFile { path, usage, documents, tokens });
+        }
+        let train = Tokens::concat(source.clone(), train);
         if validation.is_empty() {
-            return Self::split(open_all(train)?, validation_fraction);
+            return Self::split(train, validation_fraction, listed);
         }
-        Ok(Corpus { train: open_all(train)?, validation: open_all(validation)? })
+        Ok(Corpus { train, validation: Tokens::concat(source, validation), files: listed })
     }
 
     /// A corpus of one document in memory, e.g. the embedded corpus; `source` is its name in errors.
@@ -226,36 +228,13 @@ impl Corpus {
         if text.is_empty() {
             return Err(Error::invalid(format!("{source}: the text is empty")));
         }
-        Self::split(Tokens::from_vec(source, tokenizer.encode_u16(text)?), validation_fraction)
+        Self::split(Tokens::from_vec(source, tokenizer.encode_u16(text)?), validation_fraction, Vec::new())
     }
 
-    fn split(tokens: Tokens, validation_fraction: f64) -> Result<Self> {
+    fn split(tokens: Tokens, validation_fraction: f64, files: Vec<DataFile>) -> Result<Self> {
         let (train, validation) = tokens.split(validation_fraction)?;
-        Ok(Corpus { train, validation })
+        Ok(Corpus { train, validation, files })
     }
-}
-
-/// Lists the files of a folder in the order of their names.
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {
-        let path = entry.map_err(|e| Error::io("list", folder, e))?.path();
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
-}
-
-/// Whether a file name is that of a token shard.
-pub(super) fn is_shard(path: &Path) -> bool {
-    has_extension(path, "bin")
 }
 
 /// Whether a stream has one file or several, which decides whether a text file starts with an end-of-text token.
@@ -265,15 +244,17 @@ pub(super) enum FileRole {
     OneOfSeveral,
 }
 
-fn open_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) -> Result<Store> {
+/// Opens a file; returns its tokens, and the number of its documents unless it is a shard.
+fn open_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) -> Result<(Store, Option<u64>)> {
     if is_shard(path) {
-        return Ok(Store::Shard(Arc::new(Shard::open(path, tokenizer.vocab())?)));
+        return Ok((Store::Shard(Arc::new(Shard::open(path, tokenizer.vocab())?)), None));
     }
-    Ok(Store::Memory(Arc::new(tokenize_file(path, tokenizer, role)?)))
+    let (tokens, documents) = tokenize_file(path, tokenizer, role)?;
+    Ok((Store::Memory(Arc::new(tokens)), Some(documents)))
 }
 
-/// Tokenizes a text or JSONL file.
-pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) -> Result<Vec<u16>> {
+/// Tokenizes a text or JSONL file; returns the tokens and the number of documents.
+pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) -> Result<(Vec<u16>, u64)> {
     /// A line of JSONL.
     #[derive(Deserialize)]
     struct Document<'a> {
@@ -282,14 +263,15 @@ pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) 
     }
     let text = read_text(path)?;
     if !has_extension(path, "jsonl") {
-        return match role {
-            FileRole::Single => tokenizer.encode_u16(without_bom(&text)),
-            FileRole::OneOfSeveral => encode_documents(&[without_bom(&text).into()], tokenizer),
+        let tokens = match role {
+            FileRole::Single => tokenizer.encode_u16(without_bom(&text))?,
+            FileRole::OneOfSeveral => encode_documents(&[without_bom(&text).into()], tokenizer)?,
         };
+        return Ok((tokens, 1));
     }
     let lines = parse_jsonl::<Document>(path, &text)?;
     let documents: Vec<_> = lines.into_iter().map(|line| line.value.text).collect();
-    encode_documents(&documents, tokenizer)
+    Ok((encode_documents(&documents, tokenizer)?, documents.len() as u64))
 }
 
 /// Tokenizes documents, with an end-of-text token before each.
@@ -367,13 +349,43 @@ mod tests {
     }
 
     #[test]
-    fn validation_names_are_recognised() {
-        for name in ["val.bin", "fineweb_val_000000.bin", "wikitext2-valid.txt", "a.Validation.jsonl", "val2.txt"] {
-            assert!(is_validation_name(OsStr::new(name)), "{name}");
+    fn test_files_and_texts_next_to_their_shards_are_listed_and_not_read() {
+        let files: &[(&str, &[u8])] = &[
+            ("X.txt", b"abcdef"),
+            ("a.jsonl", b"{\"text\":\"A\"}\n{\"text\":\"B\"}"),
+            ("wiki.test.txt", b"\xff is not read"),
+        ];
+        let folder = folder(files);
+        shard::write(folder.path().join("X_train.bin"), b"abcd".map(u16::from).as_slice(), 257).unwrap();
+        shard::write(folder.path().join("X_val.bin"), b"ef".map(u16::from).as_slice(), 257).unwrap();
+        let corpus = open(folder.path(), 0.5).unwrap();
+        assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("abcd|A|B", "ef"));
+        let listed: Vec<_> = corpus
+            .files
+            .iter()
+            .map(|file| {
+                (file.path.file_name().unwrap().to_str().unwrap(), file.usage.to_string(), file.documents, file.tokens)
+            })
+            .collect();
+        let file = |name, usage: &str, documents, tokens| (name, usage.to_string(), documents, tokens);
+        assert_eq!(
+            listed,
+            [
+                file("X.txt", "unused", None, 0),
+                file("X_train.bin", "train", None, 4),
+                file("X_val.bin", "validation", None, 2),
+                file("a.jsonl", "train", Some(2), 4),
+                file("wiki.test.txt", "unused", None, 0),
+            ]
+        );
+        for name in ["X_train.bin", "a.jsonl"] {
+            fs::remove_file(folder.path().join(name)).unwrap();
         }
-        for name in ["train.bin", "values.rs", "interval.txt", "evaluation.md", "medieval_train_000000.bin"] {
-            assert!(!is_validation_name(OsStr::new(name)), "{name}");
-        }
+        let error = open(folder.path(), 0.5).unwrap_err().to_string();
+        assert!(
+            error.ends_with("the folder has no training file: 1 for validation by their names, 2 unused"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! - [`tokenizer`]: `gpt2`, `bytes` and the tokenizers of Hugging Face folders. [`tokenize`](mod@tokenize) converts
 //!   files to token shards, [`shard`] is their format.
-//! - [`corpus`]: training and validation tokens of a file or a folder; [`embedded`] is a corpus that is always there.
+//! - [`corpus`]: training and validation tokens of a file or a folder; [`listing`]: its files; [`embedded`] is a corpus that is always there.
 //! - [`evaluation`] reads evaluation sets, [`scoring`] runs a model on them.
 //!
 //! ```
@@ -25,6 +25,7 @@ pub mod embedded;
 pub mod evaluation;
 pub(crate) mod hugging_face;
 mod input;
+pub mod listing;
 mod pretokenize;
 pub mod scoring;
 pub mod shard;

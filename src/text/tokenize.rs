@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::corpus::{FileRole, is_shard, is_validation_name, tokenize_file, validation_len};
+use super::corpus::{FileRole, tokenize_file, validation_len};
+use super::listing::{is_shard, is_validation_name};
 use super::shard;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -43,7 +44,7 @@ pub struct Written {
 /// it does not exist.
 ///
 /// The input `<stem>.<extension>` is written to `<stem>_train_000000.bin`, … and its last `validation_fraction` to
-/// `<stem>_val_000000.bin`, …. An input with a validation name ([`super::corpus::is_validation_name`]) is written to the
+/// `<stem>_val_000000.bin`, …. An input with a validation name ([`super::listing::is_validation_name`]) is written to the
 /// latter completely. Opening `out` as a corpus reads the shards in the order of the inputs' names.
 ///
 /// # Errors
@@ -56,7 +57,7 @@ pub fn tokenize(inputs: &[PathBuf], out: &Path, tokenizer: &Tokenizer, options: 
     let role = if inputs.len() == 1 { FileRole::Single } else { FileRole::OneOfSeveral };
     let mut written = Written::default();
     for (input, stem) in inputs.iter().zip(stems) {
-        let tokens = tokenize_file(input, tokenizer, role)?;
+        let (tokens, _) = tokenize_file(input, tokenizer, role)?;
         let validation = match is_validation_name(stem) {
             true => tokens.len(),
             false => validation_len(tokens.len(), options.validation_fraction)?,

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bad_models;
 mod bench;
+mod data;
 #[cfg(feature = "cuda")]
 mod devices;
 #[path = "../common/environment.rs"]

@@ -11,7 +11,7 @@ use ironwarp::text::scoring::Scorer;
 use serde_json::json;
 
 use crate::device::{Device, Model, on_backend};
-use crate::output;
+use crate::{data, output};
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
@@ -58,10 +58,13 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
     let limit = args.limit.unwrap_or(usize::MAX);
     match args.dataset {
         Dataset { text: Some(path), .. } => {
-            let Corpus { train: tokens, validation } = Corpus::open(&path, &model.tokenizer, 0.0)?;
+            let Corpus { train: tokens, validation, files } = Corpus::open(&path, &model.tokenizer, 0.0)?;
             if !validation.is_empty() {
                 let path = path.display();
                 bail!("{path}: the folder has training and validation files; pass the file to evaluate on");
+            }
+            for line in data::unused(&files) {
+                output::note(line);
             }
             let context = args.context.map_or(model.config.context, |t| usize::try_from(t).unwrap_or(usize::MAX));
             let bar = output::progress(tokens.len().saturating_sub(1) as u64, "tokens");

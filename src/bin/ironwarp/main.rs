@@ -1,6 +1,7 @@
 //! The `ironwarp` command.
 
 mod bench;
+mod data;
 mod device;
 mod eval;
 mod export;

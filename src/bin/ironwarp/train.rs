@@ -28,7 +28,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
 use crate::device::{self, Device, Runs, choose_tokenizer, on_backend, tokenizer_of_size};
-use crate::output;
+use crate::{data, output};
 
 /// Exit status after a second signal, SIGINT or SIGTERM: the status that shells report for SIGINT.
 const KILLED: i32 = 130;
@@ -66,6 +66,9 @@ pub struct TrainArgs {
     /// Start over in --out: delete its checkpoints, metrics and loss curve
     #[arg(long, help_heading = "Run")]
     overwrite: bool,
+    /// List the files of --data with their documents and tokens, and stop before training
+    #[arg(long, conflicts_with = "resume", help_heading = "Data")]
+    data_dry_run: bool,
     /// Device: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value = "auto", help_heading = "Run")]
     device: Device,
@@ -113,12 +116,16 @@ fn resumed(saved: &Settings, args: &TrainArgs, matches: &ArgMatches) -> Result<S
 
 /// Trains, and returns whether the run is done or was stopped by a signal.
 pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<End> {
+    if args.data_dry_run {
+        list_data(&args, json)?;
+        return Ok(End::Done);
+    }
     let stop = watch_signals()?;
     let (opened, choice) = args.device.open()?;
     if !json && let Some(choice) = choice {
         output::tell(choice);
     }
-    on_backend!(opened, backend => train(prepare(backend, &args, matches)?, &args, matches, &stop, json))
+    on_backend!(opened, backend => train(prepare(backend, &args, matches, json)?, &args, matches, &stop, json))
 }
 
 /// Whether a run on this backend validates, or generates samples, though no flag says so. On the emulated GPU it does not,
@@ -128,7 +135,7 @@ fn by_default<B: Runs>(backend: &B, matches: &ArgMatches, flags: [&str; 2]) -> b
 }
 
 /// Prepares the new or resumed run that the flags describe.
-fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Result<Run<B>> {
+fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bool) -> Result<Run<B>> {
     let out = args.out.clone().unwrap_or_else(|| default_out(args));
     if !args.resume && args.init_from.is_none() {
         // Checked before the run folder is created, in case the model does not exist or does not fit the memory.
@@ -151,7 +158,8 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Resul
                 data.display()
             );
         }
-        let corpus = open_corpus(&settings, &tokenizer)?;
+        let corpus = open_corpus(&settings.options, &tokenizer)?;
+        data::tell(&corpus, json);
         return Ok(Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?);
     }
     if folder.has_checkpoints()? && !args.overwrite {
@@ -172,7 +180,8 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches) -> Resul
         settings.options.val_every = 0;
     }
     check_memory(&backend, &settings, size_of_val(&weights.data[..]))?;
-    let corpus = open_corpus(&settings, &tokenizer)?;
+    let corpus = open_corpus(&settings.options, &tokenizer)?;
+    data::tell(&corpus, json);
     let run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
     if args.overwrite {
         // Done last, when all flags and files have been checked.
@@ -293,9 +302,30 @@ fn check_resumed(args: &TrainArgs, matches: &ArgMatches, loaded: &Loaded<RunStat
     Ok((settings, tokenizer))
 }
 
-fn open_corpus(settings: &Settings, tokenizer: &Tokenizer) -> Result<Corpus> {
-    let fraction = settings.options.validation_fraction;
-    Ok(match &settings.options.data {
+/// Lists the data of the run that the flags describe.
+fn list_data(args: &TrainArgs, json: bool) -> Result<()> {
+    let (config, named) = match &args.init_from {
+        Some(dir) => {
+            let (weights, tokenizer) = load_model_folder(dir)?;
+            (weights.config, tokenizer)
+        }
+        None => {
+            let config = read_config(&args.model)?;
+            (config, tokenizer_of_size(config.vocab))
+        }
+    };
+    let tokenizer = choose_tokenizer(args.tokenizer.as_deref(), named, &config)?;
+    let corpus = open_corpus(&args.options, &tokenizer)?;
+    if json {
+        return data::json(&corpus);
+    }
+    data::tell(&corpus, false);
+    Ok(())
+}
+
+fn open_corpus(options: &RunOptions, tokenizer: &Tokenizer) -> Result<Corpus> {
+    let fraction = options.validation_fraction;
+    Ok(match &options.data {
         Some(path) => Corpus::open(path, tokenizer, fraction)?,
         None => Corpus::from_text("the embedded corpus", &embedded::sources(), tokenizer, fraction)?,
     })
