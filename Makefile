@@ -109,7 +109,7 @@ check-api: ## Fail if the public API is not the one that docs/api lists
 package: toolkit emulator ## Pack all crates as for crates.io, and use the packed library from another project
 	scripts/check-package.py
 
-CUDA_SOURCES = $(shell find kernels emulator/trials/kernels -name '*.cu' -o -name '*.cuh' -o -name '*.h')
+CUDA_SOURCES = $(shell find kernels emulator/trials/kernels examples -name '*.cu' -o -name '*.cuh' -o -name '*.h')
 
 format: ## Format the Rust and the CUDA sources
 	cargo fmt --all

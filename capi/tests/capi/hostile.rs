@@ -4,21 +4,21 @@ use std::mem::offset_of;
 use std::ptr::{null, null_mut};
 
 use cudarc::driver::result;
-use cudarc::driver::sys::CUstream;
 use ironwarp_capi::*;
 
+use crate::operations::stream;
 use crate::support::{Program, last_error, ok, ptr};
 
 /// A pointer field of a struct; messages name it like the field.
-struct Pointer {
-    name: &'static str,
-    offset: usize,
+pub struct Pointer {
+    pub name: &'static str,
+    pub offset: usize,
 }
 
 /// A size field of a struct and its name in messages.
-struct Size {
-    name: &'static str,
-    offset: usize,
+pub struct Size {
+    pub name: &'static str,
+    pub offset: usize,
 }
 
 macro_rules! pointers {
@@ -33,8 +33,10 @@ macro_rules! sizes {
     };
 }
 
+pub(crate) use {pointers, sizes};
+
 /// Calls `call` with one field after another replaced, and at last with `args` as it is.
-fn hostile<A: Copy>(args: A, pointers: &[Pointer], sizes: &[Size], call: impl Fn(*const A) -> Status) {
+pub fn hostile<A: Copy>(args: A, pointers: &[Pointer], sizes: &[Size], call: impl Fn(*const A) -> Status) {
     let refused = |args: *const A, contains: &str| {
         assert_eq!(call(args), Status::InvalidArgument, "expected '{contains}', last error '{}'", last_error());
         assert!(last_error().contains(contains), "'{}' does not contain '{contains}'", last_error());
@@ -74,7 +76,7 @@ fn hostile<A: Copy>(args: A, pointers: &[Pointer], sizes: &[Size], call: impl Fn
 }
 
 /// The workspace of a function, and the same function with workspaces that must be refused.
-fn hostile_workspace(program: &Program, bytes: usize, call: impl Fn(Workspace) -> Status) {
+pub fn hostile_workspace(program: &Program, bytes: usize, call: impl Fn(Workspace) -> Status) {
     let (_memory, workspace) = program.workspace(bytes);
     let refused = |workspace, contains: &str| {
         assert_eq!(call(workspace), Status::InvalidArgument, "expected '{contains}'");
@@ -92,12 +94,8 @@ fn hostile_workspace(program: &Program, bytes: usize, call: impl Fn(Workspace) -
     ok(call(workspace));
 }
 
-fn stream(program: &Program) -> CUstream {
-    program.stream.cu_stream()
-}
-
 /// The size of a workspace, and calls that must be refused: null pointers, and sizes that no memory has.
-fn hostile_size<A: Copy>(
+pub fn hostile_size<A: Copy>(
     args: &A,
     sizes: &[Size],
     size: unsafe extern "C" fn(*const A, *mut usize) -> Status,
@@ -407,93 +405,6 @@ fn adamw() {
         assert_eq!(call(&bad), Status::InvalidArgument);
         assert!(last_error().ends_with(rule), "{}", last_error());
     }
-}
-
-#[test]
-fn attention() {
-    let p = Program::new();
-    let (b, t, nh, hs) = (2, 64, 2, 64);
-    let c = nh * hs;
-    let heads: Vec<_> = (0..6).map(|i| p.bf16(i, [b, t, nh, hs])).collect();
-    let (dout, out, lse) = (p.bf16(7, [b, t, c]), p.bf16(8, [b, t, c]), p.f32(9, [b, nh, t]));
-    let strides = HeadsStrides { batch: (t * c) as i64, token: c as i64, head: hs as i64 };
-    let (b, t, nh, hs) = (b as i64, t as i64, nh as i64, hs as i64);
-    let args = AttentionForward {
-        q: ptr(&heads[0]),
-        k: ptr(&heads[1]),
-        v: ptr(&heads[2]),
-        out: ptr(&out),
-        lse: ptr(&lse),
-        q_strides: strides,
-        k_strides: strides,
-        v_strides: strides,
-        b,
-        t,
-        nh,
-        hs,
-        causal: 1,
-    };
-    // SAFETY: what is not refused is valid.
-    let call = |args: *const AttentionForward| unsafe { ironwarp_attention_forward(args, stream(&p)) };
-    hostile(
-        args,
-        pointers!(AttentionForward: q, k, v, out, lse),
-        sizes!(AttentionForward: b = "B", t = "T", nh = "NH", hs = "HS"),
-        call,
-    );
-    let with = |batch, token, head| AttentionForward { k_strides: HeadsStrides { batch, token, head }, ..args };
-    for (bad, rule) in [
-        (with(-8, strides.token, strides.head), "batch stride of k >= 0 failed (batch stride of k = -8)"),
-        (with(strides.batch, strides.token, 4), "head stride of k % 8 == 0 failed (head stride of k = 4)"),
-        (with(strides.batch + 8, strides.token, strides.head), "lies within its allocation failed"),
-        (with(i64::MAX, i64::MAX, i64::MAX), "fits the address space failed"),
-        (AttentionForward { causal: 2, ..args }, "causal is 0 or 1 failed (causal = 2)"),
-        (AttentionForward { hs: 24, ..args }, "HS % 16 == 0 and HS <= 128 failed (HS = 24)"),
-    ] {
-        assert_eq!(call(&bad), Status::InvalidArgument, "{rule}");
-        assert!(last_error().contains(rule), "{}", last_error());
-    }
-    let args = AttentionBackward {
-        dout: ptr(&dout),
-        q: ptr(&heads[0]),
-        k: ptr(&heads[1]),
-        v: ptr(&heads[2]),
-        out: ptr(&out),
-        lse: ptr(&lse),
-        dq: ptr(&heads[3]),
-        dk: ptr(&heads[4]),
-        dv: ptr(&heads[5]),
-        q_strides: strides,
-        k_strides: strides,
-        v_strides: strides,
-        dq_strides: strides,
-        dk_strides: strides,
-        dv_strides: strides,
-        b,
-        t,
-        nh,
-        hs,
-        causal: 0,
-    };
-    let bytes = hostile_size(
-        &args,
-        sizes!(AttentionBackward: b = "B", t = "T", nh = "NH", hs = "HS"),
-        ironwarp_attention_backward_workspace_size,
-    );
-    let (_memory, workspace) = p.workspace(bytes);
-    // SAFETY: as above.
-    let call = |args: *const AttentionBackward| unsafe { ironwarp_attention_backward(args, workspace, stream(&p)) };
-    hostile(
-        args,
-        pointers!(AttentionBackward: dout, q, k, v, out, lse, dq, dk, dv),
-        sizes!(AttentionBackward: b = "B", t = "T", nh = "NH", hs = "HS"),
-        call,
-    );
-    let overlapping = HeadsStrides { token: hs, ..strides };
-    assert_eq!(call(&AttentionBackward { dk_strides: overlapping, ..args }), Status::InvalidArgument);
-    assert!(last_error().contains("rows of dk do not overlap failed"), "{}", last_error());
-    // SAFETY: as above.
-    hostile_workspace(&p, bytes, |workspace| unsafe { ironwarp_attention_backward(&args, workspace, stream(&p)) });
 }
 
 /// Page-locked memory has an address that kernels can use, but it is in the host's memory.

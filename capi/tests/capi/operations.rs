@@ -1,10 +1,8 @@
 //! Each C function gives the same bits as the operation in Rust, whose kernels `tests/cuda` compares with the reference.
 
-use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 
 use cudarc::driver::sys::CUstream;
-use half::bf16;
 use ironwarp::cuda::Cuda;
 use ironwarp::ops::{self, Backend, DgradEpilogue, Write};
 use ironwarp::tensor::{Element, Tensor};
@@ -14,7 +12,7 @@ use crate::support::{Program, ok, ptr};
 
 /// Panics unless two tensors hold the same bits.
 #[track_caller]
-fn same<E: Element>(cuda: &Cuda, name: &str, found: &Tensor<Cuda, E>, want: &Tensor<Cuda, E>) {
+pub fn same<E: Element>(cuda: &Cuda, name: &str, found: &Tensor<Cuda, E>, want: &Tensor<Cuda, E>) {
     let (found, want) = (found.to_vec(cuda).unwrap(), want.to_vec(cuda).unwrap());
     let bytes = |values: &[E]| -> Vec<u8> { bytemuck::cast_slice(values).to_vec() };
     assert!(bytes(&found) == bytes(&want), "{name}: {found:?} and {want:?}");
@@ -26,7 +24,7 @@ fn squares(program: &Program, seed: u64, len: usize) -> Tensor<Cuda, f32> {
     Tensor::from_vec(&program.cuda, [len], values.iter().map(|x| x * x).collect()).unwrap()
 }
 
-fn stream(program: &Program) -> CUstream {
+pub fn stream(program: &Program) -> CUstream {
     program.stream.cu_stream()
 }
 
@@ -421,88 +419,5 @@ fn adamw() {
         same(cuda, "master", &master, &want_master);
         same(cuda, "m", &m, &want_m);
         same(cuda, "v", &v, &want_v);
-    }
-}
-
-/// The parts of a packed tensor, with and without a mask.
-#[test]
-fn attention() {
-    let program = Program::new();
-    let cuda = &program.cuda;
-    let (b, t, nh, hs) = (2, 70, 3, 32);
-    let c = nh * hs;
-    let (dout, qkv) = (program.bf16(1, [b, t, c]), program.bf16(2, [b, t, 3 * c]));
-    let outputs = || (program.bf16(3, [b, t, c]), program.f32(4, [b, nh, t]), program.bf16(5, [b, t, 3 * c]));
-    let packed = HeadsStrides { batch: (t * 3 * c) as i64, token: 3 * c as i64, head: hs as i64 };
-    let part = |tensor: &Tensor<Cuda, bf16>, index: usize| {
-        (tensor.as_dev_ptr().address() as usize + 2 * index * c) as *mut c_void
-    };
-    for causal in [0, 1] {
-        let ((out, lse, dqkv), (mut want_out, mut want_lse, mut want_dqkv)) = (outputs(), outputs());
-        let args = AttentionForward {
-            q: part(&qkv, 0),
-            k: part(&qkv, 1),
-            v: part(&qkv, 2),
-            out: ptr(&out),
-            lse: ptr(&lse),
-            q_strides: packed,
-            k_strides: packed,
-            v_strides: packed,
-            b: b as i64,
-            t: t as i64,
-            nh: nh as i64,
-            hs: hs as i64,
-            causal,
-        };
-        // SAFETY: the tensors have the sizes of the arguments.
-        ok(unsafe { ironwarp_attention_forward(&args, stream(&program)) });
-        let operand = || ops::Qkv::Packed { qkv: qkv.view(), num_heads: nh };
-        cuda.attention_forward(ops::AttentionForward {
-            qkv: operand(),
-            causal: causal == 1,
-            out: want_out.view_mut(),
-            lse: want_lse.view_mut(),
-        })
-        .unwrap();
-        same(cuda, "out", &out, &want_out);
-        same(cuda, "lse", &lse, &want_lse);
-        let args = AttentionBackward {
-            dout: ptr(&dout),
-            q: args.q,
-            k: args.k,
-            v: args.v,
-            out: ptr(&out),
-            lse: ptr(&lse),
-            dq: part(&dqkv, 0),
-            dk: part(&dqkv, 1),
-            dv: part(&dqkv, 2),
-            q_strides: packed,
-            k_strides: packed,
-            v_strides: packed,
-            dq_strides: packed,
-            dk_strides: packed,
-            dv_strides: packed,
-            b: args.b,
-            t: args.t,
-            nh: args.nh,
-            hs: args.hs,
-            causal,
-        };
-        let mut bytes = 0;
-        // SAFETY: as above.
-        ok(unsafe { ironwarp_attention_backward_workspace_size(&args, &mut bytes) });
-        let (_memory, workspace) = program.workspace(bytes);
-        // SAFETY: as above.
-        ok(unsafe { ironwarp_attention_backward(&args, workspace, stream(&program)) });
-        cuda.attention_backward(ops::AttentionBackward {
-            dout: dout.view(),
-            qkv: operand(),
-            causal: causal == 1,
-            out: want_out.view(),
-            lse: want_lse.view(),
-            dqkv: ops::QkvMut::Packed(want_dqkv.view_mut()),
-        })
-        .unwrap();
-        same(cuda, "dqkv", &dqkv, &want_dqkv);
     }
 }
