@@ -19,7 +19,7 @@ TRAIN_FLAGS = --steps 2400 --batch 4 --lr 2e-3 --warmup 100 --val-every 400
 # CUDA by one without.
 TRAIN_CUDA := $(or $(GPU),$(wildcard $(TARGET)/cuda-toolkit),$(shell command -v nvcc))
 
-train: $(if $(TRAIN_CUDA),toolkit) ## Train a small GPT-2 on this project's sources: about a minute on two cores
+train: $(if $(TRAIN_CUDA),toolkit) ## Train a small GPT-2 on this project's sources: about two minutes on two cores
 	cargo run --release --locked $(if $(TRAIN_CUDA),--features cuda) -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
 
 test: toolkit emulator ## Run every test, the kernels on the emulated GPU with a sample of schedules and mutants

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
 use cudarc::driver::sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
-use cudarc::driver::{CudaSlice, DevicePtr};
+use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
 
 use super::capture::{self, CaptureState, RelaxedCaptureMode, bind};
 use super::latch::QueryError;
@@ -58,6 +58,15 @@ impl Accounting {
         self.to_free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Frees what was dropped during a capture. cudarc frees in whichever context is current.
+    fn free_dropped(&self, context: &CudaContext) {
+        let mut dropped = self.to_free();
+        if !dropped.is_empty() {
+            bind(context);
+            dropped.clear();
+        }
+    }
+
     pub fn set_current(&self, category: Category) {
         self.ledger().current = category;
     }
@@ -105,7 +114,7 @@ impl Allocation {
                  before the capture"
             )));
         }
-        accounting.to_free().clear();
+        accounting.free_dropped(stream.context());
         // The driver has no allocation of 0 bytes, and Rust has none of more than isize::MAX.
         let len = bytes.max(1);
         let attempt = if isize::try_from(len).is_err() {
