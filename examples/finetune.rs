@@ -5,6 +5,7 @@
 use ironwarp::cpu::Cpu;
 use ironwarp::model::activations::Recompute;
 use ironwarp::text::corpus::Corpus;
+use ironwarp::text::documents::DocumentOptions;
 use ironwarp::train::checkpoint::load_model_folder;
 use ironwarp::train::data::{Loader, LoaderConfig, MicroBatch, Order};
 use ironwarp::train::optimizer::OptimizerConfig;
@@ -17,7 +18,7 @@ fn main() -> ironwarp::Result<()> {
     };
     let (weights, tokenizer) = load_model_folder(&folder)?;
     let tokenizer = tokenizer?;
-    let corpus = Corpus::open(&text, &tokenizer, 0.0)?;
+    let corpus = Corpus::open(&[text], &tokenizer, &DocumentOptions::default(), 0.0)?;
     let (batch, context, seed) = (4, weights.config.context.min(64), 1);
     let mut loader = Loader::new(corpus.train, LoaderConfig { batch, context, order: Order::Shuffled, seed })?;
     // Any backend trains the model: `Cuda::new(0)?` takes the first GPU.

@@ -1,17 +1,14 @@
 //! Corpora: the data of `--data`, as token streams for training and validation.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use serde::Deserialize;
 
-use super::input::{parse_jsonl, read_text, without_bom};
-use super::listing::{DataFile, Use, has_extension, is_shard, list, none_for_training, uses};
+use super::documents::{self, DocumentOptions, Documents, Format};
+use super::listing::{self, DataFile, Use, is_token_file};
 use super::shard::Shard;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -155,6 +152,31 @@ pub(super) fn validation_len(len: usize, fraction: f64) -> Result<usize> {
     Ok((len as f64 * fraction) as usize)
 }
 
+/// What the tokens of a corpus mean, which also bounds them: they are below V.
+#[derive(Debug, Clone, Copy)]
+pub enum Vocabulary<'a> {
+    /// Texts are tokenized by this tokenizer, and its vocabulary is that of token files.
+    Tokenizer(&'a Tokenizer),
+    /// Only token files can be read; V is the model's.
+    Size(usize),
+}
+
+impl<'a> From<&'a Tokenizer> for Vocabulary<'a> {
+    fn from(tokenizer: &'a Tokenizer) -> Self {
+        Vocabulary::Tokenizer(tokenizer)
+    }
+}
+
+impl Vocabulary<'_> {
+    /// V: the number of tokens.
+    pub fn size(&self) -> usize {
+        match self {
+            Vocabulary::Tokenizer(tokenizer) => tokenizer.vocab(),
+            Vocabulary::Size(size) => *size,
+        }
+    }
+}
+
 /// A corpus: training and validation tokens.
 #[derive(Debug, Clone)]
 pub struct Corpus {
@@ -167,51 +189,46 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Opens a file, or all files of a folder in the order of their names, except for hidden files and subfolders.
+    /// Opens files, and all files of folders in the order of their names, except for hidden files and subfolders.
     ///
-    /// - `*.bin` is a token shard (see [`super::shard`]), which is memory-mapped.
-    /// - `*.jsonl` has one object per line, whose field `text` is a document; other fields are ignored.
-    /// - Any other file is one document of UTF-8 text.
+    /// - `*.bin` is a token file (see [`super::shard`]), which is memory-mapped.
+    /// - Any other file holds documents: text, JSONL, … (see [`super::documents`]).
     ///
     /// In a folder, test files ([`is_test_name`](super::listing::is_test_name)) and texts that are already tokenized in
     /// shards next to them (`X.txt` next to `X_train.bin` or `X_val.bin`) are not read. [`Corpus::files`] lists every file
     /// with its use.
     ///
     /// Text is tokenized into memory. Each document is preceded by an end-of-text token, as in llm.c. The exception is a
-    /// single plain-text file, which has no such token. In a folder, the files with a validation name
-    /// ([`is_validation_name`](super::listing::is_validation_name)) are the validation set. If the folder has none, or for
-    /// a single file, the last `validation_fraction` of all tokens is the validation set.
+    /// single plain-text file, which has no such token. Of several files, those with a validation name
+    /// ([`is_validation_name`](super::listing::is_validation_name)) are the validation set. If there are none, and for a
+    /// single file, the last `validation_fraction` of all tokens is the validation set.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Format`] naming the file, and the offset if it is known, if a file cannot be read, is
-    /// empty, or is not valid UTF-8, JSON or a shard of this vocabulary; or naming the folder if it has no training file.
-    /// [`Error::Invalid`] unless 0 <= validation_fraction < 1.
-    pub fn open(path: impl AsRef<Path>, tokenizer: &Tokenizer, validation_fraction: f64) -> Result<Self> {
-        let path = path.as_ref();
+    /// empty, or is not what its name says, if a token is not in the vocabulary, or if a text is found where the vocabulary
+    /// has no tokenizer; or naming the folder if it has no training file. [`Error::Invalid`] if there are no paths, if one
+    /// is given twice, and unless 0 <= validation_fraction < 1.
+    pub fn open<'a>(
+        paths: &[impl AsRef<Path>],
+        vocabulary: impl Into<Vocabulary<'a>>,
+        options: &DocumentOptions,
+        validation_fraction: f64,
+    ) -> Result<Self> {
         validation_len(0, validation_fraction)?;
-        let is_folder = fs::metadata(path).map_err(|e| Error::io("read", path, e))?.is_dir();
-        let source = path.display().to_string();
-        if !is_folder {
-            let (store, documents) = open_file(path, tokenizer, FileRole::Single)?;
-            let tokens = store.len() as u64;
-            let file = DataFile { path: path.to_path_buf(), usage: Use::Train, documents, tokens };
-            return Self::split(Tokens::concat(source, [store]), validation_fraction, vec![file]);
-        }
-        let files = uses(list(path)?);
-        if !files.iter().any(|(_, usage)| *usage == Use::Train) {
-            return Err(Error::format(path, none_for_training(&files)));
-        }
+        let vocabulary = vocabulary.into();
+        let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
+        let files = listing::files(&paths)?;
+        let source = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let role = if files.single { FileRole::Single } else { FileRole::OneOfSeveral };
         let (mut train, mut validation, mut listed) = (Vec::new(), Vec::new(), Vec::new());
-        for (path, usage) in files {
-            let (mut documents, mut tokens) = (None, 0);
-            if !matches!(usage, Use::Unused(_)) {
-                let store;
-                (store, documents) = open_file(&path, tokenizer, FileRole::OneOfSeveral)?;
-                tokens = store.len() as u64;
-                let split = if usage == Use::Train { &mut train } else { &mut validation };
+        for (path, usage) in files.uses {
+            let mut file = DataFile::unread(path, usage);
+            if !matches!(file.usage, Use::Unused(_)) {
+                let store = open_file(&mut file, vocabulary, options, role)?;
+                let split = if file.usage == Use::Train { &mut train } else { &mut validation };
                 split.push(store);
             }
-            listed.push(DataFile { path, usage, documents, tokens });
+            listed.push(file);
         }
         let train = Tokens::concat(source.clone(), train);
         if validation.is_empty() {
@@ -244,50 +261,69 @@ pub(super) enum FileRole {
     OneOfSeveral,
 }
 
-/// Opens a file; returns its tokens, and the number of its documents unless it is a shard.
-fn open_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) -> Result<(Store, Option<u64>)> {
-    if is_shard(path) {
-        return Ok((Store::Shard(Arc::new(Shard::open(path, tokenizer.vocab())?)), None));
+/// Opens a file and describes it in `file`.
+fn open_file(
+    file: &mut DataFile,
+    vocabulary: Vocabulary<'_>,
+    options: &DocumentOptions,
+    role: FileRole,
+) -> Result<Store> {
+    if is_token_file(&file.path) {
+        let shard = Shard::open(&file.path, vocabulary.size())?;
+        (file.form, file.tokens) = ("shard".into(), shard.len() as u64);
+        return Ok(Store::Shard(Arc::new(shard)));
     }
-    let (tokens, documents) = tokenize_file(path, tokenizer, role)?;
-    Ok((Store::Memory(Arc::new(tokens)), Some(documents)))
+    let Vocabulary::Tokenizer(tokenizer) = vocabulary else {
+        return Err(Error::format(
+            &file.path,
+            "a text needs a tokenizer, and the model has none; --tokenizer names one",
+        ));
+    };
+    let Tokenized { tokens, documents } = tokenize_file(&file.path, tokenizer, options, role)?;
+    (file.form, file.tokens) = (documents.form, tokens.len() as u64);
+    (file.documents, file.skipped) = (Some(documents.read), documents.skipped);
+    Ok(Store::Memory(Arc::new(tokens)))
 }
 
-/// Tokenizes a text or JSONL file; returns the tokens and the number of documents.
-pub(super) fn tokenize_file(path: &Path, tokenizer: &Tokenizer, role: FileRole) -> Result<(Vec<u16>, u64)> {
-    /// A line of JSONL.
-    #[derive(Deserialize)]
-    struct Document<'a> {
-        #[serde(borrow)]
-        text: Cow<'a, str>,
-    }
-    let text = read_text(path)?;
-    if !has_extension(path, "jsonl") {
-        let tokens = match role {
-            FileRole::Single => tokenizer.encode_u16(without_bom(&text))?,
-            FileRole::OneOfSeveral => encode_documents(&[without_bom(&text).into()], tokenizer)?,
-        };
-        return Ok((tokens, 1));
-    }
-    let lines = parse_jsonl::<Document>(path, &text)?;
-    let documents: Vec<_> = lines.into_iter().map(|line| line.value.text).collect();
-    Ok((encode_documents(&documents, tokenizer)?, documents.len() as u64))
+/// The tokens of a file of documents.
+pub(super) struct Tokenized {
+    pub tokens: Vec<u16>,
+    pub documents: Documents,
 }
 
-/// Tokenizes documents, with an end-of-text token before each.
-fn encode_documents(documents: &[Cow<'_, str>], tokenizer: &Tokenizer) -> Result<Vec<u16>> {
+/// Tokenizes a file of documents.
+pub(super) fn tokenize_file(
+    path: &Path,
+    tokenizer: &Tokenizer,
+    options: &DocumentOptions,
+    role: FileRole,
+) -> Result<Tokenized> {
+    let mut tokens = Vec::new();
+    let documents = documents::read(path, options, &mut |batch, format| {
+        match batch {
+            [text] if format == Format::Text && role == FileRole::Single => tokens = tokenizer.encode_u16(text)?,
+            batch => encode_documents(batch, tokenizer, &mut tokens)?,
+        }
+        Ok(())
+    })?;
+    Ok(Tokenized { tokens, documents })
+}
+
+/// Appends the tokens of documents, with an end-of-text token before each.
+fn encode_documents(documents: &[String], tokenizer: &Tokenizer, tokens: &mut Vec<u16>) -> Result<()> {
     let end_of_text = tokenizer.end_of_text() as u16;
-    let encoded = documents.par_iter().map(|text| tokenizer.encode_u16(text)).collect::<Result<Vec<_>>>()?;
-    let mut tokens = Vec::with_capacity(encoded.iter().map(|document| document.len() + 1).sum());
+    let encoded: Vec<Result<Vec<u16>>> = documents.par_iter().map(|text| tokenizer.encode_u16(text)).collect();
     for document in encoded {
         tokens.push(end_of_text);
-        tokens.extend(document);
+        tokens.extend(document?);
     }
-    Ok(tokens)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -313,7 +349,7 @@ mod tests {
     }
 
     fn open(path: &Path, fraction: f64) -> Result<Corpus> {
-        Corpus::open(path, &Tokenizer::bytes(), fraction)
+        Corpus::open(&[path], &Tokenizer::bytes(), &DocumentOptions::default(), fraction)
     }
 
     #[test]
@@ -383,7 +419,10 @@ mod tests {
         }
         let error = open(folder.path(), 0.5).unwrap_err().to_string();
         assert!(
-            error.ends_with("the folder has no training file: 1 for validation by their names, 2 unused"),
+            error.ends_with(
+                "no training data here: 1 file(s) for validation by their names, 2 unused (the first, X.txt: the folder has \
+                 its tokens: X_train*.bin, X_val*.bin)"
+            ),
             "{error}"
         );
     }
@@ -400,7 +439,7 @@ mod tests {
         for (name, expected) in [
             ("empty.txt", "empty.txt: the file is empty"),
             ("latin.txt", "latin.txt at byte 3: line 1: not UTF-8 text (byte 0xe9)"),
-            ("bad.jsonl", "bad.jsonl at byte 21: line 2: missing field `text`"),
+            ("bad.jsonl", "bad.jsonl at byte 13: line 2: missing field `text`; --text-field names another one"),
             ("short.bin", "short.bin at byte 3: truncated: a shard's header has 1024 bytes, but the file has 3"),
             ("none.txt", "none.txt: No such file or directory (os error 2)"),
         ] {
@@ -419,10 +458,10 @@ mod tests {
     fn folders_without_training_files_are_rejected() {
         let nothing = folder(&[(".gitignore", b"*")]);
         let error = open(nothing.path(), 0.1).unwrap_err().to_string();
-        assert!(error.contains("the folder has no text"), "{error}");
+        assert!(error.ends_with("no training data here: no files"), "{error}");
         let validation = folder(&[("val.txt", b"a")]);
         let error = open(validation.path(), 0.1).unwrap_err().to_string();
-        assert!(error.contains("all 1 file(s) in the folder are validation files"), "{error}");
+        assert!(error.ends_with("no training data here: 1 file(s) for validation by their names, 0 unused"), "{error}");
     }
 
     #[test]

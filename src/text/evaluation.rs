@@ -1,12 +1,12 @@
 //! Evaluation data as tokens: HellaSwag, LAMBADA, and windows for perplexity. [`super::scoring`] evaluates a model on them.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::input::{Line, parse_jsonl, read_text};
+use super::documents::compression::Opened;
+use super::documents::jsonl::{Line, read_values};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
@@ -33,14 +33,13 @@ const ENDINGS: usize = 4;
 /// [`Error::Io`], or [`Error::Format`] with file, offset and line if the data is not UTF-8 or JSON, a field is missing,
 /// there are not four endings, the label is out of range, or the context is empty.
 pub fn hellaswag(path: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
-    hellaswag_text(path.as_ref(), &read_text(path.as_ref())?, tokenizer)
+    hellaswag_of(Opened::open(path.as_ref())?, tokenizer)
 }
 
-fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
+fn hellaswag_of(file: Opened<'_>, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
     #[derive(Deserialize)]
-    struct Question<'a> {
-        #[serde(borrow)]
-        ctx: Cow<'a, str>,
+    struct Question {
+        ctx: String,
         endings: Vec<String>,
         label: Label,
     }
@@ -50,6 +49,7 @@ fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<
         Number(u64),
         Text(String),
     }
+    let path = file.path();
     let item = |line: &Line<Question>| {
         let Question { ctx, endings, label } = &line.value;
         if endings.len() != ENDINGS {
@@ -69,7 +69,7 @@ fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<
             endings.iter().map(|ending| tokenizer.encode(&format!(" {ending}"))).collect::<Result<_>>()?;
         Ok(Item { context: tokenizer.encode(ctx)?, completions, label })
     };
-    parse_jsonl(path, text)?.iter().map(item).collect()
+    read_values(file)?.iter().map(item).collect()
 }
 
 /// Reads LAMBADA (Paperno et al. 2016; OpenAI's copy) from JSONL: objects with a `text` whose last word the model predicts
@@ -82,15 +82,15 @@ fn hellaswag_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<
 /// [`Error::Io`], or [`Error::Format`] with file, offset and line if the data is not UTF-8 or JSON, `text` is missing, or
 /// it has fewer than two words.
 pub fn lambada(path: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
-    lambada_text(path.as_ref(), &read_text(path.as_ref())?, tokenizer)
+    lambada_of(Opened::open(path.as_ref())?, tokenizer)
 }
 
-fn lambada_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
+fn lambada_of(file: Opened<'_>, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
     #[derive(Deserialize)]
-    struct Passage<'a> {
-        #[serde(borrow)]
-        text: Cow<'a, str>,
+    struct Passage {
+        text: String,
     }
+    let path = file.path();
     let item = |line: &Line<Passage>| {
         let text = line.value.text.trim_end();
         match text.rsplit_once(char::is_whitespace) {
@@ -102,7 +102,7 @@ fn lambada_text(path: &Path, text: &str, tokenizer: &Tokenizer) -> Result<Vec<It
             _ => Err(line.error(path, "`text` has fewer than two words")),
         }
     };
-    parse_jsonl(path, text)?.iter().map(item).collect()
+    read_values(file)?.iter().map(item).collect()
 }
 
 /// A window of a token stream for perplexity: token `targets.start + i` is predicted from the tokens
@@ -144,6 +144,12 @@ mod tests {
 
     use super::*;
 
+    /// An open file with this content.
+    fn open(text: &str) -> Opened<'static> {
+        let content = std::io::Cursor::new(text.as_bytes().to_vec());
+        Opened::new(Path::new("x.jsonl"), content, text.len() as u64).unwrap()
+    }
+
     const HELLASWAG: &str = r#"{"ind": 4, "ctx": "A man sits", "endings": ["down.", "up.", "in cars.", ""], "label": 2}
 {"ctx": "Then", "label": "0", "endings": ["a", "b", "c", "d"]}
 "#;
@@ -153,7 +159,7 @@ mod tests {
     #[test]
     fn hellaswag_completes_with_a_space() {
         let tokenizer = Tokenizer::by_name("gpt2").unwrap();
-        let items = hellaswag_text(Path::new("h.jsonl"), HELLASWAG, &tokenizer).unwrap();
+        let items = hellaswag_of(open(HELLASWAG), &tokenizer).unwrap();
         let texts = |item: &Item| item.completions.iter().map(|c| tokenizer.decode(c)).collect::<Vec<_>>();
         assert_eq!(items.len(), 2);
         assert_eq!((tokenizer.decode(&items[0].context), items[0].label), ("A man sits".into(), 2));
@@ -164,7 +170,7 @@ mod tests {
     #[test]
     fn lambada_predicts_the_last_word() {
         let tokenizer = Tokenizer::by_name("gpt2").unwrap();
-        let items = lambada_text(Path::new("l.jsonl"), LAMBADA, &tokenizer).unwrap();
+        let items = lambada_of(open(LAMBADA), &tokenizer).unwrap();
         let decoded = |item: &Item| (tokenizer.decode(&item.context), tokenizer.decode(&item.completions[0]));
         assert_eq!(decoded(&items[0]), ("She said hello to".into(), " Gabriel".into()));
         assert_eq!(decoded(&items[1]), ("two\n".into(), " words".into()));
@@ -176,24 +182,24 @@ mod tests {
         let bytes = Tokenizer::bytes();
         let question = |ctx: &str, endings: &str, label: &str| {
             let text = format!("\n{{\"ctx\": {ctx}, \"endings\": {endings}, \"label\": {label}}}");
-            hellaswag_text(Path::new("h.jsonl"), &text, &bytes).unwrap_err().to_string()
+            hellaswag_of(open(&text), &bytes).unwrap_err().to_string()
         };
         let four = r#"["a","b","c","d"]"#;
         for (message, expected) in [
-            (question("\"x\"", r#"["a","b","c"]"#, "0"), "h.jsonl at byte 1: line 2: 3 endings, not 4"),
-            (question("\"x\"", four, "4"), "h.jsonl at byte 1: line 2: the label is not in 0..=3"),
-            (question("\"x\"", four, "\"\""), "h.jsonl at byte 1: line 2: the label is not in 0..=3"),
-            (question("\"\"", four, "1"), "h.jsonl at byte 1: line 2: the context `ctx` is empty"),
+            (question("\"x\"", r#"["a","b","c"]"#, "0"), "x.jsonl at byte 1: line 2: 3 endings, not 4"),
+            (question("\"x\"", four, "4"), "x.jsonl at byte 1: line 2: the label is not in 0..=3"),
+            (question("\"x\"", four, "\"\""), "x.jsonl at byte 1: line 2: the label is not in 0..=3"),
+            (question("\"\"", four, "1"), "x.jsonl at byte 1: line 2: the context `ctx` is empty"),
         ] {
             assert_eq!(message, expected);
         }
         assert!(question("\"x\"", four, "-1").contains("line 2: `label` is neither a number from 0 nor a string"));
-        let missing = hellaswag_text(Path::new("h.jsonl"), "{\"ctx\":\"x\"}", &bytes).unwrap_err().to_string();
+        let missing = hellaswag_of(open("{\"ctx\":\"x\"}"), &bytes).unwrap_err().to_string();
         assert!(missing.ends_with("line 1: missing field `endings`"), "{missing}");
         for text in ["", "   ", "word", "  word "] {
             let line = serde_json::json!({ "text": text }).to_string();
-            let error = lambada_text(Path::new("l.jsonl"), &line, &bytes).unwrap_err().to_string();
-            assert_eq!(error, "l.jsonl at byte 0: line 1: `text` has fewer than two words");
+            let error = lambada_of(open(&line), &bytes).unwrap_err().to_string();
+            assert_eq!(error, "x.jsonl at byte 0: line 1: `text` has fewer than two words");
         }
     }
 
@@ -204,10 +210,10 @@ mod tests {
         std::fs::write(&path, LAMBADA).unwrap();
         assert_eq!(lambada(&path, &Tokenizer::bytes()).unwrap().len(), 2);
         std::fs::write(&path, b"{\"text\":\"a b\"}\n{\"text\":\"\xc3\"}").unwrap();
-        for error in [lambada(&path, &Tokenizer::bytes()), hellaswag(&path, &Tokenizer::bytes())] {
-            let error = error.unwrap_err().to_string();
-            assert!(error.ends_with("at byte 24: line 2: not UTF-8 text (byte 0xc3)"), "{error}");
-        }
+        let error = lambada(&path, &Tokenizer::bytes()).unwrap_err().to_string();
+        assert!(error.ends_with("at byte 24: line 2: not UTF-8 text (byte 0xc3)"), "{error}");
+        let error = hellaswag(&path, &Tokenizer::bytes()).unwrap_err().to_string();
+        assert!(error.ends_with("line 1: missing field `ctx`"), "the first error: {error}");
     }
 
     #[test]
@@ -222,8 +228,8 @@ mod tests {
                 bytes[at] = alphabet[rng.next_u32() as usize % alphabet.len()];
             }
             let text = String::from_utf8(bytes).unwrap();
-            let parse = if case % 2 == 0 { hellaswag_text } else { lambada_text };
-            match parse(Path::new("x.jsonl"), &text, &Tokenizer::bytes()) {
+            let parse = if case % 2 == 0 { hellaswag_of } else { lambada_of };
+            match parse(open(&text), &Tokenizer::bytes()) {
                 Ok(items) => {
                     accepted += 1;
                     let whole = |item: &Item| {

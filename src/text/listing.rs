@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::documents::compression::without_suffix;
+use super::documents::has_documents;
 use crate::error::{Error, Result};
 
 /// How a file of a corpus is used.
@@ -40,10 +42,21 @@ pub struct DataFile {
     /// How it is used.
     #[serde(rename = "use")]
     pub usage: Use,
-    /// Number of documents; `None` for a token shard, whose tokens are not searched for the ends of documents.
+    /// What it holds, such as `JSONL, gzip`; empty for a file that is not read.
+    pub form: String,
+    /// Number of documents; `None` for a token file, whose tokens are not searched for the ends of documents.
     pub documents: Option<u64>,
+    /// Number of bad documents that were left out.
+    pub skipped: u64,
     /// Number of tokens, with the end-of-text tokens that precede documents; 0 for a file that is not read.
     pub tokens: u64,
+}
+
+impl DataFile {
+    /// A file that has not been read.
+    pub(super) fn unread(path: PathBuf, usage: Use) -> Self {
+        DataFile { path, usage, form: String::new(), documents: None, skipped: 0, tokens: 0 }
+    }
 }
 
 /// Whether a file name marks a validation file: one of its words is `val`, `valid` or `validation`.
@@ -71,28 +84,69 @@ pub(super) fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
-/// Whether a file name is that of a token shard.
-pub(super) fn is_shard(path: &Path) -> bool {
+/// Whether a file name is that of a token file.
+pub(super) fn is_token_file(path: &Path) -> bool {
     has_extension(path, "bin")
 }
 
-/// Why a folder has no training file.
-pub(super) fn none_for_training(files: &[(PathBuf, Use)]) -> String {
-    let validation = files.iter().filter(|(_, usage)| *usage == Use::Validation).count();
-    match (validation, files.len() - validation) {
-        (0, 0) => "the folder has no text, .jsonl or .bin files".to_string(),
-        (n, 0) => format!("all {n} file(s) in the folder are validation files by their names; none is for training"),
-        (n, unused) => format!("the folder has no training file: {n} for validation by their names, {unused} unused"),
+/// The files of a corpus.
+pub(super) struct Files {
+    /// The files, and how each is used.
+    pub uses: Vec<(PathBuf, Use)>,
+    /// Whether the corpus is a single file and no folder.
+    pub single: bool,
+}
+
+/// The files at these paths: of a folder in the order of their names.
+///
+/// A file that is the only one is for training, whatever its name is.
+pub(super) fn files(paths: &[&Path]) -> Result<Files> {
+    let (mut uses, mut seen, mut single) = (Vec::new(), BTreeSet::new(), paths.len() == 1);
+    for &path in paths {
+        let failed = |e| Error::io("read", path, e);
+        if !seen.insert(path.canonicalize().map_err(failed)?) {
+            return Err(Error::invalid(format!("{}: the same data is given twice", path.display())));
+        }
+        if path.is_dir() {
+            single = false;
+            uses.extend(folder_uses(list(path)?));
+        } else {
+            let is_validation = !single && path.file_name().is_some_and(is_validation_name);
+            uses.push((path.to_path_buf(), if is_validation { Use::Validation } else { Use::Train }));
+        }
+    }
+    match paths {
+        [] => Err(Error::invalid("no data: at least one file or folder is needed")),
+        [first, ..] if !uses.iter().any(|(_, usage)| *usage == Use::Train) => {
+            let rest = if paths.len() > 1 { format!(" and {} more paths", paths.len() - 1) } else { String::new() };
+            Err(Error::format(*first, format!("no training data here{rest}: {}", none_for_training(&uses))))
+        }
+        _ => Ok(Files { uses, single }),
     }
 }
 
-/// Lists the files of a folder in the order of their names.
-pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+/// Why there is no training file.
+fn none_for_training(files: &[(PathBuf, Use)]) -> String {
+    let validation = files.iter().filter(|(_, usage)| *usage == Use::Validation).count();
+    let unused = files.iter().filter_map(|(path, usage)| match usage {
+        Use::Unused(reason) => Some((path, reason)),
+        Use::Train | Use::Validation => None,
+    });
+    let first = unused.clone().next().map_or(String::new(), |(path, reason)| {
+        format!(" (the first, {}: {reason})", path.file_name().unwrap_or_default().display())
+    });
+    match (validation, unused.count()) {
+        (0, 0) => "no files".to_string(),
+        (validation, unused) => format!("{validation} file(s) for validation by their names, {unused} unused{first}"),
+    }
+}
+
+/// Lists what a folder holds in the order of the names, except for hidden files.
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {
         let path = entry.map_err(|e| Error::io("list", folder, e))?.path();
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.is_file() {
+        if path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")) {
             files.push(path);
         }
     }
@@ -104,23 +158,40 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 ///
 /// A text that is already tokenized in the same folder is not used: its end is in the validation shard `X_val.bin`, and
 /// reading it would train on that.
-pub(super) fn uses(files: Vec<PathBuf>) -> Vec<(PathBuf, Use)> {
-    let shards: BTreeSet<String> =
-        files.iter().filter(|path| is_shard(path)).filter_map(|path| shard_source(path)).collect();
+fn folder_uses(files: Vec<PathBuf>) -> Vec<(PathBuf, Use)> {
+    let token_files = || files.iter().filter(|path| is_token_file(path));
+    let sources: BTreeSet<String> = token_files().filter_map(|path| shard_source(path)).collect();
+    // nanoGPT's layout: a script, the text that it downloads, and the tokens of both splits.
+    let is_split = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == "train" || stem == "val");
+    let has_splits = token_files().any(is_split);
+    let has_tables = files.iter().any(|path| is_token_file(path) || has_documents(path));
     let usage = |path: &Path| {
         let name = path.file_name().unwrap_or_default();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        if is_test_name(name) {
+        let text = without_suffix(path);
+        let stem = text.file_stem().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            Use::Unused("a folder in the folder".into())
+        } else if is_test_name(name) {
             Use::Unused("its name marks test data".into())
-        } else if !is_shard(path) && shards.contains(&*stem) {
+        } else if !is_token_file(path) && has_splits {
+            Use::Unused("the folder has its data as tokens: train.bin, val.bin".into())
+        } else if !is_token_file(path) && sources.contains(&*stem) {
             Use::Unused(format!("the folder has its tokens: {stem}_train*.bin, {stem}_val*.bin"))
+        } else if has_tables && is_description(name) {
+            Use::Unused("its name marks a description of the data".into())
         } else if is_validation_name(name) {
             Use::Validation
         } else {
             Use::Train
         }
     };
-    files.into_iter().map(|path| (path.clone(), usage(&path))).collect()
+    files.iter().map(|path| (path.clone(), usage(path))).collect()
+}
+
+/// Whether a file name is that of a description next to the data, as in the repositories of Hugging Face's datasets.
+fn is_description(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    name.starts_with("readme") || name.starts_with("license") || name.starts_with("dataset_info")
 }
 
 /// The stem of the text that a shard was made from, if its name says so: `X` for `X_train.bin` and `X_val_000001.bin`.
@@ -139,7 +210,7 @@ mod tests {
     use super::*;
 
     fn used(names: &[&str]) -> Vec<String> {
-        let uses = uses(names.iter().map(PathBuf::from).collect());
+        let uses = folder_uses(names.iter().map(PathBuf::from).collect());
         uses.into_iter().map(|(_, usage)| usage.to_string()).collect()
     }
 

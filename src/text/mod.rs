@@ -2,7 +2,8 @@
 //!
 //! - [`tokenizer`]: `gpt2`, `bytes` and the tokenizers of Hugging Face folders. [`tokenize`](mod@tokenize) converts
 //!   files to token shards, [`shard`] is their format.
-//! - [`corpus`]: training and validation tokens of a file or a folder; [`listing`]: its files; [`embedded`] is a corpus that is always there.
+//! - [`corpus`]: training and validation tokens of files and folders; [`listing`]: its files; [`documents`]: the formats
+//!   of texts; [`embedded`] is a corpus that is always there.
 //! - [`evaluation`] reads evaluation sets, [`scoring`] runs a model on them.
 //!
 //! ```
@@ -21,10 +22,10 @@
 
 mod bpe;
 pub mod corpus;
+pub mod documents;
 pub mod embedded;
 pub mod evaluation;
 pub(crate) mod hugging_face;
-mod input;
 pub mod listing;
 mod pretokenize;
 pub mod scoring;

@@ -5,8 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::corpus::{FileRole, tokenize_file, validation_len};
-use super::listing::{is_shard, is_validation_name};
+use super::corpus::{FileRole, Tokenized, tokenize_file, validation_len};
+use super::documents::DocumentOptions;
+use super::documents::compression::without_suffix;
+use super::listing::{is_token_file, is_validation_name};
 use super::shard;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -15,8 +17,10 @@ use crate::error::{Error, Result};
 const MAX_SHARDS: usize = 1_000_000;
 
 /// How to split the tokens into shards.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Options {
+    /// How documents are read from the files.
+    pub documents: DocumentOptions,
     /// Maximum number of tokens per shard; 100 million (200 MB) by default, as in llm.c.
     pub shard_tokens: usize,
     /// Fraction of each input, at its end, that is written to validation shards; 0 by default.
@@ -25,7 +29,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { shard_tokens: 100_000_000, validation_fraction: 0.0 }
+        Options { documents: DocumentOptions::default(), shard_tokens: 100_000_000, validation_fraction: 0.0 }
     }
 }
 
@@ -36,11 +40,13 @@ pub struct Written {
     pub train_tokens: u64,
     /// Number of validation tokens.
     pub validation_tokens: u64,
+    /// Number of bad documents that were left out.
+    pub skipped: u64,
     /// The shards, in the order they were written.
     pub shards: Vec<PathBuf>,
 }
 
-/// Tokenizes text and JSONL files (see [`super::corpus::Corpus::open`]) into shards in the folder `out`, which is created if
+/// Tokenizes files of documents (see [`super::documents`]) into shards in the folder `out`, which is created if
 /// it does not exist.
 ///
 /// The input `<stem>.<extension>` is written to `<stem>_train_000000.bin`, … and its last `validation_fraction` to
@@ -57,8 +63,9 @@ pub fn tokenize(inputs: &[PathBuf], out: &Path, tokenizer: &Tokenizer, options: 
     let role = if inputs.len() == 1 { FileRole::Single } else { FileRole::OneOfSeveral };
     let mut written = Written::default();
     for (input, stem) in inputs.iter().zip(stems) {
-        let (tokens, _) = tokenize_file(input, tokenizer, role)?;
-        let validation = match is_validation_name(stem) {
+        let Tokenized { tokens, documents } = tokenize_file(input, tokenizer, &options.documents, role)?;
+        written.skipped += documents.skipped;
+        let validation = match is_validation_name(&stem) {
             true => tokens.len(),
             false => validation_len(tokens.len(), options.validation_fraction)?,
         };
@@ -73,7 +80,7 @@ pub fn tokenize(inputs: &[PathBuf], out: &Path, tokenizer: &Tokenizer, options: 
                 )));
             }
             for (index, tokens) in tokens.chunks(options.shard_tokens).enumerate() {
-                let path = shard_path(out, stem, split, index);
+                let path = shard_path(out, &stem, split, index);
                 shard::write(&path, tokens, tokenizer.vocab())?;
                 written.shards.push(path);
             }
@@ -91,7 +98,7 @@ fn shard_path(out: &Path, stem: &OsStr, split: &str, index: usize) -> PathBuf {
 }
 
 /// Checks all options and inputs before the tokenization, which may take long; returns the stems of the inputs.
-fn check<'a>(inputs: &'a [PathBuf], out: &Path, options: &Options) -> Result<Vec<&'a OsStr>> {
+fn check(inputs: &[PathBuf], out: &Path, options: &Options) -> Result<Vec<OsString>> {
     validation_len(0, options.validation_fraction)?;
     if options.shard_tokens == 0 || options.shard_tokens > i32::MAX as usize {
         let message = format!("tokens in a shard: 1 <= n <= {} failed ({})", i32::MAX, options.shard_tokens);
@@ -104,11 +111,12 @@ fn check<'a>(inputs: &'a [PathBuf], out: &Path, options: &Options) -> Result<Vec
     let mut seen = HashSet::new();
     for input in inputs {
         let reject = |message: String| Err(Error::invalid(format!("{}: {message}", input.display())));
-        let Some(stem) = input.file_stem() else { return reject("not a file name".into()) };
-        if is_shard(input) {
+        let name = without_suffix(input);
+        let Some(stem) = name.file_stem() else { return reject("not a file name".into()) };
+        if is_token_file(input) {
             return reject("a .bin file is already tokenized".into());
         }
-        if !seen.insert(stem) {
+        if !seen.insert(stem.to_os_string()) {
             return reject(format!(
                 "two inputs have the stem '{}', so their shards would have the same names",
                 stem.display()
@@ -120,7 +128,7 @@ fn check<'a>(inputs: &'a [PathBuf], out: &Path, options: &Options) -> Result<Vec
                 return reject(format!("{} already exists; delete it first", first.display()));
             }
         }
-        stems.push(stem);
+        stems.push(stem.to_os_string());
     }
     Ok(stems)
 }
@@ -147,11 +155,11 @@ mod tests {
         fs::write(&input, "Once upon a time, there was a kernel. ".repeat(50)).unwrap();
         for name in Tokenizer::NAMES {
             let tokenizer = Tokenizer::by_name(name).unwrap();
-            let options = Options { shard_tokens: 100, validation_fraction: 0.1 };
+            let options = Options { shard_tokens: 100, validation_fraction: 0.1, ..Options::default() };
             let out = out.join(name);
             let written = tokenize(std::slice::from_ref(&input), &out, &tokenizer, &options).unwrap();
-            let text = Corpus::open(&input, &tokenizer, 0.1).unwrap();
-            let shards = Corpus::open(&out, &tokenizer, 0.1).unwrap();
+            let text = Corpus::open(&[&input], &tokenizer, &DocumentOptions::default(), 0.1).unwrap();
+            let shards = Corpus::open(&[&out], &tokenizer, &DocumentOptions::default(), 0.1).unwrap();
             assert_eq!(all(&text.train), all(&shards.train));
             assert_eq!(all(&text.validation), all(&shards.validation));
             assert_eq!(written.train_tokens, text.train.len() as u64);
@@ -171,7 +179,7 @@ mod tests {
         let written = tokenize(&inputs, &out, &Tokenizer::bytes(), &Options::default()).unwrap();
         assert_eq!(names(&written), ["wiki-valid_val_000000.bin", "wiki-train_train_000000.bin"]);
         assert_eq!((written.train_tokens, written.validation_tokens), (5, 4));
-        let corpus = Corpus::open(&out, &Tokenizer::bytes(), 0.5).unwrap();
+        let corpus = Corpus::open(&[&out], &Tokenizer::bytes(), &DocumentOptions::default(), 0.5).unwrap();
         assert_eq!(all(&corpus.train), [256, 100, 101, 256, 102]);
         assert_eq!(all(&corpus.validation), [256, 97, 98, 99]);
     }
@@ -189,8 +197,10 @@ mod tests {
         assert!(run(&[at("a.txt"), at("b/a.jsonl")], &standard).contains("two inputs have the stem 'a'"));
         assert!(run(&[at("a.bin")], &standard).contains("already tokenized"));
         assert!(run(&[at("none.txt")], &standard).contains("none.txt"));
-        let (empty, whole) =
-            (Options { shard_tokens: 0, ..standard }, Options { validation_fraction: 1.0, ..standard });
+        let (empty, whole) = (
+            Options { shard_tokens: 0, ..Options::default() },
+            Options { validation_fraction: 1.0, ..Options::default() },
+        );
         assert!(run(&[at("a.txt")], &empty).contains("1 <= n <= 2147483647 failed (0)"));
         assert!(run(&[at("a.txt")], &whole).contains("0 <= fraction < 1 failed (1)"));
         tokenize(&[at("a.txt")], &at("out"), &Tokenizer::bytes(), &standard).unwrap();

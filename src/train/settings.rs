@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::data::Order;
 #[cfg(feature = "cli")]
@@ -12,6 +12,7 @@ use super::schedule::Schedule;
 use crate::error::{Error, Result};
 use crate::model::activations::Recompute;
 use crate::model::config::Config;
+use crate::text::documents::DocumentOptions;
 use crate::text::tokenizer::Tokenizer;
 
 /// Most tokens in a step: about twenty times GPT-3's. Byte counts of larger steps could overflow 64 bits.
@@ -35,10 +36,15 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct RunOptions {
-    /// Training data: a text, JSONL or token-shard file, or a folder of them [default: the embedded corpus, which is this
-    /// project's source code].
+    /// Training data: a file of text, JSONL, JSON, Parquet or tokens, or a folder of them; may be given several times
+    /// [default: the embedded corpus, which is this project's source code].
     #[cfg_attr(feature = "cli", arg(long, value_parser = absolute_path(), value_name = "FILE|DIR", help_heading = "Data"))]
-    pub data: Option<PathBuf>,
+    #[serde(deserialize_with = "one_or_several")]
+    pub data: Vec<PathBuf>,
+    /// How documents are read from files.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub documents: DocumentOptions,
     /// Order of the training sequences: "shuffled" draws every sequence once per epoch in a seeded random order,
     /// "sequential" reads the data from start to end as llm.c does.
     #[cfg_attr(feature = "cli", arg(long, default_value = "shuffled", value_parser = one_of::<Order>(["shuffled", "sequential"]), value_name = "ORDER", help_heading = "Data"))]
@@ -102,7 +108,7 @@ impl Settings {
         if self.model != *model {
             return reject(format!("the settings are for a model {}, but the weights are of {model}", self.model));
         }
-        if let Some(path) = options.data.as_ref().filter(|path| path.to_str().is_none()) {
+        if let Some(path) = options.data.iter().find(|path| path.to_str().is_none()) {
             return reject(format!("--data {}: the path is saved in checkpoints and must be UTF-8", path.display()));
         }
         if *context > model.context {
@@ -151,6 +157,20 @@ impl Settings {
     pub fn step_tokens(&self) -> usize {
         self.options.batch * self.context * self.options.accumulate
     }
+}
+
+/// The paths of the data; an earlier version saved one path or null.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Paths {
+        Several(Vec<PathBuf>),
+        One(Option<PathBuf>),
+    }
+    Ok(match Paths::deserialize(deserializer)? {
+        Paths::Several(paths) => paths,
+        Paths::One(path) => path.into_iter().collect(),
+    })
 }
 
 /// Checks the number of tokens per step.

@@ -15,7 +15,7 @@ fn train_lists_its_files_and_never_reads_test_data_or_a_text_twice() {
     let listing = [
         "train       DIR/d/X_train_000000.bin: shard, 20 tokens",
         "validation  DIR/d/X_val_000000.bin: shard, 20 tokens",
-        "train       DIR/d/books.jsonl: 2 documents, 6 tokens",
+        "train       DIR/d/books.jsonl: JSONL, 2 documents, 6 tokens",
         "unused      DIR/d/X.txt: the folder has its tokens: X_train*.bin, X_val*.bin",
         "unused      DIR/d/wiki.test.txt: its name marks test data",
         "data        26 tokens for training, 20 for validation",
@@ -33,7 +33,7 @@ fn train_lists_its_files_and_never_reads_test_data_or_a_text_twice() {
     assert_eq!(lines[lines.iter().position(|line| *line == listing[0]).unwrap()..][..6], listing);
     // A single file is read whatever its name is, and its end is held out.
     let printed = lab.run("train --model m.toml --data d/wiki.test.txt --val-fraction 0.5 --data-dry-run").ok();
-    assert!(printed.contains("1 document, 18 tokens"), "{printed}");
+    assert!(printed.contains("text, 1 document, 18 tokens"), "{printed}");
     assert!(
         printed.ends_with("data        9 tokens for training, 9 for validation, held out at the end\n"),
         "{printed}"

@@ -7,22 +7,23 @@ use serde_json::json;
 
 use crate::output;
 
-/// Lists the files of a corpus on standard output, and its tokens by split; with `json`, only the files that are not used,
-/// on standard error.
+/// Lists the files of a corpus on standard output, and its tokens by split; with `json`, only what is left out, on standard
+/// error.
 pub fn tell(corpus: &Corpus, json: bool) {
     if json {
-        return unused(&corpus.files).for_each(output::note);
+        return left_out(&corpus.files).for_each(output::note);
     }
     for file in corpus.files.iter().filter(|file| !matches!(file.usage, Use::Unused(_))) {
         let documents = match file.documents {
-            Some(1) => "1 document".to_string(),
-            Some(n) => format!("{} documents", output::thousands(n)),
-            None => "shard".to_string(),
+            Some(1) => ", 1 document".to_string(),
+            Some(n) => format!(", {} documents", output::thousands(n)),
+            None => String::new(),
         };
         let (path, tokens) = (output::escaped(&file.path), output::thousands(file.tokens));
-        output::tell(format!("{:<10}  {path}: {documents}, {tokens} tokens", file.usage));
+        let form = &file.form;
+        output::tell(format!("{:<10}  {path}: {form}{documents}, {tokens} tokens", file.usage));
     }
-    unused(&corpus.files).for_each(output::tell);
+    left_out(&corpus.files).for_each(output::tell);
     let held_out = corpus.files.iter().all(|file| file.usage != Use::Validation) && !corpus.validation.is_empty();
     output::tell(format!(
         "data        {} tokens for training, {} for validation{}",
@@ -32,10 +33,14 @@ pub fn tell(corpus: &Corpus, json: bool) {
     ));
 }
 
-/// A line for each file that is not used, with the reason.
-pub fn unused(files: &[DataFile]) -> impl Iterator<Item = String> {
+/// A line for each file that is not used, with the reason, and for each of which documents were left out.
+pub fn left_out(files: &[DataFile]) -> impl Iterator<Item = String> {
     files.iter().filter_map(|file| match &file.usage {
         Use::Unused(reason) => Some(format!("unused      {}: {reason}", output::escaped(&file.path))),
+        Use::Train | Use::Validation if file.skipped > 0 => {
+            let skipped = output::thousands(file.skipped);
+            Some(format!("left out    {}: {skipped} bad documents", output::escaped(&file.path)))
+        }
         Use::Train | Use::Validation => None,
     })
 }

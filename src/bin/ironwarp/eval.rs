@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use ironwarp::ops::Backend;
 use ironwarp::text::corpus::Corpus;
+use ironwarp::text::documents::DocumentOptions;
 use ironwarp::text::evaluation;
 use ironwarp::text::scoring::Scorer;
 use serde_json::json;
@@ -20,6 +21,8 @@ pub struct EvalArgs {
     model: PathBuf,
     #[command(flatten)]
     dataset: Dataset,
+    #[command(flatten)]
+    documents: DocumentOptions,
     /// Tokens per window of --text [default: the model's context]
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["hellaswag", "lambada"])]
     context: Option<u64>,
@@ -37,7 +40,7 @@ pub struct EvalArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Dataset {
-    /// Compute loss and perplexity of a text, JSONL or token-shard file, or of a folder of them
+    /// Compute loss and perplexity of a file of text, JSONL, JSON, Parquet or tokens, or of a folder of them
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Evaluate on HellaSwag (a JSONL file): completion-style accuracy, by summed and by mean loss
@@ -58,12 +61,13 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
     let limit = args.limit.unwrap_or(usize::MAX);
     match args.dataset {
         Dataset { text: Some(path), .. } => {
-            let Corpus { train: tokens, validation, files } = Corpus::open(&path, &model.tokenizer, 0.0)?;
+            let corpus = Corpus::open(&[&path], &model.tokenizer, &args.documents, 0.0)?;
+            let Corpus { train: tokens, validation, files } = corpus;
             if !validation.is_empty() {
                 let path = path.display();
                 bail!("{path}: the folder has training and validation files; pass the file to evaluate on");
             }
-            for line in data::unused(&files) {
+            for line in data::left_out(&files) {
                 output::note(line);
             }
             let context = args.context.map_or(model.config.context, |t| usize::try_from(t).unwrap_or(usize::MAX));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use ironwarp::text::corpus::Corpus;
+use ironwarp::text::documents::DocumentOptions;
 use ironwarp::text::tokenize::{Options, Written, tokenize};
 use ironwarp::text::tokenizer::Tokenizer;
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub struct TokenizeArgs {
-    /// Text or JSONL files
+    /// Files of text, JSONL, JSON or Parquet
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// Folder for the shards [default: none, only count the tokens]
@@ -28,6 +29,8 @@ pub struct TokenizeArgs {
     /// Fraction of each input, at its end, that is written to validation shards
     #[arg(long, default_value_t = Options::default().validation_fraction, value_name = "F")]
     val_fraction: f64,
+    #[command(flatten)]
+    documents: DocumentOptions,
     /// Print the ids of the tokens of one input
     #[arg(long, conflicts_with = "out")]
     ids: bool,
@@ -40,26 +43,35 @@ pub fn run(args: TokenizeArgs, json: bool) -> Result<()> {
     }
     let written = match &args.out {
         Some(out) => {
-            let options = Options { shard_tokens: args.shard_tokens, validation_fraction: args.val_fraction };
+            let options = Options {
+                documents: args.documents,
+                shard_tokens: args.shard_tokens,
+                validation_fraction: args.val_fraction,
+            };
             tokenize(&args.inputs, out, &tokenizer, &options)?
         }
         None => {
             let [input] = &args.inputs[..] else { bail!("several inputs require --out DIR") };
-            let tokens = Corpus::open(input, &tokenizer, 0.0)?.train.len() as u64;
-            Written { train_tokens: tokens, ..Written::default() }
+            let corpus = Corpus::open(&[input], &tokenizer, &args.documents, 0.0)?;
+            let skipped = corpus.files.iter().map(|file| file.skipped).sum();
+            Written { train_tokens: corpus.train.len() as u64, skipped, ..Written::default() }
         }
     };
-    let Written { train_tokens, validation_tokens, shards } = written;
+    let Written { train_tokens, validation_tokens, skipped, shards } = written;
     let tokens = train_tokens + validation_tokens;
     if json {
         return output::json(&json!({
             "tokens": tokens,
             "train_tokens": train_tokens,
             "val_tokens": validation_tokens,
+            "skipped_documents": skipped,
             "shards": shards,
         }));
     }
     output::line(format!("{} tokens", output::thousands(tokens)));
+    if skipped > 0 {
+        output::line(format!("{} bad documents left out", output::thousands(skipped)));
+    }
     for shard in shards {
         output::line(shard.display().to_string());
     }
@@ -69,7 +81,7 @@ pub fn run(args: TokenizeArgs, json: bool) -> Result<()> {
 /// Prints the ids of the only input, separated by spaces.
 fn print_ids(args: &TokenizeArgs, tokenizer: &Tokenizer, json: bool) -> Result<()> {
     let [input] = &args.inputs[..] else { bail!("--ids requires one input") };
-    let tokens = Corpus::open(input, tokenizer, 0.0)?.train;
+    let tokens = Corpus::open(&[input], tokenizer, &args.documents, 0.0)?.train;
     let mut ids = vec![0; tokens.len()];
     tokens.read(0, &mut ids)?;
     if json {

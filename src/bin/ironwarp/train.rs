@@ -152,7 +152,7 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bo
         };
         let (settings, tokenizer) = check_resumed(args, matches, &loaded)?;
         check_memory(&backend, &settings, 3 * size_of_val(&loaded.weights.data[..]))?;
-        if let Some(data) = settings.options.data.as_ref().filter(|path| !is_given(matches, "data") && !path.exists()) {
+        if let Some(data) = settings.options.data.iter().find(|path| !is_given(matches, "data") && !path.exists()) {
             bail!(
                 "{}: the data of the run is not at this path any more; pass its new path with --data",
                 data.display()
@@ -325,9 +325,9 @@ fn list_data(args: &TrainArgs, json: bool) -> Result<()> {
 
 fn open_corpus(options: &RunOptions, tokenizer: &Tokenizer) -> Result<Corpus> {
     let fraction = options.validation_fraction;
-    Ok(match &options.data {
-        Some(path) => Corpus::open(path, tokenizer, fraction)?,
-        None => Corpus::from_text("the embedded corpus", &embedded::sources(), tokenizer, fraction)?,
+    Ok(match &options.data[..] {
+        [] => Corpus::from_text("the embedded corpus", &embedded::sources(), tokenizer, fraction)?,
+        paths => Corpus::open(paths, tokenizer, &options.documents, fraction)?,
     })
 }
 

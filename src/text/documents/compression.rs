@@ -1,0 +1,182 @@
+//! Opening files that may be compressed, and naming those that are something else than a text.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+use crate::error::{Error, Result};
+
+/// Size of the buffer for reading, large enough for every signature of [`foreign`].
+const BUFFER: usize = 1 << 16;
+
+/// Compression of a whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "Zstandard",
+        })
+    }
+}
+
+impl Compression {
+    /// The compression that the name of a file states.
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "gz" | "gzip" => Some(Compression::Gzip),
+            "zst" | "zstd" => Some(Compression::Zstd),
+            _ => None,
+        }
+    }
+
+    fn magic(self) -> &'static [u8] {
+        match self {
+            Compression::Gzip => b"\x1f\x8b",
+            Compression::Zstd => b"\x28\xb5\x2f\xfd",
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Compression::Gzip => ".gz",
+            Compression::Zstd => ".zst",
+        }
+    }
+}
+
+/// The path without the suffix of a compression: `a.jsonl` for `a.jsonl.gz`.
+pub(in crate::text) fn without_suffix(path: &Path) -> PathBuf {
+    match Compression::of(path) {
+        Some(_) => path.with_extension(""),
+        None => path.to_path_buf(),
+    }
+}
+
+/// An open file, whose text is read decompressed.
+pub(in crate::text) struct Opened<'a> {
+    path: &'a Path,
+    compression: Option<Compression>,
+    /// Size of the file.
+    size: u64,
+    reader: BufReader<Box<dyn Read>>,
+}
+
+impl<'a> Opened<'a> {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] if its content is not compressed as its name states, or is recognised as something
+    /// that is not a text.
+    pub fn open(path: &'a Path) -> Result<Self> {
+        let failed = |e| Error::io("read", path, e);
+        let file = File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        Self::new(path, file, size)
+    }
+
+    /// As [`Opened::open`], for a file of `size` bytes that is open already.
+    pub fn new(path: &'a Path, mut file: impl Read + Seek + 'static, size: u64) -> Result<Self> {
+        let failed = |e| Error::io("read", path, e);
+        let mut head = Vec::new();
+        (&mut file).take(512).read_to_end(&mut head).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        let compression = Compression::of(path);
+        if let Some(expected) = compression
+            && !head.starts_with(expected.magic())
+        {
+            let found = foreign(&head).map_or(String::new(), |found| format!("; it is {found}"));
+            let message = format!("the file is not compressed by {expected}, as its name states{found}");
+            return Err(Error::format(path, message));
+        }
+        let decoded: Box<dyn Read> = match compression {
+            None => Box::new(file),
+            Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file))),
+            Some(Compression::Zstd) => Box::new(zstd::Decoder::new(file).map_err(failed)?),
+        };
+        let mut opened = Opened { path, compression, size, reader: BufReader::with_capacity(BUFFER, decoded) };
+        let head = opened.reader.fill_buf();
+        let head = head.map_err(|e| read_error(path, compression, e))?;
+        if let Some(found) = foreign(head) {
+            return Err(Error::format(path, format!("the file is {found}")));
+        }
+        if head.is_empty() {
+            return Err(Error::format(path, "the file is empty"));
+        }
+        Ok(opened)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// The compression of the file.
+    pub(super) fn compression(&self) -> Option<Compression> {
+        self.compression
+    }
+
+    /// Size of the text if it is known before it is read, that is, if the file is not compressed.
+    pub fn text_size(&self) -> Option<u64> {
+        self.compression.is_none().then_some(self.size)
+    }
+
+    /// Appends the next bytes of the text to `buffer`, up to `limit` bytes; returns how many, fewer only at the end.
+    pub fn read_block(&mut self, buffer: &mut Vec<u8>, limit: u64) -> Result<usize> {
+        let read = (&mut self.reader).take(limit).read_to_end(buffer);
+        read.map_err(|e| read_error(self.path, self.compression, e))
+    }
+}
+
+/// An error of reading: a decoder reports damaged data by these kinds.
+fn read_error(path: &Path, compression: Option<Compression>, error: io::Error) -> Error {
+    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    match compression {
+        Some(compression) if matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof) => {
+            Error::format(path, format!("the {compression} data is damaged or truncated: {error}"))
+        }
+        _ => Error::io("read", path, error),
+    }
+}
+
+/// What a file is, if its first bytes show that it is not a text.
+pub(in crate::text) fn foreign(head: &[u8]) -> Option<String> {
+    let compressed = [Compression::Gzip, Compression::Zstd].into_iter().find(|c| head.starts_with(c.magic()));
+    if let Some(compression) = compressed {
+        let suffix = compression.suffix();
+        return Some(format!("compressed by {compression}; a name that ends in {suffix} has it decompressed"));
+    }
+    if head.get(257..262) == Some(b"ustar") {
+        return Some("a tar archive; `tar -xf` unpacks it".into());
+    }
+    let known: [(&[u8], &str); 14] = [
+        (b"version https://git-lfs", "a Git LFS pointer, not the data itself; `git lfs pull` downloads the data"),
+        (b"\xff\xfe", "UTF-16; `iconv -f UTF-16 -t UTF-8` converts it to UTF-8, which is required"),
+        (b"\xfe\xff", "UTF-16; `iconv -f UTF-16 -t UTF-8` converts it to UTF-8, which is required"),
+        (b"PAR1", "a Parquet table; its name must end in .parquet"),
+        (b"ARROW1", "an Arrow table, which is not supported; Parquet is"),
+        (b"\x93NUMPY", "a NumPy array; its name must end in .npy"),
+        (b"PK\x03\x04", "a ZIP archive; `unzip` unpacks it"),
+        (b"\xfd7zXZ\0", "compressed by xz, which is not supported; `xz -d` decompresses it"),
+        (b"BZh", "compressed by bzip2, which is not supported; `bunzip2` decompresses it"),
+        (b"\x04\x22\x4d\x18", "compressed by LZ4, which is not supported; `lz4 -d` decompresses it"),
+        (b"%PDF-", "a PDF document, not a text"),
+        (b"SQLite format 3\0", "an SQLite database, not a text"),
+        (b"\x89HDF\r\n", "an HDF5 file, not a text"),
+        (b"GGUF", "a GGUF model, not a text"),
+    ];
+    let (_, name) = known.into_iter().find(|(magic, _)| head.starts_with(magic))?;
+    // A text may begin with the letters of bzip2's signature; a digit and a binary number follow in a file of bzip2.
+    if name.contains("bzip2") && head.get(4..10) != Some(b"\x31\x41\x59\x26\x53\x59") {
+        return None;
+    }
+    Some(name.into())
+}

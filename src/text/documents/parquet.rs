@@ -1,0 +1,88 @@
+//! Parquet tables with a column of texts, as Hugging Face's datasets come.
+
+use std::fs::File;
+use std::path::Path;
+
+use parquet::basic::Type;
+use parquet::column::reader::ColumnReader;
+use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::ColumnDescPtr;
+
+use super::{BATCH, Batches};
+use crate::error::{Error, Result};
+use crate::model::json::escaped;
+
+/// Rows that are decoded at a time.
+const ROWS: usize = 1024;
+
+/// Reads the documents of a table: the rows of the column of the field's name.
+pub(super) fn read_documents(path: &Path, batches: &mut Batches<'_, '_>) -> Result<()> {
+    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+    let table = SerializedFileReader::new(file).map_err(|e| fault(path, &e))?;
+    let columns = table.metadata().file_metadata().schema_descr().columns();
+    let index = find(path, columns, &batches.options.text_field)?;
+    let column = columns[index].clone();
+    let mut row = 0;
+    for group in 0..table.num_row_groups() {
+        let failed = |e: ParquetError| fault(path, &e);
+        let group = table.get_row_group(group).map_err(failed)?;
+        let ColumnReader::ByteArrayColumnReader(mut reader) = group.get_column_reader(index).map_err(failed)? else {
+            return Err(Error::format(path, "the types of a column differ between the groups of rows"));
+        };
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        loop {
+            let (mut levels, mut values) = (Vec::new(), Vec::with_capacity(ROWS));
+            let read = reader.read_records(ROWS, Some(&mut levels), None, &mut values).map_err(failed)?;
+            let (rows, found, _) = read;
+            if rows == 0 {
+                break;
+            }
+            let is_text =
+                |index: usize| column.max_def_level() == 0 || levels.get(index) == Some(&column.max_def_level());
+            let mut values = values.into_iter().take(found);
+            for index in 0..rows {
+                let value = if is_text(index) { values.next() } else { None };
+                bytes += value.as_ref().map_or(0, ByteArray::len);
+                batch.push(text(path, row + index, value, &column));
+            }
+            row += rows;
+            if bytes > BATCH {
+                batches.push(std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        batches.push(batch)?;
+    }
+    Ok(())
+}
+
+/// The text of a row.
+fn text(path: &Path, row: usize, value: Option<ByteArray>, column: &ColumnDescPtr) -> Result<String> {
+    let bad = |message: String| Error::format(path, format!("row {row}: {message}"));
+    let value = value.ok_or_else(|| bad(format!("the column `{}` is null", escaped(column.name()))))?;
+    String::from_utf8(value.data().to_vec()).map_err(|_| bad("not UTF-8 text".into()))
+}
+
+/// The index of the column of texts with this name.
+fn find(path: &Path, columns: &[ColumnDescPtr], name: &str) -> Result<usize> {
+    let is_text = |column: &ColumnDescPtr| column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0;
+    let found = columns.iter().position(|column| column.path().string() == name);
+    match found {
+        Some(index) if is_text(&columns[index]) => Ok(index),
+        Some(_) => Err(Error::format(path, format!("the column `{name}` holds no strings"))),
+        None => {
+            let texts = columns.iter().filter(|column| is_text(column));
+            let names: Vec<String> = texts.take(20).map(|column| escaped(&column.path().string())).collect();
+            let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+            let message =
+                format!("no column `{name}`; columns of strings: {names}; --text-field names the one to read");
+            Err(Error::format(path, message))
+        }
+    }
+}
+
+fn fault(path: &Path, error: &ParquetError) -> Error {
+    Error::format(path, format!("not a valid Parquet table: {}", escaped(&error.to_string())))
+}
