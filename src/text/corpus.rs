@@ -1,7 +1,5 @@
 //! Corpora: the data of `--data`, as token streams for training and validation.
 
-use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,146 +9,9 @@ use super::documents::{self, DocumentOptions, Documents, Format};
 use super::listing::{self, DataFile, Use, is_token_file};
 use super::shard::Shard;
 use super::tokenizer::Tokenizer;
+pub use super::tokens::Tokens;
+use super::tokens::{Store, validation_len};
 use crate::error::{Error, Result};
-
-/// A stream of tokens, which is a sequence of segments in memory and in memory-mapped shards. Clones share the tokens.
-#[derive(Clone)]
-pub struct Tokens {
-    source: String,
-    segments: Vec<Segment>,
-}
-
-/// Tokens `range` of one store.
-#[derive(Clone)]
-struct Segment {
-    store: Store,
-    range: Range<usize>,
-    /// End of the segment in the whole stream (exclusive).
-    end: usize,
-}
-
-#[derive(Clone)]
-enum Store {
-    Memory(Arc<Vec<u16>>),
-    Shard(Arc<Shard>),
-}
-
-impl Store {
-    fn len(&self) -> usize {
-        match self {
-            Store::Memory(tokens) => tokens.len(),
-            Store::Shard(shard) => shard.len(),
-        }
-    }
-}
-
-impl fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("source", &self.source).field("len", &self.len()).finish()
-    }
-}
-
-impl Tokens {
-    /// A stream of tokens in memory; `source` is its name in errors.
-    pub fn from_vec(source: impl Into<String>, tokens: Vec<u16>) -> Self {
-        Self::concat(source.into(), [Store::Memory(Arc::new(tokens))])
-    }
-
-    fn concat(source: String, stores: impl IntoIterator<Item = Store>) -> Self {
-        let mut tokens = Tokens { source, segments: Vec::new() };
-        for store in stores {
-            let range = 0..store.len();
-            tokens.push(store, range);
-        }
-        tokens
-    }
-
-    fn push(&mut self, store: Store, range: Range<usize>) {
-        if !range.is_empty() {
-            let end = self.len() + range.len();
-            self.segments.push(Segment { store, range, end });
-        }
-    }
-
-    /// Name of the stream's source, for messages.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    /// The number of tokens.
-    pub fn len(&self) -> usize {
-        self.segments.last().map_or(0, |segment| segment.end)
-    }
-
-    /// Whether the stream has no tokens.
-    pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
-    /// Reads the tokens `start..start + out.len()`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if they are out of range.
-    pub fn read(&self, start: usize, out: &mut [i32]) -> Result<()> {
-        let len = self.len();
-        if start.checked_add(out.len()).is_none_or(|end| end > len) {
-            let message = format!("{}: cannot read {} tokens at {start} of {len}", self.source, out.len());
-            return Err(Error::invalid(message));
-        }
-        let (mut at, mut rest) = (start, out);
-        let first = self.segments.partition_point(|segment| segment.end <= start);
-        for segment in &self.segments[first..] {
-            let (head, tail) = rest.split_at_mut(rest.len().min(segment.end - at));
-            let from = segment.range.end - (segment.end - at);
-            match &segment.store {
-                Store::Memory(tokens) => fill(head, tokens[from..].iter().copied()),
-                Store::Shard(shard) => fill(head, shard.tokens_from(from)),
-            }
-            at += head.len();
-            rest = tail;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The tokens in `range`, which is clamped to the stream.
-    pub fn slice(&self, range: Range<usize>) -> Tokens {
-        let mut slice = Tokens { source: self.source.clone(), segments: Vec::new() };
-        for segment in &self.segments {
-            let offset = segment.end - segment.range.len();
-            let start = range.start.clamp(offset, segment.end) - offset;
-            let end = range.end.clamp(offset, segment.end) - offset;
-            slice.push(segment.store.clone(), segment.range.start + start..segment.range.start + end.max(start));
-        }
-        slice
-    }
-
-    /// Splits off the last `fraction` of the tokens, rounded down to whole tokens.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] unless 0 <= fraction < 1.
-    pub fn split(&self, fraction: f64) -> Result<(Tokens, Tokens)> {
-        let len = self.len();
-        let middle = len - validation_len(len, fraction)?;
-        Ok((self.slice(0..middle), self.slice(middle..len)))
-    }
-}
-
-fn fill(out: &mut [i32], tokens: impl Iterator<Item = u16>) {
-    for (out, token) in out.iter_mut().zip(tokens) {
-        *out = i32::from(token);
-    }
-}
-
-/// The number of validation tokens: a `fraction` of `len`, rounded down.
-pub(super) fn validation_len(len: usize, fraction: f64) -> Result<usize> {
-    if !(0.0..1.0).contains(&fraction) {
-        return Err(Error::invalid(format!("validation fraction: 0 <= fraction < 1 failed ({fraction})")));
-    }
-    Ok((len as f64 * fraction) as usize)
-}
 
 /// What the tokens of a corpus mean, which also bounds them: they are below V.
 #[derive(Debug, Clone, Copy)]
@@ -324,8 +185,6 @@ fn encode_documents(documents: &[String], tokenizer: &Tokenizer, tokens: &mut Ve
 mod tests {
     use std::fs;
 
-    use proptest::prelude::*;
-
     use super::*;
     use crate::text::shard;
 
@@ -471,34 +330,5 @@ mod tests {
         shard::write(&path, &[1, 50256], 50257).unwrap();
         let error = open(&path, 0.1).unwrap_err().to_string();
         assert!(error.ends_with("gpt2.bin at byte 1026: token 50256 >= V = 257 (token number 1)"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn reading_and_slicing_equal_those_of_one_vector(
-            lengths in prop::collection::vec(0_usize..9, 0..6), cuts in prop::array::uniform4(0_usize..40),
-        ) {
-            let mut next = 0..;
-            let stores: Vec<Vec<u16>> = lengths.iter().map(|&n| next.by_ref().take(n).collect()).collect();
-            let flat: Vec<i32> = stores.concat().into_iter().map(i32::from).collect();
-            let tokens = Tokens::concat("x".into(), stores.into_iter().map(|tokens| Store::Memory(Arc::new(tokens))));
-            prop_assert_eq!(tokens.len(), flat.len());
-            let end = cuts[1].min(flat.len());
-            let start = cuts[0].min(end);
-            let slice = tokens.slice(cuts[0]..cuts[1]);
-            prop_assert_eq!(all(&slice), &flat[start..end]);
-            // A slice of a slice.
-            let expected: Vec<i32> = all(&slice).into_iter().skip(cuts[2]).take(cuts[3]).collect();
-            prop_assert_eq!(all(&slice.slice(cuts[2]..cuts[2] + cuts[3])), &*expected);
-            let mut out = vec![-1; cuts[3]];
-            match flat.get(cuts[2]..cuts[2] + cuts[3]) {
-                Some(expected) => {
-                    tokens.read(cuts[2], &mut out).unwrap();
-                    prop_assert_eq!(&*out, expected);
-                }
-                None => prop_assert!(tokens.read(cuts[2], &mut out).is_err()),
-            }
-            prop_assert!(tokens.read(usize::MAX, &mut [0]).is_err());
-        }
     }
 }

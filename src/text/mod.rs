@@ -32,3 +32,4 @@ pub mod scoring;
 pub mod shard;
 pub mod tokenize;
 pub mod tokenizer;
+mod tokens;

@@ -5,12 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::corpus::{FileRole, Tokenized, tokenize_file, validation_len};
+use super::corpus::{FileRole, Tokenized, tokenize_file};
 use super::documents::DocumentOptions;
 use super::documents::compression::without_suffix;
 use super::listing::{is_token_file, is_validation_name};
 use super::shard;
 use super::tokenizer::Tokenizer;
+use super::tokens::validation_len;
 use crate::error::{Error, Result};
 
 /// Maximum number of shards per input: six digits number them, so that the order of their names is the order of the shards.
