@@ -1,13 +1,103 @@
-//! Atomic writes: neither a kill nor a power cut leaves a partial result under its final name.
+//! Files: reads that neither block nor exceed a limit, and atomic writes.
 //!
-//! Checkpoints and exported models go through [`FileSystem`], so that tests can inject a failure at every single step.
+//! A path may lead to anything: opening a named pipe blocks until a writer opens it, and a device may deliver bytes
+//! without end. Every reader of the library therefore opens its files with [`open_regular`].
+//!
+//! Neither a kill nor a power cut leaves a partial result under its final name. Checkpoints and exported models are
+//! written through `FileSystem`, so that tests can inject a failure at every single step.
+//!
+//! ```
+//! let error = ironwarp::files::read_regular("/dev/zero", 100).unwrap_err();
+//! assert_eq!(error.to_string(), "/dev/zero: a character device, not a regular file");
+//! ```
 
 use std::fmt::Debug;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
+use memmap2::Mmap;
+
 use crate::error::{Error, Result};
+
+/// Opens a regular file for reading, at once whatever the path leads to. Links are followed.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] that names the kind of a file that is not regular: a folder, a named pipe, a socket or
+/// a device.
+pub fn open_regular(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    let failed = |e| Error::io("read", path, e);
+    // Checked before opening, because opening a device can act on it, and again after, because the path may have changed.
+    check_regular(path, fs::metadata(path).map_err(failed)?.file_type())?;
+    // Without the flag, opening a named pipe would block until a writer opens it. For a regular file it has no effect.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    check_regular(path, file.metadata().map_err(failed)?.file_type())?;
+    Ok(file)
+}
+
+fn check_regular(path: &Path, kind: FileType) -> Result<()> {
+    let found = match kind {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_dir() => "a folder",
+        kind if kind.is_fifo() => "a named pipe (FIFO)",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_block_device() => "a block device",
+        kind if kind.is_char_device() => "a character device",
+        _ => "a special file",
+    };
+    Err(Error::format(path, format!("{found}, not a regular file")))
+}
+
+/// Reads a regular file of at most `max_bytes` bytes. A longer one is refused before it is read.
+///
+/// # Errors
+/// As [`open_regular`]; [`Error::Format`] with the size and the limit if the file is longer; [`Error::Io`] if its content
+/// does not fit the memory.
+pub fn read_regular(path: impl AsRef<Path>, max_bytes: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let failed = |e| Error::io("read", path, e);
+    let too_long = |bytes: u64| Error::format(path, format!("{bytes} bytes are above the limit of {max_bytes} bytes"));
+    let file = open_regular(path)?;
+    let size = file.metadata().map_err(failed)?.len();
+    if size > max_bytes {
+        return Err(too_long(size));
+    }
+    let mut bytes = Vec::new();
+    let room = usize::try_from(size).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(room).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
+    // The file may grow, and files of the kernel say that they are empty.
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 {
+        length if length > max_bytes => Err(too_long(length)),
+        _ => Ok(bytes),
+    }
+}
+
+/// As [`read_regular`], for a text.
+///
+/// # Errors
+/// As [`read_regular`]; [`Error::Format`] with the offset of the first byte that is not UTF-8.
+pub fn read_regular_text(path: impl AsRef<Path>, max_bytes: u64) -> Result<String> {
+    let path = path.as_ref();
+    String::from_utf8(read_regular(path, max_bytes)?)
+        .map_err(|e| Error::format_at(path, e.utf8_error().valid_up_to() as u64, "not UTF-8 text"))
+}
+
+/// Memory-maps a regular file.
+///
+/// # Errors
+/// As [`open_regular`].
+pub(crate) fn map_regular(path: &Path) -> Result<Mmap> {
+    let file = open_regular(path)?;
+    // SAFETY: the map is only read, as bytes, for which every value is valid. Our tools and Hugging Face's replace files by
+    // renaming and never modify them in place; that users do not either is documented where they name the file. If a file
+    // is truncated while it is mapped, the process receives SIGBUS, as in every reader that maps its files.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) };
+    map.map_err(|e| Error::io("map", path, e))
+}
 
 /// Name prefix of incomplete folders. A process that holds the run's lock may delete any folder with this prefix.
 pub(crate) const TEMPORARY: &str = ".tmp-";
@@ -154,4 +244,84 @@ pub(crate) fn remove_all(disk: &dyn FileSystem, path: &Path) -> Result<()> {
         remove_all(disk, &entry.map_err(failed)?.path())?;
     }
     disk.remove_dir(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_nothing_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        fs::write(at("file"), "text").unwrap();
+        std::os::unix::fs::symlink(at("pipe"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("file"), at("good")).unwrap();
+        for (path, kind) in [
+            (at("pipe"), "a named pipe (FIFO)"),
+            (at("link"), "a named pipe (FIFO)"),
+            (at("socket"), "a socket"),
+            (dir.path().to_path_buf(), "a folder"),
+            ("/dev/zero".into(), "a character device"),
+        ] {
+            // In a thread, so that a read that blocks fails the test.
+            let (sender, receiver) = mpsc::channel();
+            let wanted = format!("{}: {kind}, not a regular file", path.display());
+            std::thread::spawn(move || {
+                let errors = [
+                    open_regular(&path).map(drop),
+                    read_regular(&path, 9).map(drop),
+                    read_regular_text(&path, 9).map(drop),
+                    map_regular(&path).map(drop),
+                ];
+                sender.send(errors.map(|result| result.unwrap_err().to_string()))
+            });
+            let errors = receiver.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|e| panic!("{kind}: {e}"));
+            assert_eq!(errors, [&wanted[..]; 4]);
+        }
+        assert_eq!(read_regular(at("good"), 4).unwrap(), b"text");
+        assert_eq!(&map_regular(&at("good")).unwrap()[..], b"text");
+        assert!(matches!(open_regular(at("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_named_pipe_that_replaces_a_file_does_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // What `open_regular` does if the pipe comes between its first check and the opening.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+        assert!(check_regular(&pipe, file.metadata().unwrap().file_type()).is_err());
+    }
+
+    #[test]
+    fn long_files_are_refused_with_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.json");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_regular(&path, 5).unwrap(), b"12345");
+        let error = read_regular(&path, 4).unwrap_err().to_string();
+        assert!(error.ends_with("f.json: 5 bytes are above the limit of 4 bytes"), "{error}");
+        // A sparse file of 1 TiB, whose content would not fit the memory.
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(read_regular(&path, 1 << 20).unwrap_err().to_string().contains("1099511627776 bytes are above"));
+        // The kernel says that this file is empty.
+        assert!(read_regular("/proc/self/status", 10).unwrap_err().to_string().contains("11 bytes are above"));
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_refused_with_the_offset() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.ptx");
+        fs::write(&path, b"ab\xffc").unwrap();
+        let error = read_regular_text(&path, 9).unwrap_err().to_string();
+        assert!(error.ends_with("a.ptx at byte 2: not UTF-8 text"), "{error}");
+    }
 }

@@ -117,7 +117,7 @@
 //! A module uses only those before it.
 //!
 //! 1. [`error`] and [`memory`]: the one error type; the purposes that memory is accounted by.
-//! 2. [`tensor`]: shapes and views over memory that a backend owns.
+//! 2. [`tensor`]: shapes and views over memory that a backend owns; [`files`]: reading and writing files safely.
 //! 3. [`ops`]: the list of operations, and the trait [`ops::Backend`].
 //! 4. [`cpu`]: the reference backend.
 //! 5. `cuda`: launchers, kernel configurations, and the runtime on the CUDA driver.
@@ -136,7 +136,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod error;
-mod files;
+pub mod files;
 pub mod memory;
 pub mod model;
 pub mod ops;

@@ -9,7 +9,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::config::Config;
-use super::json::{self, escaped};
+use super::json::escaped;
 use super::params::{Gpt, HostWeights, Layout};
 use super::safetensors::{Dtype, Plan, check_finite, shape_text};
 use crate::error::{Error, Result};
@@ -96,7 +96,7 @@ fn hf_tensors(config: &Config) -> Vec<HfTensor> {
 pub fn import(dir: impl AsRef<Path>) -> Result<(HostWeights, Option<String>)> {
     let dir = dir.as_ref();
     let path = dir.join(CONFIG);
-    let (config, tokenizer) = config::parse(&path, &json::read_capped(&path, MAX_CONFIG)?)?;
+    let (config, tokenizer) = config::parse(&path, &files::read_regular(&path, MAX_CONFIG)?)?;
     let shards = Shards::open(dir)?;
     // Checked before anything is allocated that has the claimed size.
     if config.layers > shards.len().max(1000) {

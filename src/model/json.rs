@@ -1,8 +1,7 @@
-//! Reading small, untrusted JSON files: with a size limit, and rejecting repeated keys.
+//! Parsing small, untrusted JSON files: rejecting repeated keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -50,21 +49,6 @@ pub(crate) fn escaped(name: &str) -> String {
     text
 }
 
-/// Reads a regular file of at most `cap` bytes.
-pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>> {
-    let read = |e| Error::io("read", path, e);
-    // Checked before opening, because opening a named pipe would block until a writer opens it.
-    if !std::fs::metadata(path).map_err(read)?.is_file() {
-        return Err(Error::format(path, "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).and_then(|f| f.take(cap + 1).read_to_end(&mut bytes)).map_err(read)?;
-    if bytes.len() as u64 > cap {
-        return Err(Error::format(path, format!("longer than the limit of {cap} bytes")));
-    }
-    Ok(bytes)
-}
-
 /// Parses JSON; errors name the file.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::format(path, format!("bad JSON: {e}")))
@@ -89,15 +73,5 @@ mod tests {
         let long = format!("{}\n", "x".repeat(200));
         assert_eq!(escaped(&long), format!("{}…", "x".repeat(120)));
         assert_eq!(escaped("a\nb"), "a\\nb");
-    }
-
-    #[test]
-    fn long_files_and_folders_are_rejected() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("f.json");
-        std::fs::write(&path, "12345").unwrap();
-        assert_eq!(read_capped(&path, 5).unwrap(), b"12345");
-        assert!(read_capped(&path, 4).unwrap_err().to_string().contains("longer than the limit of 4 bytes"));
-        assert!(read_capped(dir.path(), 4).unwrap_err().to_string().contains("not a regular file"));
     }
 }

@@ -3,7 +3,6 @@
 //! The reader accepts the format of the safetensors library, but is stricter where that is ambiguous: a tensor name must
 //! not be repeated. The whole header is validated before anything is allocated based on it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -11,6 +10,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::files::map_regular;
 use crate::model::json::escaped;
 use crate::tensor::host_zeros;
 
@@ -36,29 +36,13 @@ pub struct TensorFile<D = Mmap> {
     header: Header,
 }
 
-/// Memory-maps a regular file.
-pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
-    let failed = |e| Error::io("read", path, e);
-    // Checked before opening, because opening a named pipe would block until a writer opens it.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Error::format(path, "not a regular file"));
-    }
-    let file = File::open(path).map_err(failed)?;
-    // SAFETY: the map is only read, as bytes, for which every value is valid. Our tools and Hugging Face's replace model
-    // files by renaming and never modify them in place. If a third party truncates a file while it is mapped, the process
-    // receives SIGBUS, as in every memory-mapped reader of this format.
-    #[allow(unsafe_code)]
-    let map = unsafe { Mmap::map(&file) };
-    map.map_err(failed)
-}
-
 impl TensorFile {
     /// Memory-maps a file and validates its header.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] naming the field or tensor at fault.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::from_bytes(path.as_ref(), map_file(path.as_ref())?)
+        Self::from_bytes(path.as_ref(), map_regular(path.as_ref())?)
     }
 }
 

@@ -14,6 +14,7 @@ use tokenizers::DecoderWrapper;
 use super::bpe::Bpe;
 use super::pretokenize;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::json::{self, escaped};
 
 /// The file with a whole tokenizer; also the name of such a tokenizer in settings and checkpoints.
@@ -76,7 +77,7 @@ impl Source {
 
     /// Reads a `tokenizer.json`, and the end-of-text token from the files next to it.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = json::read_capped(path, MAX_FILE)?;
+        let bytes = files::read_regular(path, MAX_FILE)?;
         let json = json::parse(path, &bytes)?;
         Self::of(path.parent().unwrap_or(Path::new("")), path, json, Some(bytes))
     }
@@ -172,7 +173,7 @@ fn read_optional(path: &Path) -> Result<Value> {
     if !path.exists() {
         return Ok(Value::Null);
     }
-    json::parse(path, &json::read_capped(path, MAX_FILE)?)
+    json::parse(path, &files::read_regular(path, MAX_FILE)?)
 }
 
 /// `eos_token` of a `tokenizer_config.json`: a string, or an object with the string as its `content`.
@@ -184,9 +185,9 @@ fn end_of_text_name(config: &Value) -> Option<String> {
 /// The JSON of the tokenizer that a `vocab.json` and a `merges.txt` describe: GPT-2's kind of byte-level BPE.
 fn vocab_and_merges(dir: &Path) -> Result<Value> {
     let path = dir.join(VOCAB);
-    let vocab: Map<String, Value> = json::parse(&path, &json::read_capped(&path, MAX_FILE)?)?;
+    let vocab: Map<String, Value> = json::parse(&path, &files::read_regular(&path, MAX_FILE)?)?;
     let path = dir.join(MERGES);
-    let text = String::from_utf8(json::read_capped(&path, MAX_FILE)?)
+    let text = String::from_utf8(files::read_regular(&path, MAX_FILE)?)
         .map_err(|e| Error::format_at(&path, e.utf8_error().valid_up_to() as u64, "not UTF-8 text"))?;
     let mut merges = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {

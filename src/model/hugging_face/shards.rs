@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::json::{self, UniqueMap, escaped};
 use crate::model::safetensors::{TensorFile, TensorInfo};
 
@@ -52,7 +53,7 @@ impl Shards {
             let hint = if pickled { "; pytorch_model.bin is not supported, save the model as safetensors" } else { "" };
             return Err(Error::format(dir, format!("has neither {SINGLE} nor {INDEX}{hint}")));
         }
-        let map = json::parse::<Index>(&index, &json::read_capped(&index, MAX_INDEX)?)?.weight_map.0;
+        let map = json::parse::<Index>(&index, &files::read_regular(&index, MAX_INDEX)?)?.weight_map.0;
         let names: BTreeSet<&String> = map.values().collect();
         let mut files = Vec::new();
         for name in names {

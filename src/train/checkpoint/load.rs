@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::layout::{CHECKPOINTS, CONFIG, Id, MANIFEST, MODEL, OPTIMIZER, STATE, TensorGroup, list};
 use super::manifest::{LoadError, Manifest, Metadata};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::config::Config;
 use crate::model::hugging_face;
 use crate::model::json;
@@ -159,7 +160,7 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn open(dir: &Path) -> Result<Self, LoadError> {
         let path = dir.join(MANIFEST);
-        let manifest = Manifest::parse(&path, &json::read_capped(&path, MAX_MANIFEST)?)?;
+        let manifest = Manifest::parse(&path, &files::read_regular(&path, MAX_MANIFEST)?)?;
         let path = dir.join(CONFIG);
         let metadata = Metadata::parse(&path, &manifest.read_text(&path)?)?;
         metadata.model.check().map_err(|e| Error::format(&path, e.to_string()))?;

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{FORMAT, MANIFEST, json_text};
 use crate::error::{Error, Result};
+use crate::files::{self, map_regular};
 use crate::model::config::Config;
 use crate::model::json;
-use crate::model::safetensors::{FileChecksums, TensorFile, crc32, map_file};
+use crate::model::safetensors::{FileChecksums, TensorFile, crc32};
 
 /// Maximum size of a JSON file. The largest content of a trainer's state is a window of recent losses.
 const MAX_TEXT: u64 = 1 << 26;
@@ -105,7 +106,7 @@ impl Manifest {
     /// Reads and verifies a JSON file.
     pub(super) fn read_text(&self, path: &Path) -> Result<Vec<u8>> {
         let expected = self.checksums(path)?;
-        let text = json::read_capped(path, MAX_TEXT)?;
+        let text = files::read_regular(path, MAX_TEXT)?;
         check_length(path, text.len(), expected)?;
         check_crc32(path, "the content", &text, expected.head_crc32)?;
         Ok(text)
@@ -114,7 +115,7 @@ impl Manifest {
     /// Opens a tensor file and verifies everything except the tensors' data.
     pub(super) fn open_tensors(&self, path: &Path) -> Result<TensorFile> {
         let expected = self.checksums(path)?;
-        let map: Mmap = map_file(path)?;
+        let map: Mmap = map_regular(path)?;
         let Some(head) = map.get(..usize::try_from(expected.head_bytes).unwrap_or(usize::MAX)) else {
             let message = format!("truncated to {} bytes; the header alone has {}", map.len(), expected.head_bytes);
             return Err(Error::format(path, message));
