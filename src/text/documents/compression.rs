@@ -1,13 +1,13 @@
 //! Opening files that may be compressed, and naming those that are something else than a text.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 
 /// Size of the buffer for reading, large enough for every signature of [`foreign`].
 const BUFFER: usize = 1 << 16;
@@ -78,7 +78,7 @@ impl<'a> Opened<'a> {
     /// that is not a text.
     pub fn open(path: &'a Path) -> Result<Self> {
         let failed = |e| Error::io("read", path, e);
-        let file = File::open(path).map_err(failed)?;
+        let file = open_regular(path)?;
         let size = file.metadata().map_err(failed)?.len();
         Self::new(path, file, size)
     }

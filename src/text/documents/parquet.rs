@@ -1,17 +1,17 @@
 //! Parquet tables with a column of texts, as Hugging Face's datasets come.
 
-use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::basic::Type;
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
-use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::{BATCH, Batches};
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 use crate::model::json::escaped;
 
 /// Rows that are decoded at a time.
@@ -19,23 +19,23 @@ const ROWS: usize = 1024;
 
 /// Reads the documents of a table: the rows of the column of the field's name.
 pub(super) fn read_documents(path: &Path, batches: &mut Batches<'_, '_>) -> Result<()> {
-    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
-    let table = SerializedFileReader::new(file).map_err(|e| fault(path, &e))?;
+    let file = open_regular(path)?;
+    let table = decode(path, || SerializedFileReader::new(file))?;
     let columns = table.metadata().file_metadata().schema_descr().columns();
     let index = find(path, columns, &batches.options.text_field)?;
     let column = columns[index].clone();
     let mut row = 0;
     for group in 0..table.num_row_groups() {
-        let failed = |e: ParquetError| fault(path, &e);
-        let group = table.get_row_group(group).map_err(failed)?;
-        let ColumnReader::ByteArrayColumnReader(mut reader) = group.get_column_reader(index).map_err(failed)? else {
+        let group = decode(path, || table.get_row_group(group))?;
+        let reader = decode(path, || group.get_column_reader(index))?;
+        let ColumnReader::ByteArrayColumnReader(mut reader) = reader else {
             return Err(Error::format(path, "the types of a column differ between the groups of rows"));
         };
         let (mut batch, mut bytes) = (Vec::new(), 0);
         loop {
             let (mut levels, mut values) = (Vec::new(), Vec::with_capacity(ROWS));
-            let read = reader.read_records(ROWS, Some(&mut levels), None, &mut values).map_err(failed)?;
-            let (rows, found, _) = read;
+            let read = decode(path, || reader.read_records(ROWS, Some(&mut levels), None, &mut values));
+            let (rows, found, _) = read?;
             if rows == 0 {
                 break;
             }
@@ -83,6 +83,18 @@ fn find(path: &Path, columns: &[ColumnDescPtr], name: &str) -> Result<usize> {
     }
 }
 
-fn fault(path: &Path, error: &ParquetError) -> Error {
-    Error::format(path, format!("not a valid Parquet table: {}", escaped(&error.to_string())))
+/// Calls a function of the crate `parquet`, some of which panic on damaged tables.
+fn decode<T>(path: &Path, function: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    let message = match catch_unwind(AssertUnwindSafe(function)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => match panic.downcast::<String>() {
+            Ok(message) => *message,
+            Err(panic) => panic.downcast::<&str>().map_or(String::new(), |message| message.to_string()),
+        },
+    };
+    Err(Error::format(path, format!("not a valid Parquet table: {}", escaped(&message))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 
 /// Reads documents from a file of this name and content.
-fn read_as(name: &str, bytes: &[u8], options: &DocumentOptions) -> Result<(Vec<String>, Documents)> {
+pub(super) fn read_as(name: &str, bytes: &[u8], options: &DocumentOptions) -> Result<(Vec<String>, Documents)> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
@@ -29,7 +29,7 @@ fn texts(name: &str, bytes: &[u8]) -> Vec<String> {
 }
 
 /// The error of reading, without the folder's path.
-fn error(name: &str, bytes: &[u8]) -> String {
+pub(super) fn error(name: &str, bytes: &[u8]) -> String {
     let error = read_as(name, bytes, &DocumentOptions::default()).unwrap_err().to_string();
     let at = error.find(name).unwrap_or_else(|| panic!("{error} names the file"));
     error[at..].to_string()
@@ -225,10 +225,10 @@ fn mutated_bytes_never_panic() {
     let array = "[{\"text\":\"a b\", \"x\":[1,-2.5e3,null]},\n{\"text\":\"\\ud83d\\ude42 \u{e9}\"}]\n".as_bytes();
     let alphabet = b"{}[]\":,\\u0d8text \n\r\x00\xff\xc3\xa9";
     for (name, good, cases) in [
-        ("a.jsonl", lines, 20_000),
-        ("a.json", array, 20_000),
-        ("a.jsonl.gz", &gzip(lines), 4_000),
-        ("a.jsonl.zst", &zstd(lines), 4_000),
+        ("a.jsonl", lines, 6_000),
+        ("a.json", array, 6_000),
+        ("a.jsonl.gz", &gzip(lines), 2_000),
+        ("a.jsonl.zst", &zstd(lines), 2_000),
     ] {
         let path = folder.path().join(name);
         let (mut accepted, mut rejected) = (0, 0);
@@ -252,7 +252,7 @@ fn mutated_bytes_never_panic() {
             }
         }
         assert!(
-            rejected > 1000 && (accepted > 1000 || name.len() > 7),
+            rejected > 500 && (accepted > 500 || name.len() > 7),
             "{name}: {accepted} accepted, {rejected} rejected"
         );
     }
