@@ -29,7 +29,10 @@ test: toolkit emulator ## Run every test, the kernels on the emulated GPU with a
 test-thorough: export IRONWARP_THOROUGH = 1
 test-thorough: test ## Run every test with all schedules, mutants and driver faults, as CI does
 
-TEST = cargo test --locked --workspace --features ironwarp/cuda
+# What the tests and the lints are built with: one set, so that they share their builds.
+FEATURES = --features ironwarp/cuda,ironwarp/parquet
+
+TEST = cargo test --locked --workspace $(FEATURES)
 
 # The mutants of a kernel run one after another and take the emulated GPU for themselves. A process of their own lets the
 # other tests use the second core meanwhile.
@@ -98,7 +101,7 @@ check-torch: toolkit emulator $(PYTHON) ## Compare examples/torch_ops.py with Py
 API_CRATES = ironwarp ironwarp-nvcc emulator-counts ptx-emulator
 
 api: toolkit ## Regenerate docs/api, the list of the public API of each library
-	cargo doc --quiet --locked --workspace --features ironwarp/cuda --no-deps
+	cargo doc --quiet --locked --workspace $(FEATURES) --no-deps
 	for crate in $(API_CRATES); do scripts/public-api.py $(TARGET)/doc $$crate > docs/api/$$crate.txt || exit 1; done
 
 check-api: ## Fail if the public API is not the one that docs/api lists
@@ -118,9 +121,9 @@ format: ## Format the Rust and the CUDA sources
 lint: toolkit msrv ## Check formatting, clippy's lints, every set of features, the API documentation and generated text
 	cargo fmt --all --check
 	"$$(scripts/cuda-toolkit.sh --clang-format)" --dry-run --Werror $(CUDA_SOURCES)
-	cargo clippy --locked --workspace --all-targets --features ironwarp/cuda -- -D warnings
+	cargo clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	$(MAKE) features
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --features ironwarp/cuda --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace $(FEATURES) --no-deps --document-private-items
 	scripts/readme-table.py --check
 
 # DOCS_RS: the build script embeds no kernels, which the lints do not need.

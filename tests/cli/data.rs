@@ -39,3 +39,33 @@ fn train_lists_its_files_and_never_reads_test_data_or_a_text_twice() {
         "{printed}"
     );
 }
+
+#[test]
+fn several_paths_and_compressed_files_are_listed_with_their_forms() {
+    let lab = Lab::new();
+    lab.write("a/one.jsonl", "{\"body\":\"abc\"}\n{\"body\":null}\n{\"body\":\"d\"}\n");
+    lab.write("a/README.md", "a description");
+    lab.write("a/sub/b.txt", "not read");
+    lab.write("two.json", "[{\"body\":\"ef\"}]");
+    lab.write("my-val.txt", "ghi");
+    let packed = std::process::Command::new("gzip").arg(lab.path("two.json")).status().unwrap();
+    assert!(packed.success());
+    let flags = "--data two.json.gz --data a --data my-val.txt --text-field body --data-dry-run";
+    let bad = "one.jsonl at byte 23: line 2: the field `body` is null, not a string";
+    lab.run(&format!("train --model m.toml {flags}")).fails(1, &[bad]);
+    let listing = [
+        "train       DIR/two.json.gz: JSON, gzip, 1 document, 3 tokens",
+        "train       DIR/a/one.jsonl: JSONL, 2 documents, 6 tokens",
+        "validation  DIR/my-val.txt: text, 1 document, 4 tokens",
+        "unused      DIR/a/README.md: its name marks a description of the data",
+        "unused      DIR/a/sub: a folder in the folder",
+        "left out    DIR/a/one.jsonl: 1 bad document",
+        "data        9 tokens for training, 4 for validation",
+    ]
+    .map(|line| line.replace("DIR", lab.path("").to_str().unwrap().trim_end_matches('/')));
+    let printed = lab.run(&format!("train --model m.toml {flags} --skip-bad-documents")).ok();
+    let mut lines: Vec<&str> = printed.lines().collect();
+    lines[3..6].sort_by_key(|line| !line.starts_with("unused"));
+    assert_eq!(lines, listing);
+    lab.run("train --model m.toml --data a --data ./a --data-dry-run").fails(1, &["/a: the same data is given twice"]);
+}

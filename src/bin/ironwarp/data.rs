@@ -38,8 +38,11 @@ pub fn left_out(files: &[DataFile]) -> impl Iterator<Item = String> {
     files.iter().filter_map(|file| match &file.usage {
         Use::Unused(reason) => Some(format!("unused      {}: {reason}", output::escaped(&file.path))),
         Use::Train | Use::Validation if file.skipped > 0 => {
-            let skipped = output::thousands(file.skipped);
-            Some(format!("left out    {}: {skipped} bad documents", output::escaped(&file.path)))
+            let skipped = match file.skipped {
+                1 => "1 bad document".to_string(),
+                n => format!("{} bad documents", output::thousands(n)),
+            };
+            Some(format!("left out    {}: {skipped}", output::escaped(&file.path)))
         }
         Use::Train | Use::Validation => None,
     })
