@@ -38,6 +38,9 @@ pub const GPT2_VOCAB: usize = 50257;
 /// Vocabulary size of the `bytes` tokenizer: 256 bytes and an end-of-text token.
 pub const BYTES_VOCAB: usize = 257;
 
+/// Largest vocabulary that [`Config::check`] accepts.
+pub const MAX_VOCAB: usize = 1 << 24;
+
 /// Names of the tokenizers.
 pub const TOKENIZERS: [&str; 2] = ["gpt2", "bytes"];
 
@@ -164,6 +167,14 @@ mod tests {
             assert_eq!(Config::preset(depth).unwrap(), Config::preset(name).unwrap());
         }
         assert_eq!(Config::preset("gpt2-124M").unwrap().padded_vocab(), 50304);
+    }
+
+    #[test]
+    fn the_largest_vocabulary_is_accepted_and_a_larger_one_is_not() {
+        let with = |vocab| Config { vocab, ..Config::preset("tiny").unwrap() };
+        with(MAX_VOCAB).check().unwrap();
+        let error = with(MAX_VOCAB + 1).check().unwrap_err().to_string();
+        assert!(error.contains("1 <= vocab (V) <= 16777216 failed (16777217)"), "{error}");
     }
 
     #[test]

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 
 use super::documents::{self, DocumentOptions, Documents, Format};
 use super::listing::{self, DataFile, Use, is_token_file};
-use super::shard::Shard;
+use super::token_file::TokenFile;
 use super::tokenizer::Tokenizer;
-pub use super::tokens::Tokens;
 use super::tokens::{Store, validation_len};
+pub use super::tokens::{TokenIds, Tokens};
 use crate::error::{Error, Result};
 
 /// What the tokens of a corpus mean, which also bounds them: they are below V.
@@ -52,7 +52,7 @@ pub struct Corpus {
 impl Corpus {
     /// Opens files, and all files of folders in the order of their names, except for hidden files and subfolders.
     ///
-    /// - `*.bin` is a token file (see [`super::shard`]), which is memory-mapped.
+    /// - `*.bin` and `*.npy` are token files (see [`super::token_file`]), which are memory-mapped.
     /// - Any other file holds documents: text, JSONL, … (see [`super::documents`]).
     ///
     /// In a folder, test files ([`is_test_name`](super::listing::is_test_name)) and texts that are already tokenized in
@@ -106,7 +106,7 @@ impl Corpus {
         if text.is_empty() {
             return Err(Error::invalid(format!("{source}: the text is empty")));
         }
-        Self::split(Tokens::from_vec(source, tokenizer.encode_u16(text)?), validation_fraction, Vec::new())
+        Self::split(Tokens::from_ids(source, tokenizer.encode_ids(text)?), validation_fraction, Vec::new())
     }
 
     fn split(tokens: Tokens, validation_fraction: f64, files: Vec<DataFile>) -> Result<Self> {
@@ -130,9 +130,9 @@ fn open_file(
     role: FileRole,
 ) -> Result<Store> {
     if is_token_file(&file.path) {
-        let shard = Shard::open(&file.path, vocabulary.size())?;
-        (file.form, file.tokens) = ("shard".into(), shard.len() as u64);
-        return Ok(Store::Shard(Arc::new(shard)));
+        let tokens = TokenFile::open(&file.path, vocabulary.size())?;
+        (file.form, file.tokens) = (tokens.form().to_string(), tokens.len() as u64);
+        return Ok(Store::File(Arc::new(tokens)));
     }
     let Vocabulary::Tokenizer(tokenizer) = vocabulary else {
         return Err(Error::format(
@@ -148,7 +148,7 @@ fn open_file(
 
 /// The tokens of a file of documents.
 pub(super) struct Tokenized {
-    pub tokens: Vec<u16>,
+    pub tokens: TokenIds,
     pub documents: Documents,
 }
 
@@ -159,10 +159,10 @@ pub(super) fn tokenize_file(
     options: &DocumentOptions,
     role: FileRole,
 ) -> Result<Tokenized> {
-    let mut tokens = Vec::new();
+    let mut tokens = TokenIds::default();
     let documents = documents::read(path, options, &mut |batch, format| {
         match batch {
-            [text] if format == Format::Text && role == FileRole::Single => tokens = tokenizer.encode_u16(text)?,
+            [text] if format == Format::Text && role == FileRole::Single => tokens = tokenizer.encode_ids(text)?,
             batch => encode_documents(batch, tokenizer, &mut tokens)?,
         }
         Ok(())
@@ -171,12 +171,11 @@ pub(super) fn tokenize_file(
 }
 
 /// Appends the tokens of documents, with an end-of-text token before each.
-fn encode_documents(documents: &[String], tokenizer: &Tokenizer, tokens: &mut Vec<u16>) -> Result<()> {
-    let end_of_text = tokenizer.end_of_text() as u16;
-    let encoded: Vec<Result<Vec<u16>>> = documents.par_iter().map(|text| tokenizer.encode_u16(text)).collect();
+fn encode_documents(documents: &[String], tokenizer: &Tokenizer, tokens: &mut TokenIds) -> Result<()> {
+    let encoded: Vec<Result<TokenIds>> = documents.par_iter().map(|text| tokenizer.encode_ids(text)).collect();
     for document in encoded {
-        tokens.push(end_of_text);
-        tokens.extend(document?);
+        tokens.push(tokenizer.end_of_text());
+        tokens.append(&document?);
     }
     Ok(())
 }
@@ -233,7 +232,7 @@ mod tests {
             &[("b.txt", b"B"), ("a.jsonl", b"{\"text\":\"A\"}"), (".hidden", b"\xff"), ("values.rs", b"V")];
         let folder = folder(files);
         fs::create_dir(folder.path().join("sub")).unwrap();
-        shard::write(folder.path().join("c.bin"), &[67, 67, 67], 257).unwrap();
+        shard::write(folder.path().join("c.bin"), &[67_u16, 67, 67], 257).unwrap();
         let corpus = open(folder.path(), 0.5).unwrap();
         assert_eq!((&*text(&corpus.train), &*text(&corpus.validation)), ("|A|BC", "CC|V"));
         assert_eq!(corpus.train.source(), folder.path().display().to_string());
@@ -299,7 +298,7 @@ mod tests {
             ("empty.txt", "empty.txt: the file is empty"),
             ("latin.txt", "latin.txt at byte 3: line 1: not UTF-8 text (byte 0xe9)"),
             ("bad.jsonl", "bad.jsonl at byte 13: line 2: missing field `text`; --text-field names another one"),
-            ("short.bin", "short.bin at byte 3: truncated: a shard's header has 1024 bytes, but the file has 3"),
+            ("short.bin", "an odd number of bytes cannot be: 3 bytes, magic number 0"),
             ("none.txt", "none.txt: No such file or directory (os error 2)"),
         ] {
             let error = open(&folder.path().join(name), 0.1).unwrap_err().to_string();
@@ -327,8 +326,13 @@ mod tests {
     fn a_shard_of_another_vocabulary_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gpt2.bin");
-        shard::write(&path, &[1, 50256], 50257).unwrap();
+        shard::write(&path, &[1_u16, 50256], 50257).unwrap();
         let error = open(&path, 0.1).unwrap_err().to_string();
-        assert!(error.ends_with("gpt2.bin at byte 1026: token 50256 >= V = 257 (token number 1)"), "{error}");
+        assert!(
+            error.ends_with(
+                "gpt2.bin at byte 12: the shard is of a vocabulary of 50257 tokens, more than the model's V = 257"
+            ),
+            "{error}"
+        );
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn has_extension(path: &Path, extension: &str) -> bool {
 
 /// Whether a file name is that of a token file.
 pub(super) fn is_token_file(path: &Path) -> bool {
-    has_extension(path, "bin")
+    has_extension(path, "bin") || has_extension(path, "npy")
 }
 
 /// The files of a corpus.

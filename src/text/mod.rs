@@ -1,7 +1,7 @@
 //! Text processing: tokenizers, token shards, corpora and evaluation.
 //!
 //! - [`tokenizer`]: `gpt2`, `bytes` and the tokenizers of Hugging Face folders. [`tokenize`](mod@tokenize) converts
-//!   files to token shards, [`shard`] is their format.
+//!   files to token shards, [`shard`] is their format and [`token_file`] reads them.
 //! - [`corpus`]: training and validation tokens of files and folders; [`listing`]: its files; [`documents`]: the formats
 //!   of texts; [`embedded`] is a corpus that is always there.
 //! - [`evaluation`] reads evaluation sets, [`scoring`] runs a model on them.
@@ -30,6 +30,7 @@ pub mod listing;
 mod pretokenize;
 pub mod scoring;
 pub mod shard;
+pub mod token_file;
 pub mod tokenize;
 pub mod tokenizer;
 mod tokens;

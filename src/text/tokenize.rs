@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::corpus::{FileRole, Tokenized, tokenize_file};
@@ -11,7 +12,7 @@ use super::documents::compression::without_suffix;
 use super::listing::{is_token_file, is_validation_name};
 use super::shard;
 use super::tokenizer::Tokenizer;
-use super::tokens::validation_len;
+use super::tokens::{TokenIds, validation_len};
 use crate::error::{Error, Result};
 
 /// Maximum number of shards per input: six digits number them, so that the order of their names is the order of the shards.
@@ -70,26 +71,36 @@ pub fn tokenize(inputs: &[PathBuf], out: &Path, tokenizer: &Tokenizer, options: 
             true => tokens.len(),
             false => validation_len(tokens.len(), options.validation_fraction)?,
         };
-        let (train, validation) = tokens.split_at(tokens.len() - validation);
-        for (split, tokens) in [("train", train), ("val", validation)] {
-            if tokens.len().div_ceil(options.shard_tokens) > MAX_SHARDS {
+        let (train, end) = (tokens.len() - validation, tokens.len());
+        for (split, range) in [("train", 0..train), ("val", train..end)] {
+            let shards = range.len().div_ceil(options.shard_tokens);
+            if shards > MAX_SHARDS {
                 return Err(Error::invalid(format!(
                     "{}: {} tokens would need more than {MAX_SHARDS} shards of {} tokens",
                     input.display(),
-                    tokens.len(),
+                    range.len(),
                     options.shard_tokens
                 )));
             }
-            for (index, tokens) in tokens.chunks(options.shard_tokens).enumerate() {
+            for index in 0..shards {
+                let start = range.start + index * options.shard_tokens;
                 let path = shard_path(out, &stem, split, index);
-                shard::write(&path, tokens, tokenizer.vocab())?;
+                write(&path, &tokens, start..range.end.min(start + options.shard_tokens), tokenizer.vocab())?;
                 written.shards.push(path);
             }
         }
-        written.train_tokens += train.len() as u64;
-        written.validation_tokens += validation.len() as u64;
+        written.train_tokens += train as u64;
+        written.validation_tokens += validation as u64;
     }
     Ok(written)
+}
+
+/// Writes the tokens of a range to a shard.
+fn write(path: &Path, tokens: &TokenIds, range: Range<usize>, vocab: usize) -> Result<()> {
+    match tokens {
+        TokenIds::U16(tokens) => shard::write(path, &tokens[range], vocab),
+        TokenIds::U32(tokens) => shard::write(path, &tokens[range], vocab),
+    }
 }
 
 fn shard_path(out: &Path, stem: &OsStr, split: &str, index: usize) -> PathBuf {
@@ -115,7 +126,7 @@ fn check(inputs: &[PathBuf], out: &Path, options: &Options) -> Result<Vec<OsStri
         let name = without_suffix(input);
         let Some(stem) = name.file_stem() else { return reject("not a file name".into()) };
         if is_token_file(input) {
-            return reject("a .bin file is already tokenized".into());
+            return reject("the file is already tokenized".into());
         }
         if !seen.insert(stem.to_os_string()) {
             return reject(format!(
@@ -168,6 +179,30 @@ mod tests {
             assert_eq!(names(&written)[..2], ["tale_train_000000.bin", "tale_train_000001.bin"]);
             assert!(names(&written).contains(&"tale_val_000000.bin".to_string()));
         }
+    }
+
+    #[test]
+    fn a_vocabulary_above_65536_is_held_and_written_in_32_bits() {
+        let json = br#"{"version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null,
+            "truncation": null, "padding": null, "pre_tokenizer": null, "decoder": null,
+            "model": {"type": "BPE", "merges": [], "vocab": {"</s>": 131071, "a": 1, "b": 70000, "c": 65536}}}"#;
+        let tokenizer = Tokenizer::from_bytes(Path::new("tokenizer.json"), json, b"{}").unwrap();
+        assert_eq!((tokenizer.vocab(), tokenizer.end_of_text()), (131072, 131071));
+        let folder = tempfile::tempdir().unwrap();
+        let (input, out) = (folder.path().join("a.jsonl"), folder.path().join("out"));
+        fs::write(&input, "{\"text\": \"abc\"}\n{\"text\": \"b\"}").unwrap();
+        let options = Options { shard_tokens: 4, ..Options::default() };
+        let written = tokenize(std::slice::from_ref(&input), &out, &tokenizer, &options).unwrap();
+        assert_eq!(fs::metadata(&written.shards[0]).unwrap().len(), 1024 + 4 * 4);
+        let expected = [131071, 1, 70000, 65536, 131071, 70000];
+        for path in [&input, &out] {
+            assert_eq!(
+                all(&Corpus::open(&[path], &tokenizer, &DocumentOptions::default(), 0.0).unwrap().train),
+                expected
+            );
+        }
+        let narrow = Corpus::from_text("a text", "a", &tokenizer, 0.0).unwrap();
+        assert_eq!(all(&narrow.train), [1]);
     }
 
     #[test]

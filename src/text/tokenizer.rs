@@ -9,6 +9,8 @@ use rayon::prelude::*;
 use super::bpe::Bpe;
 use super::hugging_face::{FileTokenizer, Source, TOKENIZER};
 use super::pretokenize;
+use super::shard::MAX_VOCAB_16_BITS;
+use super::tokens::TokenIds;
 use crate::error::{Error, Result};
 use crate::model::config::{BYTES_VOCAB, GPT2_VOCAB, TOKENIZERS};
 
@@ -84,8 +86,8 @@ impl Tokenizer {
     /// tokenizer is recognised by its tokens, merges and settings, and is then the faster `gpt2`.
     ///
     /// # Errors
-    /// [`Error::Format`] if the folder has no such files, if they are invalid, if the vocabulary has more than 65536
-    /// tokens, or if the end-of-text token is unknown; [`Error::Io`].
+    /// [`Error::Format`] if the folder has no such files, if they are invalid, if the vocabulary has more than 2^24 tokens,
+    /// or if the end-of-text token is unknown; [`Error::Io`].
     pub fn from_folder(dir: impl AsRef<Path>) -> Result<Self> {
         Self::from_source(dir.as_ref(), Source::from_folder(dir.as_ref())?)
     }
@@ -139,7 +141,7 @@ impl Tokenizer {
         }
     }
 
-    /// `V`: vocabulary size, at most 65536. Token ids are below it.
+    /// `V`: vocabulary size, at most 2^24. Token ids are below it.
     pub fn vocab(&self) -> usize {
         match &self.kind {
             Kind::Bytes => BYTES_VOCAB,
@@ -167,13 +169,15 @@ impl Tokenizer {
         self.encode_as(text, |id| id)
     }
 
-    /// Encodes a text to 16-bit tokens, as stored in shards and corpora.
+    /// Encodes a text to tokens as corpora store them: with 16 bits each if V <= 65536, otherwise with 32.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_u16(&self, text: &str) -> Result<Vec<u16>> {
-        // All vocabularies fit 16 bits.
-        self.encode_as(text, |id| id as u16)
+    pub fn encode_ids(&self, text: &str) -> Result<TokenIds> {
+        if self.vocab() > MAX_VOCAB_16_BITS {
+            return Ok(TokenIds::U32(self.encode(text)?));
+        }
+        Ok(TokenIds::U16(self.encode_as(text, |id| id as u16)?))
     }
 
     fn encode_as<T: Send>(&self, text: &str, convert: impl Fn(u32) -> T + Sync) -> Result<Vec<T>> {
@@ -429,7 +433,7 @@ mod tests {
         bpe.encode_into(&text, &mut serial);
         assert!(pretokenize::chunks(&text, CHUNK).len() > 2);
         assert!(gpt2().encode(&text).unwrap() == serial);
-        assert!(gpt2().encode_u16(&text).unwrap().into_iter().map(u32::from).eq(serial));
+        assert!(gpt2().encode_ids(&text).unwrap() == TokenIds::U16(serial.into_iter().map(|id| id as u16).collect()));
     }
 
     proptest! {

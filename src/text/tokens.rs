@@ -1,13 +1,81 @@
-//! Token streams: sequences of tokens in memory and in memory-mapped shards.
+//! Token streams: sequences of tokens in memory and in memory-mapped files.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::shard::Shard;
+use super::token_file::TokenFile;
 use crate::error::{Error, Result};
 
-/// A stream of tokens, which is a sequence of segments in memory and in memory-mapped shards. Clones share the tokens.
+/// Tokens in memory, with 16 bits each while all are below 65,536, otherwise with 32 bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenIds {
+    /// 16-bit tokens.
+    U16(Vec<u16>),
+    /// 32-bit tokens.
+    U32(Vec<u32>),
+}
+
+impl Default for TokenIds {
+    fn default() -> Self {
+        TokenIds::U16(Vec::new())
+    }
+}
+
+impl TokenIds {
+    /// The number of tokens.
+    pub fn len(&self) -> usize {
+        match self {
+            TokenIds::U16(ids) => ids.len(),
+            TokenIds::U32(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there are no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a token.
+    pub fn push(&mut self, id: u32) {
+        match (&mut *self, u16::try_from(id)) {
+            (TokenIds::U16(ids), Ok(id)) => ids.push(id),
+            _ => self.widen().push(id),
+        }
+    }
+
+    /// Adds tokens.
+    pub fn append(&mut self, more: &TokenIds) {
+        match (&mut *self, more) {
+            (TokenIds::U16(ids), TokenIds::U16(more)) => ids.extend_from_slice(more),
+            (TokenIds::U32(ids), TokenIds::U16(more)) => ids.extend(more.iter().map(|&id| u32::from(id))),
+            (_, TokenIds::U32(more)) => self.widen().extend_from_slice(more),
+        }
+    }
+
+    /// The tokens with 32 bits.
+    fn widen(&mut self) -> &mut Vec<u32> {
+        if let TokenIds::U16(ids) = self {
+            *self = TokenIds::U32(ids.iter().map(|&id| id.into()).collect());
+        }
+        match self {
+            TokenIds::U32(ids) => ids,
+            TokenIds::U16(_) => unreachable!("the tokens were just widened"),
+        }
+    }
+
+    /// Copies the first tokens from `start` to `out`.
+    fn copy(&self, start: usize, out: &mut [i32]) {
+        match self {
+            TokenIds::U16(ids) => out.iter_mut().zip(&ids[start..]).for_each(|(out, &id)| *out = id.into()),
+            // A token is below V, which 31 bits hold.
+            TokenIds::U32(ids) => out.iter_mut().zip(&ids[start..]).for_each(|(out, &id)| *out = id as i32),
+        }
+    }
+}
+
+/// A stream of tokens, which is a sequence of segments in memory and in memory-mapped files. Clones share the
+/// tokens.
 #[derive(Clone)]
 pub struct Tokens {
     source: String,
@@ -26,8 +94,8 @@ struct Segment {
 /// Where tokens are stored.
 #[derive(Clone)]
 pub(super) enum Store {
-    Memory(Arc<Vec<u16>>),
-    Shard(Arc<Shard>),
+    Memory(Arc<TokenIds>),
+    File(Arc<TokenFile>),
 }
 
 impl Store {
@@ -35,7 +103,7 @@ impl Store {
     pub(super) fn len(&self) -> usize {
         match self {
             Store::Memory(tokens) => tokens.len(),
-            Store::Shard(shard) => shard.len(),
+            Store::File(file) => file.len(),
         }
     }
 }
@@ -49,6 +117,11 @@ impl fmt::Debug for Tokens {
 impl Tokens {
     /// A stream of tokens in memory; `source` is its name in errors.
     pub fn from_vec(source: impl Into<String>, tokens: Vec<u16>) -> Self {
+        Self::from_ids(source, TokenIds::U16(tokens))
+    }
+
+    /// As [`Tokens::from_vec`], for a vocabulary of any size.
+    pub fn from_ids(source: impl Into<String>, tokens: TokenIds) -> Self {
         Self::concat(source.into(), [Store::Memory(Arc::new(tokens))])
     }
 
@@ -100,8 +173,8 @@ impl Tokens {
             let (head, tail) = rest.split_at_mut(rest.len().min(segment.end - at));
             let from = segment.range.end - (segment.end - at);
             match &segment.store {
-                Store::Memory(tokens) => fill(head, tokens[from..].iter().copied()),
-                Store::Shard(shard) => fill(head, shard.tokens_from(from)),
+                Store::Memory(tokens) => tokens.copy(from, head),
+                Store::File(file) => file.read(from, head)?,
             }
             at += head.len();
             rest = tail;
@@ -135,12 +208,6 @@ impl Tokens {
     }
 }
 
-fn fill(out: &mut [i32], tokens: impl Iterator<Item = u16>) {
-    for (out, token) in out.iter_mut().zip(tokens) {
-        *out = i32::from(token);
-    }
-}
-
 /// The number of validation tokens: a `fraction` of `len`, rounded down.
 pub(super) fn validation_len(len: usize, fraction: f64) -> Result<usize> {
     if !(0.0..1.0).contains(&fraction) {
@@ -161,6 +228,23 @@ mod tests {
         out
     }
 
+    #[test]
+    fn tokens_take_32_bits_only_where_16_do_not_suffice() {
+        let mut ids = TokenIds::default();
+        ids.push(65535);
+        ids.append(&TokenIds::U16(vec![1, 2]));
+        assert_eq!(ids, TokenIds::U16(vec![65535, 1, 2]));
+        ids.push(65536);
+        assert_eq!(ids, TokenIds::U32(vec![65535, 1, 2, 65536]));
+        ids.append(&TokenIds::U16(vec![3]));
+        ids.append(&TokenIds::U32(vec![1 << 20]));
+        ids.push(4);
+        assert_eq!(all(&Tokens::from_ids("x", ids)), [65535, 1, 2, 65536, 3, 1 << 20, 4]);
+        let mut ids = TokenIds::U16(vec![5]);
+        ids.append(&TokenIds::U32(vec![100_000]));
+        assert_eq!((ids.len(), ids), (2, TokenIds::U32(vec![5, 100_000])));
+    }
+
     proptest! {
         #[test]
         fn reading_and_slicing_equal_those_of_one_vector(
@@ -169,7 +253,12 @@ mod tests {
             let mut next = 0..;
             let stores: Vec<Vec<u16>> = lengths.iter().map(|&n| next.by_ref().take(n).collect()).collect();
             let flat: Vec<i32> = stores.concat().into_iter().map(i32::from).collect();
-            let tokens = Tokens::concat("x".into(), stores.into_iter().map(|tokens| Store::Memory(Arc::new(tokens))));
+            // Every second store has 32-bit tokens.
+            let ids = stores.into_iter().enumerate().map(|(index, tokens)| match index % 2 {
+                0 => TokenIds::U16(tokens),
+                _ => TokenIds::U32(tokens.into_iter().map(u32::from).collect()),
+            });
+            let tokens = Tokens::concat("x".into(), ids.map(|ids| Store::Memory(Arc::new(ids))));
             prop_assert_eq!(tokens.len(), flat.len());
             let end = cuts[1].min(flat.len());
             let start = cuts[0].min(end);
