@@ -1,6 +1,6 @@
 //! Text processing: tokenizers, token shards, corpora and evaluation.
 //!
-//! - [`tokenizer`]: `gpt2`, `bytes` and the tokenizers of Hugging Face folders. [`tokenize`](mod@tokenize) converts
+//! - [`tokenizer`]: `gpt2`, `bytes` and the tokenizers of Hugging Face folders; [`tokenizer_training`] makes new ones. [`tokenize`](mod@tokenize) converts
 //!   files to token shards, [`shard`] is their format and [`token_file`] reads them.
 //! - [`corpus`]: training and validation tokens of files and folders; [`listing`]: its files; [`documents`]: the formats
 //!   of texts; [`embedded`] is a corpus that is always there.
@@ -33,4 +33,5 @@ pub mod shard;
 pub mod token_file;
 pub mod tokenize;
 pub mod tokenizer;
+pub mod tokenizer_training;
 mod tokens;
