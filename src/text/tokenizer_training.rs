@@ -20,6 +20,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl};
 
+use super::documents::{self, DocumentOptions};
 use super::hugging_face::TOKENIZER;
 use super::pretokenize;
 use super::tokenizer::Tokenizer;
@@ -39,6 +40,15 @@ pub const MAX_BYTES: usize = i32::MAX as usize;
 /// The texts are divided into chunks of about this many bytes, whose pieces are counted in parallel.
 const CHUNK: usize = 1 << 16;
 
+/// The documents that a tokenizer is trained on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Texts {
+    /// The documents.
+    pub documents: Vec<String>,
+    /// Number of bad documents that were left out.
+    pub skipped: u64,
+}
+
 /// Trains a tokenizer of at most `vocab` tokens: `<|endoftext|>`, the 256 bytes, and merges.
 ///
 /// The text is split into pieces as GPT-2's, and the most frequent pair of adjacent tokens in the pieces is merged until the
@@ -53,11 +63,7 @@ pub fn train(texts: &[impl AsRef<str>], vocab: usize) -> Result<Tokenizer> {
     if bytes == 0 {
         return Err(Error::invalid("a tokenizer cannot be trained on texts that are empty"));
     }
-    if bytes > MAX_BYTES {
-        return Err(Error::invalid(format!(
-            "a tokenizer can be trained on at most {MAX_BYTES} bytes, but the texts have {bytes}; a part of them suffices"
-        )));
-    }
+    check_bytes(bytes)?;
     let failed = |e: tokenizers::Error| Error::invalid(format!("the tokenizer cannot be trained: {e}"));
     let mut trainer = BpeTrainerBuilder::new()
         .vocab_size(vocab)
@@ -76,6 +82,35 @@ pub fn train(texts: &[impl AsRef<str>], vocab: usize) -> Result<Tokenizer> {
     let json = bpe.to_string(false).map_err(failed)?;
     let config = json!({ "eos_token": END_OF_TEXT }).to_string();
     Tokenizer::from_bytes(Path::new(TOKENIZER), json.as_bytes(), config.as_bytes())
+}
+
+/// The documents of files, for [`train`].
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Format`] as for a corpus; [`Error::Invalid`] if the texts have more than [`MAX_BYTES`] bytes.
+pub fn read(paths: &[impl AsRef<Path>], options: &DocumentOptions) -> Result<Texts> {
+    let mut texts = Texts::default();
+    let mut bytes = 0;
+    for path in paths {
+        let documents = documents::read(path.as_ref(), options, &mut |batch, _| {
+            bytes += batch.iter().map(String::len).sum::<usize>();
+            check_bytes(bytes)?;
+            texts.documents.extend_from_slice(batch);
+            Ok(())
+        })?;
+        texts.skipped += documents.skipped;
+    }
+    Ok(texts)
+}
+
+/// Checks the size of all texts.
+fn check_bytes(bytes: usize) -> Result<()> {
+    if bytes > MAX_BYTES {
+        return Err(Error::invalid(format!(
+            "a tokenizer can be trained on at most {MAX_BYTES} bytes, but the texts have more; a part of them suffices"
+        )));
+    }
+    Ok(())
 }
 
 /// Checks the size of a vocabulary, before texts are read.
@@ -189,6 +224,9 @@ mod tests {
             let error = train(texts, vocab).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        assert!(check_bytes(MAX_BYTES).is_ok());
+        let error = check_bytes(MAX_BYTES + 1).unwrap_err().to_string();
+        assert!(error.starts_with("a tokenizer can be trained on at most 2147483647 bytes"), "{error}");
         // A text without pairs that occur twice has only the bytes.
         assert_eq!(train(&["ab"], 300).unwrap().vocab(), 257);
     }

@@ -154,3 +154,45 @@ fn a_vocabulary_of_gpt2s_size_does_not_make_a_tokenizer_gpt2s() {
     eval("").fails(1, &["the eos_token '</s>' is not in the vocabulary"]);
     assert_eq!(eval("--tokenizer gpt2").json()["tokens"], tokens("gpt2") - 1);
 }
+
+#[test]
+fn a_tokenizer_is_trained_and_used() {
+    let lab = Lab::new();
+    let documents = LANGUAGES.map(|(_, text, _)| json!({ "text": text.repeat(4) }).to_string());
+    lab.write("texts.jsonl", documents.join("\n"));
+    let train = |out: &str| lab.run(&format!("tokenizer train t.txt texts.jsonl --vocab 500 --out {out} --json"));
+    let report = train("mine").json();
+    assert_eq!((&report["vocab"], &report["documents"]), (&json!(500), &json!(6)));
+    let (bytes, tokens) = (report["bytes"].as_f64().unwrap(), report["tokens"].as_f64().unwrap());
+    assert!(report["bytes_per_token"] == bytes / tokens && bytes > 2.0 * tokens, "{report}");
+    train("again").ok();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        assert_eq!(lab.read(format!("mine/{name}")), lab.read(format!("again/{name}")));
+    }
+    // The crate reads the same tokenizer from the file.
+    let by_crate: Tokenizer = lab.read("mine/tokenizer.json").parse().unwrap();
+    let (_, text, _) = LANGUAGES[0];
+    lab.write("es.txt", text);
+    let tokenized = lab.run("tokenize es.txt --tokenizer mine --ids --json").json();
+    assert_eq!(tokenized["ids"], json!(ids(&by_crate, text)));
+    lab.write("v.toml", "context = 16\nvocab = 500\nlayers = 1\nheads = 2\nchannels = 16\n");
+    lab.run("train --model v.toml --tokenizer mine --data t.txt --out run --steps 2 --batch 2").ok();
+    lab.run("generate --model run --prompt El --max-tokens 3").ok();
+}
+
+#[test]
+fn a_tokenizer_that_cannot_be_trained_or_would_replace_something_is_refused() {
+    let lab = Lab::new();
+    let train = |args: &str| lab.run(&format!("tokenizer train {args}"));
+    train("t.txt --vocab 256 --out mine").fails(1, &["257 <= V <= 16777216 failed (V = 256)"]);
+    train("t.txt --vocab -5 --out mine").fails(2, &["invalid value '-5' for '--vocab <N>'"]);
+    train("t.txt --out mine").fails(2, &["--vocab <N>"]);
+    train("none.txt --vocab 300 --out mine").fails(1, &["none.txt"]);
+    assert!(!lab.path("mine").exists());
+    lab.write("mine/notes.txt", "kept");
+    train("t.txt --vocab 300 --out mine").fails(1, &["mine: exists and is not an empty folder"]);
+    lab.write("small.txt", "abc abc");
+    let small = train("small.txt --vocab 300 --out small");
+    assert!(small.stderr.contains("tokens instead of 300: after these, no pair of tokens occurs twice"));
+    small.ok();
+}

@@ -11,6 +11,7 @@ mod info;
 mod output;
 mod profile;
 mod tokenize;
+mod tokenizer;
 mod train;
 
 use std::io::IsTerminal;
@@ -57,6 +58,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Tokenize text or JSONL files into token shards, or count their tokens
     Tokenize(tokenize::TokenizeArgs),
+    /// Train a tokenizer
+    Tokenizer(tokenizer::TokenizerArgs),
     /// Export a model as a Hugging Face folder
     Export(export::ExportArgs),
     /// Benchmark operations against the device's limits and against other libraries
@@ -69,12 +72,7 @@ enum Command {
 
 fn main() -> ExitCode {
     // A negative number after a flag is its value, which the flag's own check may refuse, and no unknown flag.
-    let mut command = Cli::command().mut_subcommands(|subcommand| {
-        subcommand.mut_args(|arg| {
-            let takes_values = arg.get_action().takes_values();
-            arg.allow_negative_numbers(takes_values)
-        })
-    });
+    let mut command = Cli::command().mut_subcommands(allow_negative_numbers);
     if !output::allows_colour() {
         command = command.color(ColorChoice::Never);
     }
@@ -101,6 +99,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Lets the flags of a subcommand, and of its own subcommands, have negative numbers as values.
+fn allow_negative_numbers(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let takes_values = arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_values)
+    });
+    command.mut_subcommands(allow_negative_numbers)
+}
+
 /// Formats an error and its causes, except for causes that the message already contains.
 fn message(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
@@ -125,6 +132,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<End> {
         Command::Generate(args) => generate::run(args, json)?,
         Command::Eval(args) => eval::run(args, json)?,
         Command::Tokenize(args) => tokenize::run(args, json)?,
+        Command::Tokenizer(args) => tokenizer::run(args, json)?,
         Command::Export(args) => export::run(args, json)?,
         Command::Bench(args) => bench::run(args, json)?,
         Command::Profile(args) => profile::run(args, json)?,
