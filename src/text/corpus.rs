@@ -1,6 +1,6 @@
 //! Corpora: the data of `--data`, as token streams for training and validation.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -113,6 +113,17 @@ impl Corpus {
         let (train, validation) = tokens.split(validation_fraction)?;
         Ok(Corpus { train, validation, files })
     }
+}
+
+/// The first file of a corpus that holds documents, and therefore needs a tokenizer; none if all its files are token files.
+///
+/// # Errors
+/// Those of [`Corpus::open`] that the names of the files decide.
+pub fn first_text(paths: &[impl AsRef<Path>]) -> Result<Option<PathBuf>> {
+    let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
+    let is_read = |usage: &Use| !matches!(usage, Use::Unused(_));
+    let mut files = listing::files(&paths)?.uses.into_iter();
+    Ok(files.find(|(path, usage)| is_read(usage) && !is_token_file(path)).map(|(path, _)| path))
 }
 
 /// Whether a stream has one file or several, which decides whether a text file starts with an end-of-text token.

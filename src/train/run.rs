@@ -76,13 +76,14 @@ pub struct Run<B: Backend> {
     loader: Loader,
     data_tokens: u64,
     validation: Tokens,
-    tokenizer: Tokenizer,
+    tokenizer: Option<Tokenizer>,
     folder: RunFolder,
     bad_steps: u32,
 }
 
 impl<B: Backend> Run<B> {
-    /// Prepares a new run.
+    /// Prepares a new run. `tokenizer` is that of the data, which samples and checkpoints need to be text; token files can
+    /// be trained on without it.
     ///
     /// # Errors
     /// [`Error::Invalid`] for settings that do not fit the model or the data; [`Error::Io`]; an allocation failure.
@@ -91,10 +92,10 @@ impl<B: Backend> Run<B> {
         settings: Settings,
         weights: HostWeights,
         corpus: Corpus,
-        tokenizer: Tokenizer,
+        tokenizer: Option<Tokenizer>,
         folder: RunFolder,
     ) -> Result<Self> {
-        settings.check(&weights.config, &tokenizer)?;
+        settings.check(&weights.config, tokenizer.as_ref())?;
         let context = settings.context;
         let RunOptions { batch, order, seed, recompute, optimizer, .. } = settings.options;
         let data_tokens = corpus.train.len() as u64;
@@ -124,7 +125,7 @@ impl<B: Backend> Run<B> {
         settings: Settings,
         loaded: Loaded<RunState>,
         corpus: Corpus,
-        tokenizer: Tokenizer,
+        tokenizer: Option<Tokenizer>,
         folder: RunFolder,
     ) -> Result<Self> {
         let Loaded { step, weights, m, v, state, .. } = loaded;
@@ -204,7 +205,8 @@ impl<B: Backend> Run<B> {
             observer.step(&record);
             if due(sample_every, self.step) {
                 match self.sample() {
-                    Ok(text) => observer.sample(self.step, &text),
+                    Ok(Some(text)) => observer.sample(self.step, &text),
+                    Ok(None) => {}
                     // The memory plan does not include the KV cache of a sample. Training itself can continue.
                     Err(error @ Error::OutOfDeviceMemory(_)) => {
                         tracing::warn!("step {}: no sample: {error}", self.step);
@@ -320,12 +322,14 @@ impl<B: Backend> Run<B> {
         Ok(Some((total / count as f64) as f32))
     }
 
-    /// Generates a text sample. The prompt is a line break, which every training text contains.
+    /// Generates a text sample; none if the run has no tokenizer. The prompt is a line break, which every training text
+    /// contains.
     ///
     /// # Errors
     /// Those of the operations.
-    pub fn sample(&self) -> Result<String> {
-        let start: Vec<i32> = self.tokenizer.encode("\n")?.into_iter().map(|id| id as i32).collect();
+    pub fn sample(&self) -> Result<Option<String>> {
+        let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
+        let start: Vec<i32> = tokenizer.encode("\n")?.into_iter().map(|id| id as i32).collect();
         let mut generator = Generator::new(self.trainer.model(), &start)?;
         let RunOptions { seed, sample_tokens, .. } = self.settings.options;
         let sampling = Sampling { temperature: 0.8, top_k: usize::MAX, top_p: 0.95, seed };
@@ -335,7 +339,7 @@ impl<B: Backend> Run<B> {
             tokens.push(token as u32);
             generator.push(token)?;
         }
-        Ok(self.tokenizer.decode(&tokens))
+        Ok(Some(tokenizer.decode(&tokens)))
     }
 
     /// Writes a checkpoint and draws the loss curve.
@@ -347,8 +351,12 @@ impl<B: Backend> Run<B> {
             trainer: self.trainer.state.clone(),
             bad_steps: self.bad_steps,
         };
-        let snapshot =
-            Snapshot { step: self.step, config: &self.settings.model, tokenizer: Some(&self.tokenizer), state: &state };
+        let snapshot = Snapshot {
+            step: self.step,
+            config: &self.settings.model,
+            tokenizer: self.tokenizer.as_ref(),
+            state: &state,
+        };
         let layout = Layout::new(&self.settings.model);
         let ranges = layout.slots.map(|slot| slot.range).into_array();
         let path = self.folder.save(&snapshot, self.settings.options.keep, |group, name| {

@@ -23,8 +23,8 @@ const MAX_STEP_TOKENS: usize = 1 << 26;
 pub struct Settings {
     /// Sizes of the model.
     pub model: Config,
-    /// Name of the tokenizer.
-    pub tokenizer: String,
+    /// Name of the tokenizer; none for a run on token files alone.
+    pub tokenizer: Option<String>,
     /// T: tokens per sequence.
     pub context: usize,
     /// The settings that do not depend on the model.
@@ -101,7 +101,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`Error::Invalid`] with the violated rule and the values.
-    pub fn check(&self, model: &Config, tokenizer: &Tokenizer) -> Result<()> {
+    pub fn check(&self, model: &Config, tokenizer: Option<&Tokenizer>) -> Result<()> {
         let reject = |message: String| Err(Error::Invalid(message));
         let Settings { context, options, .. } = self;
         model.check()?;
@@ -114,7 +114,7 @@ impl Settings {
         if *context > model.context {
             return reject(format!("--context {context} is more than the model's context of {}", model.context));
         }
-        if tokenizer.vocab() > model.vocab {
+        if let Some(tokenizer) = tokenizer.filter(|tokenizer| tokenizer.vocab() > model.vocab) {
             return reject(format!(
                 "the tokenizer '{}' has {} tokens, more than the model's vocabulary of {}",
                 tokenizer.name(),

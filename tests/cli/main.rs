@@ -18,5 +18,6 @@ mod resume;
 mod signals;
 mod support;
 mod terminal;
+mod token_files;
 mod tokenizers;
 mod train;

@@ -241,7 +241,7 @@ pub fn breakdown(plan: &MemoryPlan) -> String {
 pub struct Model<B: Backend> {
     backend: B,
     pub config: Config,
-    pub tokenizer: Tokenizer,
+    tokenizer: Result<Tokenizer>,
     params: Arena<B, B::Compute>,
 }
 
@@ -249,12 +249,17 @@ impl<B: Backend> Model<B> {
     /// Loads a run, checkpoint or Hugging Face folder to a device.
     pub fn load(dir: &Path, tokenizer: Option<&str>, backend: B) -> Result<Self> {
         let (HostWeights { config, layout, data }, named) = load_model_folder(dir)?;
-        let tokenizer =
-            choose_tokenizer(tokenizer, named, &config).with_context(|| format!("model {}", dir.display()))?;
+        let model = || format!("model {}", dir.display());
+        let tokenizer = find_tokenizer(tokenizer, named, &config).with_context(model)?.with_context(model);
         backend.account_to(Category::Weights);
         let params = Arena::from_f32(&backend, &layout, data)?;
         backend.account_to(Category::Other);
         Ok(Model { backend, config, tokenizer, params })
+    }
+
+    /// The model's tokenizer, or why it has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(|why| anyhow!("{why:#}"))
     }
 
     pub fn gpt2(&self) -> Gpt2<'_, B> {
@@ -279,6 +284,20 @@ pub fn choose_tokenizer(
         bail!("the tokenizer '{name}' has {tokens} tokens, more than the model's vocabulary of {vocab}");
     }
     Ok(tokenizer)
+}
+
+/// As [`choose_tokenizer`], for a command that may not need a tokenizer: only what is wrong with `given` is an error, and
+/// the inner result says why the folder has none.
+pub fn find_tokenizer(
+    given: Option<&str>,
+    folder: ironwarp::Result<Tokenizer>,
+    config: &Config,
+) -> Result<Result<Tokenizer>> {
+    let chosen = choose_tokenizer(given, folder, config);
+    match given {
+        Some(_) => chosen.map(Ok),
+        None => Ok(chosen),
+    }
 }
 
 /// The tokenizer whose vocabulary size is the model's, for a model that is trained from scratch.

@@ -1,11 +1,11 @@
 //! `ironwarp eval`: evaluates a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use ironwarp::ops::Backend;
-use ironwarp::text::corpus::Corpus;
+use ironwarp::text::corpus::{Corpus, Vocabulary, first_text};
 use ironwarp::text::documents::DocumentOptions;
 use ironwarp::text::evaluation;
 use ironwarp::text::scoring::Scorer;
@@ -61,7 +61,7 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
     let limit = args.limit.unwrap_or(usize::MAX);
     match args.dataset {
         Dataset { text: Some(path), .. } => {
-            let corpus = Corpus::open(&[&path], &model.tokenizer, &args.documents, 0.0)?;
+            let corpus = open_text(&model, &path, &args.documents)?;
             let Corpus { train: tokens, validation, files } = corpus;
             if !validation.is_empty() {
                 let path = path.display();
@@ -83,7 +83,7 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
             output::line(format!("tokens      {} predicted, in windows of {context}", output::thousands(score.tokens)));
         }
         Dataset { hellaswag: Some(path), .. } => {
-            let mut items = evaluation::hellaswag(&path, &model.tokenizer)?;
+            let mut items = evaluation::hellaswag(&path, model.tokenizer()?)?;
             items.truncate(limit);
             let bar = output::progress(items.len() as u64, "questions");
             let score = scorer.multiple_choice(&items, |done| bar.set_position(done))?;
@@ -103,7 +103,7 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
             output::line(format!("questions            {}", output::thousands(score.items as u64)));
         }
         Dataset { lambada: Some(path), .. } => {
-            let mut items = evaluation::lambada(&path, &model.tokenizer)?;
+            let mut items = evaluation::lambada(&path, model.tokenizer()?)?;
             items.truncate(limit);
             let bar = output::progress(items.len() as u64, "passages");
             let score = scorer.last_word(&items, |done| bar.set_position(done))?;
@@ -125,4 +125,14 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
         Dataset { text: None, hellaswag: None, lambada: None } => unreachable!("clap requires one of the three"),
     }
     Ok(())
+}
+
+/// The tokens of `--text`. Token files need no tokenizer.
+fn open_text<B: Backend>(model: &Model<B>, path: &Path, options: &DocumentOptions) -> Result<Corpus> {
+    let vocabulary = match model.tokenizer() {
+        Ok(tokenizer) => Vocabulary::Tokenizer(tokenizer),
+        Err(why) if first_text(&[path])?.is_some() => return Err(why),
+        Err(_) => Vocabulary::Size(model.config.vocab),
+    };
+    Ok(Corpus::open(&[path], vocabulary, options, 0.0)?)
 }

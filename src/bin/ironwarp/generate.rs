@@ -70,7 +70,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
 fn generate<B: Backend>(args: GenerateArgs, json: bool, backend: B) -> Result<()> {
     let prompt = read_prompt(args.prompt)?;
     let model = Model::load(&args.model, args.tokenizer.as_deref(), backend)?;
-    let tokenizer = &model.tokenizer;
+    let tokenizer = model.tokenizer()?;
     let prompt_ids = match &prompt {
         Some(text) => tokenizer.encode(text)?,
         None => vec![tokenizer.end_of_text()],

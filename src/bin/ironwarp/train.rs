@@ -16,7 +16,7 @@ use ironwarp::cpu::Cpu;
 use ironwarp::model::config::Config;
 use ironwarp::model::init;
 use ironwarp::model::plan::MemoryPlan;
-use ironwarp::text::corpus::Corpus;
+use ironwarp::text::corpus::{Corpus, Vocabulary, first_text};
 use ironwarp::text::embedded;
 use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::{self, Loaded, RunFolder, load_model_folder};
@@ -27,7 +27,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
-use crate::device::{self, Device, Runs, choose_tokenizer, on_backend, tokenizer_of_size};
+use crate::device::{self, Device, Runs, find_tokenizer, on_backend, tokenizer_of_size};
 use crate::{data, output};
 
 /// Exit status after a second signal, SIGINT or SIGTERM: the status that shells report for SIGINT.
@@ -87,10 +87,10 @@ pub struct TrainArgs {
 
 impl TrainArgs {
     /// The settings of a new run.
-    fn settings(&self, model: Config, tokenizer: &Tokenizer) -> Settings {
+    fn settings(&self, model: Config, tokenizer: Option<&Tokenizer>) -> Settings {
         Settings {
             model,
-            tokenizer: tokenizer.name().to_string(),
+            tokenizer: tokenizer.map(|tokenizer| tokenizer.name().to_string()),
             context: self.context.unwrap_or(model.context),
             options: self.options.clone(),
         }
@@ -140,7 +140,7 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bo
     if !args.resume && args.init_from.is_none() {
         // Checked before the run folder is created, in case the model does not exist or does not fit the memory.
         let config = read_config(&args.model)?;
-        check_memory(&backend, &args.settings(config, &Tokenizer::bytes()), 0)?;
+        check_memory(&backend, &args.settings(config, None), 0)?;
     }
     if args.resume && !out.join("checkpoints").is_dir() {
         bail!("{}: no run to resume: the folder has no checkpoints folder", out.display());
@@ -158,7 +158,7 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bo
                 data.display()
             );
         }
-        let corpus = open_corpus(&settings.options, &tokenizer)?;
+        let (corpus, tokenizer) = open_corpus(&settings.options, tokenizer, &settings.model)?;
         data::tell(&corpus, json);
         return Ok(Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?);
     }
@@ -173,14 +173,14 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bo
             (weights, tokenizer)
         }
     };
-    let tokenizer = choose_tokenizer(args.tokenizer.as_deref(), named, &weights.config)?;
-    let mut settings = args.settings(weights.config, &tokenizer);
+    let tokenizer = find_tokenizer(args.tokenizer.as_deref(), named, &weights.config)?;
+    let mut settings = args.settings(weights.config, tokenizer.as_ref().ok());
     if !by_default(&backend, matches, ["val_every", "val_batches"]) {
         output::note("no validation: it takes minutes on the emulated GPU; --val-every N requests it");
         settings.options.val_every = 0;
     }
     check_memory(&backend, &settings, size_of_val(&weights.data[..]))?;
-    let corpus = open_corpus(&settings.options, &tokenizer)?;
+    let (corpus, tokenizer) = open_corpus(&settings.options, tokenizer, &settings.model)?;
     data::tell(&corpus, json);
     let run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
     if args.overwrite {
@@ -210,7 +210,9 @@ fn train<B: Runs>(
             output::note("no sample: it takes minutes on the emulated GPU; --sample-tokens N requests it");
         } else if end == End::Done {
             match run.sample() {
-                Ok(text) => output::tell(format!("\nsample:\n{text}\n")),
+                Ok(Some(text)) => output::tell(format!("\nsample:\n{text}\n")),
+                // A note at the start said that there are no samples.
+                Ok(None) => {}
                 // The run is complete and saved, so a sample that does not fit the memory is not an error.
                 Err(error @ Error::OutOfDeviceMemory(_)) => output::note(format!("no sample: {error}")),
                 Err(error) => return Err(error.into()),
@@ -275,24 +277,30 @@ pub fn read_config(model: &str) -> Result<Config> {
     Ok(config)
 }
 
-/// The settings and the tokenizer of a resumed run, after checking that the flags do not change what must not change.
-fn check_resumed(args: &TrainArgs, matches: &ArgMatches, loaded: &Loaded<RunState>) -> Result<(Settings, Tokenizer)> {
+/// The settings and the tokenizer of a resumed run, or why it has none, after checking that the flags do not change what must
+/// not change. A run that has no tokenizer may get one.
+fn check_resumed(
+    args: &TrainArgs,
+    matches: &ArgMatches,
+    loaded: &Loaded<RunState>,
+) -> Result<(Settings, Result<Tokenizer>)> {
     let saved = &loaded.state.settings;
-    let Some(tokenizer) = loaded.tokenizer.clone() else {
-        bail!("{}: the checkpoint has no tokenizer", loaded.path.display());
-    };
     if is_given(matches, "model") {
         let requested = read_config(&args.model)?;
         if requested != saved.model {
             bail!("--model {} is {requested}, but the model of the run to resume is {}", args.model, saved.model);
         }
     }
-    if let Some(given) = &args.tokenizer
-        && Tokenizer::open(given)? != tokenizer
+    let unnamed = || ironwarp::Error::format(&loaded.path, "the run has no tokenizer");
+    let named = loaded.tokenizer.clone().ok_or_else(unnamed);
+    if let (Some(given), Ok(tokenizer)) = (&args.tokenizer, &named)
+        && Tokenizer::open(given)? != *tokenizer
     {
-        bail!("the run to resume was trained with the tokenizer '{}'", saved.tokenizer);
+        bail!("the run to resume was trained with the tokenizer '{}'", tokenizer.name());
     }
-    let settings = resumed(saved, args, matches)?;
+    let tokenizer = find_tokenizer(args.tokenizer.as_deref(), named, &saved.model)?;
+    let mut settings = resumed(saved, args, matches)?;
+    settings.tokenizer = tokenizer.as_ref().ok().map(|tokenizer| tokenizer.name().to_string());
     // The saved position in the data is valid only for the same sequences in the same order.
     let data_order = |settings: &Settings| (settings.options.order, settings.context, settings.options.seed);
     if data_order(&settings) != data_order(saved) {
@@ -314,8 +322,8 @@ fn list_data(args: &TrainArgs, json: bool) -> Result<()> {
             (config, tokenizer_of_size(config.vocab))
         }
     };
-    let tokenizer = choose_tokenizer(args.tokenizer.as_deref(), named, &config)?;
-    let corpus = open_corpus(&args.options, &tokenizer)?;
+    let tokenizer = find_tokenizer(args.tokenizer.as_deref(), named, &config)?;
+    let (corpus, _) = open_corpus(&args.options, tokenizer, &config)?;
     if json {
         return data::json(&corpus);
     }
@@ -323,12 +331,29 @@ fn list_data(args: &TrainArgs, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn open_corpus(options: &RunOptions, tokenizer: &Tokenizer) -> Result<Corpus> {
+/// Opens the data of a run, and returns its tokenizer with it. Without a tokenizer, token files can be read, but no texts.
+fn open_corpus(
+    options: &RunOptions,
+    tokenizer: Result<Tokenizer>,
+    model: &Config,
+) -> Result<(Corpus, Option<Tokenizer>)> {
     let fraction = options.validation_fraction;
-    Ok(match &options.data[..] {
-        [] => Corpus::from_text("the embedded corpus", &embedded::sources(), tokenizer, fraction)?,
-        paths => Corpus::open(paths, tokenizer, &options.documents, fraction)?,
-    })
+    if options.data.is_empty() {
+        let tokenizer = tokenizer?;
+        let corpus = Corpus::from_text("the embedded corpus", &embedded::sources(), &tokenizer, fraction)?;
+        return Ok((corpus, Some(tokenizer)));
+    }
+    let open = |vocabulary| Corpus::open(&options.data, vocabulary, &options.documents, fraction);
+    let why = match tokenizer {
+        Ok(tokenizer) => return Ok((open(Vocabulary::Tokenizer(&tokenizer))?, Some(tokenizer))),
+        Err(why) => why,
+    };
+    if let Some(text) = first_text(&options.data)? {
+        bail!("{}: a text needs a tokenizer: {why:#}", output::escaped(&text));
+    }
+    let corpus = open(Vocabulary::Size(model.vocab))?;
+    output::note(format!("the run has no tokenizer, and therefore no samples: {why:#}"));
+    Ok((corpus, None))
 }
 
 /// Reports the progress of a run on the terminal, as text or as JSON.

@@ -140,7 +140,7 @@ fn check(path: &Path, bytes: &[u8], vocab: usize) -> Result<Layout> {
     }
     let layout = layout(path, bytes, vocab)?;
     if let Some(given) = layout.vocab.filter(|&given| given > vocab) {
-        let message = format!("the shard is of a vocabulary of {given} tokens, more than the model's V = {vocab}");
+        let message = format!("the shard is of a vocabulary of {given} tokens, more than V = {vocab}");
         return Err(Error::format_at(path, shard::VOCAB_OFFSET, message));
     }
     let Layout { start, element, .. } = layout;

@@ -139,7 +139,7 @@ fn every_error_of_a_shard_names_the_offset() {
         (with(8, 3), "at byte 1030: trailing bytes: 3 tokens need 6 bytes after the header, but the file has 8"),
         (good[..1031].to_vec(), "at byte 1031: truncated: 4 tokens need 8 bytes after the header, but the file has 7"),
         (with(12, -1), "at byte 12: invalid size of the vocabulary in the header: -1"),
-        (with(12, 6), "at byte 12: the shard is of a vocabulary of 6 tokens, more than the model's V = 5"),
+        (with(12, 6), "at byte 12: the shard is of a vocabulary of 6 tokens, more than V = 5"),
         (with(12, 4), "at byte 1030: token 4 >= V = 4 (token number 3); V is in the header"),
         (
             with(12, 0)[..1031].to_vec(),
