@@ -13,8 +13,8 @@ fn train_lists_its_files_and_never_reads_test_data_or_a_text_twice() {
     lab.copy("X.txt", "d/X.txt");
     lab.write("d/wiki.test.txt", "this is never read");
     let listing = [
-        "train       DIR/d/X_train_000000.bin: shard, 20 tokens",
-        "validation  DIR/d/X_val_000000.bin: shard, 20 tokens",
+        "train       DIR/d/X_train_000000.bin: shard (uint16), 20 tokens",
+        "validation  DIR/d/X_val_000000.bin: shard (uint16), 20 tokens",
         "train       DIR/d/books.jsonl: JSONL, 2 documents, 6 tokens",
         "unused      DIR/d/X.txt: the folder has its tokens: X_train*.bin, X_val*.bin",
         "unused      DIR/d/wiki.test.txt: its name marks test data",

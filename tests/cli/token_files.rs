@@ -1,5 +1,7 @@
 //! Data as tokens: every form of file, and training without a tokenizer.
 
+use serde_json::json;
+
 use crate::support::Lab;
 
 /// Size of the vocabulary, which is that of no tokenizer, as of nanoGPT's shakespeare_char.
@@ -87,17 +89,30 @@ fn a_text_among_the_tokens_needs_a_tokenizer() {
 fn every_form_of_tokens_trains_the_same_model() {
     let lab = lab();
     let wide = bytes(u32::to_le_bytes);
-    for (name, content) in [
-        ("c65.bin", shard(20240520, 1, &bytes(|id| (id as u16).to_le_bytes()))),
-        ("wide.bin", shard(20240801, 7, &wide)),
-        ("nano.bin", bytes(|id| (id as u16).to_le_bytes())),
-        ("u2.npy", npy("<u2", &bytes(|id| (id as u16).to_le_bytes()))),
-        ("i8.npy", npy("<i8", &bytes(|id| i64::from(id).to_le_bytes()))),
+    for (name, form, content) in [
+        ("c65.bin", "shard (uint16)", shard(20240520, 1, &bytes(|id| (id as u16).to_le_bytes()))),
+        ("wide.bin", "shard (uint32)", shard(20240801, 7, &wide)),
+        ("nano.bin", "bare uint16", bytes(|id| (id as u16).to_le_bytes())),
+        ("u2.npy", "npy uint16", npy("<u2", &bytes(|id| (id as u16).to_le_bytes()))),
+        ("i8.npy", "npy int64", npy("<i8", &bytes(|id| i64::from(id).to_le_bytes()))),
     ] {
         lab.write(name, content);
         let run = format!("run-{name}");
-        lab.run(&format!("{TRAIN} --data {name} --out {run} --steps 2")).ok();
+        let printed = lab.run(&format!("{TRAIN} --data {name} --out {run} --steps 2")).ok();
+        assert!(printed.contains(&format!("{name}: {form}, 600 tokens\n")), "{printed}");
         lab.assert_same_end("run-c65.bin", &run);
+    }
+    let listed = lab.run(&format!("{TRAIN} --data u2.npy --data-dry-run --json")).json();
+    assert_eq!(listed["files"][0]["form"], json!("npy uint16"));
+    // nanoGPT's folder has the text and the script beside both splits.
+    for name in ["train.bin", "val.bin"] {
+        lab.write(&format!("nano/{name}"), bytes(|id| (id as u16).to_le_bytes()));
+    }
+    lab.write("nano/input.txt", "First Citizen:");
+    lab.write("nano/meta.pkl", b"\x80\x04\x95\0");
+    let printed = lab.run(&format!("{TRAIN} --data nano --data-dry-run")).ok();
+    for line in ["train.bin: bare uint16, 600 tokens", "val.bin: bare uint16, 600 tokens", "600 for validation"] {
+        assert!(printed.contains(line), "{printed}");
     }
     // A token outside the vocabulary is found before the run begins.
     lab.write("v64.toml", MODEL.replace("65", "64"));
