@@ -1,6 +1,7 @@
 //! The one error type of the library.
 //!
-//! Every message names the operation, file or setting it is about, and the numbers that did not fit.
+//! Every message names the operation, file or setting it is about, and the numbers that did not fit. Paths and messages are
+//! displayed without the characters that control a terminal: see [`crate::message`].
 //!
 //! ```
 //! use ironwarp::Error;
@@ -18,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::memory::Category;
+use crate::message::{escaped_path, joined, printable};
 
 /// Result with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,7 +42,7 @@ pub enum Error {
     },
 
     /// The operating system failed an operation on a file or folder.
-    #[error("cannot {action} {}: {cause}", path.display())]
+    #[error("cannot {action} {}: {cause}", escaped_path(path))]
     Io {
         /// The operation, as a verb phrase: `read`, `write 4096 bytes to`.
         action: String,
@@ -51,7 +53,7 @@ pub enum Error {
     },
 
     /// The content of a file is invalid.
-    #[error("{}{}: {message}", path.display(), Offset(*offset))]
+    #[error("{}{}: {}", escaped_path(path), Offset(*offset), printable(message))]
     Format {
         /// The file or folder.
         path: PathBuf,
@@ -61,8 +63,9 @@ pub enum Error {
         message: String,
     },
 
-    /// Tensors of a file do not fit the model. The error lists every problem, not only the first.
-    #[error("{}: {} tensor(s) do not fit the model:\n  {}", path.display(), problems.len(), problems.join("\n  "))]
+    /// Tensors of a file do not fit the model. The error holds every problem, not only the first; its message
+    /// shows twelve.
+    #[error("{}: {} tensor(s) do not fit the model:\n  {}", escaped_path(path), problems.len(), joined(problems, "\n  "))]
     Tensors {
         /// The file or folder.
         path: PathBuf,
@@ -71,18 +74,18 @@ pub enum Error {
     },
 
     /// A setting or an argument is not valid.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Invalid(String),
 
     /// Another process holds the lock of the run folder.
-    #[error("{}: another process is writing to this run folder (its lock is held)", path.display())]
+    #[error("{}: another process is writing to this run folder (its lock is held)", escaped_path(path))]
     Locked {
         /// The run folder.
         path: PathBuf,
     },
 
     /// The request needs something that is not available on this machine or in this build.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Unavailable(String),
 
     /// A device has too little free memory for an allocation. Nothing else changed: a smaller allocation may succeed.
@@ -91,7 +94,7 @@ pub enum Error {
 
     /// A device failed in a way that leaves the content of its memory unknown. The device cannot be used any more, and
     /// data read from it since the last successful synchronisation must be discarded.
-    #[error("device lost: {0}")]
+    #[error("device lost: {}", printable(.0))]
     DeviceLost(String),
 }
 

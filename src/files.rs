@@ -37,6 +37,20 @@ pub fn open_regular(path: impl AsRef<Path>) -> Result<File> {
     Ok(file)
 }
 
+/// Opens a regular file for appending, and creates it if it does not exist; at once, as [`open_regular`]. `action` is the
+/// purpose, for errors.
+#[cfg(feature = "train")]
+pub(crate) fn append_regular(path: &Path, action: &str) -> Result<File> {
+    let failed = |e| Error::io(action, path, e);
+    // Opening a named pipe for writing fails with this flag if nothing reads it, and would otherwise block.
+    let opened = OpenOptions::new().append(true).create(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let found = opened.as_ref().map_or_else(|_| fs::metadata(path), File::metadata);
+    if let Ok(metadata) = found {
+        check_regular(path, metadata.file_type())?;
+    }
+    opened.map_err(failed)
+}
+
 fn check_regular(path: &Path, kind: FileType) -> Result<()> {
     let found = match kind {
         kind if kind.is_file() => return Ok(()),

@@ -116,7 +116,8 @@
 //!
 //! A module uses only those before it.
 //!
-//! 1. [`error`] and [`memory`]: the one error type; the purposes that memory is accounted by.
+//! 1. [`error`], [`memory`] and [`message`]: the one error type; the purposes that memory is accounted by; text from files
+//!    in messages.
 //! 2. [`tensor`]: shapes and views over memory that a backend owns; [`files`]: reading and writing files safely.
 //! 3. [`ops`]: the list of operations, and the trait [`ops::Backend`].
 //! 4. [`cpu`]: the reference backend.
@@ -138,6 +139,7 @@ pub mod cuda;
 pub mod error;
 pub mod files;
 pub mod memory;
+pub mod message;
 pub mod model;
 pub mod ops;
 #[cfg(all(feature = "bench", feature = "cuda"))]

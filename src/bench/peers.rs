@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::measure::Times;
 use super::problem::Problem;
 use crate::error::{Error, Result};
+use crate::message::{escaped, escaped_path};
 
 /// A library that computes the same operations.
 pub trait Peer {
@@ -74,7 +75,7 @@ impl PyTorch {
             let path = folder.path().join(name);
             std::fs::write(&path, text).map_err(|cause| Error::io("write", &path, cause))?;
         }
-        let unavailable = |why: String| Error::Unavailable(format!("no PyTorch in {}: {why}", python.display()));
+        let unavailable = |why: String| Error::Unavailable(format!("no PyTorch in {}: {why}", escaped_path(python)));
         let mut command = Command::new(python);
         command
             .arg(folder.path().join(SCRIPTS[0].0))
@@ -91,7 +92,8 @@ impl PyTorch {
         });
         let mut torch = PyTorch { child, requests, answers, lost: None, facts: json!(null), _folder: folder };
         let hello = torch.receive().map_err(&unavailable)?;
-        torch.facts = serde_json::from_str(&hello).map_err(|cause| unavailable(format!("{cause} in '{hello}'")))?;
+        torch.facts =
+            serde_json::from_str(&hello).map_err(|cause| unavailable(format!("{cause} in '{}'", escaped(&hello))))?;
         if torch.facts["ready"] != true {
             return Err(unavailable(torch.facts["why"].as_str().unwrap_or(&hello).to_owned()));
         }
@@ -112,13 +114,16 @@ impl PyTorch {
         let mut all = Vec::new();
         loop {
             let line = self.receive()?;
-            let answer: Answer = serde_json::from_str(&line).map_err(|error| format!("{error} in '{line}'"))?;
+            let answer: Answer =
+                serde_json::from_str(&line).map_err(|error| format!("{error} in '{}'", escaped(&line)))?;
             if answer.done {
                 return Ok(all);
             }
             let peer = answer.peer.unwrap_or_else(|| "torch".to_owned());
-            let why =
-                answer.absent.or(answer.error).unwrap_or_else(|| format!("neither times nor a reason in '{line}'"));
+            let why = answer
+                .absent
+                .or(answer.error)
+                .unwrap_or_else(|| format!("neither times nor a reason in '{}'", escaped(&line)));
             all.push(PeerTimes { peer, outcome: answer.times.ok_or(why) });
         }
     }

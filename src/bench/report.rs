@@ -10,6 +10,12 @@ use serde_json::Value;
 use super::ceilings::{Bound, Ceilings};
 use super::suite::{Measured, Ours, PeerRow, Row};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::message::{escaped, escaped_path};
+use crate::model::json;
+
+/// Maximum size of saved results; those of all problems have about 200 KB.
+const MAX_SAVED: u64 = 1 << 24;
 
 /// Facts of a run, without which its figures cannot be compared with others.
 #[derive(Debug, Clone, Serialize)]
@@ -103,14 +109,13 @@ impl Report {
     /// # Errors [`Error::Io`]; [`Error::Format`] for a file that is not a report; [`Error::Invalid`] for a report of
     /// another device.
     pub fn changes_since(&self, path: &Path) -> Result<Vec<Change>> {
-        let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
-        let format = |message: String| Error::Format { path: path.into(), offset: None, message };
-        let old: Value = serde_json::from_str(&text).map_err(|error| format(error.to_string()))?;
-        let rows = old["rows"].as_array().ok_or_else(|| format("no rows: it is not a saved benchmark".into()))?;
+        let old: Value = json::parse(path, &files::read_regular(path, MAX_SAVED)?)?;
+        let rows = old["rows"].as_array();
+        let rows = rows.ok_or_else(|| Error::format(path, "no rows: it is not a saved benchmark"))?;
         let device = old["facts"]["device"].as_str().unwrap_or("an unnamed device");
         if device != self.facts.device {
-            let why = format!("{}: measured on {device}, not on {}", path.display(), self.facts.device);
-            return Err(Error::Invalid(why));
+            let why = format!("measured on {}, not on {}", escaped(device), self.facts.device);
+            return Err(Error::Invalid(format!("{}: {why}", escaped_path(path))));
         }
         let changed = |row: &Row| {
             let Ours::Measured(now) = &row.ours else { return None };

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::message::escaped;
 
 /// The vocabulary is padded to a multiple of this, so that the LM head has only whole tiles.
 pub const VOCAB_MULTIPLE: usize = 128;
@@ -32,14 +33,23 @@ impl fmt::Display for Config {
     }
 }
 
+/// Largest L. The deepest published transformer has 1,000 layers (Wang et al. 2022, DeepNet), GPT-3 has 96. Code that has
+/// one step per layer is fast at this depth, which a small file can claim.
+const MAX_LAYERS: usize = 1 << 14;
+/// Largest NH; GPT-3 has 96.
+const MAX_HEADS: usize = 1 << 16;
+/// Largest C; GPT-3 has 12,288.
+const MAX_CHANNELS: usize = 1 << 20;
+/// Largest T; GPT-3 has 2,048. No code has a step per position before tokens are read.
+const MAX_CONTEXT: usize = 1 << 24;
+/// Largest V that [`Config::check`] accepts; vocabularies of published models have up to a million tokens.
+pub const MAX_VOCAB: usize = 1 << 24;
+
 /// Size of GPT-2's vocabulary: 50,000 merges, 256 bytes and `<|endoftext|>`.
 pub const GPT2_VOCAB: usize = 50257;
 
 /// Vocabulary size of the `bytes` tokenizer: 256 bytes and an end-of-text token.
 pub const BYTES_VOCAB: usize = 257;
-
-/// Largest vocabulary that [`Config::check`] accepts.
-pub const MAX_VOCAB: usize = 1 << 24;
 
 /// Names of the tokenizers.
 pub const TOKENIZERS: [&str; 2] = ["gpt2", "bytes"];
@@ -82,7 +92,11 @@ impl Config {
             }
             None => {
                 let names: Vec<&str> = Self::preset_names().collect();
-                Err(Error::invalid(format!("unknown model preset '{name}'; available: {}", names.join(", "))))
+                Err(Error::invalid(format!(
+                    "unknown model preset '{}'; available: {}",
+                    escaped(name),
+                    names.join(", ")
+                )))
             }
         }
     }
@@ -92,22 +106,23 @@ impl Config {
         PRESETS.iter().map(|preset| preset.0)
     }
 
-    /// Checks that the sizes are those of a valid model.
+    /// Checks that the sizes are those of a valid model, within bounds far above those of any GPT: L <= 16,384,
+    /// NH <= 65,536, C <= 2^20, T and V <= 2^24, and at most 2^48 parameters. Everything that is computed from the sizes
+    /// alone, such as a layout or a memory plan, then takes milliseconds.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the violated rule and the numbers.
     pub fn check(&self) -> Result<()> {
         let sizes = [
-            ("context (T)", self.context),
-            ("vocab (V)", self.vocab),
-            ("layers (L)", self.layers),
-            ("heads (NH)", self.heads),
-            ("channels (C)", self.channels),
+            ("context (T)", self.context, MAX_CONTEXT),
+            ("vocab (V)", self.vocab, MAX_VOCAB),
+            ("layers (L)", self.layers, MAX_LAYERS),
+            ("heads (NH)", self.heads, MAX_HEADS),
+            ("channels (C)", self.channels, MAX_CHANNELS),
         ];
-        for (name, size) in sizes {
-            // 2^24 is far above the sizes of any GPT.
-            if size == 0 || size > 1 << 24 {
-                return Err(Error::Invalid(format!("model: 1 <= {name} <= 16777216 failed ({size})")));
+        for (name, size, max) in sizes {
+            if size == 0 || size > max {
+                return Err(Error::Invalid(format!("model: 1 <= {name} <= {max} failed ({size})")));
             }
         }
         if !self.channels.is_multiple_of(self.heads) {
@@ -187,7 +202,17 @@ mod tests {
         assert_eq!(broken.check().unwrap_err().to_string(), "model: C % NH == 0 failed (C = 128, NH = 5)");
         let empty = Config { layers: 0, ..broken };
         assert!(empty.check().unwrap_err().to_string().contains("layers (L)"));
-        let huge = Config { context: 1 << 24, vocab: 1 << 24, layers: 1 << 24, heads: 1 << 24, channels: 1 << 24 };
+        let huge = Config { context: 1 << 24, vocab: 1 << 24, layers: 1 << 14, heads: 1 << 16, channels: 1 << 20 };
         assert!(huge.check().unwrap_err().to_string().contains("at most 2^48 parameters"));
+        for (broken, message) in [
+            (Config { layers: 1 << 24, ..huge }, "model: 1 <= layers (L) <= 16384 failed (16777216)"),
+            (Config { heads: (1 << 16) + 1, ..huge }, "model: 1 <= heads (NH) <= 65536 failed (65537)"),
+            (
+                Config { channels: usize::MAX, ..huge },
+                "model: 1 <= channels (C) <= 1048576 failed (18446744073709551615)",
+            ),
+        ] {
+            assert_eq!(broken.check().unwrap_err().to_string(), message);
+        }
     }
 }

@@ -9,11 +9,11 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::config::Config;
-use super::json::escaped;
 use super::params::{Gpt, HostWeights, Layout};
 use super::safetensors::{Dtype, Plan, check_finite, shape_text};
 use crate::error::{Error, Result};
 use crate::files::{self, Disk, TEMPORARY};
+use crate::message::{escaped, escaped_path};
 
 mod config;
 mod shards;
@@ -98,8 +98,8 @@ pub fn import(dir: impl AsRef<Path>) -> Result<(HostWeights, Option<String>)> {
     let path = dir.join(CONFIG);
     let (config, tokenizer) = config::parse(&path, &files::read_regular(&path, MAX_CONFIG)?)?;
     let shards = Shards::open(dir)?;
-    // Checked before anything is allocated that has the claimed size.
-    if config.layers > shards.len().max(1000) {
+    // Checked before anything is allocated that has the claimed size. A layer has twelve tensors.
+    if config.layers > shards.len() {
         let message = format!("n_layer = {}, but the folder has only {} tensors", config.layers, shards.len());
         return Err(Error::format(path, message));
     }
@@ -260,9 +260,9 @@ fn write_folder(
     let config = &weights.config;
     config.check()?;
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::invalid(format!("{}: the folder exists and is not empty", dir.display())));
+        return Err(Error::invalid(format!("{}: the folder exists and is not empty", escaped_path(dir))));
     }
-    let name = dir.file_name().ok_or_else(|| Error::invalid(format!("{}: not a folder name", dir.display())))?;
+    let name = dir.file_name().ok_or_else(|| Error::invalid(format!("{}: not a folder name", escaped_path(dir))))?;
     let temporary = dir.with_file_name(format!("{TEMPORARY}{}-{}", name.to_string_lossy(), std::process::id()));
     if let Some(above) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
         files::create_dirs(&Disk, above)?;

@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn weights_that_do_not_fit_the_memory_are_an_error() {
-        // 800 TiB, more than an address space.
-        let config = Config { context: 1, vocab: 1, layers: 1 << 18, heads: 1, channels: 1 << 13 };
+        // 768 TiB, more than an address space.
+        let config = Config { context: 1, vocab: 1, layers: 1 << 14, heads: 1, channels: 1 << 15 };
         config.check().unwrap();
         let error = random(config, 1).unwrap_err();
         assert!(matches!(&error, Error::Unavailable(text) if text.starts_with("out of host memory: ")), "{error}");

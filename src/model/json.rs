@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::error::{Error, Result};
+use crate::message::{escaped, parser_message};
 
 /// A JSON object in which a repeated key is an error. The maps of serde silently keep the last value.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,18 +41,19 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueMapVisitor<V> {
     }
 }
 
-/// Prepares a name from a file for a message: escapes control characters and truncates to 120 characters.
-pub(crate) fn escaped(name: &str) -> String {
-    let mut text: String = name.chars().take(120).flat_map(char::escape_debug).collect();
-    if name.chars().nth(120).is_some() {
-        text.push('…');
-    }
-    text
-}
+/// Maximum number of values in a file. A parsed value takes up to a hundred bytes, many times those of its text. The
+/// tokenizer of a vocabulary of 250,000 tokens has two million values.
+const MAX_VALUES: usize = 1 << 22;
 
 /// Parses JSON; errors name the file.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| Error::format(path, format!("bad JSON: {e}")))
+    // Each value follows one of these characters, except the outermost. Those inside strings count too, which only makes
+    // the bound stricter.
+    let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values > MAX_VALUES {
+        return Err(Error::format(path, format!("bad JSON: more than {MAX_VALUES} values")));
+    }
+    serde_json::from_slice(bytes).map_err(|e| Error::format(path, format!("bad JSON: {}", parser_message(e))))
 }
 
 #[cfg(test)]
@@ -70,8 +72,9 @@ mod tests {
             let error = parse::<UniqueMap<u32>>(Path::new("f.json"), text.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with("f.json: ") && error.contains(wanted), "{text}: {error}");
         }
-        let long = format!("{}\n", "x".repeat(200));
-        assert_eq!(escaped(&long), format!("{}…", "x".repeat(120)));
-        assert_eq!(escaped("a\nb"), "a\\nb");
+        // Would take gigabytes as a list of values.
+        let many = format!("[{}0]", "0,".repeat(1 << 22));
+        let error = parse::<serde_json::Value>(Path::new("f.json"), many.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, "f.json: bad JSON: more than 4194304 values");
     }
 }

@@ -43,7 +43,7 @@ pub mod init;
 pub(crate) mod json;
 pub mod kv_cache;
 #[cfg(test)]
-mod mutate;
+pub(crate) mod mutate;
 pub mod params;
 pub mod plan;
 pub mod safetensors;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::files::map_regular;
-use crate::model::json::escaped;
+use crate::message::escaped;
 use crate::tensor::host_zeros;
 
 mod dtype;

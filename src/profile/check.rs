@@ -11,6 +11,12 @@ use super::counts::Profile;
 use super::sources;
 use crate::cuda::runtime::emulation::LineCounts;
 use crate::error::{Error, Result};
+use crate::files;
+use crate::message::escaped;
+use crate::model::json;
+
+/// Maximum size of a file of counts.
+const MAX_COUNTS: u64 = 1 << 26;
 
 /// The counts that a file records. They are exact and reproducible, so there is no tolerance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,8 +112,7 @@ impl Baseline {
     /// # Errors
     /// [`Error::Io`], [`Error::Format`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
-        serde_json::from_str(&text).map_err(|error| Error::format(path, error.to_string()))
+        json::parse(path, &files::read_regular(path, MAX_COUNTS)?)
     }
 
     /// Keeps only the problems of the given operations.
@@ -130,13 +135,14 @@ impl Baseline {
     /// only the file or only `profiles` has.
     pub fn differences(&self, device: &str, profiles: &[Profile]) -> Vec<String> {
         if self.device != device {
-            return vec![format!("the file has counts of {}, not of {device}", self.device)];
+            return vec![format!("the file has counts of {}, not of {device}", escaped(&self.device))];
         }
         let shape = |profile: &Profile| serde_json::to_value(&profile.shape).unwrap_or_default();
         let matches = |entry: &Entry, profile: &Profile| entry.op == profile.op && entry.shape == shape(profile);
         let missing = self.profiles.iter().filter(|entry| !profiles.iter().any(|profile| matches(entry, profile)));
-        let missing =
-            missing.map(|Entry { op, shape, .. }| format!("{op} {shape}: is in the file, but was not counted"));
+        let missing = missing.map(|Entry { op, shape, .. }| {
+            format!("{} {}: is in the file, but was not counted", escaped(op), escaped(&shape.to_string()))
+        });
         let compared =
             profiles.iter().filter_map(|profile| match self.profiles.iter().find(|entry| matches(entry, profile)) {
                 Some(entry) => difference(entry, profile),
@@ -173,7 +179,7 @@ fn difference(entry: &Entry, profile: &Profile) -> Option<String> {
         }
     }
     for key in entry.lines.keys().filter(|key| !now_lines.contains_key(*key)) {
-        let _ = write!(text, "\n  only in the file: `{key}`");
+        let _ = write!(text, "\n  only in the file: `{}`", escaped(key));
     }
     Some(text)
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use self::class::class;
 use self::flow::{Flow, main_loop};
+use crate::message::escaped_path;
 use crate::{Error, Result};
 
 /// The nvdisasm that `scripts/cuda-toolkit.sh` installs, from the target folder.
@@ -76,7 +77,8 @@ fn find_among(variable: impl Fn(&str) -> Option<OsString>, program: &Path) -> Re
     if let Some((_, path)) = candidates.iter().find(|(_, path)| path.is_file()) {
         return Ok(path.clone());
     }
-    let lines: Vec<String> = candidates.iter().map(|(origin, path)| format!("{origin}: {}", path.display())).collect();
+    let lines: Vec<String> =
+        candidates.iter().map(|(origin, path)| format!("{origin}: {}", escaped_path(path))).collect();
     Err(Error::Unavailable(format!(
         "no nvdisasm was found, which disassembles machine code; NVDISASM can name one, `make toolkit` installs one. \
          Looked for:\n  {}",

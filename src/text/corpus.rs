@@ -12,6 +12,7 @@ use super::tokenizer::Tokenizer;
 use super::tokens::{Store, validation_len};
 pub use super::tokens::{TokenIds, Tokens};
 use crate::error::{Error, Result};
+use crate::message::escaped_path;
 
 /// What the tokens of a corpus mean, which also bounds them: they are below V.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +80,7 @@ impl Corpus {
         let vocabulary = vocabulary.into();
         let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
         let files = listing::files(&paths)?;
-        let source = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let source = paths.iter().map(|path| escaped_path(path)).collect::<Vec<_>>().join(", ");
         let role = if files.single { FileRole::Single } else { FileRole::OneOfSeveral };
         let (mut train, mut validation, mut listed) = (Vec::new(), Vec::new(), Vec::new());
         for (path, usage) in files.uses {

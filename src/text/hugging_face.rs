@@ -15,8 +15,9 @@ use super::bpe::Bpe;
 use super::pretokenize;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::message::escaped;
 use crate::model::config::MAX_VOCAB;
-use crate::model::json::{self, escaped};
+use crate::model::json;
 
 /// The file with a whole tokenizer; also the name of such a tokenizer in settings and checkpoints.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
@@ -29,7 +30,7 @@ const ADDED_TOKENS: &str = "added_tokens.json";
 const UNSUPPORTED: [&str; 5] = ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.bpe"];
 
 /// Maximum size of a file. Published tokenizers of 256,000 tokens have about 35 MB.
-const MAX_FILE: u64 = 1 << 26;
+pub(crate) const MAX_FILE: u64 = 1 << 26;
 /// Longer texts are encoded in chunks of about this many bytes, if chunks do not change the result.
 const CHUNK: usize = 1 << 16;
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::documents::compression::without_suffix;
 use super::documents::has_documents;
 use crate::error::{Error, Result};
+use crate::message::escaped_path;
 
 /// How a file of a corpus is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,7 +106,7 @@ pub(super) fn files(paths: &[&Path]) -> Result<Files> {
     for &path in paths {
         let failed = |e| Error::io("read", path, e);
         if !seen.insert(path.canonicalize().map_err(failed)?) {
-            return Err(Error::invalid(format!("{}: the same data is given twice", path.display())));
+            return Err(Error::invalid(format!("{}: the same data is given twice", escaped_path(path))));
         }
         if path.is_dir() {
             single = false;
@@ -133,7 +134,7 @@ fn none_for_training(files: &[(PathBuf, Use)]) -> String {
         Use::Train | Use::Validation => None,
     });
     let first = unused.clone().next().map_or(String::new(), |(path, reason)| {
-        format!(" (the first, {}: {reason})", path.file_name().unwrap_or_default().display())
+        format!(" (the first, {}: {reason})", escaped_path(Path::new(path.file_name().unwrap_or_default())))
     });
     match (validation, unused.count()) {
         (0, 0) => "no files".to_string(),

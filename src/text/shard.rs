@@ -20,6 +20,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::message::escaped_path;
 use crate::model::config::MAX_VOCAB;
 
 /// First number of the header of a shard with 16-bit tokens.
@@ -107,11 +108,12 @@ pub fn write<T: Copy + Into<u32>>(path: impl AsRef<Path>, tokens: &[T], vocab: u
         return Err(Error::invalid(format!("a token shard's V <= {MAX_VOCAB} failed (V = {vocab})")));
     }
     let count = i32::try_from(tokens.len()).ok().filter(|&count| count > 0).ok_or_else(|| {
-        Error::invalid(format!("{}: a shard holds 1 to {} tokens, not {}", path.display(), i32::MAX, tokens.len()))
+        Error::invalid(format!("{}: a shard holds 1 to {} tokens, not {}", escaped_path(path), i32::MAX, tokens.len()))
     })?;
     let ids = tokens.iter().map(|&token| token.into());
     if let Some((index, token)) = ids.enumerate().find(|&(_, token)| token as usize >= vocab) {
-        return Err(Error::invalid(format!("{}: token {token} >= V = {vocab} (token number {index})", path.display())));
+        let path = escaped_path(path);
+        return Err(Error::invalid(format!("{path}: token {token} >= V = {vocab} (token number {index})")));
     }
     let wide = vocab > MAX_VOCAB_16_BITS;
     let (magic, version) = if wide { (WIDE_MAGIC, WIDE_VERSION) } else { (MAGIC, VERSION) };

@@ -14,6 +14,7 @@ use super::shard;
 use super::tokenizer::Tokenizer;
 use super::tokens::{TokenIds, validation_len};
 use crate::error::{Error, Result};
+use crate::message::escaped_path;
 
 /// Maximum number of shards per input: six digits number them, so that the order of their names is the order of the shards.
 const MAX_SHARDS: usize = 1_000_000;
@@ -77,7 +78,7 @@ pub fn tokenize(inputs: &[PathBuf], out: &Path, tokenizer: &Tokenizer, options: 
             if shards > MAX_SHARDS {
                 return Err(Error::invalid(format!(
                     "{}: {} tokens would need more than {MAX_SHARDS} shards of {} tokens",
-                    input.display(),
+                    escaped_path(input),
                     range.len(),
                     options.shard_tokens
                 )));
@@ -122,7 +123,7 @@ fn check(inputs: &[PathBuf], out: &Path, options: &Options) -> Result<Vec<OsStri
     let mut stems = Vec::with_capacity(inputs.len());
     let mut seen = HashSet::new();
     for input in inputs {
-        let reject = |message: String| Err(Error::invalid(format!("{}: {message}", input.display())));
+        let reject = |message: String| Err(Error::invalid(format!("{}: {message}", escaped_path(input))));
         let name = without_suffix(input);
         let Some(stem) = name.file_stem() else { return reject("not a file name".into()) };
         if is_token_file(input) {
@@ -131,13 +132,13 @@ fn check(inputs: &[PathBuf], out: &Path, options: &Options) -> Result<Vec<OsStri
         if !seen.insert(stem.to_os_string()) {
             return reject(format!(
                 "two inputs have the stem '{}', so their shards would have the same names",
-                stem.display()
+                escaped_path(Path::new(stem))
             ));
         }
         for split in ["train", "val"] {
             let first = shard_path(out, stem, split, 0);
             if first.exists() {
-                return reject(format!("{} already exists; delete it first", first.display()));
+                return reject(format!("{} already exists; delete it first", escaped_path(&first)));
             }
         }
         stems.push(stem.to_os_string());

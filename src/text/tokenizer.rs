@@ -12,6 +12,7 @@ use super::pretokenize;
 use super::shard::MAX_VOCAB_16_BITS;
 use super::tokens::TokenIds;
 use crate::error::{Error, Result};
+use crate::message::escaped;
 use crate::model::config::{BYTES_VOCAB, GPT2_VOCAB, TOKENIZERS};
 
 /// Text of the end-of-text token when decoded, as GPT-2 spells it.
@@ -70,7 +71,11 @@ impl Tokenizer {
                 Err(message) => Err(Error::Unavailable(format!("tokenizer gpt2: {message}"))),
             },
             "bytes" => Ok(Self::bytes()),
-            _ => Err(Error::invalid(format!("unknown tokenizer '{name}'; available: {}", Self::NAMES.join(", ")))),
+            _ => Err(Error::invalid(format!(
+                "unknown tokenizer '{}'; available: {}",
+                escaped(name),
+                Self::NAMES.join(", ")
+            ))),
         }
     }
 

@@ -26,6 +26,7 @@ use super::pretokenize;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files::{self, Disk, TEMPORARY};
+use crate::message::escaped_path;
 use crate::model::config::{BYTES_VOCAB, MAX_VOCAB};
 
 /// The end-of-text token, which gets id 0. Ids 1 to 256 are the bytes, and those after them the merges in their order.
@@ -135,7 +136,11 @@ pub fn check_folder(dir: impl AsRef<Path>) -> Result<()> {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => !dir.exists(),
     };
-    if is_free { Ok(()) } else { Err(Error::invalid(format!("{}: exists and is not an empty folder", dir.display()))) }
+    if is_free {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("{}: exists and is not an empty folder", escaped_path(dir))))
+    }
 }
 
 /// Writes the files of a tokenizer to a new folder, atomically.
@@ -150,7 +155,7 @@ pub fn save(tokenizer: &Tokenizer, dir: impl AsRef<Path>) -> Result<()> {
     if content.is_empty() {
         return Err(Error::invalid(format!("the tokenizer '{}' has no files; its name suffices", tokenizer.name())));
     }
-    let name = dir.file_name().ok_or_else(|| Error::invalid(format!("{}: not a folder name", dir.display())))?;
+    let name = dir.file_name().ok_or_else(|| Error::invalid(format!("{}: not a folder name", escaped_path(dir))))?;
     let temporary = dir.with_file_name(format!("{TEMPORARY}{}-{}", name.to_string_lossy(), std::process::id()));
     if let Some(above) = dir.parent().filter(|path| !path.as_os_str().is_empty()) {
         files::create_dirs(&Disk, above)?;

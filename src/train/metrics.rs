@@ -1,12 +1,17 @@
 //! The metrics of a run: one JSON object per step.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files;
+use crate::message::parser_message;
+
+/// Maximum length of a line; ours have up to three hundred bytes.
+const MAX_LINE: u64 = 1 << 16;
 
 /// The metrics of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,8 +50,7 @@ impl Metrics {
     pub fn open(path: impl AsRef<Path>, step: u64) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let kept = kept_bytes(&path, step)?;
-        let file = OpenOptions::new().append(true).create(true).open(&path);
-        let file = file.map_err(|e| Error::io("open", &path, e))?;
+        let file = files::append_regular(&path, "open")?;
         file.set_len(kept as u64).map_err(|e| Error::io("truncate", &path, e))?;
         Ok(Metrics { path, file })
     }
@@ -65,13 +69,12 @@ impl Metrics {
 
 /// Size of the complete lines up to `step`, in bytes.
 fn kept_bytes(path: &Path, step: u64) -> Result<usize> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
-        Err(e) => return Err(Error::io("read", path, e)),
-    };
+    if !path.try_exists().map_err(|e| Error::io("read", path, e))? {
+        return Ok(0);
+    }
+    let mut lines = Lines::open(path)?;
     let mut kept = 0;
-    for line in text.split_inclusive(|&byte| byte == b'\n') {
+    while let Some(line) = lines.next()? {
         match serde_json::from_slice::<Record>(line) {
             Ok(record) if record.step <= step && line.ends_with(b"\n") => kept += line.len(),
             _ => break,
@@ -86,14 +89,41 @@ fn kept_bytes(path: &Path, step: u64) -> Result<usize> {
 /// [`Error::Io`]; [`Error::Format`] with the number of an invalid line.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>> {
     let path = path.as_ref();
-    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-    let record =
-        |(index, line)| serde_json::from_str(line).map_err(|e| Error::format(path, format!("line {}: {e}", index + 1)));
-    text.lines().enumerate().map(record).collect()
+    let mut lines = Lines::open(path)?;
+    let mut records = Vec::new();
+    while let Some(line) = lines.next()? {
+        let fault = |e| Error::format(path, format!("line {}: {}", records.len() + 1, parser_message(e)));
+        let record = serde_json::from_slice(line).map_err(fault)?;
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// The lines of a file of metrics, read one at a time. A line beyond [`MAX_LINE`] comes in parts, of which none is valid.
+struct Lines<'a> {
+    path: &'a Path,
+    file: BufReader<File>,
+    line: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    fn open(path: &'a Path) -> Result<Self> {
+        Ok(Lines { path, file: BufReader::new(files::open_regular(path)?), line: Vec::new() })
+    }
+
+    /// The next line with its line break.
+    fn next(&mut self) -> Result<Option<&[u8]>> {
+        self.line.clear();
+        let read = self.file.by_ref().take(MAX_LINE).read_until(b'\n', &mut self.line);
+        read.map_err(|e| Error::io("read", self.path, e))?;
+        Ok(Some(&self.line[..]).filter(|line| !line.is_empty()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn record(step: u64) -> Record {

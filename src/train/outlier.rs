@@ -22,7 +22,8 @@ impl OutlierWindow {
         if !value.is_finite() {
             return;
         }
-        if self.values.len() >= WINDOW {
+        // More only in a state that this trainer did not write.
+        while self.values.len() >= WINDOW {
             self.values.pop_front();
         }
         self.values.push_back(value);

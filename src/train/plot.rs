@@ -6,6 +6,7 @@ use plotters::prelude::*;
 
 use super::metrics::Record;
 use crate::error::{Error, Result};
+use crate::message::escaped_path;
 
 /// Plots training and validation loss over the steps as an SVG file.
 ///
@@ -17,7 +18,7 @@ pub fn draw_loss(records: &[Record], path: impl AsRef<Path>) -> Result<()> {
         records.iter().filter_map(|r| Some((r.step as f64, f64::from(value(r)?)))).collect()
     };
     let (train, val) = (points(|r| r.loss), points(|r| r.val_loss));
-    draw(&train, &val, path).map_err(|e| Error::invalid(format!("cannot draw {}: {e}", path.display())))
+    draw(&train, &val, path).map_err(|e| Error::invalid(format!("cannot draw {}: {e}", escaped_path(path))))
 }
 
 /// Colours of the two curves, distinguishable for colour-blind readers and in greyscale.

@@ -129,6 +129,13 @@ impl<B: Backend> Run<B> {
         folder: RunFolder,
     ) -> Result<Self> {
         let Loaded { step, weights, m, v, state, .. } = loaded;
+        if state.trainer.updates > step || state.bad_steps >= MAX_BAD_STEPS {
+            let RunState { trainer: TrainerState { updates, .. }, bad_steps, .. } = state;
+            return Err(Error::invalid(format!(
+                "cannot resume at step {step}: the state has {updates} updates and {bad_steps} consecutive steps with \
+                 non-finite numbers, which no run of this program saves"
+            )));
+        }
         let mut run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
         if run.data_tokens != state.data_tokens {
             let (now, then) = (run.data_tokens, state.data_tokens);
@@ -204,7 +211,7 @@ impl<B: Backend> Run<B> {
             metrics.push(&record)?;
             observer.step(&record);
             if due(sample_every, self.step) {
-                match self.sample() {
+                match self.sample(stop) {
                     Ok(Some(text)) => observer.sample(self.step, &text),
                     Ok(None) => {}
                     // The memory plan does not include the KV cache of a sample. Training itself can continue.
@@ -322,19 +329,19 @@ impl<B: Backend> Run<B> {
         Ok(Some((total / count as f64) as f32))
     }
 
-    /// Generates a text sample; none if the run has no tokenizer. The prompt is a line break, which every training text
-    /// contains.
+    /// Generates a text sample, which ends early when `stop` returns true; none if the run has no tokenizer. The prompt is a
+    /// line break, which every training text contains.
     ///
     /// # Errors
     /// Those of the operations.
-    pub fn sample(&self) -> Result<Option<String>> {
+    pub fn sample(&self, stop: &dyn Fn() -> bool) -> Result<Option<String>> {
         let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
         let start: Vec<i32> = tokenizer.encode("\n")?.into_iter().map(|id| id as i32).collect();
         let mut generator = Generator::new(self.trainer.model(), &start)?;
         let RunOptions { seed, sample_tokens, .. } = self.settings.options;
         let sampling = Sampling { temperature: 0.8, top_k: usize::MAX, top_p: 0.95, seed };
         let mut tokens = Vec::new();
-        while tokens.len() < sample_tokens {
+        while tokens.len() < sample_tokens && !stop() {
             let token = generator.sample(sampling)?;
             tokens.push(token as u32);
             generator.push(token)?;
@@ -380,5 +387,87 @@ impl<B: Backend> Run<B> {
         if let Err(error) = drawn {
             tracing::warn!("cannot draw the loss curve: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::data::Order;
+    use super::super::optimizer::OptimizerConfig;
+    use super::super::schedule::{Decay, Schedule};
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::model::activations::Recompute;
+    use crate::model::config::Config;
+    use crate::model::mutate::{SplitMix, mutate};
+    use crate::model::plan::MemoryPlan;
+    use crate::text::documents::DocumentOptions;
+
+    #[test]
+    fn every_mutated_state_is_answered_at_once() {
+        let model = Config { context: 8, vocab: 257, layers: 1, heads: 1, channels: 4 };
+        let schedule =
+            Schedule { steps: 9, peak: 1e-3, decay: Decay::Cosine, warmup: 1, final_fraction: 0.1, wsd_fraction: 0.2 };
+        let optimizer = OptimizerConfig {
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            grad_clip: 1.0,
+            skip_loss_z: 0.0,
+            skip_norm_z: 0.0,
+        };
+        let options = RunOptions {
+            data: vec!["t.txt".into()],
+            documents: DocumentOptions::default(),
+            order: Order::Shuffled,
+            validation_fraction: 0.05,
+            seed: 1,
+            val_every: 5,
+            val_batches: 2,
+            sample_every: 0,
+            sample_tokens: 4,
+            save_every: 0,
+            keep: 2,
+            recompute: Recompute::None,
+            batch: 2,
+            accumulate: 1,
+            schedule,
+            optimizer,
+        };
+        let state = RunState {
+            settings: Settings { model, tokenizer: Some("bytes".into()), context: 8, options },
+            cursor: Cursor { epoch: 0, position: 3 },
+            data_tokens: 100,
+            trainer: TrainerState::default(),
+            bad_steps: 0,
+        };
+        let corpus = [serde_json::to_vec(&state).unwrap()];
+        let fragments = ["0", "-1", "1e400", "16384", "16777216", "18446744073709551615", "null", "\"", "{", "[", ","];
+        let mut random = SplitMix(5);
+        let (mut parsed, mut accepted) = (0, 0);
+        for round in 0..20_000 {
+            let bytes = mutate(&mut random, &corpus, &fragments);
+            let start = Instant::now();
+            if let Ok(state) = serde_json::from_slice::<RunState>(&bytes) {
+                parsed += 1;
+                let Settings { context, options, .. } = &state.settings;
+                if state.settings.check(&model, Some(&Tokenizer::bytes())).is_ok() {
+                    accepted += 1;
+                    // What a resumed run does with the state before its first step.
+                    let RunOptions { batch, order, seed, recompute, .. } = *options;
+                    MemoryPlan::new::<Cpu<f32>>(&model, batch, *context, recompute).unwrap();
+                    let tokens = Tokens::from_vec("t.txt", vec![1; 100]);
+                    let config = LoaderConfig { batch, context: *context, order, seed };
+                    if let Ok(mut loader) = Loader::new(tokens, config) {
+                        let _ = loader.seek(state.cursor);
+                    }
+                }
+            }
+            assert!(start.elapsed() < Duration::from_secs(2), "round {round}: {:?}", start.elapsed());
+        }
+        assert!(parsed > 1000 && accepted > 100 && accepted < parsed, "{parsed} parsed, {accepted} accepted");
     }
 }

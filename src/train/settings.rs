@@ -10,6 +10,7 @@ use super::flag::{absolute_path, one_of};
 use super::optimizer::OptimizerConfig;
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
+use crate::message::escaped_path;
 use crate::model::activations::Recompute;
 use crate::model::config::Config;
 use crate::text::documents::DocumentOptions;
@@ -17,6 +18,12 @@ use crate::text::tokenizer::Tokenizer;
 
 /// Most tokens in a step: about twenty times GPT-3's. Byte counts of larger steps could overflow 64 bits.
 const MAX_STEP_TOKENS: usize = 1 << 26;
+
+/// Most micro-batches in a step, which are read before it: forty times those of GPT-3 in sequences one by one.
+const MAX_ACCUMULATE: usize = 1 << 16;
+
+/// Most tokens of a text sample, which is held in memory: ten novels.
+const MAX_SAMPLE_TOKENS: usize = 1 << 20;
 
 /// Everything that decides what a run computes; saved in its checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,7 +116,10 @@ impl Settings {
             return reject(format!("the settings are for a model {}, but the weights are of {model}", self.model));
         }
         if let Some(path) = options.data.iter().find(|path| path.to_str().is_none()) {
-            return reject(format!("--data {}: the path is saved in checkpoints and must be UTF-8", path.display()));
+            return reject(format!(
+                "--data {}: the path is saved in checkpoints and must be UTF-8",
+                escaped_path(path)
+            ));
         }
         if *context > model.context {
             return reject(format!("--context {context} is more than the model's context of {}", model.context));
@@ -122,15 +132,38 @@ impl Settings {
                 model.vocab
             ));
         }
-        for (name, value) in [("--keep", options.keep), ("--val-batches", options.val_batches)] {
+        check_tokens(options.batch, *context, options.accumulate)?;
+        options.check()
+    }
+
+    /// Tokens per optimizer step.
+    pub fn step_tokens(&self) -> usize {
+        self.options.batch * self.context * self.options.accumulate
+    }
+}
+
+impl RunOptions {
+    /// Checks the settings that do not depend on the model.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the violated rule and the values.
+    pub fn check(&self) -> Result<()> {
+        let reject = |message: String| Err(Error::Invalid(message));
+        for (name, value) in [("--keep", self.keep), ("--val-batches", self.val_batches)] {
             if value == 0 {
                 return reject(format!("{name} must be at least 1"));
             }
         }
-        check_tokens(options.batch, *context, options.accumulate)?;
-        let OptimizerConfig { beta1, beta2, eps, weight_decay, grad_clip, skip_loss_z, skip_norm_z } =
-            options.optimizer;
-        let Schedule { peak, final_fraction, wsd_fraction, .. } = options.schedule;
+        for (name, value, max) in [
+            ("--sample-tokens", self.sample_tokens, MAX_SAMPLE_TOKENS),
+            ("--accumulate", self.accumulate, MAX_ACCUMULATE),
+        ] {
+            if value > max {
+                return reject(format!("{name} <= {max} failed ({value})"));
+            }
+        }
+        let OptimizerConfig { beta1, beta2, eps, weight_decay, grad_clip, skip_loss_z, skip_norm_z } = self.optimizer;
+        let Schedule { peak, final_fraction, wsd_fraction, .. } = self.schedule;
         for (name, value, below) in [
             ("--lr", peak, f32::INFINITY),
             ("--final-lr-fraction", final_fraction, f32::INFINITY),
@@ -151,11 +184,6 @@ impl Settings {
             return reject(format!("0 < --eps < inf failed ({eps})"));
         }
         Ok(())
-    }
-
-    /// Tokens per optimizer step.
-    pub fn step_tokens(&self) -> usize {
-        self.options.batch * self.context * self.options.accumulate
     }
 }
 

@@ -9,16 +9,17 @@ const ARGS: &str = "train --model m.toml --data t.txt --batch 4 --val-every 0";
 #[test]
 fn two_processes_cannot_write_to_one_run() {
     let lab = Lab::new();
-    lab.shell("mkfifo pipe.txt");
-    let first = lab.start("train --model m.toml --data pipe.txt --out run --steps 3 --json");
-    let pipe = fs::OpenOptions::new().write(true).open(lab.path("pipe.txt")).unwrap();
+    let mut first = lab.start("train --model m.toml --data t.txt --out run --steps 10000000 --val-every 0 --json");
+    assert!(first.wait_until(|first| first.lines() >= 1));
     for flags in ["", "--overwrite", "--resume"] {
         lab.run(&format!("{ARGS} --out run --steps 1 {flags}"))
             .fails(1, &["run: another process is writing to this run folder (its lock is held)"]);
     }
-    std::io::Write::write_all(&mut { pipe }, lab.read("t.txt").as_bytes()).unwrap();
-    assert_eq!(first.end().records().len(), 3);
-    lab.run("train --resume --out run --data t.txt --steps 4").ok();
+    first.signal("TERM");
+    let first = first.end();
+    first.fails(3, &["saved; use --resume to continue"]);
+    let next = first.stdout.lines().count() + 1;
+    lab.run(&format!("train --resume --out run --steps {next}")).ok();
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod faults;
 mod folder;
 mod fuzz;
 mod generate;
+mod hostile;
 mod kill;
 mod resume;
 mod signals;

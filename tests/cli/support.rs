@@ -185,6 +185,12 @@ impl Running {
         true
     }
 
+    /// Whether the command has a file with this name open.
+    pub fn has_opened(&self, name: &str) -> bool {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.child.id())).into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|path| path.ends_with(name))
+    }
+
     pub fn is_over(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

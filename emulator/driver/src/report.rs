@@ -17,7 +17,21 @@ pub fn print(text: &str) {
         return;
     }
     // One write per message, so that the lines of several threads do not mix.
-    let _ = std::io::stderr().write_all(format!("cuda-emulator: {text}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("cuda-emulator: {}\n", printable(text)).as_bytes());
+}
+
+/// The text without characters that control a terminal: it may quote a path from a module, which can hold any.
+fn printable(text: &str) -> String {
+    let is_shown = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn messages_have_no_control_characters() {
+        assert_eq!(super::printable("a\u{1b}[2J\n\tb\u{9b}é"), "a\\u{1b}[2J\n\tb\\u{9b}é");
+    }
 }
 
 thread_local! {

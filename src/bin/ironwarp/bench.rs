@@ -13,6 +13,8 @@ use ironwarp::bench::problem::{Problem, Workload};
 use ironwarp::bench::report::{self, Facts, Report};
 use ironwarp::bench::suite::Bench;
 use ironwarp::cpu::Cpu;
+use ironwarp::files::open_regular;
+use ironwarp::message::escaped_path;
 use ironwarp::model::config::Config;
 use serde_json::{Value, json};
 
@@ -97,8 +99,12 @@ fn bench<B: Timed>(
     native: impl FnOnce(&mut Facts) -> Option<Box<dyn Peer>>,
 ) -> Result<()> {
     let problems = problems(args, device == "cpu")?;
+    if let Some(file) = &args.compare {
+        // Read after the measurements, which take minutes: what is no file is reported before them.
+        open_regular(file)?;
+    }
     if let Some(out) = &args.out {
-        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", escaped_path(out)))?;
     }
     let mut bench = Bench::new(backend, Duration::from_millis(args.ms))?;
     let mut facts = backend.facts(&bench.stopwatch);

@@ -1,6 +1,7 @@
 //! Listing the files of a corpus.
 
 use anyhow::Result;
+use ironwarp::message::escaped_path;
 use ironwarp::text::corpus::Corpus;
 use ironwarp::text::listing::{DataFile, Use};
 use serde_json::json;
@@ -19,7 +20,7 @@ pub fn tell(corpus: &Corpus, json: bool) {
             Some(n) => format!(", {} documents", output::thousands(n)),
             None => String::new(),
         };
-        let (path, tokens) = (output::escaped(&file.path), output::thousands(file.tokens));
+        let (path, tokens) = (escaped_path(&file.path), output::thousands(file.tokens));
         let form = &file.form;
         output::tell(format!("{:<10}  {path}: {form}{documents}, {tokens} tokens", file.usage));
     }
@@ -36,13 +37,13 @@ pub fn tell(corpus: &Corpus, json: bool) {
 /// A line for each file that is not used, with the reason, and for each of which documents were left out.
 pub fn left_out(files: &[DataFile]) -> impl Iterator<Item = String> {
     files.iter().filter_map(|file| match &file.usage {
-        Use::Unused(reason) => Some(format!("unused      {}: {reason}", output::escaped(&file.path))),
+        Use::Unused(reason) => Some(format!("unused      {}: {reason}", escaped_path(&file.path))),
         Use::Train | Use::Validation if file.skipped > 0 => {
             let skipped = match file.skipped {
                 1 => "1 bad document".to_string(),
                 n => format!("{} bad documents", output::thousands(n)),
             };
-            Some(format!("left out    {}: {skipped}", output::escaped(&file.path)))
+            Some(format!("left out    {}: {skipped}", escaped_path(&file.path)))
         }
         Use::Train | Use::Validation => None,
     })

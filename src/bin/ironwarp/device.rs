@@ -9,6 +9,7 @@ use ironwarp::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use ironwarp::cuda::Cuda;
 use ironwarp::memory::Category;
+use ironwarp::message::escaped_path;
 use ironwarp::model::arena::Arena;
 use ironwarp::model::config::Config;
 use ironwarp::model::plan::MemoryPlan;
@@ -249,7 +250,7 @@ impl<B: Backend> Model<B> {
     /// Loads a run, checkpoint or Hugging Face folder to a device.
     pub fn load(dir: &Path, tokenizer: Option<&str>, backend: B) -> Result<Self> {
         let (HostWeights { config, layout, data }, named) = load_model_folder(dir)?;
-        let model = || format!("model {}", dir.display());
+        let model = || format!("model {}", escaped_path(dir));
         let tokenizer = find_tokenizer(tokenizer, named, &config).with_context(model)?.with_context(model);
         backend.account_to(Category::Weights);
         let params = Arena::from_f32(&backend, &layout, data)?;

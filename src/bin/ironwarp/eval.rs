@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use ironwarp::message::escaped_path;
 use ironwarp::ops::Backend;
 use ironwarp::text::corpus::{Corpus, Vocabulary, first_text};
 use ironwarp::text::documents::DocumentOptions;
@@ -64,7 +65,7 @@ fn score<B: Backend>(args: EvalArgs, json: bool, backend: B) -> Result<()> {
             let corpus = open_text(&model, &path, &args.documents)?;
             let Corpus { train: tokens, validation, files } = corpus;
             if !validation.is_empty() {
-                let path = path.display();
+                let path = escaped_path(&path);
                 bail!("{path}: the folder has training and validation files; pass the file to evaluate on");
             }
             for line in data::left_out(&files) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use ironwarp::message::escaped_path;
 use ironwarp::model::hugging_face;
 use ironwarp::text::tokenizer::Tokenizer;
 use ironwarp::train::checkpoint::load_model_folder;
@@ -46,6 +47,6 @@ pub fn run(args: ExportArgs, json: bool) -> Result<()> {
     if json {
         return output::json(&json!({"out": args.out, "parameters": parameters}));
     }
-    output::line(format!("{} parameters in {}", output::thousands(parameters as u64), args.out.display()));
+    output::line(format!("{} parameters in {}", output::thousands(parameters as u64), escaped_path(&args.out)));
     Ok(())
 }

@@ -15,8 +15,8 @@ use ironwarp::train::settings::check_tokens;
 use serde_json::json;
 
 use crate::device::{Device, Runs, on_backend};
+use crate::model_file::read_config;
 use crate::output;
-use crate::train::read_config;
 
 #[derive(Debug, Args)]
 pub struct InfoArgs {

@@ -8,8 +8,10 @@ mod export;
 mod generate;
 mod host_memory;
 mod info;
+mod model_file;
 mod output;
 mod profile;
+mod stop;
 mod tokenize;
 mod tokenizer;
 mod train;
@@ -27,8 +29,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Train, evaluate and run GPT-2.
 ///
-/// Exit status: 0 success, 1 failure, 2 usage error, 3 stopped by a signal after saving, 4 device lost, 130 ended by a second
-/// signal.
+/// Exit status: 0 success, 1 failure, 2 usage error, 3 stopped by a signal after saving, 4 device lost, 130 ended by a signal
+/// before the first step or by a second signal.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {

@@ -2,14 +2,15 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ironwarp::message::printable;
 use serde::Serialize;
 
-/// Prints text and flushes. If the reader has closed the pipe (`| head`), the process exits silently.
+/// Prints text and flushes. A terminal gets it [`printable`], because generated text may have any characters; a file or a
+/// pipe gets it as it is. If the reader has closed the pipe (`| head`), the process exits silently.
 pub fn print(text: &str) {
     if !write(text) {
         process::exit(0);
@@ -24,6 +25,7 @@ pub fn tell(text: impl AsRef<str>) {
 /// Writes to standard output; false if the reader has closed the pipe.
 fn write(text: &str) -> bool {
     let mut out = io::stdout().lock();
+    let text = if out.is_terminal() { printable(text) } else { text.into() };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => true,
         Err(e) if e.kind() == ErrorKind::BrokenPipe => false,
@@ -39,9 +41,9 @@ pub fn line(text: impl AsRef<str>) {
     print(&format!("{}\n", text.as_ref()));
 }
 
-/// Prints a message to standard error, ignoring write errors.
+/// Prints a message to standard error, [`printable`], and ignores write errors.
 pub fn note(text: impl AsRef<str>) {
-    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+    let _ = writeln!(io::stderr(), "{}", printable(text.as_ref()));
 }
 
 /// Prints a value as a line of JSON.
@@ -65,12 +67,6 @@ pub fn progress(total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{eta}} left{{msg}}");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style)
-}
-
-/// A path for a message, in which control characters are escaped.
-pub fn escaped(path: &Path) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    path.to_string_lossy().chars().map(escape).collect()
 }
 
 /// Formats a byte count with a binary unit.

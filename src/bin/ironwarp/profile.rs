@@ -48,6 +48,8 @@ mod emulated {
     use ironwarp::bench::cases;
     use ironwarp::bench::problem::Problem;
     use ironwarp::cuda::Cuda;
+    use ironwarp::files::{open_regular, read_regular_text};
+    use ironwarp::message::escaped_path;
     use ironwarp::profile::check::Baseline;
     use ironwarp::profile::counts::{Profile, Profiler};
     use ironwarp::profile::{report, sass};
@@ -55,7 +57,14 @@ mod emulated {
     use super::ProfileArgs;
     use crate::output;
 
+    /// Maximum size of a PTX file; those of the largest kernels have about a megabyte.
+    const MAX_PTX: u64 = 1 << 26;
+
     pub fn run(args: ProfileArgs, json: bool) -> Result<()> {
+        if let Some(file) = &args.check {
+            // Read after the counting, which takes minutes: what is no file is reported before it.
+            open_regular(file)?;
+        }
         let cuda = Cuda::emulated()?;
         let device = &cuda.device().properties().name;
         let mut profiler = Profiler::new(&cuda)?;
@@ -63,7 +72,7 @@ mod emulated {
             let Some((stem, file)) = replacement.split_once('=') else {
                 bail!("--kernels '{replacement}' is not of the form STEM=FILE.ptx");
             };
-            let ptx = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+            let ptx = read_regular_text(file, MAX_PTX)?;
             profiler.replace(stem, &ptx)?;
         }
         // Only these outputs show machine code.
@@ -122,18 +131,18 @@ mod emulated {
     fn check(path: &Path, device: &str, ops: &[&str], profiles: &[Profile]) -> Result<()> {
         let differences = Baseline::read(path)?.only(ops).differences(device, profiles);
         if differences.is_empty() {
-            output::note(format!("the counts of {} problem(s) equal those in {}", profiles.len(), path.display()));
+            output::note(format!("the counts of {} problem(s) equal those in {}", profiles.len(), escaped_path(path)));
             return Ok(());
         }
         differences.iter().for_each(output::note);
         bail!(
             "the counts of {} problem(s) differ from those in {}; if this is intended, update the file with `make counts`",
             differences.len(),
-            path.display()
+            escaped_path(path)
         )
     }
 
     fn write(path: &Path, text: &str) -> Result<()> {
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", escaped_path(path)))
     }
 }

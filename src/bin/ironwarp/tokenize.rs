@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use ironwarp::message::escaped_path;
 use ironwarp::text::corpus::Corpus;
 use ironwarp::text::documents::DocumentOptions;
 use ironwarp::text::tokenize::{Options, Written, tokenize};
@@ -73,7 +74,7 @@ pub fn run(args: TokenizeArgs, json: bool) -> Result<()> {
         output::line(format!("{} bad documents left out", output::thousands(skipped)));
     }
     for shard in shards {
-        output::line(shard.display().to_string());
+        output::line(escaped_path(&shard));
     }
     Ok(())
 }

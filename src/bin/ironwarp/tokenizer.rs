@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use ironwarp::message::escaped_path;
 use ironwarp::text::documents::DocumentOptions;
 use ironwarp::text::tokenizer_training::{Texts, check_folder, check_vocab, read, save, train};
 use serde_json::json;
@@ -79,6 +80,6 @@ pub fn run(args: TokenizerArgs, json: bool) -> Result<()> {
         output::thousands(bytes as u64),
         output::thousands(tokens as u64)
     ));
-    output::line(format!("tokenizer   {}", output::escaped(&out)));
+    output::line(format!("tokenizer   {}", escaped_path(&out)));
     Ok(())
 }

@@ -2,40 +2,30 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches};
 use indicatif::{HumanDuration, ProgressBar};
 use ironwarp::Error;
 use ironwarp::cpu::Cpu;
+use ironwarp::message::{escaped_path, printable};
 use ironwarp::model::config::Config;
 use ironwarp::model::init;
 use ironwarp::model::plan::MemoryPlan;
 use ironwarp::text::corpus::{Corpus, Vocabulary, first_text};
 use ironwarp::text::embedded;
 use ironwarp::text::tokenizer::Tokenizer;
-use ironwarp::train::checkpoint::{self, Loaded, RunFolder, load_model_folder};
+use ironwarp::train::checkpoint::{self, Loaded, load_model_folder};
 use ironwarp::train::metrics::Record;
 use ironwarp::train::run::{End, Observer, Run, RunState};
 use ironwarp::train::settings::{RunOptions, Settings, check_tokens};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level;
 
 use crate::device::{self, Device, Runs, find_tokenizer, on_backend, tokenizer_of_size};
+use crate::model_file::read_config;
+use crate::stop::Stop;
 use crate::{data, output};
-
-/// Exit status after a second signal, SIGINT or SIGTERM: the status that shells report for SIGINT.
-const KILLED: i32 = 130;
-
-/// Time after the first signal in which further signals are ignored. One request to stop often arrives as several signals:
-/// `timeout` signals the process and its group, and a scheduler each process of a job.
-const REPEATS: Duration = Duration::from_secs(1);
 
 /// Time between lines of progress if there is no progress bar.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -120,12 +110,13 @@ pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<End> {
         list_data(&args, json)?;
         return Ok(End::Done);
     }
-    let stop = watch_signals()?;
+    args.options.check()?;
+    let stop = Stop::watch()?;
     let (opened, choice) = args.device.open()?;
     if !json && let Some(choice) = choice {
         output::tell(choice);
     }
-    on_backend!(opened, backend => train(prepare(backend, &args, matches, json)?, &args, matches, &stop, json))
+    on_backend!(opened, backend => train(prepare(backend, &args, matches, &stop, json)?, &args, matches, &stop, json))
 }
 
 /// Whether a run on this backend validates, or generates samples, though no flag says so. On the emulated GPU it does not,
@@ -135,7 +126,7 @@ fn by_default<B: Runs>(backend: &B, matches: &ArgMatches, flags: [&str; 2]) -> b
 }
 
 /// Prepares the new or resumed run that the flags describe.
-fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bool) -> Result<Run<B>> {
+fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, stop: &Stop, json: bool) -> Result<Run<B>> {
     let out = args.out.clone().unwrap_or_else(|| default_out(args));
     if !args.resume && args.init_from.is_none() {
         // Checked before the run folder is created, in case the model does not exist or does not fit the memory.
@@ -143,27 +134,31 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bo
         check_memory(&backend, &args.settings(config, None), 0)?;
     }
     if args.resume && !out.join("checkpoints").is_dir() {
-        bail!("{}: no run to resume: the folder has no checkpoints folder", out.display());
+        bail!("{}: no run to resume: the folder has no checkpoints folder", escaped_path(&out));
     }
-    let folder = RunFolder::open(&out)?;
+    let folder = stop.open_folder(&out)?;
     if args.resume {
         let Some(loaded) = checkpoint::load_newest::<RunState>(&out, None)? else {
-            bail!("{}: no checkpoint to resume from", out.display());
+            bail!("{}: no checkpoint to resume from", escaped_path(&out));
         };
         let (settings, tokenizer) = check_resumed(args, matches, &loaded)?;
         check_memory(&backend, &settings, 3 * size_of_val(&loaded.weights.data[..]))?;
         if let Some(data) = settings.options.data.iter().find(|path| !is_given(matches, "data") && !path.exists()) {
             bail!(
                 "{}: the data of the run is not at this path any more; pass its new path with --data",
-                data.display()
+                escaped_path(data)
             );
         }
         let (corpus, tokenizer) = open_corpus(&settings.options, tokenizer, &settings.model)?;
         data::tell(&corpus, json);
+        stop.begin_training();
         return Ok(Run::resume(backend, settings, loaded, corpus, tokenizer, folder)?);
     }
     if folder.has_checkpoints()? && !args.overwrite {
-        bail!("{}: already contains a run; use --resume to continue it or --overwrite to start over", out.display());
+        bail!(
+            "{}: already contains a run; use --resume to continue it or --overwrite to start over",
+            escaped_path(&out)
+        );
     }
     let (weights, named) = match &args.init_from {
         Some(dir) => load_model_folder(dir)?,
@@ -182,6 +177,7 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bo
     check_memory(&backend, &settings, size_of_val(&weights.data[..]))?;
     let (corpus, tokenizer) = open_corpus(&settings.options, tokenizer, &settings.model)?;
     data::tell(&corpus, json);
+    stop.begin_training();
     let run = Run::new(backend, settings, weights, corpus, tokenizer, folder)?;
     if args.overwrite {
         // Done last, when all flags and files have been checked.
@@ -190,27 +186,21 @@ fn prepare<B: Runs>(backend: B, args: &TrainArgs, matches: &ArgMatches, json: bo
     Ok(run)
 }
 
-fn train<B: Runs>(
-    mut run: Run<B>,
-    args: &TrainArgs,
-    matches: &ArgMatches,
-    stop: &AtomicBool,
-    json: bool,
-) -> Result<End> {
+fn train<B: Runs>(mut run: Run<B>, args: &TrainArgs, matches: &ArgMatches, stop: &Stop, json: bool) -> Result<End> {
     let (done, steps) = (run.steps_done(), run.settings().options.schedule.steps);
     if args.resume && done >= steps {
         output::note(format!("the run is finished: step {done} of {steps}; --steps N with N > {done} continues it"));
         return Ok(End::Done);
     }
     let mut observer = Terminal::new(&run, args.log_every, json)?;
-    let end = run.train(&|| stop.load(Ordering::Relaxed), &mut observer)?;
+    let end = run.train(&|| stop.is_requested(), &mut observer)?;
     observer.bar.finish_and_clear();
     if !json {
         if end == End::Done && !by_default(run.trainer().backend(), matches, ["sample_every", "sample_tokens"]) {
             output::note("no sample: it takes minutes on the emulated GPU; --sample-tokens N requests it");
         } else if end == End::Done {
-            match run.sample() {
-                Ok(Some(text)) => output::tell(format!("\nsample:\n{text}\n")),
+            match run.sample(&|| stop.is_requested()) {
+                Ok(Some(text)) => output::tell(format!("\nsample:\n{}\n", printable(&text))),
                 // A note at the start said that there are no samples.
                 Ok(None) => {}
                 // The run is complete and saved, so a sample that does not fit the memory is not an error.
@@ -225,27 +215,6 @@ fn train<B: Runs>(
         output::note(format!("stopped by a signal after step {done} of {steps}; saved; use --resume to continue"));
     }
     Ok(end)
-}
-
-/// Returns a flag that the first SIGINT or SIGTERM sets. A signal that arrives later than [`REPEATS`] ends the process
-/// immediately.
-fn watch_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot handle signals")?;
-    // A thread, because the main thread may be blocked in a read or in a long step.
-    let wait = move || {
-        let mut first = None;
-        for _ in signals.forever() {
-            flag.store(true, Ordering::Relaxed);
-            if first.get_or_insert_with(Instant::now).elapsed() > REPEATS {
-                output::note("ended by a second signal; the steps since the last checkpoint are lost");
-                low_level::exit(KILLED);
-            }
-        }
-    };
-    thread::Builder::new().name("signals".into()).spawn(wait).context("cannot handle signals")?;
-    Ok(stop)
 }
 
 fn default_out(args: &TrainArgs) -> PathBuf {
@@ -263,18 +232,6 @@ fn plan<B: Runs>(settings: &Settings) -> Result<MemoryPlan> {
 fn check_memory<B: Runs>(backend: &B, settings: &Settings, in_host: usize) -> Result<()> {
     check_tokens(settings.options.batch, settings.context, settings.options.accumulate)?;
     device::check_memory(backend, &plan::<B>(settings)?, in_host as u64)
-}
-
-/// Reads the sizes of a model: `model` is the name of a preset or of a TOML file.
-pub fn read_config(model: &str) -> Result<Config> {
-    let path = Path::new(model);
-    if path.extension().is_none_or(|extension| extension != "toml") {
-        return Ok(Config::preset(model)?);
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {model}"))?;
-    let config: Config = toml::from_str(&text).with_context(|| format!("{model} is not a valid model description"))?;
-    config.check().with_context(|| model.to_string())?;
-    Ok(config)
 }
 
 /// The settings and the tokenizer of a resumed run, or why it has none, after checking that the flags do not change what must
@@ -301,6 +258,8 @@ fn check_resumed(
     let tokenizer = find_tokenizer(args.tokenizer.as_deref(), named, &saved.model)?;
     let mut settings = resumed(saved, args, matches)?;
     settings.tokenizer = tokenizer.as_ref().ok().map(|tokenizer| tokenizer.name().to_string());
+    // Checked before anything is computed from the sizes in the state, which may be others than those of the weights.
+    settings.check(&loaded.weights.config, tokenizer.as_ref().ok())?;
     // The saved position in the data is valid only for the same sequences in the same order.
     let data_order = |settings: &Settings| (settings.options.order, settings.context, settings.options.seed);
     if data_order(&settings) != data_order(saved) {
@@ -349,7 +308,7 @@ fn open_corpus(
         Err(why) => why,
     };
     if let Some(text) = first_text(&options.data)? {
-        bail!("{}: a text needs a tokenizer: {why:#}", output::escaped(&text));
+        bail!("{}: a text needs a tokenizer: {why:#}", escaped_path(&text));
     }
     let corpus = open(Vocabulary::Size(model.vocab))?;
     output::note(format!("the run has no tokenizer, and therefore no samples: {why:#}"));
@@ -431,9 +390,9 @@ impl Terminal {
         if let Some(peak) = run.trainer().backend().peak_memory() {
             output::tell(format!("memory      {} peak", output::bytes(peak)));
         }
-        output::tell(format!("curve       {}", run.loss_curve_path().display()));
+        output::tell(format!("curve       {}", escaped_path(&run.loss_curve_path())));
         if let Some(path) = &self.checkpoint {
-            output::tell(format!("checkpoint  {}", path.display()));
+            output::tell(format!("checkpoint  {}", escaped_path(path)));
         }
     }
 }
@@ -473,7 +432,7 @@ impl Observer for Terminal {
     }
 
     fn sample(&mut self, step: u64, text: &str) {
-        let text = format!("--- sample at step {step}\n{text}\n---");
+        let text = format!("--- sample at step {step}\n{}\n---", printable(text));
         if self.json {
             self.bar.suspend(|| output::note(&text));
         } else {

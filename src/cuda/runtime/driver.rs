@@ -8,7 +8,8 @@ use cudarc::driver::{result, sys};
 use libloading::Library;
 
 use super::faults::Fault;
-use crate::{Error, Result};
+use crate::message::escaped_path;
+use crate::{Error, Result, files};
 
 /// The oldest driver that loads what the build compiles: PTX 9.0 and cubins of CUDA 13.0.
 const OLDEST: i32 = 13000;
@@ -28,9 +29,13 @@ pub fn emulate(path: &Path) -> Result<()> {
         return Ok(());
     }
     let unavailable = |cause: String| {
-        let path = path.display();
+        let path = escaped_path(path);
         Error::Unavailable(format!("no emulated CUDA driver at {path} ({cause}); `make emulator` builds it"))
     };
+    if path.exists() {
+        // The loader would wait for a writer of a named pipe.
+        files::open_regular(path).map_err(|error| unavailable(error.to_string()))?;
+    }
     // SAFETY: loading runs the library's initialisers. The emulator's have no effects outside of the library.
     #[allow(unsafe_code)]
     let library = unsafe { Library::new(path) }.map_err(|error| unavailable(error.to_string()))?;
@@ -60,7 +65,7 @@ pub fn find_emulator() -> Result<PathBuf> {
     let release = folders().map(|folder| folder.join("release/libcuda_emulator.so"));
     let candidates: Vec<PathBuf> = release.chain(folders().map(|folder| folder.join("libcuda_emulator.so"))).collect();
     candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        let folders: Vec<String> = folders().map(|folder| folder.display().to_string()).collect();
+        let folders: Vec<String> = folders().map(escaped_path).collect();
         Error::Unavailable(format!(
             "no emulated CUDA driver: libcuda_emulator.so is neither in {} nor in their subfolders `release`; `make \
              emulator` builds it, or set IRONWARP_EMULATOR to its path",

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::message::escaped;
 use crate::model::config::{BYTES_VOCAB, Config, GPT2_VOCAB, TOKENIZERS};
 use crate::model::json::{self, UniqueMap};
 
@@ -32,11 +33,9 @@ const SUPPORTED: &[(&str, &[&str])] = &[
 /// [`Error::Invalid`] if the name is unknown; the message lists all names.
 pub(super) fn check_tokenizer(name: Option<&str>) -> Result<()> {
     match name {
-        Some(name) if !TOKENIZERS.contains(&name) => Err(Error::invalid(format!(
-            "unknown tokenizer '{}'; available: {}",
-            json::escaped(name),
-            TOKENIZERS.join(", ")
-        ))),
+        Some(name) if !TOKENIZERS.contains(&name) => {
+            Err(Error::invalid(format!("unknown tokenizer '{}'; available: {}", escaped(name), TOKENIZERS.join(", "))))
+        }
         _ => Ok(()),
     }
 }
@@ -109,7 +108,7 @@ fn text_of(value: &Value) -> String {
     match value {
         Value::Array(_) => "[…]".into(),
         Value::Object(_) => "{…}".into(),
-        plain => json::escaped(&plain.to_string()).replace("\\\"", "\""),
+        plain => escaped(&plain.to_string()),
     }
 }
 
@@ -218,20 +217,48 @@ mod tests {
 
     #[test]
     fn mutated_configurations_never_panic_and_accepted_ones_are_valid() {
+        use std::time::{Duration, Instant};
+
+        use crate::cpu::Cpu;
+        use crate::model::activations::Recompute;
         use crate::model::mutate::{SplitMix, mutate};
+        use crate::model::plan::MemoryPlan;
         let config = Config { context: 8, vocab: 257, layers: 2, heads: 2, channels: 4 };
         let corpus = [text(&config, Some("bytes"), Some(256)), text(&Config::preset("gpt2-124M").unwrap(), None, None)];
-        let fragments =
-            ["0", "-1", "1e-5", "16777217", "18446744073709551615", "1e400", "null", "true", "\"gpt2\"", "{", "[", ","];
+        let fragments = [
+            "0",
+            "-1",
+            "1e-5",
+            "16384",
+            "16777217",
+            "18446744073709551615",
+            "1e400",
+            "null",
+            "true",
+            "\"gpt2\"",
+            "{",
+            "[",
+            ",",
+            "\u{1b}[2J",
+            "\\u001b",
+        ];
         let mut random = SplitMix(9);
         let mut accepted = 0;
         for round in 0..50_000 {
-            let Ok((config, _)) = parse(Path::new("config.json"), &mutate(&mut random, &corpus, &fragments)) else {
-                continue;
-            };
-            accepted += 1;
-            config.check().unwrap_or_else(|e| panic!("round {round}: {e}"));
-            crate::model::params::Layout::new(&config);
+            let start = Instant::now();
+            match parse(Path::new("config.json"), &mutate(&mut random, &corpus, &fragments)) {
+                Ok((config, _)) => {
+                    accepted += 1;
+                    config.check().unwrap_or_else(|e| panic!("round {round}: {e}"));
+                    MemoryPlan::new::<Cpu<f32>>(&config, 1, 1, Recompute::None).unwrap();
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(error.len() < 4000 && !error.contains(char::is_control), "round {round}: {error:?}");
+                }
+            }
+            // Milliseconds on a busy machine; a loop over a claimed size would take hours.
+            assert!(start.elapsed() < Duration::from_secs(2), "round {round}: {:?}", start.elapsed());
         }
         assert!(accepted > 1000, "only {accepted} mutants were accepted");
     }

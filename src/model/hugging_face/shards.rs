@@ -1,13 +1,15 @@
 //! The tensors of a Hugging Face folder: in one safetensors file, or in several shards with an index.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::json::{self, UniqueMap, escaped};
+use crate::message::escaped;
+use crate::model::json::{self, UniqueMap};
 use crate::model::safetensors::{TensorFile, TensorInfo};
 
 /// The file of a model that is not sharded.
@@ -69,7 +71,7 @@ impl Shards {
     fn collect(dir: &Path, files: Vec<TensorFile>, index: Option<&BTreeMap<String, String>>) -> Result<Self> {
         let mut problems = Vec::new();
         let mut locations = BTreeMap::new();
-        let file_name = |file: usize| files[file].path().file_name().unwrap_or_default().to_string_lossy();
+        let file_name = |file: usize| escaped(&files[file].path().file_name().unwrap_or_default().to_string_lossy());
         for (file, content) in files.iter().enumerate() {
             for name in content.header().tensors.keys() {
                 let model_name = name.strip_prefix("transformer.").unwrap_or(name).to_string();
@@ -88,9 +90,11 @@ impl Shards {
                 }
             }
         }
+        let by_name: BTreeMap<_, _> = files.iter().map(|file| (file.path().file_name(), file)).collect();
         for (name, file) in index.into_iter().flatten() {
-            let found = files.iter().any(|f| f.path() == dir.join(file) && f.header().tensors.contains_key(name));
+            let found = by_name.get(&Some(OsStr::new(file))).is_some_and(|f| f.header().tensors.contains_key(name));
             if !found {
+                let file = escaped(file);
                 problems.push(format!("'{}' is not in {file}, although {INDEX} says so", escaped(name)));
             }
         }

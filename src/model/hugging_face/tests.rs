@@ -227,6 +227,17 @@ fn shards_are_combined_and_invalid_indexes_rejected() {
         let error = import(&dir).unwrap_err().to_string();
         assert!(error.contains(wanted), "{tensor} in {file}: {error}");
     }
+    // Text from the files is escaped, and long lists are cut.
+    let (_root, dir) = sharded(|map| {
+        map.extend((0..1000).map(|i| (format!("\u{1b}[2J{i:04}"), "a.safetensors".to_string())));
+    });
+    let error = import(&dir).unwrap_err().to_string();
+    assert!(
+        error.contains("1000 tensor(s) do not fit the model:\n  '\\u{1b}[2J0000' is not in a.safetensors"),
+        "{error}"
+    );
+    assert!(error.ends_with("\n  … and 988 more") && error.len() < 2000, "{error}");
+
     let (_root, dir) = sharded(|map| drop(map.remove(wte)));
     let error = import(&dir).unwrap_err().to_string();
     assert!(error.contains("'transformer.wte.weight' is in b.safetensors but not in"), "{error}");
@@ -259,9 +270,10 @@ fn claimed_sizes_are_checked_against_the_tensors() {
     let (_root, dir) = folder(|_| {});
     let config = fs::read_to_string(dir.join(CONFIG)).unwrap();
     for (field, size, wanted) in [
-        ("\"n_layer\": 2", "\"n_layer\": 16000000", "n_layer = 16000000, but the folder has only 28 tensors"),
+        ("\"n_layer\": 2", "\"n_layer\": 16000000", "1 <= layers (L) <= 16384 failed (16000000)"),
+        ("\"n_layer\": 2", "\"n_layer\": 16384", "n_layer = 16384, but the folder has only 28 tensors"),
         ("\"n_embd\": 4", "\"n_embd\": 1048576", "'wte.weight' is (5, 4), the model needs (5, 1048576)"),
-        ("\"n_embd\": 4", "\"n_embd\": 16777216", "at most 2^48 parameters failed"),
+        ("\"n_embd\": 4", "\"n_embd\": 16777216", "1 <= channels (C) <= 1048576 failed (16777216)"),
         ("\"vocab_size\": 5", "\"vocab_size\": 16777216", "'wte.weight' is (5, 4), the model needs (16777216, 4)"),
         ("\"n_positions\": 3", "\"n_positions\": 16777216", "'wpe.weight' is (3, 4), the model needs (16777216, 4)"),
     ] {

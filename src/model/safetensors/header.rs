@@ -9,7 +9,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::model::json::{UniqueMap, escaped};
+use crate::message::{escaped, parser_message};
+use crate::model::json::UniqueMap;
 
 /// Maximum length of the JSON header, the same as in the safetensors library.
 pub const MAX_HEADER: u64 = 100_000_000;
@@ -60,8 +61,8 @@ impl Header {
         if json.first() != Some(&b'{') {
             return Err(Error::format_at(path, 8, "the header does not begin with '{'"));
         }
-        let raw: Raw =
-            serde_json::from_slice(json).map_err(|e| Error::format_at(path, 8, format!("bad header: {e}")))?;
+        let raw: Raw = serde_json::from_slice(json)
+            .map_err(|e| Error::format_at(path, 8, format!("bad header: {}", parser_message(e))))?;
         check_tiling(&raw.tensors, data.len()).map_err(|message| Error::format(path, message))?;
         let len = 8 + json.len();
         let info = |(name, t): (String, RawTensor)| {

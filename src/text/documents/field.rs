@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::message::parser_message;
+
 /// Why a JSON value has no text, and at which byte of it.
 pub(super) struct Fault {
     pub at: usize,
@@ -17,7 +19,7 @@ impl Fault {
         let lines = json.split_inclusive('\n').take(error.line().saturating_sub(1));
         let at = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
         let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or_default().to_string();
+        let message = parser_message(message.rsplit_once(" at line ").map_or(&*message, |(what, _)| what));
         Fault { at: at.min(json.len()), message }
     }
 }

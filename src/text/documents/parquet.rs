@@ -12,7 +12,7 @@ use parquet::schema::types::ColumnDescPtr;
 use super::{BATCH, Batches};
 use crate::error::{Error, Result};
 use crate::files::open_regular;
-use crate::model::json::escaped;
+use crate::message::escaped;
 
 /// Rows that are decoded at a time.
 const ROWS: usize = 1024;

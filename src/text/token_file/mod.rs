@@ -25,6 +25,7 @@ pub use self::element::Element;
 use super::shard;
 use crate::error::{Error, Result};
 use crate::files::map_regular;
+use crate::message::escaped_path;
 
 /// How the tokens of a file are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,7 +123,7 @@ impl TokenFile {
     pub fn read(&self, start: usize, out: &mut [i32]) -> Result<()> {
         let Layout { len, element, start: offset, .. } = self.layout;
         if start.checked_add(out.len()).is_none_or(|end| end > len) {
-            let message = format!("{}: cannot read {} tokens at {start} of {len}", self.path.display(), out.len());
+            let message = format!("{}: cannot read {} tokens at {start} of {len}", escaped_path(&self.path), out.len());
             return Err(Error::invalid(message));
         }
         element.copy(&self.map[offset + start * element.bytes()..], out);

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::element::Element;
 use super::{Form, Layout};
 use crate::error::{Error, Result};
-use crate::model::json::escaped;
+use crate::message::escaped;
 
 /// The first bytes of every file.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";

@@ -8,17 +8,22 @@ use super::layout::{CHECKPOINTS, CONFIG, Id, MANIFEST, MODEL, OPTIMIZER, STATE, 
 use super::manifest::{LoadError, Manifest, Metadata};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::message::joined;
 use crate::model::config::Config;
 use crate::model::hugging_face;
 use crate::model::json;
 use crate::model::params::{HostWeights, Layout};
 use crate::model::safetensors::{TensorFile, check_finite, shape_text};
 use crate::tensor::host_zeros;
-use crate::text::hugging_face::{TOKENIZER, TOKENIZER_CONFIG, has_files};
+use crate::text::hugging_face::{MAX_FILE, TOKENIZER, TOKENIZER_CONFIG, has_files};
 use crate::text::tokenizer::Tokenizer;
 
 /// Maximum size of a manifest, which has one line for each of about fifty tensors.
 const MAX_MANIFEST: u64 = 1 << 20;
+/// Maximum size of a checkpoint's `config.json`; ours have two hundred bytes.
+const MAX_CONFIG: u64 = 1 << 16;
+/// Maximum size of a trainer's state; its largest content is two windows of 128 recent numbers.
+const MAX_STATE: u64 = 1 << 20;
 
 /// A loaded checkpoint.
 #[derive(Debug)]
@@ -146,7 +151,7 @@ fn newest_of<T>(
     if warnings.is_empty() {
         return Ok(None);
     }
-    let message = format!("none of the {} checkpoints can be loaded:\n  {}", warnings.len(), warnings.join("\n  "));
+    let message = format!("none of the {} checkpoints can be loaded:\n  {}", warnings.len(), joined(&warnings, "\n  "));
     Err(Error::format(checkpoints, message))
 }
 
@@ -162,7 +167,7 @@ impl Opened {
         let path = dir.join(MANIFEST);
         let manifest = Manifest::parse(&path, &files::read_regular(&path, MAX_MANIFEST)?)?;
         let path = dir.join(CONFIG);
-        let metadata = Metadata::parse(&path, &manifest.read_text(&path)?)?;
+        let metadata = Metadata::parse(&path, &manifest.read_text(&path, MAX_CONFIG)?)?;
         metadata.model.check().map_err(|e| Error::format(&path, e.to_string()))?;
         Ok(Opened { dir: dir.to_path_buf(), manifest, metadata })
     }
@@ -174,7 +179,7 @@ impl Opened {
             return Err(LoadError::Incompatible(Error::format(self.dir.join(CONFIG), message)));
         }
         let path = self.dir.join(STATE);
-        let state = self.manifest.read_text(&path)?;
+        let state = self.manifest.read_text(&path, MAX_STATE)?;
         // The checksum is correct, so a state that cannot be parsed was written by another version of the trainer.
         let state = json::parse(&path, &state).map_err(LoadError::Incompatible)?;
         let weights = self.weights()?;
@@ -201,8 +206,8 @@ impl Opened {
             return Tokenizer::by_name(name).map(Some).map_err(LoadError::Incompatible);
         }
         let path = self.dir.join(TOKENIZER);
-        let json = self.manifest.read_text(&path)?;
-        let config = self.manifest.read_text(&self.dir.join(TOKENIZER_CONFIG))?;
+        let json = self.manifest.read_text(&path, MAX_FILE)?;
+        let config = self.manifest.read_text(&self.dir.join(TOKENIZER_CONFIG), MAX_FILE)?;
         Tokenizer::from_bytes(&path, &json, &config).map(Some).map_err(LoadError::Incompatible)
     }
 

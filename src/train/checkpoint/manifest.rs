@@ -13,9 +13,6 @@ use crate::model::config::Config;
 use crate::model::json;
 use crate::model::safetensors::{FileChecksums, TensorFile, crc32};
 
-/// Maximum size of a JSON file. The largest content of a trainer's state is a window of recent losses.
-const MAX_TEXT: u64 = 1 << 26;
-
 /// Why a checkpoint cannot be loaded.
 #[derive(Debug)]
 pub(super) enum LoadError {
@@ -103,10 +100,10 @@ impl Manifest {
         self.files.get(name).ok_or_else(|| Error::format(path, format!("not listed in {MANIFEST}")))
     }
 
-    /// Reads and verifies a JSON file.
-    pub(super) fn read_text(&self, path: &Path) -> Result<Vec<u8>> {
+    /// Reads and verifies a JSON file of at most `max_bytes` bytes.
+    pub(super) fn read_text(&self, path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
         let expected = self.checksums(path)?;
-        let text = files::read_regular(path, MAX_TEXT)?;
+        let text = files::read_regular(path, max_bytes)?;
         check_length(path, text.len(), expected)?;
         check_crc32(path, "the content", &text, expected.head_crc32)?;
         Ok(text)

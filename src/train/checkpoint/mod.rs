@@ -17,7 +17,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -64,8 +64,7 @@ pub struct Snapshot<'a, S> {
 pub struct RunFolder {
     dir: PathBuf,
     disk: Box<dyn FileSystem>,
-    /// The folders that [`RunFolder::open`] created, the run folder first, then its parents.
-    created: Vec<PathBuf>,
+    new: New,
     /// Holds the lock, which the operating system releases however the process ends.
     _lock: File,
 }
@@ -93,14 +92,14 @@ impl RunFolder {
                 files::remove_all(&*disk, &entry.path())?;
             }
         }
-        Ok(RunFolder { dir: dir.to_path_buf(), disk, created, _lock: lock })
+        Ok(RunFolder { dir: dir.to_path_buf(), disk, new: New { dir: dir.to_path_buf(), created }, _lock: lock })
     }
 
-    /// Whether the folder has only what [`RunFolder::open`] creates.
-    fn is_unused(&self) -> io::Result<bool> {
-        let names: io::Result<Vec<_>> = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name())).collect();
-        let is_unused = names?.iter().all(|name| [LOCK, CHECKPOINTS].iter().any(|own| name == own));
-        Ok(is_unused && fs::read_dir(self.dir.join(CHECKPOINTS))?.next().is_none())
+    /// What dropping this value does for a run that could not start, for a process that ends without dropping it: if
+    /// opening created the folder and nothing was written to it since, it is deleted.
+    pub fn clean_up(&self) -> impl FnOnce() + Send + use<> {
+        let new = self.new.clone();
+        move || new.remove_if_unused(&Disk)
     }
 
     /// Path of the folder.
@@ -231,13 +230,34 @@ impl RunFolder {
 /// If opening created the folder and nothing was written to it since, the run could not start, and the folder is deleted.
 impl Drop for RunFolder {
     fn drop(&mut self) {
+        self.new.remove_if_unused(&*self.disk);
+    }
+}
+
+/// What [`RunFolder::open`] created.
+#[derive(Debug, Clone)]
+struct New {
+    dir: PathBuf,
+    /// The folders, the run folder first, then its parents; none if the run folder existed.
+    created: Vec<PathBuf>,
+}
+
+impl New {
+    /// Whether the run folder has only what [`RunFolder::open`] creates.
+    fn is_unused(&self) -> io::Result<bool> {
+        let names: io::Result<Vec<_>> = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name())).collect();
+        let is_unused = names?.iter().all(|name| [LOCK, CHECKPOINTS].iter().any(|own| name == own));
+        Ok(is_unused && fs::read_dir(self.dir.join(CHECKPOINTS))?.next().is_none())
+    }
+
+    fn remove_if_unused(&self, disk: &dyn FileSystem) {
         if self.created.is_empty() || !self.is_unused().unwrap_or(false) {
             return;
         }
         // A failure leaves an empty folder, in which a run can start. No folder that has a file is deleted.
-        let removed = self.disk.remove_dir(&self.dir.join(CHECKPOINTS));
-        if removed.and_then(|()| self.disk.remove_file(&self.dir.join(LOCK))).is_ok() {
-            let _ = self.created.iter().try_for_each(|folder| self.disk.remove_dir(folder));
+        let removed = disk.remove_dir(&self.dir.join(CHECKPOINTS));
+        if removed.and_then(|()| disk.remove_file(&self.dir.join(LOCK))).is_ok() {
+            let _ = self.created.iter().try_for_each(|folder| disk.remove_dir(folder));
         }
     }
 }
@@ -249,7 +269,7 @@ const LOCK: &str = ".lock";
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(LOCK);
     let failed = |e| Error::io("lock", &path, e);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let file = files::append_regular(&path, "lock")?;
     let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     // Retries, because a lock that this process has just released may persist for a moment: if another thread is starting
     // a child process, the child has inherited the file until it executes its program.

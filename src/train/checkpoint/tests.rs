@@ -416,7 +416,8 @@ fn checkpoints_of_another_model_version_or_trainer_are_rejected() {
     // Claimed sizes that the tensors do not have, or that are impossible, are rejected before any allocation.
     for (from, to, wanted) in [
         ("\"channels\": 2", "\"channels\": 1048576", "'wte' is (128, 2), the model needs (128, 1048576)"),
-        ("\"layers\": 1", "\"layers\": 16777216", "'qkv_weight' is (1, 6, 2), the model needs (16777216, 6, 2)"),
+        ("\"layers\": 1", "\"layers\": 16384", "'qkv_weight' is (1, 6, 2), the model needs (16384, 6, 2)"),
+        ("\"layers\": 1", "\"layers\": 16777216", "1 <= layers (L) <= 16384 failed (16777216)"),
         ("\"layers\": 1", "\"layers\": 0", "layers (L)"),
     ] {
         resave(&checkpoint, CONFIG, &config.replace(from, to));

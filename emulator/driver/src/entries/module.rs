@@ -61,7 +61,11 @@ pub fn text_of(image: Image) -> Result<String> {
 /// As [`text_of`], or the file cannot be read.
 pub fn text_of_file(path: Text) -> Result<String> {
     let path = path.get()?;
-    let bytes = std::fs::read(&path).map_err(|e| CUDA_ERROR_FILE_NOT_FOUND.because(format!("{path}: {e}")))?;
+    let failed = |e| CUDA_ERROR_FILE_NOT_FOUND.because(format!("{path}: {e}"));
+    // A named pipe would block until something writes to it.
+    let is_file = std::fs::metadata(&path).map_err(failed)?.is_file();
+    ensure!(is_file, CUDA_ERROR_FILE_NOT_FOUND, "{path}: not a regular file");
+    let bytes = std::fs::read(&path).map_err(failed)?;
     refuse_binary(&bytes)?;
     utf8(bytes)
 }
