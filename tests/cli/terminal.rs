@@ -38,3 +38,20 @@ fn a_terminal_has_colour_unless_it_is_forbidden() {
     }
     assert!(on_terminal("", "train --steps three").contains('\x1b'));
 }
+
+#[test]
+fn generated_text_cannot_control_a_terminal() {
+    let lab = Lab::new();
+    lab.run("train --model m.toml --data t.txt --out run --steps 1 --batch 2 --val-every 0").ok();
+    lab.write("prompt", "a\x1b[2Jb");
+    let generate = "generate --model run --max-tokens 1 --device cpu --prompt";
+    let command = format!("{} {generate} \"$(cat prompt)\"", environment::command().display());
+    let shown = lab.run_after(&format!("script -qec '{command}' /dev/null; exit"), "").stdout;
+    if shown.is_empty() {
+        return environment::skip("the command `script`");
+    }
+    assert!(shown.starts_with("a\\u{1b}[2Jb") && !shown.contains('\x1b'), "{shown:?}");
+    // A file or a pipe gets the text as it is.
+    let exact = lab.run_args(&[&generate.split(' ').collect::<Vec<_>>()[..], &["a\x1b[2Jb"]].concat()).ok();
+    assert!(exact.starts_with("a\x1b[2Jb"), "{exact:?}");
+}

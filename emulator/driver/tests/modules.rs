@@ -74,6 +74,8 @@ fn images_that_the_device_cannot_run_are_refused() {
     assert_eq!(cu!(cuModuleLoadData(&mut null_mut(), std::ptr::null())), Err(CUDA_ERROR_INVALID_VALUE));
     let path = c"/nowhere/kernels.ptx".as_ptr();
     assert_eq!(cu!(cuModuleLoad(&mut null_mut(), path)), Err(CUDA_ERROR_FILE_NOT_FOUND));
+    // Only a regular file is read; a device may be endless, and a named pipe may never begin.
+    assert_eq!(cu!(cuModuleLoad(&mut null_mut(), c"/dev/null".as_ptr())), Err(CUDA_ERROR_FILE_NOT_FOUND));
 }
 
 #[test]
