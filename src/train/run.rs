@@ -458,7 +458,7 @@ mod tests {
                     accepted += 1;
                     // What a resumed run does with the state before its first step.
                     let RunOptions { batch, order, seed, recompute, .. } = *options;
-                    MemoryPlan::new::<Cpu<f32>>(&model, batch, *context, recompute).unwrap();
+                    MemoryPlan::new::<Cpu<f32>>(&state.settings.model, batch, *context, recompute).unwrap();
                     let tokens = Tokens::from_vec("t.txt", vec![1; 100]);
                     let config = LoaderConfig { batch, context: *context, order, seed };
                     if let Ok(mut loader) = Loader::new(tokens, config) {
