@@ -341,9 +341,7 @@ mod tests {
         shard::write(&path, &[1_u16, 50256], 50257).unwrap();
         let error = open(&path, 0.1).unwrap_err().to_string();
         assert!(
-            error.ends_with(
-                "gpt2.bin at byte 12: the shard is of a vocabulary of 50257 tokens, more than the model's V = 257"
-            ),
+            error.ends_with("gpt2.bin at byte 12: the shard is of a vocabulary of 50257 tokens, more than V = 257"),
             "{error}"
         );
     }

@@ -88,7 +88,7 @@ fn invalid_data_is_reported_with_file_and_offset() {
         ("none.txt", "none.txt: No such file"),
         ("empty.txt", "empty.txt: the file is empty"),
         ("latin.txt", "latin.txt at byte 8: line 2: not UTF-8 text (byte 0xe9)"),
-        ("bad.jsonl", "bad.jsonl at byte 23: line 2: missing field `text`"),
+        ("bad.jsonl", "bad.jsonl at byte 14: line 2: missing field `text`"),
         ("array.jsonl", "array.jsonl at byte 0: line 1: a JSON array; JSONL has one object per line"),
         ("utf16.txt", "utf16.txt: the file is UTF-16; `iconv -f UTF-16 -t UTF-8` converts it"),
         ("nothing.jsonl", "nothing.jsonl: the file has no lines of JSON"),
