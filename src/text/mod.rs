@@ -30,6 +30,7 @@ pub mod listing;
 mod pretokenize;
 pub mod scoring;
 pub mod shard;
+mod signature;
 pub mod token_file;
 pub mod tokenize;
 pub mod tokenizer;

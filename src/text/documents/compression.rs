@@ -8,6 +8,7 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{Error, Result};
 use crate::files::open_regular;
+use crate::text::signature;
 
 /// Size of the buffer for reading, large enough for every signature of [`foreign`].
 const BUFFER: usize = 1 << 16;
@@ -148,35 +149,14 @@ fn read_error(path: &Path, compression: Option<Compression>, error: io::Error) -
 }
 
 /// What a file is, if its first bytes show that it is not a text.
-pub(in crate::text) fn foreign(head: &[u8]) -> Option<String> {
-    let compressed = [Compression::Gzip, Compression::Zstd].into_iter().find(|c| head.starts_with(c.magic()));
-    if let Some(compression) = compressed {
-        let suffix = compression.suffix();
-        return Some(format!("compressed by {compression}; a name that ends in {suffix} has it decompressed"));
+fn foreign(head: &[u8]) -> Option<String> {
+    if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
+        return Some("UTF-16; `iconv -f UTF-16 -t UTF-8` converts it to UTF-8, which is required".into());
     }
-    if head.get(257..262) == Some(b"ustar") {
-        return Some("a tar archive; `tar -xf` unpacks it".into());
+    match [Compression::Gzip, Compression::Zstd].into_iter().find(|c| head.starts_with(c.magic())) {
+        Some(found) => {
+            Some(format!("compressed by {found}; a name that ends in {} has it decompressed", found.suffix()))
+        }
+        None => signature::of(head).map(Into::into),
     }
-    let known: [(&[u8], &str); 14] = [
-        (b"version https://git-lfs", "a Git LFS pointer, not the data itself; `git lfs pull` downloads the data"),
-        (b"\xff\xfe", "UTF-16; `iconv -f UTF-16 -t UTF-8` converts it to UTF-8, which is required"),
-        (b"\xfe\xff", "UTF-16; `iconv -f UTF-16 -t UTF-8` converts it to UTF-8, which is required"),
-        (b"PAR1", "a Parquet table; its name must end in .parquet"),
-        (b"ARROW1", "an Arrow table, which is not supported; Parquet is"),
-        (b"\x93NUMPY", "a NumPy array; its name must end in .npy"),
-        (b"PK\x03\x04", "a ZIP archive; `unzip` unpacks it"),
-        (b"\xfd7zXZ\0", "compressed by xz, which is not supported; `xz -d` decompresses it"),
-        (b"BZh", "compressed by bzip2, which is not supported; `bunzip2` decompresses it"),
-        (b"\x04\x22\x4d\x18", "compressed by LZ4, which is not supported; `lz4 -d` decompresses it"),
-        (b"%PDF-", "a PDF document, not a text"),
-        (b"SQLite format 3\0", "an SQLite database, not a text"),
-        (b"\x89HDF\r\n", "an HDF5 file, not a text"),
-        (b"GGUF", "a GGUF model, not a text"),
-    ];
-    let (_, name) = known.into_iter().find(|(magic, _)| head.starts_with(magic))?;
-    // A text may begin with the letters of bzip2's signature; a digit and a binary number follow in a file of bzip2.
-    if name.contains("bzip2") && head.get(4..10) != Some(b"\x31\x41\x59\x26\x53\x59") {
-        return None;
-    }
-    Some(name.into())
 }

@@ -8,26 +8,7 @@ use super::element::Element;
 use super::{Form, Layout};
 use crate::error::{Error, Result};
 use crate::text::shard::{HEADER_BYTES, MAX_VOCAB_16_BITS};
-
-/// Formats of other files, by the bytes that they begin with.
-const FOREIGN: &[(&[u8], &str)] = &[
-    (b"PK\x03\x04", "a ZIP archive, such as PyTorch's models and NumPy's .npz"),
-    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", "a model of an old PyTorch"),
-    (b"\x80\x02}", "a Python pickle"),
-    (b"\x80\x03}", "a Python pickle"),
-    (b"\x80\x04\x95", "a Python pickle"),
-    (b"\x80\x05\x95", "a Python pickle"),
-    (b"\x1f\x8b", "compressed by gzip; decompress it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd; decompress it first"),
-    (b"BZh", "compressed by bzip2; decompress it first"),
-    (b"\xfd7zXZ\0", "compressed by xz; decompress it first"),
-    (b"GGUF", "a GGUF model"),
-    (b"PAR1", "a Parquet table"),
-    (b"ARROW1\0\0", "an Arrow table"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (b"\x7fELF", "a program"),
-    (b"version https://git-lfs", "a Git LFS pointer; `git lfs pull` fetches the file itself"),
-];
+use crate::text::signature;
 
 /// Magic numbers of llm.c's other files.
 const LLM_C: &[(i32, &str)] = &[
@@ -49,7 +30,7 @@ const MIN_TOKENS: usize = 16;
 
 /// What a file is that has no tokens, if its first bytes tell.
 pub(super) fn foreign(bytes: &[u8]) -> Option<&'static str> {
-    if let Some((_, name)) = FOREIGN.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+    if let Some(name) = signature::of(bytes) {
         return Some(name);
     }
     let number = bytes.first_chunk().map(|bytes| i32::from_le_bytes(*bytes));

@@ -205,16 +205,19 @@ fn files_of_other_formats_are_named() {
     safetensors.extend(b"{\"a\":1}".repeat(10));
     let llmc = [20240326_i32, 20240522].map(|magic| [&magic.to_le_bytes()[..], &[7; 200]].concat());
     for (bytes, expected) in [
-        (&b"PK\x03\x04\x00\x00\x08\x08"[..], "a ZIP archive, such as PyTorch's models and NumPy's .npz"),
+        (
+            &b"PK\x03\x04\x00\x00\x08\x08"[..],
+            "a ZIP archive, such as PyTorch's models and NumPy's .npz; `unzip` unpacks it",
+        ),
         (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02", "a model of an old PyTorch"),
         (b"\x80\x04\x95\x10\0\0", "a Python pickle"),
-        (b"\x1f\x8b\x08\0", "compressed by gzip; decompress it first"),
-        (b"\x28\xb5\x2f\xfd", "compressed by zstd; decompress it first"),
+        (b"\x1f\x8b\x08\0", "compressed by gzip; `gunzip` decompresses it"),
+        (b"\x28\xb5\x2f\xfd", "compressed by Zstandard; `zstd -d` decompresses it"),
         (b"GGUF\x03\0\0\0", "a GGUF model"),
-        (b"PAR1\x15\x04", "a Parquet table"),
+        (b"PAR1\x15\x04", "a Parquet table; its name must end in .parquet"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
-            "a Git LFS pointer; `git lfs pull` fetches the file itself",
+            "a Git LFS pointer, not the data itself; `git lfs pull` downloads the data",
         ),
         (&safetensors, "a safetensors model"),
         (&llmc[0], "a model of llm.c"),
