@@ -19,9 +19,13 @@ mod config;
 mod shards;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "train")]
+mod unused;
 
 use config::{check_tokenizer, end_of_text};
 use shards::{SINGLE, Shards};
+#[cfg(feature = "train")]
+pub(crate) use unused::unused;
 
 /// The file with a model's sizes.
 pub(crate) const CONFIG: &str = "config.json";

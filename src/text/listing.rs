@@ -104,16 +104,18 @@ pub(super) struct Files {
 pub(super) fn files(paths: &[&Path]) -> Result<Files> {
     let (mut uses, mut seen, mut single) = (Vec::new(), BTreeSet::new(), paths.len() == 1);
     for &path in paths {
-        let failed = |e| Error::io("read", path, e);
-        if !seen.insert(path.canonicalize().map_err(failed)?) {
-            return Err(Error::invalid(format!("{}: the same data is given twice", escaped_path(path))));
-        }
         if path.is_dir() {
             single = false;
             uses.extend(folder_uses(list(path)?));
         } else {
             let is_validation = !single && path.file_name().is_some_and(is_validation_name);
             uses.push((path.to_path_buf(), if is_validation { Use::Validation } else { Use::Train }));
+        }
+    }
+    // A file may be given by two names, and in a folder that is given too.
+    for (path, _) in uses.iter().filter(|(_, usage)| !matches!(usage, Use::Unused(_))) {
+        if !seen.insert(path.canonicalize().map_err(|e| Error::io("read", path, e))?) {
+            return Err(Error::invalid(format!("{}: the data contains this file twice", escaped_path(path))));
         }
     }
     match paths {

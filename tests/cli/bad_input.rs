@@ -89,9 +89,9 @@ fn invalid_data_is_reported_with_file_and_offset() {
         ("empty.txt", "empty.txt: the file is empty"),
         ("latin.txt", "latin.txt at byte 8: line 2: not UTF-8 text (byte 0xe9)"),
         ("bad.jsonl", "bad.jsonl at byte 14: line 2: missing field `text`"),
-        ("array.jsonl", "array.jsonl at byte 0: line 1: a JSON array; JSONL has one object per line"),
+        ("array.jsonl", "array.jsonl at byte 0: line 1: an array; JSONL has an object per line"),
         ("utf16.txt", "utf16.txt: the file is UTF-16; `iconv -f UTF-16 -t UTF-8` converts it"),
-        ("nothing.jsonl", "nothing.jsonl: the file has no lines of JSON"),
+        ("nothing.jsonl", "nothing.jsonl: the file has no documents"),
         ("empty.bin", "empty.bin: the file is empty"),
         ("short.bin", "short.bin at byte "),
         ("short.bin", "truncated: "),
@@ -100,8 +100,8 @@ fn invalid_data_is_reported_with_file_and_offset() {
         ("version.bin", "version.bin at byte 4: version 9"),
         ("token.bin", "token.bin at byte 1034: token 8"),
         ("token.bin", ">= V = 257 (token number 5)"),
-        ("folder", "folder: the folder has no text"),
-        ("only-val", "only-val: all 1 file(s) in the folder are validation files"),
+        ("folder", "folder: no training data here: no files"),
+        ("only-val", "only-val: no training data here: 1 file(s) for validation by their names, 0 unused"),
     ] {
         lab.run(&train(file)).fails(1, &[text]);
         lab.run(&eval(file)).fails(1, &[text]);

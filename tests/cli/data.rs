@@ -67,5 +67,10 @@ fn several_paths_and_compressed_files_are_listed_with_their_forms() {
     let mut lines: Vec<&str> = printed.lines().collect();
     lines[3..6].sort_by_key(|line| !line.starts_with("unused"));
     assert_eq!(lines, listing);
-    lab.run("train --model m.toml --data a --data ./a --data-dry-run").fails(1, &["/a: the same data is given twice"]);
+    for twice in ["--data a --data ./a", "--data a --data a/one.jsonl", "--data two.json.gz --data ../DIR/two.json.gz"]
+    {
+        let name = lab.path("").file_name().unwrap().to_str().unwrap().to_string();
+        let args = format!("train --model m.toml {} --data-dry-run", twice.replace("DIR", &name));
+        lab.run(&args).fails(1, &[": the data contains this file twice"]);
+    }
 }

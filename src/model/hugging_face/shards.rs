@@ -15,7 +15,7 @@ use crate::model::safetensors::{TensorFile, TensorInfo};
 /// The file of a model that is not sharded.
 pub(super) const SINGLE: &str = "model.safetensors";
 /// The index of a sharded model: which file holds which tensor.
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Maximum size of an index, enough for a million tensors.
 const MAX_INDEX: u64 = 100_000_000;
 

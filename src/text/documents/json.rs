@@ -1,23 +1,27 @@
 //! JSON files of documents: an array of objects, or objects one after another.
 
-use std::path::Path;
-
 use rayon::prelude::*;
 use serde_json::value::RawValue;
 
 use super::field::{self, Fault};
+use super::text::Text;
 use super::{BATCH, Batches};
 use crate::error::{Error, Result};
 
 /// Reads the documents of a JSON text.
-pub(super) fn read_documents(text: &str, batches: &mut Batches<'_, '_>) -> Result<()> {
+pub(super) fn read_documents(text: &Text, batches: &mut Batches<'_, '_>) -> Result<()> {
     let (path, name) = (batches.path, &batches.options.text_field);
-    let values = values(text).map_err(|fault| error(path, text, fault))?;
+    let Text { text, offset } = text;
+    let error = |fault: Fault| {
+        let line = 1 + text.as_bytes()[..fault.at].iter().filter(|&&byte| byte == b'\n').count();
+        Error::format_at(path, (offset + fault.at) as u64, format!("line {line}: {}", fault.message))
+    };
+    let values = values(text).map_err(error)?;
     let position = |value: &RawValue| value.get().as_ptr() as usize - text.as_ptr() as usize;
     let parse = |value: &&RawValue| {
         field::text(value.get(), name).map_err(|fault| {
             let at = position(value) + fault.at;
-            error(path, text, Fault { at, ..fault })
+            error(Fault { at, ..fault })
         })
     };
     // Cut where the values of a batch begin a batch's size after its first.
@@ -38,9 +42,4 @@ fn values(text: &str) -> Result<Vec<&RawValue>, Fault> {
     }
     let values = serde_json::Deserializer::from_str(text).into_iter();
     values.collect::<serde_json::Result<_>>().map_err(|e| Fault::from_json(text, &e))
-}
-
-fn error(path: &Path, text: &str, fault: Fault) -> Error {
-    let line = 1 + text.as_bytes()[..fault.at].iter().filter(|&&byte| byte == b'\n').count();
-    Error::format_at(path, fault.at as u64, format!("line {line}: {}", fault.message))
 }

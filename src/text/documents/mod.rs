@@ -128,8 +128,7 @@ pub(super) fn read(path: &Path, options: &DocumentOptions, receiver: &mut Receiv
             Format::JsonLines => jsonl::read_documents(opened, &mut batches)?,
             Format::Json => json::read_documents(&text::read(opened)?, &mut batches)?,
             Format::Text | Format::Parquet => {
-                let text = text::read(opened)?;
-                batches.push(vec![Ok(text)])?;
+                batches.push(vec![Ok(text::read(opened)?.text)])?;
             }
         }
     }

@@ -123,6 +123,8 @@ fn errors_name_the_line_and_the_offset() {
             "a.jsonl at byte 0: line 1: an array; JSONL has an object per line, and a name that ends in .json has an array \
               read",
         ),
+        ("a.txt", b"\xef\xbb\xbfcaf\xe9", "a.txt at byte 6: line 1: not UTF-8 text (byte 0xe9)"),
+        ("a.json", b"\xef\xbb\xbf[\n7]", "a.json at byte 5: line 2: a number, not an object with the field `text`"),
         ("a.json", b"[]", "a.json: the file has no documents"),
         (
             "a.json",

@@ -12,12 +12,20 @@ pub(super) const BOM: &str = "\u{feff}";
 /// Largest text that is decompressed as one document: a compressed file does not state how large it will be.
 const MAX_DECOMPRESSED: u64 = 1 << 32;
 
-/// Reads the whole text of a file, without the byte order mark at its head.
+/// The text of a file.
+pub(super) struct Text {
+    /// Without the byte order mark at its head.
+    pub text: String,
+    /// Offset in the file, 0 or behind the byte order mark.
+    pub offset: usize,
+}
+
+/// Reads the whole text of a file.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] if the text is empty, or, with the offset of the first invalid byte, if it is not
 /// UTF-8.
-pub(super) fn read(mut file: Opened<'_>) -> Result<String> {
+pub(super) fn read(mut file: Opened<'_>) -> Result<Text> {
     let path = file.path();
     let mut bytes = Vec::new();
     let limit = match file.text_size() {
@@ -33,13 +41,14 @@ pub(super) fn read(mut file: Opened<'_>) -> Result<String> {
         let message = format!("the decompressed text has {limit} bytes or more; split it, or make it JSONL");
         return Err(Error::format(path, message));
     }
-    if bytes.starts_with(BOM.as_bytes()) {
-        bytes.drain(..BOM.len());
+    let mut text =
+        String::from_utf8(bytes).map_err(|e| not_utf8(path, e.as_bytes(), e.utf8_error().valid_up_to(), (1, 0)))?;
+    let offset = if text.starts_with(BOM) { BOM.len() } else { 0 };
+    text.drain(..offset);
+    match text.is_empty() {
+        true => Err(Error::format(path, "the file is empty")),
+        false => Ok(Text { text, offset }),
     }
-    if bytes.is_empty() {
-        return Err(Error::format(path, "the file is empty"));
-    }
-    String::from_utf8(bytes).map_err(|e| not_utf8(path, e.as_bytes(), e.utf8_error().valid_up_to(), (1, 0)))
 }
 
 /// An error about the first invalid byte, at `at` in `bytes`, which begin at this line and offset of the file.

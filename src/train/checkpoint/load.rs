@@ -8,7 +8,7 @@ use super::layout::{CHECKPOINTS, CONFIG, Id, MANIFEST, MODEL, OPTIMIZER, STATE, 
 use super::manifest::{LoadError, Manifest, Metadata};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::message::joined;
+use crate::message::{escaped_path, joined};
 use crate::model::config::Config;
 use crate::model::hugging_face;
 use crate::model::json;
@@ -82,7 +82,11 @@ pub fn load_model_folder(path: impl AsRef<Path>) -> Result<(HostWeights, Result<
         });
     }
     if path.join(hugging_face::CONFIG).exists() {
+        let unused = hugging_face::unused(path)?;
         let (weights, named) = hugging_face::import(path)?;
+        if !unused.is_empty() {
+            tracing::warn!("{}: not used: {}", escaped_path(path), joined(&unused, ", "));
+        }
         let tokenizer = match Tokenizer::from_folder(path) {
             // Our exports of models with `gpt2` or `bytes` name the tokenizer and have no files of it.
             Err(_) if !has_files(path) && named.is_some() => Tokenizer::by_name(&named.unwrap_or_default()),
