@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Mat, gemm};
 use super::real::{max, sum};
+use super::simd::vectorised;
 use super::{Cpu, Real};
 use crate::error::Result;
 use crate::ops::{AttentionBackward, AttentionDims, AttentionForward, HeadsMut, Operation, Qkv, QkvMut};
@@ -73,20 +74,40 @@ impl<'a, R: Real> Head<'a, R> {
     }
 }
 
-/// Softmax of the first `keys` scores of a row, in place. The remaining scores belong to future keys and become 0. Returns
-/// the log-sum-exp.
-pub(super) fn softmax<R: Real>(row: &mut [R], keys: usize) -> R {
-    let (past, future) = row.split_at_mut(keys);
-    future.fill(R::zero());
-    let max = max(past);
-    for s in past.iter_mut() {
-        *s = (*s - max).fast_exp();
+vectorised! {
+    /// Softmax of the first `keys` scores of a row, in place. The remaining scores belong to future keys and become 0.
+    /// Returns the log-sum-exp.
+    pub(super) fn softmax<R: Real>(row: &mut [R], keys: usize) -> R {
+        let (past, future) = row.split_at_mut(keys);
+        future.fill(R::zero());
+        let max = max(past);
+        for s in past.iter_mut() {
+            *s = (*s - max).fast_exp();
+        }
+        let total = sum(past.len(), |j| past[j]);
+        for p in past.iter_mut() {
+            *p /= total;
+        }
+        max + total.ln()
     }
-    let total = sum(past.len(), |j| past[j]);
-    for p in past.iter_mut() {
-        *p /= total;
+
+    /// Recomputes the softmax of the first `keys` scores of a row from its log-sum-exp.
+    fn softmax_again<R: Real>(row: &mut [R], keys: usize, lse: R) {
+        let (past, future) = row.split_at_mut(keys);
+        for s in past.iter_mut() {
+            *s = (*s - lse).fast_exp();
+        }
+        future.fill(R::zero());
     }
-    max + total.ln()
+
+    /// `ds = p · (dp - delta)` with `delta = dout · out`, in place of dp.
+    fn ds_row<R: Real>(dp: &mut [R], p: &[R], dout: &[R], out: &[R]) {
+        let out = &out[..dout.len()];
+        let delta = sum(dout.len(), |i| dout[i] * out[i]);
+        for (dp, &p) in dp.iter_mut().zip(p) {
+            *dp = p * (*dp - delta);
+        }
+    }
 }
 
 fn head_forward<R: Real>(head: &Head<'_, R>) -> (Vec<R>, Vec<R>) {
@@ -143,9 +164,7 @@ fn head_backward<R: Real>(head: &Head<'_, R>, side: &HeadOut<'_, R>) -> [Vec<R>;
         let p = &mut p_scratch[..rows * keys];
         head.scores(from, to, p);
         for (row, query) in p.chunks_mut(keys).zip(from..) {
-            let (past, future) = row.split_at_mut(head.keys(query + 1));
-            past.iter_mut().for_each(|s| *s = (*s - side.lse[query]).fast_exp());
-            future.fill(R::zero());
+            softmax_again(row, head.keys(query + 1), side.lse[query]);
         }
         gemm(R::one(), Mat::new(p, rows, keys).t(), dout, R::one(), &mut dv[..keys * hs]);
 
@@ -154,10 +173,7 @@ fn head_backward<R: Real>(head: &Head<'_, R>, side: &HeadOut<'_, R>) -> [Vec<R>;
         gemm(R::one(), dout, head.v.range(0, keys).t(), R::zero(), dp);
         for ((dp, p), query) in dp.chunks_mut(keys).zip(p.chunks(keys)).zip(from..) {
             let (dout, out) = (&side.dout[query * side.stride..][..hs], &side.out[query * side.stride..][..hs]);
-            let delta = sum(hs, |i| dout[i] * out[i]);
-            for (dp, &p) in dp.iter_mut().zip(p) {
-                *dp = p * (*dp - delta);
-            }
+            ds_row(dp, p, dout, out);
         }
         let ds = Mat::new(dp, rows, keys);
         gemm(head.scale(), ds, head.k.range(0, keys), R::zero(), &mut dq[from * hs..to * hs]);

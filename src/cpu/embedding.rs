@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::matmul::add;
+use super::simd::min_rows;
 use super::{Cpu, Real};
 use crate::error::{Error, Result};
 use crate::ops::{EmbeddingBackward, EmbeddingDims, EmbeddingForward, Operation, Write};
@@ -22,7 +24,8 @@ pub(super) fn forward<R: Real>(op: EmbeddingForward<'_, Cpu<R>>) -> Result<()> {
     let EmbeddingDims { t, c, vp, .. } = op.check()?;
     let (tokens, wte, wpe) = (op.tokens.as_slice(), op.wte.as_slice(), op.wpe.as_slice());
     check_ids(EmbeddingForward::<Cpu<R>>::NAME, tokens, vp)?;
-    op.out.into_slice().par_chunks_mut(c).zip(tokens).enumerate().for_each(|(n, (out, &token))| {
+    let rows = op.out.into_slice().par_chunks_mut(c).zip(tokens).enumerate();
+    rows.with_min_len(min_rows(c)).for_each(|(n, (out, &token))| {
         let token_row = &wte[token as usize * c..][..c];
         let position_row = &wpe[(op.position + n % t) * c..][..c];
         for ((out, &a), &b) in out.iter_mut().zip(token_row).zip(position_row) {
@@ -44,7 +47,7 @@ pub(super) fn backward<R: Real>(op: EmbeddingBackward<'_, Cpu<R>>) -> Result<()>
     }
 
     let dwpe = op.dwpe.into_slice();
-    dwpe.par_chunks_mut(c).enumerate().for_each(|(position, dwpe)| {
+    dwpe.par_chunks_mut(c).enumerate().with_min_len(min_rows(c)).for_each(|(position, dwpe)| {
         if op.write == Write::Overwrite {
             dwpe.fill(R::zero());
         }
@@ -55,10 +58,4 @@ pub(super) fn backward<R: Real>(op: EmbeddingBackward<'_, Cpu<R>>) -> Result<()>
         }
     });
     Ok(())
-}
-
-fn add<R: Real>(sum: &mut [R], row: &[R]) {
-    for (sum, &x) in sum.iter_mut().zip(row) {
-        *sum += x;
-    }
 }

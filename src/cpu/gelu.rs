@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::simd::{min_rows, vectorised};
 use super::{Cpu, Real};
 use crate::error::Result;
 use crate::ops::{GeluForward, Operation};
@@ -9,6 +10,7 @@ use crate::ops::{GeluForward, Operation};
 const CUBIC: f64 = 0.044715;
 
 /// `√(2/π)`
+#[inline(always)]
 fn root<R: Real>() -> R {
     R::of(std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2)
 }
@@ -22,13 +24,13 @@ fn gate<R: Real>(x: R) -> R {
 
 /// `x/2 · (1 + tanh(u)) = x · σ(2u)`
 #[inline(always)]
-pub(super) fn gelu<R: Real>(x: R) -> R {
+fn gelu<R: Real>(x: R) -> R {
     x * gate(x)
 }
 
 /// The derivative of [`gelu`]: `σ(2u) + x · σ(2u) · (1 - σ(2u)) · 2u'`
 #[inline(always)]
-pub(super) fn dgelu<R: Real>(x: R) -> R {
+fn dgelu<R: Real>(x: R) -> R {
     let gate = gate(x);
     let du = root::<R>() * (R::one() + R::of(3.0 * CUBIC) * x * x);
     let slope = gate * (R::one() - gate);
@@ -40,10 +42,29 @@ pub(super) fn forward<R: Real>(op: GeluForward<'_, Cpu<R>>) -> Result<()> {
     op.check()?;
     let [_, c] = op.x.shape().matrix();
     let rows = op.out.into_slice().par_chunks_mut(c).zip(op.x.as_slice().par_chunks(c));
-    rows.for_each(|(out, x)| {
+    rows.with_min_len(min_rows(c)).for_each(|(out, x)| gelu_row(x, out));
+    Ok(())
+}
+
+vectorised! {
+    fn gelu_row<R: Real>(x: &[R], out: &mut [R]) {
         for (out, &x) in out.iter_mut().zip(x) {
             *out = gelu(x);
         }
-    });
-    Ok(())
+    }
+
+    /// `pre = product + bias, out = gelu(pre)`, where `out` holds the product.
+    pub(super) fn bias_gelu_row<R: Real>(out: &mut [R], pre: &mut [R], bias: &[R]) {
+        for ((out, pre), &bias) in out.iter_mut().zip(pre).zip(bias) {
+            *pre = *out + bias;
+            *out = gelu(*pre);
+        }
+    }
+
+    /// `dx *= gelu'(pre)`
+    pub(super) fn dgelu_row<R: Real>(dx: &mut [R], pre: &[R]) {
+        for (dx, &pre) in dx.iter_mut().zip(pre) {
+            *dx *= dgelu(pre);
+        }
+    }
 }

@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::gelu::{dgelu, gelu};
+use super::gelu::{bias_gelu_row, dgelu_row};
 use super::gemm::{Mat, parallel};
+use super::simd::{min_rows, vectorised};
 use super::{Cpu, Real};
 use crate::error::Result;
 use crate::ops::{DgradEpilogue, Epilogue, MatmulDgrad, MatmulDims, MatmulForward, MatmulWgrad, Operation, Write};
@@ -19,30 +20,17 @@ pub(super) fn forward<R: Real>(op: MatmulForward<'_, Cpu<R>>) -> Result<()> {
         Epilogue::None => {}
         Epilogue::Bias { bias } => {
             let bias = bias.as_slice();
-            out.par_chunks_mut(oc).for_each(|out| {
-                for (out, &bias) in out.iter_mut().zip(bias) {
-                    *out += bias;
-                }
-            });
+            out.par_chunks_mut(oc).with_min_len(min_rows(oc)).for_each(|out| add(out, bias));
         }
         Epilogue::BiasGelu { bias, pre } => {
             let bias = bias.as_slice();
             let rows = out.par_chunks_mut(oc).zip(pre.into_slice().par_chunks_mut(oc));
-            rows.for_each(|(out, pre)| {
-                for ((out, pre), &bias) in out.iter_mut().zip(pre).zip(bias) {
-                    *pre = *out + bias;
-                    *out = gelu(*pre);
-                }
-            });
+            rows.with_min_len(min_rows(oc)).for_each(|(out, pre)| bias_gelu_row(out, pre, bias));
         }
         Epilogue::BiasResidual { bias, residual } => {
             let bias = bias.as_slice();
             let rows = out.par_chunks_mut(oc).zip(residual.as_slice().par_chunks(oc));
-            rows.for_each(|(out, residual)| {
-                for ((out, &residual), &bias) in out.iter_mut().zip(residual).zip(bias) {
-                    *out = residual + (*out + bias);
-                }
-            });
+            rows.with_min_len(min_rows(oc)).for_each(|(out, residual)| bias_residual_row(out, residual, bias));
         }
     }
     Ok(())
@@ -57,11 +45,7 @@ pub(super) fn dgrad<R: Real>(op: MatmulDgrad<'_, Cpu<R>>) -> Result<()> {
 
     if let DgradEpilogue::DGelu { pre } = op.epilogue {
         let rows = dx.par_chunks_mut(c).zip(pre.as_slice().par_chunks(c));
-        rows.for_each(|(dx, pre)| {
-            for (dx, &pre) in dx.iter_mut().zip(pre) {
-                *dx *= dgelu(pre);
-            }
-        });
+        rows.with_min_len(min_rows(c)).for_each(|(dx, pre)| dgelu_row(dx, pre));
     }
     Ok(())
 }
@@ -85,12 +69,33 @@ pub(super) fn wgrad<R: Real>(op: MatmulWgrad<'_, Cpu<R>>) -> Result<()> {
             if op.write == Write::Overwrite {
                 dbias.fill(R::zero());
             }
-            for row in dout_rows.chunks(oc) {
-                for (sum, &dout) in dbias.iter_mut().zip(&row[block * COLUMNS..]) {
-                    *sum += dout;
-                }
-            }
+            sum_columns(dbias, &dout_rows[block * COLUMNS..], oc);
         });
     }
     Ok(())
+}
+
+vectorised! {
+    /// `sum += row`
+    pub(super) fn add<R: Real>(sum: &mut [R], row: &[R]) {
+        for (sum, &x) in sum.iter_mut().zip(row) {
+            *sum += x;
+        }
+    }
+
+    /// `out = residual + (product + bias)`, where `out` holds the product.
+    fn bias_residual_row<R: Real>(out: &mut [R], residual: &[R], bias: &[R]) {
+        for ((out, &residual), &bias) in out.iter_mut().zip(residual).zip(bias) {
+            *out = residual + (*out + bias);
+        }
+    }
+
+    /// Adds every row to `sums`: rows start `stride` elements apart and have the first columns in common with `sums`.
+    fn sum_columns<R: Real>(sums: &mut [R], rows: &[R], stride: usize) {
+        for row in rows.chunks(stride) {
+            for (sum, &x) in sums.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+    }
 }

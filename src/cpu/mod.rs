@@ -32,6 +32,7 @@ mod layernorm;
 mod matmul;
 mod real;
 mod sampling;
+mod simd;
 
 use std::convert::Infallible;
 use std::marker::PhantomData;

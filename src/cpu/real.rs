@@ -42,14 +42,17 @@ pub trait Real: FloatElement + Float + NumAssign {
 macro_rules! real {
     ($type:ty, $gemm:path, $exp:path) => {
         impl Real for $type {
+            #[inline(always)]
             fn of(value: f64) -> Self {
                 value as $type
             }
 
+            #[inline(always)]
             fn wide(self) -> f64 {
                 f64::from(self)
             }
 
+            #[inline(always)]
             fn fast_exp(self) -> Self {
                 $exp(self)
             }
@@ -116,6 +119,7 @@ fn exp_f32(x: f32) -> f32 {
 }
 
 /// The largest value, ignoring NaN; -∞ if there is none.
+#[inline(always)]
 pub(super) fn max<R: Real>(values: &[R]) -> R {
     let mut lanes = [R::neg_infinity(); LANES];
     let larger = |max: R, x: R| if x > max { x } else { max };

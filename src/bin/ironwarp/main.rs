@@ -126,7 +126,13 @@ fn run(cli: Cli, matches: &ArgMatches) -> anyhow::Result<End> {
     if threads > 0 {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
     }
-    match cli.command {
+    // In the thread pool: a loop that starts on another thread is handed over to the pool, which takes longer than most
+    // loops of a small model.
+    rayon::scope(|_| execute(cli.command, matches, json))
+}
+
+fn execute(command: Command, matches: &ArgMatches, json: bool) -> anyhow::Result<End> {
+    match command {
         Command::Train(args) => {
             let (_, matches) = matches.subcommand().expect("the subcommand that was parsed");
             return train::run(*args, matches, json);
