@@ -1,6 +1,6 @@
 //! Throughput of whole optimizer steps on the CPU backend in f32.
 //!
-//! PyTorch on the same machine: `python scripts/peer_cpu.py --batch 4 --context 64`.
+//! PyTorch on the same machine: `python scripts/peer_cpu.py --batch 4 --context 64`, with --model for `tiny`.
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ironwarp::cpu::Cpu;
@@ -30,7 +30,9 @@ fn training_step(criterion: &mut Criterion) {
         let micro_batch = MicroBatch { tokens, targets: (1..=rows).map(token).collect() };
         group.throughput(Throughput::Elements(rows as u64));
         group.bench_function(BenchmarkId::new(model, format!("B={batch},T={time}")), |bencher| {
-            bencher.iter(|| trainer.step(std::slice::from_ref(&micro_batch), 1e-5).expect("a step"));
+            // Inside the thread pool, as in the command.
+            let mut step = || trainer.step(std::slice::from_ref(&micro_batch), 1e-5).expect("a step");
+            bencher.iter(|| rayon::scope(|_| step()));
         });
     }
 }

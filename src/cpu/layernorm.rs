@@ -98,13 +98,13 @@ vectorised! {
         // Loops and not `for_each`, which would not be inlined.
         match write {
             Write::Overwrite => {
-                for i in 0..c {
-                    dx[i] = value(i);
+                for (i, dx) in dx.iter_mut().enumerate() {
+                    *dx = value(i);
                 }
             }
             Write::Accumulate => {
-                for i in 0..c {
-                    dx[i] += value(i);
+                for (i, dx) in dx.iter_mut().enumerate() {
+                    *dx += value(i);
                 }
             }
         }

@@ -2,7 +2,11 @@
 //!
 //! The code is written for readability. Matrix products use the `matrixmultiply` crate; everything else is loops over
 //! slices, parallelised over rows by rayon. One thread computes each output element in a fixed order, so results have the
-//! same bits for any number of threads.
+//! same bits for any number of threads. The loops are compiled for several levels of vector instructions, with the same
+//! bits.
+//!
+//! A program that calls many small operations should call them inside `rayon::scope` or [`rayon::ThreadPool::install`]: a
+//! thread outside the pool hands every loop over to it and waits, which takes longer than a small loop.
 //!
 //! ```
 //! use ironwarp::cpu::Cpu;

@@ -78,3 +78,30 @@ const GRAIN: usize = 1 << 13;
 pub(super) fn min_rows(c: usize) -> usize {
     (GRAIN / c).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::real::{Real, sum};
+
+    /// A sum of products and an exponential, which fused multiply-adds would round differently.
+    #[inline(always)]
+    fn sum_of_products<R: Real>(a: &[R], b: &[R]) -> R {
+        sum(a.len(), |i| (a[i] * b[i] - b[i]).fast_exp() + a[i] * a[i])
+    }
+
+    vectorised! {
+        fn vector<R: Real>(a: &[R], b: &[R]) -> R {
+            sum_of_products(a, b)
+        }
+    }
+
+    #[test]
+    fn every_level_gives_the_bits_of_the_portable_code() {
+        for n in 0..200 {
+            let [a, b] = [3.7, 2.3].map(|step: f32| (0..n).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>());
+            assert_eq!(vector(&a, &b).to_bits(), sum_of_products(&a, &b).to_bits(), "{n} elements");
+            let [a, b] = [a, b].map(|x| x.into_iter().map(f64::from).collect::<Vec<_>>());
+            assert_eq!(vector(&a, &b).to_bits(), sum_of_products(&a, &b).to_bits(), "{n} elements in f64");
+        }
+    }
+}
