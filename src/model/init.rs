@@ -9,11 +9,22 @@ use super::params::HostWeights;
 use crate::error::Result;
 use crate::ops::philox::{Purpose, draw_block};
 
-/// Standard deviation of the initial weights.
+/// Standard deviation of the initial weights of GPT-2.
 const STD: f32 = 0.02;
 
-/// Initialises matrices and embeddings from N(0, 0.02) (the standard deviation), with residual projections scaled by
-/// 1/√(2L); layernorm scales are 1 and all other parameters are 0.
+/// Channels of GPT-2's smallest model, below which [`matrix_std`] grows.
+const CHANNELS: usize = 768;
+
+/// Standard deviation of matrices and token embeddings: GPT-2's 0.02, and `0.02 · √(768/C)` for models of fewer channels.
+/// Sums over C channels then have the size that they have in GPT-2's smallest model. With 0.02, `tiny` needs about twice
+/// the tokens for the same loss.
+fn matrix_std(channels: usize) -> f32 {
+    STD * (CHANNELS as f32 / channels as f32).sqrt().max(1.0)
+}
+
+/// Initialises matrices and token embeddings from N(0, σ), where σ is 0.02 for 768 channels and more, and `0.02 · √(768/C)`
+/// for fewer; residual projections from N(0, σ / √(2L)) and positions from N(0, 0.02). Layernorm scales are 1 and all
+/// other parameters are 0.
 ///
 /// Each weight is a function of the seed, the number of its tensor and its index: draws of
 /// [`philox`](crate::ops::philox) with the purpose [`Purpose::Initialization`]. Source: Radford et al. 2019, section 2.3.
@@ -24,11 +35,13 @@ pub fn random(config: Config, seed: u64) -> Result<HostWeights> {
     let mut weights = HostWeights::zeros(config)?;
     // Padding rows of the embedding stay zero: no token selects them, and their logits are ignored.
     let wte_len = config.vocab * config.channels;
-    let residual_std = STD / (2.0 * config.layers as f32).sqrt();
+    let matrix_std = matrix_std(config.channels);
+    let residual_std = matrix_std / (2.0 * config.layers as f32).sqrt();
     for (stream, (name, values)) in weights.tensors_mut().into_array().into_iter().enumerate() {
         let std = match name {
             "attn_proj_weight" | "fc_proj_weight" => residual_std,
-            "wte" | "wpe" | "qkv_weight" | "fc_weight" => STD,
+            "wte" | "qkv_weight" | "fc_weight" => matrix_std,
+            "wpe" => STD,
             _ => {
                 let is_scale = name.ends_with("_weight");
                 values.fill(if is_scale { 1.0 } else { 0.0 });
@@ -77,7 +90,10 @@ mod tests {
 
     #[test]
     fn weights_have_the_stated_standard_deviation_and_padding_is_zero() {
-        let config = Config { vocab: 100, context: 64, layers: 2, heads: 4, channels: 64 };
+        for (channels, want) in [(48, 0.08), (192, 0.04), (768, 0.02), (1600, 0.02)] {
+            assert!((matrix_std(channels) - want).abs() < 1e-7, "{channels} channels: {}", matrix_std(channels));
+        }
+        let config = Config { vocab: 100, context: 64, layers: 2, heads: 4, channels: 192 };
         let weights = random(config, 1).unwrap();
         assert_eq!(weights, random(config, 1).unwrap());
         assert_ne!(weights, random(config, 2).unwrap());
@@ -85,10 +101,11 @@ mod tests {
             let random_len = if name == "wte" { config.vocab * config.channels } else { values.len() };
             let std = (values[..random_len].iter().map(|x| x * x).sum::<f32>() / random_len as f32).sqrt();
             let want = match name {
-                "attn_proj_weight" | "fc_proj_weight" => 0.01,
+                "attn_proj_weight" | "fc_proj_weight" => 0.02,
                 name if name.ends_with("bias") => 0.0,
                 name if name.starts_with("ln") => 1.0,
-                _ => 0.02,
+                "wpe" => 0.02,
+                _ => 0.04,
             };
             assert!((std - want).abs() <= 0.03 * want, "{name} {shape:?}: {std}");
             assert!(values[random_len..].iter().all(|&x| x == 0.0), "{name}");
