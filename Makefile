@@ -13,14 +13,13 @@ help: ## Print this list
 # NVIDIA's driver creates the first of these files, WSL's the second. Without either there is no GPU to train on, and
 # neither the toolkit nor the kernels are needed.
 GPU := $(wildcard /dev/nvidiactl /dev/dxg)
-TRAIN_FLAGS = --steps 2400 --batch 4 --lr 2e-3 --warmup 100 --val-every 400
 
 # Also with CUDA where the toolkit is installed already: otherwise this target would replace a program that was built with
 # CUDA by one without.
 TRAIN_CUDA := $(or $(GPU),$(wildcard $(TARGET)/cuda-toolkit),$(shell command -v nvcc))
 
-train: $(if $(TRAIN_CUDA),toolkit) ## Train a small GPT-2 on this project's sources: about two minutes on two cores
-	cargo run --release --locked $(if $(TRAIN_CUDA),--features cuda) -- train --model tiny --out runs/make-train --overwrite $(TRAIN_FLAGS)
+train: $(if $(TRAIN_CUDA),toolkit) ## Train a small GPT-2 on this project's sources: about a minute on two cores, and the build
+	cargo run --release --locked $(if $(TRAIN_CUDA),--features cuda) -- train --out runs/make-train --overwrite $(TRAIN_FLAGS)
 
 test: toolkit emulator ## Run every test, the kernels on the emulated GPU with a sample of schedules and mutants
 	$(TEST) --no-run

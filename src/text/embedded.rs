@@ -4,6 +4,9 @@ use include_dir::{Dir, DirEntry, include_dir};
 
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src");
 
+/// A prompt that the corpus continues in many ways: the beginning of a function.
+pub const PROMPT: &str = "pub fn ";
+
 /// The concatenation of all Rust source files of the crate, in the order of their paths.
 ///
 /// It is training data that is always available, and a reader can judge samples of it at a glance.

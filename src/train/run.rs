@@ -20,6 +20,7 @@ use crate::model::generate::{Generator, Sampling};
 use crate::model::params::{HostWeights, Layout};
 use crate::ops::Backend;
 use crate::text::corpus::{Corpus, Tokens};
+use crate::text::embedded::PROMPT;
 use crate::text::evaluation::windows;
 use crate::text::tokenizer::Tokenizer;
 
@@ -330,23 +331,26 @@ impl<B: Backend> Run<B> {
     }
 
     /// Generates a text sample, which ends early when `stop` returns true; none if the run has no tokenizer. The prompt is a
-    /// line break, which every training text contains.
+    /// line break, which every training text contains. On the embedded corpus [`PROMPT`] follows, which the sample begins
+    /// with. The 40 most likely tokens can be drawn: a nucleus (top-p) of 0.95 has only a space in it after many spaces, and
+    /// then never ends them.
     ///
     /// # Errors
     /// Those of the operations.
     pub fn sample(&self, stop: &dyn Fn() -> bool) -> Result<Option<String>> {
         let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
-        let start: Vec<i32> = tokenizer.encode("\n")?.into_iter().map(|id| id as i32).collect();
+        let prompt = if self.settings.options.data.is_empty() { PROMPT } else { "" };
+        let start: Vec<i32> = tokenizer.encode(&format!("\n{prompt}"))?.into_iter().map(|id| id as i32).collect();
         let mut generator = Generator::new(self.trainer.model(), &start)?;
         let RunOptions { seed, sample_tokens, .. } = self.settings.options;
-        let sampling = Sampling { temperature: 0.8, top_k: usize::MAX, top_p: 0.95, seed };
+        let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 1.0, seed };
         let mut tokens = Vec::new();
         while tokens.len() < sample_tokens && !stop() {
             let token = generator.sample(sampling)?;
             tokens.push(token as u32);
             generator.push(token)?;
         }
-        Ok(Some(tokenizer.decode(&tokens)))
+        Ok(Some(format!("{prompt}{}", tokenizer.decode(&tokens))))
     }
 
     /// Writes a checkpoint and draws the loss curve.

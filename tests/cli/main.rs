@@ -15,6 +15,7 @@ mod fuzz;
 mod generate;
 mod hostile;
 mod kill;
+mod next;
 mod resume;
 mod signals;
 mod support;

@@ -81,7 +81,8 @@ fn progress_is_logged_at_the_requested_steps() {
     let lines: Vec<&str> = out.lines().filter(|line| line.starts_with("step ")).collect();
     let steps: Vec<&str> = lines.iter().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
     assert_eq!(steps, ["1", "3", "6"], "{out}");
-    assert!(lines.iter().all(|line| line.ends_with(" left")), "{out}");
+    // The first step says nothing about the time of the others.
+    assert!(lines[0].ends_with(" tokens/s") && lines[1..].iter().all(|line| line.ends_with(" left")), "{out}");
 }
 
 #[test]

@@ -4,13 +4,16 @@ mod bench;
 mod data;
 mod device;
 mod eval;
+mod examples;
 mod export;
 mod generate;
 mod host_memory;
 mod info;
 mod model_file;
+mod next;
 mod output;
 mod profile;
+mod recipe;
 mod stop;
 mod tokenize;
 mod tokenizer;
@@ -72,9 +75,15 @@ enum Command {
     Info(info::InfoArgs),
 }
 
-fn main() -> ExitCode {
+/// The command line: that of [`Cli`], with examples and the defaults of the recipe in the help.
+fn command() -> clap::Command {
+    let command = examples::add(Cli::command()).mut_subcommand("train", recipe::document);
     // A negative number after a flag is its value, which the flag's own check may refuse, and no unknown flag.
-    let mut command = Cli::command().mut_subcommands(allow_negative_numbers);
+    command.mut_subcommands(allow_negative_numbers)
+}
+
+fn main() -> ExitCode {
+    let mut command = command();
     if !output::allows_colour() {
         command = command.color(ColorChoice::Never);
     }

@@ -24,8 +24,9 @@ use ironwarp::train::settings::{RunOptions, Settings, check_tokens};
 
 use crate::device::{self, Device, Runs, find_tokenizer, on_backend, tokenizer_of_size};
 use crate::model_file::read_config;
+use crate::next::NextSteps;
 use crate::stop::Stop;
-use crate::{data, output};
+use crate::{data, output, recipe};
 
 /// Time between lines of progress if there is no progress bar.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ const LONG_RUN: Duration = Duration::from_secs(3 * 3600);
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// Model preset (tiny, gpt2-124M, gpt3-1.3B, d6 … d48, …), or a TOML file with the keys context, vocab, layers, heads
-    /// and channels
+    /// and channels; some defaults below depend on it
     #[arg(long, default_value = "tiny", value_name = "NAME|FILE", help_heading = "Model")]
     model: String,
     /// Start from the weights of a run folder, a checkpoint folder or a Hugging Face GPT-2 folder
@@ -88,7 +89,7 @@ impl TrainArgs {
 }
 
 /// Whether the command line has the flag `id`.
-fn is_given(matches: &ArgMatches, id: &str) -> bool {
+pub fn is_given(matches: &ArgMatches, id: &str) -> bool {
     matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
@@ -105,10 +106,14 @@ fn resumed(saved: &Settings, args: &TrainArgs, matches: &ArgMatches) -> Result<S
 }
 
 /// Trains, and returns whether the run is done or was stopped by a signal.
-pub fn run(args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<End> {
+pub fn run(mut args: TrainArgs, matches: &ArgMatches, json: bool) -> Result<End> {
     if args.data_dry_run {
         list_data(&args, json)?;
         return Ok(End::Done);
+    }
+    if !args.resume && args.init_from.is_none() {
+        let line = recipe::apply(&args.model, &mut args.options, |id| is_given(matches, id));
+        line.filter(|_| !json).into_iter().for_each(output::tell);
     }
     args.options.check()?;
     let stop = Stop::watch()?;
@@ -210,9 +215,15 @@ fn train<B: Runs>(mut run: Run<B>, args: &TrainArgs, matches: &ArgMatches, stop:
         }
         observer.summary(&run);
     }
+    let out = args.out.clone().unwrap_or_else(|| default_out(args));
+    let next = NextSteps::new(&out, matches, run.settings());
     if end == End::Stopped {
-        let (done, steps) = (run.steps_done(), run.settings().options.schedule.steps);
-        output::note(format!("stopped by a signal after step {done} of {steps}; saved; use --resume to continue"));
+        let (done, resume) = (run.steps_done(), next.resume(None));
+        output::note(format!(
+            "stopped by a signal after step {done} of {steps}; saved; use --resume to continue: {resume}"
+        ));
+    } else if !json {
+        output::tell(format!("\nnext\n{}", next.lines().join("\n")));
     }
     Ok(end)
 }
@@ -323,6 +334,8 @@ struct Terminal {
     /// Number of steps done before the start of this process, and of all steps of the run.
     steps: Range<u64>,
     start: Instant,
+    /// End of the first step, which takes longer than the others.
+    first_step: Option<Instant>,
     last_line: Instant,
     on_cpu: bool,
     first_loss: Option<f32>,
@@ -353,6 +366,7 @@ impl Terminal {
             log_every,
             steps: run.steps_done()..settings.options.schedule.steps,
             start: Instant::now(),
+            first_step: None,
             last_line: Instant::now(),
             on_cpu: B::NAME == Cpu::<f32>::NAME,
             first_loss: None,
@@ -370,8 +384,12 @@ impl Terminal {
     /// Estimated time to the end of the run, after `step` steps.
     fn time_left(&self, step: u64) -> Duration {
         let done = step.saturating_sub(self.steps.start).max(1);
+        let (start, done) = match self.first_step {
+            Some(first) if done > 1 => (first, done - 1),
+            _ => (self.start, done),
+        };
         let left = self.steps.end.saturating_sub(step);
-        let seconds = self.start.elapsed().as_secs_f64() / done as f64 * left as f64;
+        let seconds = start.elapsed().as_secs_f64() / done as f64 * left as f64;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
@@ -399,6 +417,7 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn step(&mut self, record: &Record) {
+        self.first_step.get_or_insert_with(Instant::now);
         self.first_loss = self.first_loss.or(record.loss);
         self.last_loss = record.loss;
         self.val_loss = record.val_loss.or(self.val_loss);
@@ -411,9 +430,13 @@ impl Observer for Terminal {
         } else if record.val_loss.is_some() || record.step == 1 || self.is_line_due(record.step) {
             let val = record.val_loss.map_or(String::new(), |val| format!("  validation {val:.4}"));
             let loss = record.loss.unwrap_or(f32::NAN);
-            let left = HumanDuration(self.time_left(record.step));
+            // The first step takes longer than the others, up to five times in a small model.
+            let left = match record.step == self.steps.start + 1 {
+                true => String::new(),
+                false => format!("  {:#} left", HumanDuration(self.time_left(record.step))),
+            };
             self.line(format!(
-                "step {:>6}  loss {loss:.4}{val}  lr {:.2e}  {speed:.0} tokens/s  {left:#} left",
+                "step {:>6}  loss {loss:.4}{val}  lr {:.2e}  {speed:.0} tokens/s{left}",
                 record.step, record.lr
             ));
             self.last_line = Instant::now();
