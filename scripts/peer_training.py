@@ -55,9 +55,10 @@ def read_run(run):
         raise BadRun(f"{run}: no checkpoint of step 0: start it with --steps 0, continue it with --resume --steps N")
     state = read_json(steps[-1] / "state.json")
     settings, optimizer = state["settings"], state["settings"]["optimizer"]
-    if settings["order"] != "sequential" or not str(settings["data"]).endswith(".bin"):
+    data = settings["data"]
+    if settings["order"] != "sequential" or len(data) != 1 or not data[0].endswith(".bin"):
         raise BadRun(f"{run}: only runs with --order sequential and --data of one token shard can be repeated, not "
-                     f"{settings['order']} of {settings['data']}")  # fmt: skip
+                     f"{settings['order']} of {data}")  # fmt: skip
     for name in ("skip_loss_z", "skip_norm_z"):
         if optimizer[name] != 0:
             raise BadRun(f"{run}: skipping of steps is not supported: {name} = {optimizer[name]}")
@@ -254,7 +255,7 @@ def main():
         if args.steps:
             # An interrupted run may not have saved a checkpoint after step 0.
             state["settings"]["schedule"]["steps"] = args.steps
-        tokens = read_shard(state["settings"]["data"], state["data_tokens"])
+        tokens = read_shard(state["settings"]["data"][0], state["data_tokens"])
         training = Training(state, read_weights(first / "model.safetensors"), device, args)
         with open(args.out, "w") if args.out else out as file:
             training.run(tokens, file)

@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(boundary("f", || panic!("planted {}", 1)), Status::Internal);
         assert_eq!(last(), "f: panic: planted 1");
         assert_eq!(boundary("f", || Err(Error::invalid("a\0b"))), Status::InvalidArgument);
-        assert_eq!(last(), "f: a b");
+        assert_eq!(last(), "f: a\\u{0}b");
         assert_eq!(boundary("f", || Ok(())), Status::Ok);
-        assert_eq!(last(), "f: a b", "a call that succeeds keeps the message");
+        assert_eq!(last(), "f: a\\u{0}b", "a call that succeeds keeps the message");
     }
 }

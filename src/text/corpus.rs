@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::documents::{self, DocumentOptions, Documents, Format};
-use super::listing::{self, DataFile, Use, is_token_file};
+use super::listing::{self, DataFile, Use, is_read, is_token_file};
 use super::token_file::TokenFile;
 use super::tokenizer::Tokenizer;
 use super::tokens::{Store, validation_len};
@@ -56,9 +56,9 @@ impl Corpus {
     /// - `*.bin` and `*.npy` are token files (see [`super::token_file`]), which are memory-mapped.
     /// - Any other file holds documents: text, JSONL, … (see [`super::documents`]).
     ///
-    /// In a folder, test files ([`is_test_name`](super::listing::is_test_name)) and texts that are already tokenized in
-    /// shards next to them (`X.txt` next to `X_train.bin` or `X_val.bin`) are not read. [`Corpus::files`] lists every file
-    /// with its use.
+    /// Test files of a folder ([`is_test_name`](super::listing::is_test_name)), texts whose tokens are among the data
+    /// (`X.txt` with `X.bin`, `X_train.bin` or `X_val.bin`), and compressed files whose content is, are not read.
+    /// [`Corpus::files`] lists every file with its use.
     ///
     /// Text is tokenized into memory. Each document is preceded by an end-of-text token, as in llm.c. The exception is a
     /// single plain-text file, which has no such token. Of several files, those with a validation name
@@ -85,7 +85,7 @@ impl Corpus {
         let (mut train, mut validation, mut listed) = (Vec::new(), Vec::new(), Vec::new());
         for (path, usage) in files.uses {
             let mut file = DataFile::unread(path, usage);
-            if !matches!(file.usage, Use::Unused(_)) {
+            if is_read(&file.usage) {
                 let store = open_file(&mut file, vocabulary, options, role)?;
                 let split = if file.usage == Use::Train { &mut train } else { &mut validation };
                 split.push(store);
@@ -110,8 +110,13 @@ impl Corpus {
         Self::split(Tokens::from_ids(source, tokenizer.encode_ids(text)?), validation_fraction, Vec::new())
     }
 
-    fn split(tokens: Tokens, validation_fraction: f64, files: Vec<DataFile>) -> Result<Self> {
+    fn split(tokens: Tokens, validation_fraction: f64, mut files: Vec<DataFile>) -> Result<Self> {
         let (train, validation) = tokens.split(validation_fraction)?;
+        let mut rest = validation.len() as u64;
+        for file in files.iter_mut().rev().filter(|file| is_read(&file.usage)) {
+            file.held_out = rest.min(file.tokens);
+            rest -= file.held_out;
+        }
         Ok(Corpus { train, validation, files })
     }
 }
@@ -122,7 +127,6 @@ impl Corpus {
 /// Those of [`Corpus::open`] that the names of the files decide.
 pub fn first_text(paths: &[impl AsRef<Path>]) -> Result<Option<PathBuf>> {
     let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
-    let is_read = |usage: &Use| !matches!(usage, Use::Unused(_));
     let mut files = listing::files(&paths)?.uses.into_iter();
     Ok(files.find(|(path, usage)| is_read(usage) && !is_token_file(path)).map(|(path, _)| path))
 }
@@ -143,6 +147,16 @@ fn open_file(
 ) -> Result<Store> {
     if is_token_file(&file.path) {
         let tokens = TokenFile::open(&file.path, vocabulary.size())?;
+        if let (Vocabulary::Tokenizer(tokenizer), Some(vocab)) = (vocabulary, tokens.vocab())
+            && vocab != tokenizer.vocab()
+        {
+            let (name, size) = (tokenizer.name(), tokenizer.vocab());
+            let message = format!(
+                "the shard is of a vocabulary of {vocab} tokens, and the tokenizer '{name}' has {size}; --tokenizer names \
+                 the one that made the shard"
+            );
+            return Err(Error::format(&file.path, message));
+        }
         (file.form, file.tokens) = (tokens.form().to_string(), tokens.len() as u64);
         return Ok(Store::File(Arc::new(tokens)));
     }
@@ -290,8 +304,8 @@ mod tests {
         let error = open(folder.path(), 0.5).unwrap_err().to_string();
         assert!(
             error.ends_with(
-                "no training data here: 1 file(s) for validation by their names, 2 unused (the first, X.txt: the folder has \
-                 its tokens: X_train*.bin, X_val*.bin)"
+                "no training data here: 1 file(s) for validation by their names, 2 unused (the first, X.txt: its tokens \
+                 are among the data: X_val.bin)"
             ),
             "{error}"
         );
@@ -332,6 +346,19 @@ mod tests {
         let validation = folder(&[("val.txt", b"a")]);
         let error = open(validation.path(), 0.1).unwrap_err().to_string();
         assert!(error.ends_with("no training data here: 1 file(s) for validation by their names, 0 unused"), "{error}");
+    }
+
+    #[test]
+    fn a_shard_of_another_tokenizer_is_rejected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.bin");
+        shard::write(&path, &[1_u16, 2], 65).unwrap();
+        let error = open(&path, 0.1).unwrap_err().to_string();
+        let expected = "the shard is of a vocabulary of 65 tokens, and the tokenizer 'bytes' has 257; --tokenizer names the \
+                        one that made the shard";
+        assert!(error.ends_with(expected), "{error}");
+        let corpus = Corpus::open(&[&path], Vocabulary::Size(257), &DocumentOptions::default(), 0.0).unwrap();
+        assert_eq!(corpus.train.len(), 2, "a model may have a larger vocabulary");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What a corpus was read from: its files, and how each of them is used.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::documents::compression::without_suffix;
 use super::documents::has_documents;
@@ -39,6 +39,7 @@ impl fmt::Display for Use {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DataFile {
     /// The file.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// How it is used.
     #[serde(rename = "use")]
@@ -51,12 +52,19 @@ pub struct DataFile {
     pub skipped: u64,
     /// Number of tokens, with the end-of-text tokens that precede documents; 0 for a file that is not read.
     pub tokens: u64,
+    /// Number of the tokens of a file for training that are held out for validation.
+    pub held_out: u64,
+}
+
+/// A path as text; JSON has no others.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 impl DataFile {
     /// A file that has not been read.
     pub(super) fn unread(path: PathBuf, usage: Use) -> Self {
-        DataFile { path, usage, form: String::new(), documents: None, skipped: 0, tokens: 0 }
+        DataFile { path, usage, form: String::new(), documents: None, skipped: 0, tokens: 0, held_out: 0 }
     }
 }
 
@@ -100,20 +108,33 @@ pub(super) struct Files {
 
 /// The files at these paths: of a folder in the order of their names.
 ///
-/// A file that is the only one is for training, whatever its name is.
+/// A file that is the only one is for training, whatever its name is. Of several folders, one whose own name marks
+/// validation or test data is that as a whole.
 pub(super) fn files(paths: &[&Path]) -> Result<Files> {
-    let (mut uses, mut seen, mut single) = (Vec::new(), BTreeSet::new(), paths.len() == 1);
+    let single = matches!(paths, [path] if !path.is_dir());
+    let mut uses = Vec::new();
     for &path in paths {
+        let name = path.file_name().unwrap_or_default();
         if path.is_dir() {
-            single = false;
-            uses.extend(folder_uses(list(path)?));
+            let mut files = folder_uses(list(path)?);
+            let is_several = paths.len() > 1;
+            for (_, usage) in files.iter_mut().filter(|(_, usage)| is_several && *usage == Use::Train) {
+                if is_test_name(name) {
+                    *usage = Use::Unused("the name of its folder marks test data".into());
+                } else if is_validation_name(name) {
+                    *usage = Use::Validation;
+                }
+            }
+            uses.extend(files);
         } else {
-            let is_validation = !single && path.file_name().is_some_and(is_validation_name);
+            let is_validation = !single && is_validation_name(name);
             uses.push((path.to_path_buf(), if is_validation { Use::Validation } else { Use::Train }));
         }
     }
+    leave_out_copies(&mut uses);
     // A file may be given by two names, and in a folder that is given too.
-    for (path, _) in uses.iter().filter(|(_, usage)| !matches!(usage, Use::Unused(_))) {
+    let mut seen = BTreeSet::new();
+    for (path, _) in uses.iter().filter(|(_, usage)| is_read(usage)) {
         if !seen.insert(path.canonicalize().map_err(|e| Error::io("read", path, e))?) {
             return Err(Error::invalid(format!("{}: the data contains this file twice", escaped_path(path))));
         }
@@ -125,6 +146,35 @@ pub(super) fn files(paths: &[&Path]) -> Result<Files> {
             Err(Error::format(*first, format!("no training data here{rest}: {}", none_for_training(&uses))))
         }
         _ => Ok(Files { uses, single }),
+    }
+}
+
+/// Whether a file with this use is read.
+pub(super) fn is_read(usage: &Use) -> bool {
+    !matches!(usage, Use::Unused(_))
+}
+
+/// Leaves out texts whose tokens are among the data, and compressed files whose content is: part of what they hold may be
+/// validation data, and reading it would train on that.
+fn leave_out_copies(uses: &mut [(PathBuf, Use)]) {
+    let read = || uses.iter().filter(|(_, usage)| is_read(usage)).map(|(path, _)| path);
+    let name = |path: &Path| escaped_path(Path::new(path.file_name().unwrap_or_default()));
+    let mut tokens = BTreeMap::new();
+    for path in read().filter(|path| is_token_file(path)) {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        for stem in shard_source(path).into_iter().chain(stem) {
+            tokens.entry(stem).or_insert_with(|| name(path));
+        }
+    }
+    let plain: BTreeSet<PathBuf> = read().cloned().collect();
+    for (path, usage) in uses.iter_mut().filter(|(path, usage)| is_read(usage) && !is_token_file(path)) {
+        let text = without_suffix(path);
+        let stem = text.file_stem().unwrap_or_default().to_string_lossy();
+        if let Some(tokens) = tokens.get(&*stem) {
+            *usage = Use::Unused(format!("its tokens are among the data: {tokens}"));
+        } else if text != *path && plain.contains(&text) {
+            *usage = Use::Unused(format!("its content is among the data: {}", name(&text)));
+        }
     }
 }
 
@@ -157,30 +207,24 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// How each file of a folder is used.
-///
-/// A text that is already tokenized in the same folder is not used: its end is in the validation shard `X_val.bin`, and
-/// reading it would train on that.
+/// How each file of a folder is used, as far as its name says.
 fn folder_uses(files: Vec<PathBuf>) -> Vec<(PathBuf, Use)> {
-    let token_files = || files.iter().filter(|path| is_token_file(path));
-    let sources: BTreeSet<String> = token_files().filter_map(|path| shard_source(path)).collect();
     // nanoGPT's layout: a script, the text that it downloads, and the tokens of both splits.
-    let is_split = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == "train" || stem == "val");
-    let has_splits = token_files().any(is_split);
+    let split = |wanted: &str| {
+        let mut tokens = files.iter().filter(|path| is_token_file(path));
+        tokens.find(|path| path.file_stem().is_some_and(|stem| stem == wanted))
+    };
+    let has_splits = split("train").is_some() && split("val").is_some();
     let has_tables = files.iter().any(|path| is_token_file(path) || has_documents(path));
     let usage = |path: &Path| {
         let name = path.file_name().unwrap_or_default();
-        let text = without_suffix(path);
-        let stem = text.file_stem().unwrap_or_default().to_string_lossy();
         if path.is_dir() {
             Use::Unused("a folder in the folder".into())
         } else if is_test_name(name) {
             Use::Unused("its name marks test data".into())
         } else if !is_token_file(path) && has_splits {
-            Use::Unused("the folder has its data as tokens: train.bin, val.bin".into())
-        } else if !is_token_file(path) && sources.contains(&*stem) {
-            Use::Unused(format!("the folder has its tokens: {stem}_train*.bin, {stem}_val*.bin"))
-        } else if has_tables && is_description(name) {
+            Use::Unused("the folder has its data as tokens, for training and for validation".into())
+        } else if has_tables && is_description(path) {
             Use::Unused("its name marks a description of the data".into())
         } else if is_validation_name(name) {
             Use::Validation
@@ -191,10 +235,11 @@ fn folder_uses(files: Vec<PathBuf>) -> Vec<(PathBuf, Use)> {
     files.iter().map(|path| (path.clone(), usage(path))).collect()
 }
 
-/// Whether a file name is that of a description next to the data, as in the repositories of Hugging Face's datasets.
-fn is_description(name: &OsStr) -> bool {
-    let name = name.to_string_lossy().to_ascii_lowercase();
-    name.starts_with("readme") || name.starts_with("license") || name.starts_with("dataset_info")
+/// Whether a file is a description next to the data, as in the repositories of Hugging Face's datasets.
+fn is_description(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let is_text = !is_token_file(path) && !has_documents(path);
+    is_text && (name.starts_with("readme") || name.starts_with("license")) || name.starts_with("dataset_info")
 }
 
 /// The stem of the text that a shard was made from, if its name says so: `X` for `X_train.bin` and `X_val_000001.bin`.
@@ -213,7 +258,8 @@ mod tests {
     use super::*;
 
     fn used(names: &[&str]) -> Vec<String> {
-        let uses = folder_uses(names.iter().map(PathBuf::from).collect());
+        let mut uses = folder_uses(names.iter().map(PathBuf::from).collect());
+        leave_out_copies(&mut uses);
         uses.into_iter().map(|(_, usage)| usage.to_string()).collect()
     }
 
@@ -234,11 +280,44 @@ mod tests {
 
     #[test]
     fn a_text_next_to_its_shards_is_not_read_again() {
-        let names = ["X.txt", "X_train.bin", "X_val.bin", "Y.txt", "Z.jsonl", "Z_val_000000.bin", "X_train.txt"];
+        let names = ["X.txt", "X_train.bin", "X_val.bin", "Y.txt", "Z.jsonl", "Z_val_000000.bin", "A_train.txt"];
         let expected = ["unused", "train", "validation", "train", "unused", "validation", "train"];
         assert_eq!(used(&names), expected);
         // Without shards, and with shards of another text, it is read.
-        assert_eq!(used(&["X.txt", "X.bin", "XY_train.bin", "X_b_train.bin"]), ["train"; 4]);
+        assert_eq!(used(&["X.txt", "Y.bin", "XY_train.bin", "X_b_train.bin"]), ["train"; 4]);
+        // Tokens of the same name, and a compressed copy.
+        let names = ["X.txt", "X.bin", "Y_val.txt", "Y_val.npy", "a.jsonl", "a.jsonl.gz", "b.jsonl.zst", "c.txt.gz"];
+        let expected = ["unused", "train", "unused", "validation", "train", "unused", "train", "train"];
+        assert_eq!(used(&names), expected);
+    }
+
+    #[test]
+    fn the_folder_of_nanogpt_is_tokens_only() {
+        let names = ["input.txt", "meta.pkl", "prepare.py", "train.bin", "val.bin"];
+        assert_eq!(used(&names), ["unused", "unused", "unused", "train", "validation"]);
+        assert_eq!(used(&["train.bin", "val.txt"]), ["train", "validation"], "only with the tokens of both splits");
+        let names = ["README.md", "dataset_infos.json", "licenses.jsonl", "train-00000-of-00001.parquet"];
+        assert_eq!(used(&names), ["unused", "unused", "train", "train"]);
+        assert_eq!(used(&["README.md", "a.txt"]), ["train"; 2]);
+    }
+
+    #[test]
+    fn copies_are_left_out_across_folders_and_folders_may_be_splits() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["train/0.parquet", "validation/0.parquet", "test/0.parquet", "shards/X_val.bin", "X.txt", "Y.txt"]
+        {
+            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            fs::write(at(name), "x").unwrap();
+        }
+        let uses = |names: &[&str]| {
+            let paths: Vec<PathBuf> = names.iter().map(|name| at(name)).collect();
+            let files = files(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>()).unwrap();
+            files.uses.into_iter().map(|(_, usage)| usage.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(uses(&["train", "validation", "test"]), ["train", "validation", "unused"]);
+        assert_eq!(uses(&["validation"]), ["train"], "a folder that is the only one");
+        assert_eq!(uses(&["X.txt", "Y.txt", "shards"]), ["unused", "train", "validation"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ const FORMATS: &[(&[u8], &str)] = &[
     (b"\x80\x03}", "a Python pickle"),
     (b"\x80\x04\x95", "a Python pickle"),
     (b"\x80\x05\x95", "a Python pickle"),
-    (b"\x1f\x8b", "compressed by gzip; `gunzip` decompresses it"),
+    (b"\x1f\x8b\x08", "compressed by gzip; `gunzip` decompresses it"),
     (b"\x28\xb5\x2f\xfd", "compressed by Zstandard; `zstd -d` decompresses it"),
     (b"\xfd7zXZ\0", "compressed by xz, which is not supported; `xz -d` decompresses it"),
     // A text may begin with these three letters; a digit follows, and then this binary number.
@@ -21,7 +21,8 @@ const FORMATS: &[(&[u8], &str)] = &[
     (b"%PDF-", "a PDF document"),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (b"GGUF", "a GGUF model"),
+    (b"GGUF\x02\0\0\0", "a GGUF model"),
+    (b"GGUF\x03\0\0\0", "a GGUF model"),
     (b"\x7fELF", "a program"),
 ];
 

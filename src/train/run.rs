@@ -83,8 +83,8 @@ pub struct Run<B: Backend> {
 }
 
 impl<B: Backend> Run<B> {
-    /// Prepares a new run. `tokenizer` is that of the data, which samples and checkpoints need to be text; token files can
-    /// be trained on without it.
+    /// Prepares a new run. `tokenizer` is that of the data: samples are decoded by it, and checkpoints contain it. Without
+    /// it a run trains on token files and makes no samples.
     ///
     /// # Errors
     /// [`Error::Invalid`] for settings that do not fit the model or the data; [`Error::Io`]; an allocation failure.

@@ -215,3 +215,21 @@ pub fn check_tokens(batch: usize, context: usize, accumulate: usize) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_earlier_versions_are_read() {
+        #[derive(Deserialize)]
+        struct Data {
+            #[serde(deserialize_with = "one_or_several")]
+            data: Vec<PathBuf>,
+        }
+        for (json, expected) in [("null", &[][..]), ("\"a\"", &["a"][..]), ("[\"a\", \"b\"]", &["a", "b"][..])] {
+            let found: Data = serde_json::from_str(&format!("{{\"data\": {json}}}")).unwrap();
+            assert_eq!(found.data, expected.iter().map(PathBuf::from).collect::<Vec<_>>());
+        }
+    }
+}

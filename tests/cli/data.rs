@@ -16,7 +16,7 @@ fn train_lists_its_files_and_never_reads_test_data_or_a_text_twice() {
         "train       DIR/d/X_train_000000.bin: shard (uint16), 20 tokens",
         "validation  DIR/d/X_val_000000.bin: shard (uint16), 20 tokens",
         "train       DIR/d/books.jsonl: JSONL, 2 documents, 6 tokens",
-        "unused      DIR/d/X.txt: the folder has its tokens: X_train*.bin, X_val*.bin",
+        "unused      DIR/d/X.txt: its tokens are among the data: X_train_000000.bin",
         "unused      DIR/d/wiki.test.txt: its name marks test data",
         "data        26 tokens for training, 20 for validation",
     ]
@@ -58,15 +58,13 @@ fn several_paths_and_compressed_files_are_listed_with_their_forms() {
         "train       DIR/a/one.jsonl: JSONL, 2 documents, 6 tokens",
         "validation  DIR/my-val.txt: text, 1 document, 4 tokens",
         "unused      DIR/a/README.md: its name marks a description of the data",
-        "unused      DIR/a/sub: a folder in the folder",
         "left out    DIR/a/one.jsonl: 1 bad document",
+        "unused      DIR/a/sub: a folder in the folder",
         "data        9 tokens for training, 4 for validation",
     ]
     .map(|line| line.replace("DIR", lab.path("").to_str().unwrap().trim_end_matches('/')));
     let printed = lab.run(&format!("train --model m.toml {flags} --skip-bad-documents")).ok();
-    let mut lines: Vec<&str> = printed.lines().collect();
-    lines[3..6].sort_by_key(|line| !line.starts_with("unused"));
-    assert_eq!(lines, listing);
+    assert_eq!(printed.lines().collect::<Vec<_>>(), listing);
     for twice in ["--data a --data ./a", "--data a --data a/one.jsonl", "--data two.json.gz --data ../DIR/two.json.gz"]
     {
         let name = lab.path("").file_name().unwrap().to_str().unwrap().to_string();

@@ -94,7 +94,8 @@ fn tokenize_counts_tokens_and_writes_shards() {
     for name in names {
         assert!(lab.path(format!("shards/{name}.bin")).exists(), "{name}: {written}");
     }
-    assert_eq!(lab.run("tokenize shards --tokenizer bytes --json").json()["tokens"], 19);
+    let counted = lab.run("tokenize shards --tokenizer bytes --json").json();
+    assert_eq!((&counted["tokens"], &counted["val_tokens"]), (&23.into(), &4.into()), "{counted}");
 }
 
 #[test]

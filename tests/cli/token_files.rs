@@ -99,7 +99,7 @@ fn every_form_of_tokens_trains_the_same_model() {
         lab.write(name, content);
         let run = format!("run-{name}");
         let printed = lab.run(&format!("{TRAIN} --data {name} --out {run} --steps 2")).ok();
-        assert!(printed.contains(&format!("{name}: {form}, 600 tokens\n")), "{printed}");
+        assert!(printed.contains(&format!("{name}: {form}, 600 tokens, 30 of them held out\n")), "{printed}");
         lab.assert_same_end("run-c65.bin", &run);
     }
     let listed = lab.run(&format!("{TRAIN} --data u2.npy --data-dry-run --json")).json();

@@ -22,7 +22,11 @@ pub fn tell(corpus: &Corpus, json: bool) {
         };
         let (path, tokens) = (escaped_path(&file.path), output::thousands(file.tokens));
         let form = &file.form;
-        output::tell(format!("{:<10}  {path}: {form}{documents}, {tokens} tokens", file.usage));
+        let held_out = match file.held_out {
+            0 => String::new(),
+            n => format!(", {} of them held out", output::thousands(n)),
+        };
+        output::tell(format!("{:<10}  {path}: {form}{documents}, {tokens} tokens{held_out}", file.usage));
     }
     left_out(&corpus.files).for_each(output::tell);
     let held_out = corpus.files.iter().all(|file| file.usage != Use::Validation) && !corpus.validation.is_empty();

@@ -45,10 +45,10 @@ struct Dataset {
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Evaluate on HellaSwag (a JSONL file): completion-style accuracy, by summed and by mean loss
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text_field", "skip_bad_documents"])]
     hellaswag: Option<PathBuf>,
     /// Evaluate on LAMBADA (a JSONL file): last-word accuracy and perplexity
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text_field", "skip_bad_documents"])]
     lambada: Option<PathBuf>,
 }
 

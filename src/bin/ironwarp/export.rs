@@ -45,7 +45,7 @@ pub fn run(args: ExportArgs, json: bool) -> Result<()> {
     }
     let parameters = weights.config.parameters();
     if json {
-        return output::json(&json!({"out": args.out, "parameters": parameters}));
+        return output::json(&json!({"out": args.out.to_string_lossy(), "parameters": parameters}));
     }
     output::line(format!("{} parameters in {}", output::thousands(parameters as u64), escaped_path(&args.out)));
     Ok(())

@@ -11,7 +11,7 @@ use ironwarp::text::tokenize::{Options, Written, tokenize};
 use ironwarp::text::tokenizer::Tokenizer;
 use serde_json::json;
 
-use crate::output;
+use crate::{data, output};
 
 #[derive(Debug, Args)]
 pub struct TokenizeArgs {
@@ -54,8 +54,13 @@ pub fn run(args: TokenizeArgs, json: bool) -> Result<()> {
         None => {
             let [input] = &args.inputs[..] else { bail!("several inputs require --out DIR") };
             let corpus = Corpus::open(&[input], &tokenizer, &args.documents, 0.0)?;
-            let skipped = corpus.files.iter().map(|file| file.skipped).sum();
-            Written { train_tokens: corpus.train.len() as u64, skipped, ..Written::default() }
+            data::left_out(&corpus.files).for_each(output::note);
+            Written {
+                train_tokens: corpus.train.len() as u64,
+                validation_tokens: corpus.validation.len() as u64,
+                skipped: corpus.files.iter().map(|file| file.skipped).sum(),
+                ..Written::default()
+            }
         }
     };
     let Written { train_tokens, validation_tokens, skipped, shards } = written;
@@ -66,7 +71,7 @@ pub fn run(args: TokenizeArgs, json: bool) -> Result<()> {
             "train_tokens": train_tokens,
             "val_tokens": validation_tokens,
             "skipped_documents": skipped,
-            "shards": shards,
+            "shards": shards.iter().map(|shard| shard.to_string_lossy()).collect::<Vec<_>>(),
         }));
     }
     output::line(format!("{} tokens", output::thousands(tokens)));
@@ -82,6 +87,9 @@ pub fn run(args: TokenizeArgs, json: bool) -> Result<()> {
 /// Prints the ids of the only input, separated by spaces.
 fn print_ids(args: &TokenizeArgs, tokenizer: &Tokenizer, json: bool) -> Result<()> {
     let [input] = &args.inputs[..] else { bail!("--ids requires one input") };
+    if input.is_dir() {
+        bail!("{}: a folder; --ids requires a file", escaped_path(input));
+    }
     let tokens = Corpus::open(&[input], tokenizer, &args.documents, 0.0)?.train;
     let mut ids = vec![0; tokens.len()];
     tokens.read(0, &mut ids)?;

@@ -68,7 +68,7 @@ pub fn run(args: TokenizerArgs, json: bool) -> Result<()> {
             "bytes": bytes,
             "tokens": tokens,
             "bytes_per_token": bytes_per_token,
-            "out": out,
+            "out": out.to_string_lossy(),
         }));
     }
     output::line(format!("vocabulary  {} tokens", output::thousands(found as u64)));

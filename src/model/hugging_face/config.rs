@@ -11,7 +11,7 @@ use crate::model::config::{BYTES_VOCAB, Config, GPT2_VOCAB, TOKENIZERS};
 use crate::model::json::{self, UniqueMap};
 
 /// A key that our exports add: the tokenizer that the model was trained with.
-pub(super) const TOKENIZER_KEY: &str = "ironwarp_tokenizer";
+const TOKENIZER_KEY: &str = "ironwarp_tokenizer";
 
 /// Fields that change what a GPT-2 computes, with the values that we support. If a field is absent or null, GPT-2's default
 /// applies, which is one of the supported values.
@@ -27,12 +27,13 @@ const SUPPORTED: &[(&str, &[&str])] = &[
     ("quantization_config", &[]),
 ];
 
-/// Keys of the sizes of a model.
-const SIZES: [&str; 5] = ["n_positions", "vocab_size", "n_layer", "n_head", "n_embd"];
-
 /// Whether a key of a `config.json` is read.
+#[cfg(feature = "train")]
 pub(super) fn is_read(key: &str) -> bool {
-    SIZES.contains(&key) || SUPPORTED.iter().any(|(name, _)| *name == key)
+    let sizes = ["n_positions", "n_ctx", "vocab_size", "n_layer", "n_head", "n_embd", "n_inner"];
+    ["model_type", TOKENIZER_KEY].contains(&key)
+        || sizes.contains(&key)
+        || SUPPORTED.iter().any(|(name, _)| *name == key)
 }
 
 /// Checks the name of a tokenizer.
@@ -77,11 +78,11 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(Config, Option<String>)
     };
     let config = Config {
         // Old configurations have both n_ctx and n_positions. The library uses the latter.
-        context: size(&[SIZES[0], "n_ctx"]),
-        vocab: size(&[SIZES[1]]),
-        layers: size(&[SIZES[2]]),
-        heads: size(&[SIZES[3]]),
-        channels: size(&[SIZES[4]]),
+        context: size(&["n_positions", "n_ctx"]),
+        vocab: size(&["vocab_size"]),
+        layers: size(&["n_layer"]),
+        heads: size(&["n_head"]),
+        channels: size(&["n_embd"]),
     };
     if let Some(inner) = field("n_inner")
         && inner.as_u64() != config.channels.checked_mul(4).map(|c| c as u64)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::config::{TOKENIZER_KEY, is_read};
+use super::config::is_read;
 use super::shards::{INDEX, SINGLE};
 use super::{CONFIG, MAX_CONFIG};
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::model::json::{self, UniqueMap};
 /// Keys of a `config.json` that do not change what a GPT-2 computes in evaluation and generation: dropout and
 /// initialisation, which belong to training from scratch; heads other than the LM head; defaults of other programs. Keys
 /// that begin with `summary_` configure another head.
-const IRRELEVANT_KEYS: [&str; 24] = [
+const IRRELEVANT_KEYS: [&str; 21] = [
     "_name_or_path",
     "architectures",
     "attn_pdrop",
@@ -30,9 +30,6 @@ const IRRELEVANT_KEYS: [&str; 24] = [
     "id2label",
     "initializer_range",
     "label2id",
-    "model_type",
-    "n_ctx",
-    "n_inner",
     "output_attentions",
     "output_hidden_states",
     "output_past",
@@ -81,9 +78,7 @@ const ADAPTERS: [&str; 3] = ["adapter_config.json", "adapter_model.safetensors",
 pub(crate) fn unused(dir: &Path) -> Result<Vec<String>> {
     let path = dir.join(CONFIG);
     let fields = json::parse::<UniqueMap<Value>>(&path, &files::read_regular(&path, MAX_CONFIG)?)?.0;
-    let is_known = |key: &str| {
-        is_read(key) || key == TOKENIZER_KEY || IRRELEVANT_KEYS.contains(&key) || key.starts_with("summary_")
-    };
+    let is_known = |key: &str| is_read(key) || IRRELEVANT_KEYS.contains(&key) || key.starts_with("summary_");
     let keys = fields.iter().filter(|(key, value)| !is_known(key) && !value.is_null());
     let mut found: Vec<String> = keys.map(|(key, _)| format!("{CONFIG}: {}", escaped(key))).collect();
     let mut names = BTreeSet::new();
@@ -100,7 +95,8 @@ pub(crate) fn unused(dir: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Whether a file is read or does not matter. Shards of weights are those that the index names, or of other formats.
+/// Whether a file is read or does not matter. Shards of weights, which begin with `model-` or `pytorch_model-`, are those
+/// that an index names, or the same weights in another format.
 fn is_known_file(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     KNOWN_FILES.contains(&name)

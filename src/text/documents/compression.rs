@@ -8,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{Error, Result};
 use crate::files::open_regular;
-use crate::text::signature;
+use crate::text::{shard, signature};
 
 /// Size of the buffer for reading, large enough for every signature of [`foreign`].
 const BUFFER: usize = 1 << 16;
@@ -41,7 +41,7 @@ impl Compression {
 
     fn magic(self) -> &'static [u8] {
         match self {
-            Compression::Gzip => b"\x1f\x8b",
+            Compression::Gzip => b"\x1f\x8b\x08",
             Compression::Zstd => b"\x28\xb5\x2f\xfd",
         }
     }
@@ -101,7 +101,12 @@ impl<'a> Opened<'a> {
         let decoded: Box<dyn Read> = match compression {
             None => Box::new(file),
             Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file))),
-            Some(Compression::Zstd) => Box::new(zstd::Decoder::new(file).map_err(failed)?),
+            Some(Compression::Zstd) => {
+                let mut decoder = zstd::Decoder::new(file).map_err(failed)?;
+                // As `zstd --long=31` writes; the default refuses more than 27.
+                decoder.window_log_max(31).map_err(failed)?;
+                Box::new(decoder)
+            }
         };
         let mut opened = Opened { path, compression, size, reader: BufReader::with_capacity(BUFFER, decoded) };
         let head = opened.reader.fill_buf();
@@ -137,6 +142,17 @@ impl<'a> Opened<'a> {
     }
 }
 
+/// Checks that a file may be a Parquet table, as its name states.
+pub(super) fn check_table(path: &Path) -> Result<()> {
+    let mut head = Vec::new();
+    open_regular(path)?.take(512).read_to_end(&mut head).map_err(|e| Error::io("read", path, e))?;
+    match foreign(&head) {
+        _ if head.is_empty() => Err(Error::format(path, "the file is empty")),
+        Some(found) if !head.starts_with(b"PAR1") => Err(Error::format(path, format!("the file is {found}"))),
+        _ => Ok(()),
+    }
+}
+
 /// An error of reading: a decoder reports damaged data by these kinds.
 fn read_error(path: &Path, compression: Option<Compression>, error: io::Error) -> Error {
     use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
@@ -156,6 +172,9 @@ fn foreign(head: &[u8]) -> Option<String> {
     match [Compression::Gzip, Compression::Zstd].into_iter().find(|c| head.starts_with(c.magic())) {
         Some(found) => {
             Some(format!("compressed by {found}; a name that ends in {} has it decompressed", found.suffix()))
+        }
+        None if [shard::MAGIC, shard::WIDE_MAGIC].iter().any(|magic| head.starts_with(&magic.to_le_bytes())) => {
+            Some("a token shard; its name must end in .bin".into())
         }
         None => signature::of(head).map(Into::into),
     }

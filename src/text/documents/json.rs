@@ -21,7 +21,7 @@ pub(super) fn read_documents(text: &Text, batches: &mut Batches<'_, '_>) -> Resu
     let parse = |value: &&RawValue| {
         field::text(value.get(), name).map_err(|fault| {
             let at = position(value) + fault.at;
-            error(Fault { at, ..fault })
+            Fault { at, ..fault }
         })
     };
     // Cut where the values of a batch begin a batch's size after its first.
@@ -29,7 +29,7 @@ pub(super) fn read_documents(text: &Text, batches: &mut Batches<'_, '_>) -> Resu
     while let [first, ..] = rest {
         let end = position(first) + BATCH;
         let (batch, others) = rest.split_at(rest.partition_point(|value| position(value) < end));
-        batches.push(batch.par_iter().map(parse).collect())?;
+        batches.push(batch.par_iter().map(parse).collect(), error)?;
         rest = others;
     }
     Ok(())

@@ -55,7 +55,7 @@ pub(super) fn read_documents(file: Opened<'_>, batches: &mut Batches<'_, '_>) ->
             let message = "an array; JSONL has an object per line, and a name that ends in .json has an array read";
             return Err(line.at.error(path, Fault { at: 0, message: message.into() }));
         }
-        batches.push(lines.par_iter().map(parse).collect())
+        batches.push(lines.par_iter().map(parse).collect(), |error| error)
     })
 }
 

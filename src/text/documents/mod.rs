@@ -25,7 +25,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use self::compression::Opened;
-use super::listing::has_extension;
+use super::listing::{has_extension, is_token_file};
 use crate::error::{Error, Result};
 
 /// Approximate size of a batch of documents, in bytes.
@@ -39,8 +39,8 @@ pub struct DocumentOptions {
     /// Field of JSON objects, or column of Parquet files, that holds the text of a document.
     #[cfg_attr(feature = "cli", arg(long, default_value = "text", value_name = "NAME", help_heading = "Data"))]
     pub text_field: String,
-    /// Leave out documents that are damaged, or whose text field is missing, null or not a string, and count them. Without
-    /// this flag they are errors.
+    /// Leave out documents whose text field is missing, null or not a string, and damaged lines of JSONL, and count them.
+    /// Without this flag they are errors.
     #[cfg_attr(feature = "cli", arg(long, help_heading = "Data"))]
     pub skip_bad_documents: bool,
 }
@@ -115,22 +115,34 @@ pub(super) type Receiver<'a> = dyn FnMut(&[String], Format) -> Result<()> + 'a;
 /// name states, or has a bad document and they are not left out; and errors of `receiver`.
 pub(super) fn read(path: &Path, options: &DocumentOptions, receiver: &mut Receiver) -> Result<Documents> {
     let format = Format::of(path);
+    let content = compression::without_suffix(path);
+    let is_compressed = content != path;
+    if is_compressed && (format == Format::Parquet || is_token_file(&content)) {
+        return Err(Error::format(path, "tables and tokens are not read compressed; decompress the file first"));
+    }
     let mut batches = Batches { path, options, format, receiver, read: 0, skipped: 0, first_skipped: None };
     let mut form = format.name().to_string();
     if format == Format::Parquet {
+        compression::check_table(path)?;
         read_parquet(path, &mut batches)?;
     } else {
         let opened = Opened::open(path)?;
         if let Some(compression) = opened.compression() {
             form = format!("{form}, {compression}");
         }
-        match format {
-            Format::JsonLines => jsonl::read_documents(opened, &mut batches)?,
-            Format::Json => json::read_documents(&text::read(opened)?, &mut batches)?,
+        let read = match format {
+            Format::JsonLines => jsonl::read_documents(opened, &mut batches),
+            Format::Json => text::read(opened).and_then(|text| json::read_documents(&text, &mut batches)),
             Format::Text | Format::Parquet => {
-                batches.push(vec![Ok(text::read(opened)?.text)])?;
+                text::read(opened).and_then(|text| batches.push(vec![Ok(text.text)], |e| e))
             }
-        }
+        };
+        read.map_err(|error| match error {
+            Error::Format { path, offset: Some(at), message } if is_compressed => {
+                Error::Format { path, offset: Some(at), message: format!("{message} (in the decompressed text)") }
+            }
+            other => other,
+        })?;
     }
     let Batches { read, skipped, first_skipped, .. } = batches;
     match (read, first_skipped) {
@@ -165,13 +177,15 @@ struct Batches<'a, 'r> {
 }
 
 impl Batches<'_, '_> {
-    /// Passes a batch on.
-    fn push(&mut self, batch: Vec<Result<String>>) -> Result<()> {
+    /// Passes a batch on; `locate` makes an error of a bad document's fault.
+    fn push<F>(&mut self, batch: Vec<Result<String, F>>, locate: impl Fn(F) -> Error) -> Result<()> {
         let mut documents = Vec::with_capacity(batch.len());
         for document in batch {
             match document {
                 Ok(text) => documents.push(text),
-                Err(error) => self.skip(error)?,
+                // Only the first is located, which may mean to count all lines before it.
+                Err(_) if self.first_skipped.is_some() => self.skipped += 1,
+                Err(fault) => self.skip(locate(fault))?,
             }
         }
         self.read += documents.len() as u64;

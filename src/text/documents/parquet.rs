@@ -15,7 +15,7 @@ use crate::files::open_regular;
 use crate::message::escaped;
 
 /// Rows that are decoded at a time.
-const ROWS: usize = 1024;
+const ROWS: usize = 128;
 
 /// Reads the documents of a table: the rows of the column of the field's name.
 pub(super) fn read_documents(path: &Path, batches: &mut Batches<'_, '_>) -> Result<()> {
@@ -49,18 +49,18 @@ pub(super) fn read_documents(path: &Path, batches: &mut Batches<'_, '_>) -> Resu
             }
             row += rows;
             if bytes > BATCH {
-                batches.push(std::mem::take(&mut batch))?;
+                batches.push(std::mem::take(&mut batch), |error| error)?;
                 bytes = 0;
             }
         }
-        batches.push(batch)?;
+        batches.push(batch, |error| error)?;
     }
     Ok(())
 }
 
 /// The text of a row.
 fn text(path: &Path, row: usize, value: Option<ByteArray>, column: &ColumnDescPtr) -> Result<String> {
-    let bad = |message: String| Error::format(path, format!("row {row}: {message}"));
+    let bad = |message: String| Error::format(path, format!("row {row} (from 0): {message}"));
     let value = value.ok_or_else(|| bad(format!("the column `{}` is null", escaped(column.name()))))?;
     String::from_utf8(value.data().to_vec()).map_err(|_| bad("not UTF-8 text".into()))
 }

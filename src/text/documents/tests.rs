@@ -167,6 +167,22 @@ fn files_that_are_something_else_are_named_for_what_they_are() {
         ("a.txt.zst", b"plain", "a.txt.zst: the file is not compressed by Zstandard, as its name states".into()),
         ("a.tar.gz", &gzip(&tar), "a.tar.gz: the file is a tar archive; `tar -xf` unpacks it".into()),
         ("a.txt.gz", &gzip(b""), "a.txt.gz: the file is empty".into()),
+        (
+            "a.bin.gz",
+            &gzip(b"ab"),
+            "a.bin.gz: tables and tokens are not read compressed; decompress the file first".into(),
+        ),
+        (
+            "a.dat",
+            b"\x88\xd8\x34\x01\x01\0\0\0",
+            "a.dat: the file is a token shard; its name must end in .bin".into(),
+        ),
+        ("a.parquet", b"", "a.parquet: the file is empty".into()),
+        (
+            "a.parquet",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a.parquet: the file is a Git LFS pointer, not the data itself; `git lfs pull` downloads the data".into(),
+        ),
     ] {
         assert_eq!(error(name, bytes), expected);
     }

@@ -6,7 +6,7 @@
 //! | `.npy` | magic `\x93NUMPY` | `uint8` … `uint64`, `int8` … `int64`, little-endian; any shape in C order, read row by row |
 //! | bare | none of the above, nor of another format | `uint16`, as nanoGPT's `train.bin` and `val.bin` |
 //!
-//! The content decides, not the name of the file. Every token is checked to be in 0..V. A bare file is refused if its bytes
+//! The names of token files end in `.bin` or `.npy`; the content decides which of the forms it is. Every token is checked to be in 0..V. A bare file is refused if its bytes
 //! tell that it is something else: a damaged shard, 32-bit tokens, a model, an archive, text, a Git LFS pointer.
 
 mod bare;
