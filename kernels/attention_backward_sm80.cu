@@ -48,18 +48,20 @@ struct Config {
     static constexpr bool DKDV = DKDV_, SMALL_HS = HS <= ATTENTION_BACKWARD_MAX_SMALL_HS;
     // Beyond SMALL_HS, acc_dk and acc_dv of 32 rows per warp would not fit in registers.
     static constexpr uint32_t RESIDENT_ROWS = ATTENTION_BACKWARD_RESIDENT_ROWS / (DKDV && !SMALL_HS ? 2 : 1);
-    static constexpr uint32_t STREAMED_ROWS = ATTENTION_BACKWARD_STREAMED_ROWS / (SMALL_HS ? 1 : 2);
+    static constexpr uint32_t STREAMED_ROWS =
+        ATTENTION_BACKWARD_STREAMED_ROWS / (HS <= ATTENTION_BACKWARD_STREAMED_MAX_SMALL_HS ? 1 : 2);
     // Resident rows of a warp, and streamed rows per process_tile call (a sub-tile).
     static constexpr uint32_t WARP_M = RESIDENT_ROWS / WARPS, MMA_ITERS_M = WARP_M / MMA_M, SUB_TILE_N = 32;
     static constexpr bool SQUARE = WARP_M == SUB_TILE_N;
     static_assert(SQUARE || (DKDV && 2 * WARP_M == SUB_TILE_N), "the shapes that the causal mask supports");
-    // Resident tiles (0 to 2) whose fragments stay in registers: as many as fit next to the accumulators.
-    static constexpr uint32_t DKDV_REGISTER_TILES = HS <= 32 || (!SMALL_HS && HS < 128) ? 2 : HS == 128;
+    // Resident tiles (0 to 2) whose fragments stay in registers: as many as fit next to the accumulators. With both, the
+    // dKdV kernel of HS = 112 spills on sm_100 and sm_120.
+    static constexpr uint32_t DKDV_REGISTER_TILES = HS <= 32 || HS == 80 || HS == 96 ? 2 : HS >= 112;
     static constexpr uint32_t DQ_REGISTER_TILES = SMALL_HS ? 2 : HS == 80;
     static constexpr uint32_t REGISTER_TILES = DKDV ? DKDV_REGISTER_TILES : DQ_REGISTER_TILES;
-    // k-steps whose loads ptxas may interleave. With more, it spills.
-    static constexpr uint32_t UNROLL = 4;
-    // For the copies of streamed tiles. With OFFSETS, ptxas spills for HS = 64 and HS = 128.
+    // k-steps whose loads ptxas may interleave. With more, it spills; for HS = 64, on sm_90a and sm_120.
+    static constexpr uint32_t UNROLL = HS == 64 ? 2 : 4;
+    // For the copies of streamed tiles. With OFFSETS, ptxas spills for HS = 128, and the loops of HS = 64 are longer.
     static constexpr Unroll COPY_UNROLL = HS < 64 ? Unroll::OFFSETS : Unroll::POINTERS;
     // With three CTAs per SM required, ptxas needs 168 registers for HS = 32, else 191.
     static constexpr bool THREE_BLOCKS = !DKDV && HS <= ATTENTION_BACKWARD_DQ_MAX_SMALL_HS;

@@ -41,6 +41,8 @@ struct Warp {
     // ptxas spills.
     static constexpr uint32_t SUB_TILE_N = HS == 112 ? BLOCK_N / 2 : BLOCK_N;
     static constexpr uint32_t UNROLL = Q_IN_REGISTERS ? K_STEPS : HS == 112 ? 1 : 4;
+    // For the copies of K and V. With OFFSETS, ptxas spills 80 bytes for HS = 128 on sm_120.
+    static constexpr Unroll COPY_UNROLL = HS == 128 ? Unroll::POINTERS : Unroll::OFFSETS;
     FragmentA q_frag[Q_IN_REGISTERS ? K_STEPS : 1][MMA_ITERS_M];
     SharedToRegister<HS> q_loader, k_loader, v_loader;
     // Shared address of the warp's rows of Q.
@@ -231,7 +233,8 @@ __device__ inline void forward(const AttentionForwardParams &params) {
     // Issues the cp.async copies of K/V tile `tile` to its stage.
     const auto issue_kv = [&](uint32_t tile) {
         const uint32_t key = tile * BLOCK_N, stage = stages + tile % 2 * 2 * TILE_BYTES;
-        copy_tiles_async<HS, BLOCK_N, THREADS, Unroll::OFFSETS>(stage, {k.from(key), v.from(key)}, params.t - key);
+        copy_tiles_async<HS, BLOCK_N, THREADS, Warp<HS>::COPY_UNROLL>(stage, {k.from(key), v.from(key)},
+                                                                      params.t - key);
         cp_async_commit();
     };
     // Prologue: Q and the first K/V tile.

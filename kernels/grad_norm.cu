@@ -33,7 +33,7 @@ __device__ inline void add_squares(float4 &sum, const float4 &x) {
 // ---------------------------------------------------------------------------------------------------------------------
 // kernels
 
-extern "C" __global__ void __launch_bounds__(GRAD_NORM_THREADS, 8)
+extern "C" __global__ void __launch_bounds__(GRAD_NORM_THREADS, GRAD_NORM_MIN_BLOCKS)
     grad_norm_partials(const __grid_constant__ GradNormPartialsParams params) {
     __shared__ float warp_sums[GRAD_NORM_THREADS / WARP];
     constexpr uint32_t BLOCK_STRIDE = VEC_SIZE * GRAD_NORM_THREADS;

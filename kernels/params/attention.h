@@ -71,8 +71,11 @@ constexpr uint32_t ATTENTION_BACKWARD_MIN_BLOCKS = 2;
 constexpr uint32_t ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS = 3;
 /// Largest head size with `ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS`.
 constexpr uint32_t ATTENTION_BACKWARD_DQ_MAX_SMALL_HS = 32;
-/// Largest head size with full tiles; beyond, streamed tiles and the dKdV kernel's resident tiles have half the rows.
+/// Largest head size for which the dKdV kernel's resident tiles have all rows; beyond, they have half of them.
 constexpr uint32_t ATTENTION_BACKWARD_MAX_SMALL_HS = 64;
+/// Largest head size for which streamed tiles have all rows; beyond, they have half of them. With all, two CTAs of HS = 64
+/// would not fit on an SM with 100 KiB of shared memory (compute capability 8.6, 8.9, 12.0).
+constexpr uint32_t ATTENTION_BACKWARD_STREAMED_MAX_SMALL_HS = 48;
 /// Rows of a resident tile, 32 per warp: queries in the dQ kernel, keys in the dKdV kernel.
 constexpr uint32_t ATTENTION_BACKWARD_RESIDENT_ROWS = 128;
 /// Rows of a streamed tile, of which shared memory holds two: keys in the dQ kernel, queries in the dKdV kernel.

@@ -6,6 +6,8 @@
 
 /// Threads per block of `grad_norm_partials` and `grad_norm_reduce`.
 constexpr uint32_t GRAD_NORM_THREADS = 256;
+/// minBlocks of `grad_norm_partials`: 1,536 threads, the most that an SM of compute capability 8.6, 8.9 or 12.0 holds.
+constexpr uint32_t GRAD_NORM_MIN_BLOCKS = 6;
 /// Elements that a block of `grad_norm_partials` loads per iteration: four 16-byte vectors per thread.
 constexpr uint32_t GRAD_NORM_TILE = 16 * GRAD_NORM_THREADS;
 /// Maximum number of blocks of `grad_norm_partials`: two waves of eight blocks on each of 132 SMs. It is the same on

@@ -1,7 +1,8 @@
 //! The global gradient norm: see [`crate::ops::GradNorm`] and `kernels/grad_norm.cu`.
 
 use super::launch::params::{
-    GRAD_NORM_MAX_BLOCKS, GRAD_NORM_THREADS, GRAD_NORM_TILE, GradNormPartialsParams, GradNormReduceParams,
+    GRAD_NORM_MAX_BLOCKS, GRAD_NORM_MIN_BLOCKS, GRAD_NORM_THREADS, GRAD_NORM_TILE, GradNormPartialsParams,
+    GradNormReduceParams,
 };
 use super::launch::spec::{Grid, Kernel, Spec};
 use super::runtime::{Cuda, Operand};
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::ops::{GradNorm, Operation};
 
 const PARTIALS: Kernel<GradNormPartialsParams> =
-    Kernel::new("grad_norm", "grad_norm_partials", GRAD_NORM_THREADS).min_blocks(8);
+    Kernel::new("grad_norm", "grad_norm_partials", GRAD_NORM_THREADS).min_blocks(GRAD_NORM_MIN_BLOCKS);
 const REDUCE: Kernel<GradNormReduceParams> = Kernel::new("grad_norm", "grad_norm_reduce", GRAD_NORM_THREADS);
 
 pub(super) const KERNELS: &[Spec] = &[PARTIALS.spec, REDUCE.spec];

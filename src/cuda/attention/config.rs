@@ -2,8 +2,8 @@
 
 use crate::cuda::launch::params::{
     ATTENTION_BACKWARD_DQ_MAX_SMALL_HS, ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS, ATTENTION_BACKWARD_MAX_SMALL_HS,
-    ATTENTION_BACKWARD_MIN_BLOCKS, ATTENTION_BACKWARD_RESIDENT_ROWS, ATTENTION_BACKWARD_STREAMED_ROWS,
-    ATTENTION_FORWARD_BLOCK_M, ATTENTION_FORWARD_BLOCK_N,
+    ATTENTION_BACKWARD_MIN_BLOCKS, ATTENTION_BACKWARD_RESIDENT_ROWS, ATTENTION_BACKWARD_STREAMED_MAX_SMALL_HS,
+    ATTENTION_BACKWARD_STREAMED_ROWS, ATTENTION_FORWARD_BLOCK_M, ATTENTION_FORWARD_BLOCK_N,
 };
 use crate::ops::AttentionDims;
 
@@ -45,7 +45,7 @@ impl Backward {
     /// Dynamic shared memory in bytes: two resident tiles, and two stages of two streamed tiles. The dK/dV kernel also
     /// streams two f32 per query.
     pub const fn shared_bytes(self, hs: u32) -> u32 {
-        let streamed = if hs > ATTENTION_BACKWARD_MAX_SMALL_HS {
+        let streamed = if hs > ATTENTION_BACKWARD_STREAMED_MAX_SMALL_HS {
             ATTENTION_BACKWARD_STREAMED_ROWS / 2
         } else {
             ATTENTION_BACKWARD_STREAMED_ROWS
@@ -75,7 +75,8 @@ mod tests {
     fn head_size_decides_tiles_and_shared_memory() {
         for (hs, forward, dq, dkdv) in [
             (16, 12_288, (128, 16_384), (128, 17_408)),
-            (64, 49_152, (128, 65_536), (128, 66_560)),
+            (48, 36_864, (128, 49_152), (128, 50_176)),
+            (64, 49_152, (128, 49_152), (128, 49_664)),
             (80, 61_440, (128, 61_440), (64, 41_472)),
             (128, 98_304, (128, 98_304), (64, 66_048)),
         ] {

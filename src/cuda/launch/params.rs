@@ -811,6 +811,8 @@ const _: () = {
 };
 /// Threads per block of `grad_norm_partials` and `grad_norm_reduce`.
 pub const GRAD_NORM_THREADS: u32 = 256;
+/// minBlocks of `grad_norm_partials`: 1,536 threads, the most that an SM of compute capability 8.6, 8.9 or 12.0 holds.
+pub const GRAD_NORM_MIN_BLOCKS: u32 = 6;
 /// Elements that a block of `grad_norm_partials` loads per iteration: four 16-byte vectors per thread.
 pub const GRAD_NORM_TILE: u32 = 4096;
 /** Maximum number of blocks of `grad_norm_partials`: two waves of eight blocks on each of 132 SMs. It is the same on
@@ -1138,8 +1140,11 @@ pub const ATTENTION_BACKWARD_MIN_BLOCKS: u32 = 2;
 pub const ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS: u32 = 3;
 /// Largest head size with `ATTENTION_BACKWARD_DQ_SMALL_MIN_BLOCKS`.
 pub const ATTENTION_BACKWARD_DQ_MAX_SMALL_HS: u32 = 32;
-/// Largest head size with full tiles; beyond, streamed tiles and the dKdV kernel's resident tiles have half the rows.
+/// Largest head size for which the dKdV kernel's resident tiles have all rows; beyond, they have half of them.
 pub const ATTENTION_BACKWARD_MAX_SMALL_HS: u32 = 64;
+/** Largest head size for which streamed tiles have all rows; beyond, they have half of them. With all, two CTAs of HS = 64
+ would not fit on an SM with 100 KiB of shared memory (compute capability 8.6, 8.9, 12.0).*/
+pub const ATTENTION_BACKWARD_STREAMED_MAX_SMALL_HS: u32 = 48;
 /// Rows of a resident tile, 32 per warp: queries in the dQ kernel, keys in the dKdV kernel.
 pub const ATTENTION_BACKWARD_RESIDENT_ROWS: u32 = 128;
 /// Rows of a streamed tile, of which shared memory holds two: keys in the dQ kernel, queries in the dKdV kernel.
