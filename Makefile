@@ -4,7 +4,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-thorough bench profile counts toolkit emulator gpu-bundle params check-params format lint \
-	mutant-tests other-tests msrv features header check-torch api check-api package docs
+	assemble mutant-tests other-tests msrv features header check-torch api check-api package docs
 
 help: ## Print this list
 	@echo "Usage: make TARGET"
@@ -32,6 +32,9 @@ test-thorough: test ## Run every test with all schedules, mutants and driver fau
 FEATURES = --features ironwarp/cuda,ironwarp/parquet
 
 TEST = cargo test --locked --workspace $(FEATURES)
+
+assemble: toolkit ## Assemble the embedded PTX for every architecture since Ampere: no spill, no warning; TABLE=1 prints registers
+	$(TEST) --test assemble $(if $(TABLE),-- --nocapture)
 
 # The mutants of a kernel run one after another and take the emulated GPU for themselves. A process of their own lets the
 # other tests use the second core meanwhile.

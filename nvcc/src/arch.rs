@@ -18,14 +18,18 @@ impl Arch {
     const OLDEST: u32 = 80;
     /// The architectures of a build for which `IRONWARP_ARCHS` is not set.
     pub const DEFAULT: &str = "80,90a";
+    /// The architectures that the list `all` names, for builds that run on other machines: those of the GPUs for servers
+    /// and desktops since Ampere. GPUs of a later minor version run the machine code of an earlier one.
+    pub const ALL: &str = "80,86,89,90a,100,120";
 
-    /// Parses a comma-separated list. The result is sorted and has no duplicates.
+    /// Parses a comma-separated list, or `all`, which stands for [`Arch::ALL`]. The result is sorted and has no
+    /// duplicates.
     ///
     /// # Errors
     /// [`Error::Archs`] for an entry that is not a supported architecture, or an empty list.
     pub fn list(list: &str) -> Result<Vec<Arch>> {
         let bad = |entry: &str| Error::Archs { list: list.to_owned(), entry: entry.to_owned() };
-        let entries = list.split(',').map(str::trim);
+        let entries = if list.trim() == "all" { Arch::ALL } else { list }.split(',').map(str::trim);
         let mut archs =
             entries.map(|entry| Arch::parse(entry).ok_or_else(|| bad(entry))).collect::<Result<Vec<_>>>()?;
         archs.sort();
@@ -42,8 +46,20 @@ impl Arch {
 
     /// Whether a kernel file of this stem is compiled for this architecture: `matmul_sm90` needs 90 or newer.
     pub(crate) fn supports(self, stem: &str) -> bool {
+        self.number >= Arch::oldest(stem)
+    }
+
+    /// The architecture whose PTX of a kernel file of this stem is assembled for this one: a specific architecture has its
+    /// own. All others share that of the oldest one that the file supports. It is the text that the emulator runs, and the
+    /// front end writes different instructions for 100 and 120, with which ptxas spilled registers in attention.
+    pub(crate) fn of_ptx(self, stem: &str) -> Arch {
+        if self.specific { self } else { Arch { number: Arch::oldest(stem), specific: false } }
+    }
+
+    /// Number of the oldest architecture that a kernel file of this stem supports.
+    fn oldest(stem: &str) -> u32 {
         let written_for = stem.rsplit_once("_sm").and_then(|(_, digits)| digits.parse().ok());
-        written_for.is_none_or(|oldest: u32| self.number >= oldest)
+        written_for.map_or(Arch::OLDEST, |oldest: u32| oldest.max(Arch::OLDEST))
     }
 }
 
@@ -61,10 +77,17 @@ mod tests {
     fn lists_are_sorted_and_checked() {
         let names = |list| Arch::list(list).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names(Arch::DEFAULT), ["80", "90a"]);
+        assert_eq!([names(" all "), names(Arch::ALL)], [["80", "86", "89", "90a", "100", "120"]; 2]);
         assert_eq!(names(" 120, 90a,80 ,90,90a"), ["80", "90", "90a", "120"]);
-        for (list, entry) in
-            [("", ""), ("80,", ""), ("80;90", "80;90"), ("sm_80", "sm_80"), ("75", "75"), ("+80", "+80")]
-        {
+        for (list, entry) in [
+            ("", ""),
+            ("80,", ""),
+            ("80;90", "80;90"),
+            ("sm_80", "sm_80"),
+            ("75", "75"),
+            ("+80", "+80"),
+            ("all,80", "all"),
+        ] {
             let error = Arch::list(list).unwrap_err().to_string();
             assert!(
                 error.starts_with(&format!("IRONWARP_ARCHS = {list:?}: {entry:?} is not an architecture")),
@@ -83,6 +106,9 @@ mod tests {
             ("a_smooth", [true; 3]),
         ] {
             assert_eq!([a80, a90a, a120].map(|arch| arch.supports(stem)), supported, "{stem}");
+        }
+        for (stem, ptx) in [("gelu", ["80", "90a", "80"]), ("matmul_sm90", ["90", "90a", "90"])] {
+            assert_eq!([a80, a90a, a120].map(|arch| arch.of_ptx(stem).to_string()), ptx, "{stem}");
         }
     }
 }

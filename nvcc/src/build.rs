@@ -119,7 +119,10 @@ impl Build {
     fn write_table(&self, units: &[Unit<'_>]) -> Result<()> {
         let mut table = String::from("&[\n");
         for unit in units {
-            let [ptx, cubin] = ["ptx", "cubin"].map(|extension| unit.output(extension));
+            let cubin = unit.output("cubin");
+            // Architectures with the same PTX refer to one file, so that the program contains the text once.
+            let same = |other: &&Unit<'_>| other.stem == unit.stem && other.of_ptx() == unit.of_ptx();
+            let ptx = units.iter().find(same).unwrap_or(unit).output("ptx");
             table += &format!(
                 "    Image {{\n        stem: {:?},\n        arch: \"{}\",\n        ptx: include_str!({ptx:?}),\n        \
                  cubin: include_bytes!({cubin:?}),\n        resources: &[\n",

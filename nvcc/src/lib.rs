@@ -38,6 +38,7 @@
 #![warn(missing_docs)]
 
 mod arch;
+mod assemble;
 mod build;
 mod locate;
 mod portable;
@@ -50,6 +51,7 @@ use std::path::{Path, PathBuf};
 pub use arch::Arch;
 pub use build::Build;
 pub use locate::{Nvcc, Search};
+pub use ptxas::Resources;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -83,7 +85,9 @@ pub enum Error {
     },
 
     /// The list of architectures is not valid.
-    #[error("IRONWARP_ARCHS = {list:?}: {entry:?} is not an architecture; expected numbers from 80, such as 80,90a")]
+    #[error(
+        "IRONWARP_ARCHS = {list:?}: {entry:?} is not an architecture; expected `all`, or numbers from 80, such as 80,90a"
+    )]
     Archs {
         /// The whole list.
         list: String,

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
 
+use crate::assemble::temporary;
 use crate::{Arch, Error, Result};
 
 /// The oldest supported release of CUDA, as major and minor number.
@@ -30,19 +30,12 @@ impl Nvcc {
     /// # Errors
     /// [`Error::Compile`] with nvcc's output.
     pub fn ptx(&self, source: &Path, arch: Arch) -> Result<String, Error> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("ironwarp-nvcc-{}-{}.ptx", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = env::temp_dir().join(name);
-        let mut command = Command::new(&self.path);
-        command.args(["-ptx", "-std=c++17", "-lineinfo"]).arg(format!("-arch=compute_{arch}"));
-        let result = command.arg("-o").arg(&path).arg(source).output().map_err(Error::io("run", &self.path))?;
-        let ptx = fs::read_to_string(&path);
+        let path = temporary("ptx");
+        let flags = ["-ptx".into(), "-std=c++17".into(), "-lineinfo".into(), format!("-arch=compute_{arch}").into()];
+        let compiled = self.run(Path::new("."), &source.display().to_string(), arch, &flags, source, &path);
+        let ptx = compiled.and_then(|_| fs::read_to_string(&path).map_err(Error::io("read", &path)));
         let _ = fs::remove_file(&path);
-        if result.status.success() {
-            return ptx.map_err(Error::io("read", &path));
-        }
-        let output = [result.stdout, result.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-        Err(Error::Compile { file: source.display().to_string(), arch, status: result.status, output })
+        ptx
     }
 
     /// Runs `nvcc --version`. An error is a text that says why this nvcc cannot be used.

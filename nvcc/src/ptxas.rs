@@ -11,9 +11,10 @@ pub(crate) struct Finding {
     pub spill: bool,
 }
 
-/// The resources that a kernel needs.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Resources {
+/// The resources that a kernel needs, as ptxas reports them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    /// Name of the entry point.
     pub kernel: String,
     /// Registers per thread.
     pub registers: u64,

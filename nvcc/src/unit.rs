@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use crate::assemble::{self, check, flags};
 use crate::portable::{normalise, portable};
 use crate::ptxas::Resources;
 use crate::stamp::{prerequisites, stamp, unchanged};
@@ -14,10 +14,8 @@ use crate::{Arch, Build, Error, Result, ptxas};
 /// `-fmad=false` fuses multiplications and additions only where the source calls `fmaf`. Otherwise ptxas would decide
 /// for each architecture, and the emulator would round where a GPU does not.
 const COMPILE: [&str; 6] = ["-std=c++17", "-fmad=false", "-lineinfo", "-Werror", "all-warnings", "-ptx"];
-/// Flags for PTX to cubin. `-v` prints the resources of the kernels, including spills.
-const ASSEMBLE: [&str; 5] = ["-lineinfo", "-Werror", "all-warnings", "-Xptxas=-v", "-cubin"];
 /// Incremented when this crate produces different outputs from the same sources, to force a rebuild.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// A kernel file and an architecture to compile it for.
 pub(crate) struct Unit<'a> {
@@ -31,6 +29,11 @@ impl Unit<'_> {
     /// Path of the file, relative to the build's root.
     fn file(&self) -> String {
         format!("{}/{}.cu", self.build.folder, self.stem)
+    }
+
+    /// The architecture that the file is compiled to PTX for.
+    pub fn of_ptx(&self) -> Arch {
+        self.arch.of_ptx(&self.stem)
     }
 
     /// File name of an output in the build's `out`.
@@ -69,7 +72,7 @@ impl Unit<'_> {
     /// Everything that the outputs depend on except the sources: flags, environment and compiler version.
     fn recipe(&self) -> String {
         let environment = Build::FLAG_VARIABLES.map(|name| std::env::var_os(name).unwrap_or_default());
-        let flags = (COMPILE, ASSEMBLE, self.arch.to_string(), self.build.allow_spills, environment);
+        let flags = (COMPILE, assemble::FLAGS, self.arch.to_string(), self.build.allow_spills, environment);
         format!("{REVISION} {flags:?}\n{}", self.build.nvcc.version)
     }
 
@@ -77,7 +80,7 @@ impl Unit<'_> {
     fn compile(&self, ptx: &Path) -> Result<Vec<PathBuf>> {
         let rule = self.path("d");
         let mut flags = COMPILE.map(OsString::from).to_vec();
-        flags.push(format!("-arch=compute_{}", self.arch).into());
+        flags.push(format!("-arch=compute_{}", self.of_ptx()).into());
         flags.extend(["-MD".into(), "-MF".into(), rule.clone().into_os_string()]);
         self.nvcc(&flags, self.file().as_ref(), ptx)?;
         let text = fs::read_to_string(ptx).map_err(Error::io("read", ptx))?;
@@ -90,19 +93,10 @@ impl Unit<'_> {
     /// Assembles the PTX that is embedded next to the cubin, checks the kernels, and keeps the output of ptxas for
     /// builds that have nothing to compile.
     fn assemble(&self, ptx: &Path, cubin: &Path, log: &Path) -> Result<()> {
-        let mut flags = ASSEMBLE.map(OsString::from).to_vec();
-        flags.push(format!("-arch=sm_{}", self.arch).into());
-        let output = self.nvcc(&flags, ptx, cubin)?;
+        let output = self.nvcc(&flags(self.arch), ptx, cubin)?;
         fs::write(log, &output).map_err(Error::io("write", log))?;
         let text = fs::read_to_string(ptx).map_err(Error::io("read", ptx))?;
-        let rejected = |kernel: String, fault| Error::Rejected { file: self.file(), arch: self.arch, kernel, fault };
-        let findings = ptxas::findings(&output, &text).into_iter();
-        let faults = findings.filter(|finding| !(finding.spill && self.build.allow_spills));
-        let faults = faults.map(|finding| rejected(finding.kernel, finding.fault));
-        let known = ptxas::resources(&output);
-        let unknown = ptxas::entries(&text).into_iter().filter(|name| known.iter().all(|known| known.kernel != *name));
-        let unknown = unknown.map(|name| rejected(name.to_owned(), "ptxas does not report its resources".to_owned()));
-        crate::build::combine_errors(faults.chain(unknown).collect())
+        check(&output, &text, &self.file(), self.arch, self.build.allow_spills)
     }
 
     /// Resources of the kernels, sorted by name.
@@ -113,15 +107,7 @@ impl Unit<'_> {
 
     /// Runs nvcc in the build's root, so that its messages name files relative to the root. Returns its output.
     fn nvcc(&self, flags: &[OsString], input: &Path, output: &Path) -> Result<String> {
-        let path = &self.build.nvcc.path;
-        let mut command = Command::new(path);
-        command.args(flags).arg("-o").arg(output).arg(input).current_dir(&self.build.root);
-        let result = command.output().map_err(Error::io("run", path))?;
-        let text = [result.stdout, result.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-        if result.status.success() {
-            return Ok(text);
-        }
-        Err(Error::Compile { file: self.file(), arch: self.arch, status: result.status, output: text })
+        self.build.nvcc.run(&self.build.root, &self.file(), self.arch, flags, input, output)
     }
 }
 

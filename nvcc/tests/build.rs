@@ -128,23 +128,36 @@ fn the_table_is_sorted_and_has_the_supported_architectures() {
         ("kernels/notes.txt", "not a kernel"),
         ("kernels/ladder/step1.cu", "not compiled"),
     ]);
-    project.build.archs = Arch::list("90a,80").unwrap();
+    project.build.archs = Arch::list("90a,120,80").unwrap();
     project.run();
-    let row = |stem: &str, arch: &str| {
+    // The last argument: of which architecture the PTX file is.
+    let row = |stem: &str, arch: &str, ptx: &str| {
         let name = format!("{stem}.sm_{arch}");
+        let ptx = format!("{stem}.sm_{ptx}");
         format!(
             "    Image {{\n        stem: \"{stem}\",\n        arch: \"{arch}\",\n        \
-             ptx: include_str!(\"{name}.ptx\"),\n        cubin: include_bytes!(\"{name}.cubin\"),\n        \
+             ptx: include_str!(\"{ptx}.ptx\"),\n        cubin: include_bytes!(\"{name}.cubin\"),\n        \
              resources: &[\n            Resources {{ kernel: \"alone\", registers: 8, stack_bytes: 0, \
              spill_store_bytes: 0, spill_load_bytes: 0, shared_bytes: 0 }},\n        ],\n    }},\n"
         )
     };
-    let want = format!("&[\n{}{}{}]\n", row("a_sm90", "90a"), row("z_sm80", "80"), row("z_sm80", "90a"));
-    assert_eq!(String::from_utf8(project.output("kernels.rs")).unwrap(), want);
-    for name in ["a_sm90.sm_90a", "z_sm80.sm_80", "z_sm80.sm_90a"] {
+    let rows = [
+        row("a_sm90", "90a", "90a"),
+        row("a_sm90", "120", "120"),
+        row("z_sm80", "80", "80"),
+        row("z_sm80", "90a", "90a"),
+        row("z_sm80", "120", "80"),
+    ];
+    assert_eq!(String::from_utf8(project.output("kernels.rs")).unwrap(), format!("&[\n{}]\n", rows.concat()));
+    for (name, target) in [
+        ("a_sm90.sm_90a", "sm_90a"),
+        ("a_sm90.sm_120", "sm_90"),
+        ("z_sm80.sm_80", "sm_80"),
+        ("z_sm80.sm_90a", "sm_90a"),
+        ("z_sm80.sm_120", "sm_80"),
+    ] {
         let ptx = String::from_utf8(project.output(&format!("{name}.ptx"))).unwrap();
-        let arch = name.rsplit_once('.').unwrap().1;
-        assert!(ptx.contains(&format!("\n.target {arch}\n")), "{name}: {ptx}");
+        assert!(ptx.contains(&format!("\n.target {target}\n")), "{name}: {ptx}");
         assert_eq!(project.output(&format!("{name}.cubin"))[..4], *b"\x7fELF", "{name}");
     }
 }
@@ -268,4 +281,28 @@ fn the_output_of_nvcc_is_shown_for_every_file() {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
     assert!(!error.contains("good.cu"), "{error}");
+}
+
+/// As for the PTX of a program on a GPU that is newer than those of the build.
+#[test]
+fn ptx_is_assembled_by_the_rules_of_a_build() {
+    let mut project = Project::new(&[("kernels/alone.cu", ALONE), ("kernels/spilling.cu", SPILLING)]);
+    project.build.allow_spills = true;
+    project.run();
+    let [alone, spilling] =
+        ["alone", "spilling"].map(|stem| String::from_utf8(project.output(&format!("{stem}.sm_80.ptx"))).unwrap());
+    let assemble = |file: &str, ptx: &str, arch: &str| {
+        let arch = Arch::list(arch).unwrap()[0];
+        project.build.nvcc.assemble(file, ptx, arch).map_err(|error| error.to_string())
+    };
+    for arch in Arch::ALL.split(',') {
+        let resources = assemble("alone", &alone, arch).unwrap();
+        assert_eq!(resources.iter().map(|taken| &taken.kernel).collect::<Vec<_>>(), ["alone"], "{arch}");
+        assert!((1..=255).contains(&resources[0].registers) && resources[0].local == [0; 3], "{resources:?}");
+    }
+    let error = assemble("embedded", &spilling, "80").unwrap_err();
+    assert!(error.starts_with("embedded: kernel greedy for sm_80: registers are spilled: "), "{error}");
+    // Two blocks of 1,024 threads are more than an SM of 8.6 holds.
+    let error = assemble("embedded", &spilling, "86").unwrap_err();
+    assert!(error.starts_with("embedded for sm_86: nvcc failed") && error.contains("minnctapersm"), "{error}");
 }

@@ -82,8 +82,7 @@ impl Modules {
         Ok(kernel)
     }
 
-    /// Loads the first candidate that the driver accepts: machine code for exactly this architecture, then PTX from the
-    /// newest architecture that fits.
+    /// Loads the first candidate that the driver accepts, in the order of [`images::candidates`].
     fn load(&self, stem: &str, replaced: Option<&String>) -> Result<Arc<CudaModule>, Failure> {
         let codes = match replaced {
             Some(ptx) => vec![Code::Ptx(ptx)],
