@@ -371,7 +371,7 @@ fn mutants_are_killed() {
             "one streamed tile too many, which is not read",
         ),
         equivalent(
-            6,
+            10,
             "attention",
             Kind::NeverLeave,
             "if (row % STREAMED_ROWS == 0 && row + STREAMED_ROWS < end) issue_stage",
