@@ -44,6 +44,12 @@ const EXAMPLES: &[(&str, &str)] = &[
   ironwarp tokenize a.jsonl b.jsonl --out shards/ --val-fraction 0.01",
     ),
     (
+        "tokenizer",
+        "
+  ironwarp tokenizer train my.txt --vocab 8192 --out my-tokenizer
+  ironwarp tokenizer train a.jsonl b.jsonl.gz --text-field body --vocab 32000 --out my-tokenizer",
+    ),
+    (
         "export",
         "
   ironwarp export runs/tiny --out tiny-hf               # loads in Hugging Face transformers",
