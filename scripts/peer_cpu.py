@@ -9,8 +9,8 @@ A step is the same as ours: forward, mean cross-entropy over the full vocabulary
 the median and the peak resident memory. Run it on an otherwise idle machine: it warns if the load average is above
 0.5.
 
-With --ironwarp, our program, PyTorch and PyTorch compiled take turns in every round, with the same shapes and number
-of threads. The table has the median of each round and the median of the rounds' ratios.
+With --ironwarp, every round runs our program, eager PyTorch and compiled PyTorch one after another, with the same
+shapes and number of threads. The table has the median of each round and the median of the rounds' ratios.
 
 The model is that of peer_operations.py, a plain module that uses `F.scaled_dot_product_attention`, with PyTorch's
 fused AdamW. --adamw foreach and --compile (torch.compile, which needs a C++ compiler) show whether other settings
@@ -116,7 +116,7 @@ def main():
     parser.add_argument("--adamw", choices=("fused", "foreach"), default="fused", help="implementation of AdamW")
     parser.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--ironwarp", metavar="PROGRAM", help="take turns with this program")
+    parser.add_argument("--ironwarp", metavar="PROGRAM", help="program to run in every round before PyTorch")
     parser.add_argument("--rounds", type=int, default=3, help="rounds with --ironwarp")
     args = parser.parse_args()
     load = os.getloadavg()[0]

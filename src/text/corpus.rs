@@ -212,12 +212,7 @@ mod tests {
 
     use super::*;
     use crate::text::shard;
-
-    fn all(tokens: &Tokens) -> Vec<i32> {
-        let mut out = vec![-1; tokens.len()];
-        tokens.read(0, &mut out).unwrap();
-        out
-    }
+    use crate::text::tokens::all;
 
     fn text(tokens: &Tokens) -> String {
         let ids: Vec<u32> = all(tokens).into_iter().map(|t| t as u32).collect();

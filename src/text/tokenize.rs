@@ -149,13 +149,8 @@ fn check(inputs: &[PathBuf], out: &Path, options: &Options) -> Result<Vec<OsStri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::corpus::{Corpus, Tokens};
-
-    fn all(tokens: &Tokens) -> Vec<i32> {
-        let mut out = vec![-1; tokens.len()];
-        tokens.read(0, &mut out).unwrap();
-        out
-    }
+    use crate::text::corpus::Corpus;
+    use crate::text::tokens::all;
 
     fn names(written: &Written) -> Vec<String> {
         written.shards.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()

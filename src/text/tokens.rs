@@ -216,17 +216,19 @@ pub(super) fn validation_len(len: usize, fraction: f64) -> Result<usize> {
     Ok((len as f64 * fraction) as usize)
 }
 
+/// All tokens of a stream.
+#[cfg(test)]
+pub(super) fn all(tokens: &Tokens) -> Vec<i32> {
+    let mut out = vec![-1; tokens.len()];
+    tokens.read(0, &mut out).unwrap();
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn all(tokens: &Tokens) -> Vec<i32> {
-        let mut out = vec![-1; tokens.len()];
-        tokens.read(0, &mut out).unwrap();
-        out
-    }
 
     #[test]
     fn tokens_take_32_bits_only_where_16_do_not_suffice() {

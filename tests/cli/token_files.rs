@@ -104,7 +104,7 @@ fn every_form_of_tokens_trains_the_same_model() {
     }
     let listed = lab.run(&format!("{TRAIN} --data u2.npy --data-dry-run --json")).json();
     assert_eq!(listed["files"][0]["form"], json!("npy uint16"));
-    // nanoGPT's folder has the text and the script beside both splits.
+    // nanoGPT's folder has the text and the script next to the tokens of the two splits.
     for name in ["train.bin", "val.bin"] {
         lab.write(&format!("nano/{name}"), bytes(|id| (id as u16).to_le_bytes()));
     }
